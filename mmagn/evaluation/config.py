@@ -1,0 +1,32 @@
+"""Settings of the scores."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationConfig:
+    """How a trained model is judged.
+
+    Attributes
+    ----------
+    bootstrap_draws
+        Stratified bootstrap draws behind every interval.
+    confidence
+        Probability content of the intervals.
+    threshold_metric
+        Score that the decision threshold maximises on the validation split.
+    seed
+        Seed of the bootstrap.
+    """
+
+    bootstrap_draws: int = 2000
+    confidence: float = 0.95
+    threshold_metric: Literal["mcc", "f1"] = "mcc"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.bootstrap_draws < 1:
+            raise ValueError(f"evaluation.bootstrap_draws is {self.bootstrap_draws}; allowed: 1 or more")
+        if not 0 < self.confidence < 1:
+            raise ValueError(f"evaluation.confidence is {self.confidence}; allowed: between 0 and 1")

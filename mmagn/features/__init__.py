@@ -1,0 +1,1 @@
+"""Features: the ten handcrafted numbers of a pair."""

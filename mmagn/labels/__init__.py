@@ -1,0 +1,1 @@
+"""Labels: BPT classes and the binary target made of them."""

@@ -1,0 +1,35 @@
+"""Settings of the BPT label."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelsConfig:
+    """How line fluxes become a class and a target.
+
+    Attributes
+    ----------
+    seyfert_liner
+        Line between Seyfert and LINER on the [N II] plane.
+    min_snr
+        Signal-to-noise that all four BPT lines need; 0 labels without a cut.
+    exclude_broad
+        Leave broad-line objects and quasars unclassified, with the reason counted.
+    draws
+        Monte-Carlo draws of the fluxes behind the class probabilities.
+    seed
+        Seed of those draws.
+    """
+
+    seyfert_liner: Literal["schawinski2007", "cidfernandes2010"] = "schawinski2007"
+    min_snr: float = 3.0
+    exclude_broad: bool = True
+    draws: int = 1000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.min_snr < 0:
+            raise ValueError(f"labels.min_snr is {self.min_snr}; allowed: 0 or more")
+        if self.draws < 1:
+            raise ValueError(f"labels.draws is {self.draws}; allowed: 1 or more")

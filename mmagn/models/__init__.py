@@ -1,0 +1,1 @@
+"""Models: image branch, spectrum branch and their fusion with the features."""

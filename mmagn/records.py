@@ -1,0 +1,156 @@
+"""Records that cross rooms: Cutout, Spectrum, Pair and Catalog, with their units and shapes.
+
+Axis words used in every docstring: batch, band, height, width, pixel, line, feature, class, object.
+
+Invariant of both payload records: ``ivar > 0`` exactly where a value is usable, and ``flux`` is finite
+everywhere. ``valid`` is therefore derived and can never disagree with ``ivar``.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+BANDS = ("g", "r", "i", "z", "y")
+CUTOUT_PIXELS = 160
+PIXEL_SCALE_ARCSEC = 0.168
+LOG10_STEP = 1e-4
+"""Step of the SDSS wavelength grid in dex per pixel (69.03 km/s)."""
+CELL_NSIDE = 16
+"""HEALPix resolution (NESTED) of the Multimodal Universe cells."""
+LIGHT_SPEED_KMS = 299792.458
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, slots=True)
+class Cutout:
+    """An HSC image of one object.
+
+    Attributes
+    ----------
+    object_id
+        HSC object id, text of digits.
+    ra_deg, dec_deg
+        Position (ICRS).
+    flux
+        (band, height, width) float32, nJy, bands in the order of ``BANDS``.
+    ivar
+        (band, height, width) float32, 1/nJy^2, 0 where not valid.
+    psf_fwhm_arcsec
+        (band,) float32, NaN where unmeasured.
+    magnitude
+        (band,) float32, cmodel AB magnitude, NaN where unmeasured.
+    """
+
+    object_id: str
+    ra_deg: float
+    dec_deg: float
+    flux: NDArray[np.float32]
+    ivar: NDArray[np.float32]
+    psf_fwhm_arcsec: NDArray[np.float32]
+    magnitude: NDArray[np.float32]
+
+    @property
+    def valid(self) -> NDArray[np.bool_]:
+        """(band, height, width) True where the pixel is usable."""
+        return self.ivar > 0
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, slots=True)
+class Spectrum:
+    """An SDSS spectrum of one object, padding removed.
+
+    Attributes
+    ----------
+    object_id
+        SDSS SPECOBJID, text of digits.
+    survey
+        Name of the survey directory it came from: ``sdss``, ``boss``, ``eboss``.
+    ra_deg, dec_deg
+        Position (ICRS).
+    redshift, redshift_err
+        Heliocentric redshift and its error; the error is NaN where the pipeline reports a failure code.
+    zwarning
+        0 where the redshift is good; a bit mask, or 1 where the source only says that there is a warning.
+    spectral_class, spectral_subclass
+        CLASS and SUBCLASS of the SDSS pipeline (``GALAXY``, ``QSO``, ``BROADLINE`` ...), "" where the source has none.
+    wavelength_angstrom
+        (pixel,) float32, vacuum, observed frame, steps of ``LOG10_STEP`` dex.
+    flux
+        (pixel,) float32, 1e-17 erg/s/cm2/A, not corrected for Galactic extinction.
+    ivar
+        (pixel,) float32, inverse variance of flux, 0 where not valid.
+    lsf_sigma
+        (pixel,) float32, instrumental dispersion in pixels of ``LOG10_STEP`` dex.
+    """
+
+    object_id: str
+    survey: str
+    ra_deg: float
+    dec_deg: float
+    redshift: float
+    redshift_err: float
+    zwarning: int
+    spectral_class: str
+    spectral_subclass: str
+    wavelength_angstrom: NDArray[np.float32]
+    flux: NDArray[np.float32]
+    ivar: NDArray[np.float32]
+    lsf_sigma: NDArray[np.float32]
+
+    @property
+    def valid(self) -> NDArray[np.bool_]:
+        """(pixel,) True where the pixel is usable."""
+        return self.ivar > 0
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, slots=True)
+class Pair:
+    """One galaxy seen by both surveys; ids and positions of both are in its two members.
+
+    Attributes
+    ----------
+    cutout, spectrum
+        The two views.
+    separation_arcsec
+        Angle between the two catalogue positions.
+    healpix
+        Multimodal Universe cell (NSIDE 16, NESTED) of the SDSS position.
+    """
+
+    cutout: Cutout
+    spectrum: Spectrum
+    separation_arcsec: float
+    healpix: int
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, slots=True)
+class Catalog:
+    """Who is where in one survey, without pixels.
+
+    Attributes
+    ----------
+    object_id
+        (object,) text of digits.
+    ra_deg, dec_deg
+        (object,) float64.
+    healpix
+        (object,) int64, cell NSIDE 16 NESTED.
+    file_index
+        (object,) int32, which of ``files`` holds the row.
+    row
+        (object,) int64, row in that file.
+    files
+        Paths the rows were read from, as text.
+    """
+
+    object_id: NDArray[np.str_]
+    ra_deg: NDArray[np.float64]
+    dec_deg: NDArray[np.float64]
+    healpix: NDArray[np.int64]
+    file_index: NDArray[np.int32]
+    row: NDArray[np.int64]
+    files: tuple[str, ...]
+
+    def __len__(self) -> int:
+        """Return the number of objects."""
+        return len(self.object_id)

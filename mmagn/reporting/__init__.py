@@ -1,0 +1,1 @@
+"""Reporting: figures and the page of a run."""

@@ -1,0 +1,1 @@
+"""Spectroscopy: continuum and emission lines of many spectra at once."""

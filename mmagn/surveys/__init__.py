@@ -1,0 +1,1 @@
+"""Surveys: raw rows of HSC and SDSS in, cutouts and spectra out."""

@@ -1,0 +1,1 @@
+"""Tensors: pairs and features as scaled network input."""

@@ -1,0 +1,61 @@
+"""Settings of the network input."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentConfig:
+    """Random changes of the training input.
+
+    Attributes
+    ----------
+    dihedral
+        Rotations by 90 degrees and flips of the image.
+    image_noise, spectrum_noise
+        Standard deviation of added Gaussian noise, in units of the pixel's own noise.
+    """
+
+    dihedral: bool = True
+    image_noise: float = 0.1
+    spectrum_noise: float = 0.1
+
+    def __post_init__(self) -> None:
+        for name in ("image_noise", "spectrum_noise"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"tensors.augment.{name} is {getattr(self, name)}; allowed: 0 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TensorsConfig:
+    """How cutouts and spectra become tensors.
+
+    Attributes
+    ----------
+    image_size
+        Side of the central crop in pixels of 0.168 arcsec, even, 16 to 160.
+    asinh_softening
+        Flux in units of the pixel noise where the asinh stretch turns from linear to logarithmic.
+    spectrum_min_angstrom, spectrum_max_angstrom
+        Rest-frame vacuum range of the spectrum grid.
+    spectrum_binning
+        Native pixels of 1e-4 dex averaged (with ivar weights) into one grid pixel.
+    augment
+        Random changes of the training input.
+    """
+
+    image_size: int = 96
+    asinh_softening: float = 3.0
+    spectrum_min_angstrom: float = 3800.0
+    spectrum_max_angstrom: float = 7000.0
+    spectrum_binning: int = 2
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+
+    def __post_init__(self) -> None:
+        if not 16 <= self.image_size <= 160 or self.image_size % 2:
+            raise ValueError(f"tensors.image_size is {self.image_size}; allowed: an even number from 16 to 160")
+        if self.asinh_softening <= 0:
+            raise ValueError(f"tensors.asinh_softening is {self.asinh_softening}; allowed: above 0")
+        if not 0 < self.spectrum_min_angstrom < self.spectrum_max_angstrom:
+            raise ValueError("tensors.spectrum_min_angstrom must be above 0 and below tensors.spectrum_max_angstrom")
+        if self.spectrum_binning < 1:
+            raise ValueError(f"tensors.spectrum_binning is {self.spectrum_binning}; allowed: 1 or more")

@@ -1,0 +1,1 @@
+"""Training: the Lightning module, its losses and callbacks, and the run folder."""

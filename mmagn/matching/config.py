@@ -32,8 +32,10 @@ class SplitsConfig:
     ----------
     nside
         HEALPix resolution (NESTED) of the sky groups, a power of 2; all pairs of a group share a split.
-    validation_fraction, test_fraction
-        Fractions of the pairs; the rest is for training.
+    validation_fraction
+        Fraction of the pairs that chooses epoch and threshold.
+    test_fraction
+        Fraction of the pairs that is only scored; the rest is for training.
     seed
         Seed of the hash that orders the groups.
     """

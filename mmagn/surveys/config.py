@@ -58,8 +58,10 @@ class DataConfig:
         Directory under ``root/hsc`` that is read.
     cells
         HEALPix cells (NSIDE 16, NESTED) to read; empty reads all.
-    redshift_min, redshift_max
-        Spectra outside this closed range of redshift are dropped and counted.
+    redshift_min
+        Spectra of lower redshift are dropped and counted.
+    redshift_max
+        Spectra of higher redshift are dropped and counted.
     cache_dir
         Folder for the embedded survey and for stores made on the way.
     simulate

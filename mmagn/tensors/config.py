@@ -11,8 +11,10 @@ class AugmentConfig:
     ----------
     dihedral
         Rotations by 90 degrees and flips of the image.
-    image_noise, spectrum_noise
-        Standard deviation of added Gaussian noise, in units of the pixel's own noise.
+    image_noise
+        Standard deviation of Gaussian noise added to the image, in units of its stretched pixels.
+    spectrum_noise
+        Standard deviation of Gaussian noise added to the spectrum, in units of its scaled flux.
     """
 
     dihedral: bool = True
@@ -35,8 +37,10 @@ class TensorsConfig:
         Side of the central crop in pixels of 0.168 arcsec, even, 16 to 160.
     asinh_softening
         Flux in units of the pixel noise where the asinh stretch turns from linear to logarithmic.
-    spectrum_min_angstrom, spectrum_max_angstrom
-        Rest-frame vacuum range of the spectrum grid.
+    spectrum_min_angstrom
+        Shortest rest-frame vacuum wavelength of the spectrum grid.
+    spectrum_max_angstrom
+        Longest rest-frame vacuum wavelength of the spectrum grid.
     spectrum_binning
         Native pixels of 1e-4 dex averaged (with ivar weights) into one grid pixel.
     augment

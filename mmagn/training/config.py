@@ -14,8 +14,10 @@ class TrainingConfig:
         Largest number of passes over the training split.
     batch_size
         Pairs per step.
-    learning_rate, weight_decay
-        Of the Adam optimiser.
+    learning_rate
+        Step size of the Adam optimiser.
+    weight_decay
+        L2 penalty of the Adam optimiser.
     pos_weight
         Weight of the positive class in the loss; null takes negatives / positives of the training split.
     gradient_clip

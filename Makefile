@@ -1,0 +1,29 @@
+# make train: install into .venv and train on the embedded survey. make test: linter, type checker, import rules, tests.
+PYTHON ?= python3
+VENV ?= .venv
+CONFIG ?= fused.yaml
+RUN := $(VENV)/bin/python
+
+.PHONY: install train test lint clean
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+train: install
+	$(RUN) scripts/train.py --config $(CONFIG)
+
+lint: install
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+	$(VENV)/bin/lint-imports
+
+test: lint
+	$(RUN) -m pytest -n 2 --dist loadfile
+
+clean:
+	rm -rf $(VENV) *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

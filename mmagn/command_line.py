@@ -16,6 +16,7 @@ def exit_code(action: Callable[[], None]) -> int:
     (``ValueError``, ``OSError``), 130 on Ctrl-C. Any other exception is a defect and keeps its traceback.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
     try:
         action()
     except (ValueError, OSError) as error:

@@ -95,7 +95,7 @@ def padded(name: str, values: Sequence[NDArray[Any]]) -> NDArray[Any]:
 
 def stacked(name: str, values: Sequence[Any], survey_kind: str) -> NDArray[Any]:
     if survey_kind == "hsc":
-        return np.stack([np.asarray(value).astype(HSC_DTYPES.get(name, "f4")) for value in values])
+        return np.stack([np.asarray(value) for value in values]).astype(HSC_DTYPES.get(name, "f4"))
     if name.startswith("spectrum_"):
         dtype = SDSS_DTYPES.get(name, "f4")
         return padded(name, [np.asarray(value).astype(dtype) for value in values])

@@ -1,0 +1,108 @@
+"""HSC rows as cutouts: the one place that knows the quirks of the HSC sample.
+
+Its mask is True where a pixel is *clean* (the opposite of SDSS), its fluxes are coadd counts, and an inverse variance
+of a pixel without variance is 3.4e38 instead of zero.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmagn.records import BANDS, CUTOUT_PIXELS, PIXEL_SCALE_ARCSEC, Cutout
+from mmagn.surveys.text import plain_text
+
+COUNT_NJY = 57.54399
+"""Flux density of one coadd count: AB zero point 27.0 (Aihara et al. 2022, PASJ 74, 247), 10**(0.4 * (31.4 - 27))."""
+IVAR_LIMIT = 1e30
+"""An inverse variance above this, in counts^-2, stands for a variance of zero and is not valid."""
+IMAGE_BANDS = tuple(f"hsc-{band}" for band in BANDS)
+"""What ``image_band`` must hold, in this order."""
+CUTOUT_SHAPE = (len(BANDS), CUTOUT_PIXELS, CUTOUT_PIXELS)
+PIXEL_COLUMNS = ("image_array", "image_ivar", "image_mask")
+REQUIRED_COLUMNS: Mapping[str, str] = {
+    "object_id": "identity",
+    "ra": "position",
+    "dec": "position",
+    "image_band": "order of the bands",
+    "image_array": "flux",
+    "image_ivar": "noise",
+    "image_mask": "clean pixels",
+    "image_psf_fwhm": "seeing",
+}
+"""Columns without which there is no cutout, and what each is needed for."""
+OPTIONAL_COLUMNS = ("image_scale", *(f"{band}_cmodel_mag" for band in BANDS))
+
+
+def checked_bands(names: Sequence[Any] | NDArray[Any]) -> None:
+    """Raise where the bands of a row are not g, r, i, z, y in that order.
+
+    Parameters
+    ----------
+    names
+        (band,) names as stored, text or bytes.
+
+    Raises
+    ------
+    ValueError
+        The sentence names what was found and what is expected.
+    """
+    found = tuple(plain_text(name) for name in names)
+    if found != IMAGE_BANDS:
+        raise ValueError(f"image_band is {', '.join(found)}; expected {', '.join(IMAGE_BANDS)} in this order")
+
+
+def cutout_from_row(row: Mapping[str, Any]) -> Cutout:
+    """Return the cutout of one raw HSC row.
+
+    Parameters
+    ----------
+    row
+        Values under the published column names (``REQUIRED_COLUMNS``, and ``OPTIONAL_COLUMNS`` where there are any);
+        images (band, height, width) in counts and counts^-2.
+
+    Raises
+    ------
+    ValueError
+        If the row is no usable image: wrong band order, shape or pixel scale, no position, no valid pixel.
+    """
+    ra_deg, dec_deg = float(row["ra"]), float(row["dec"])
+    if not np.isfinite([ra_deg, dec_deg]).all():
+        raise ValueError("position is not finite")
+    checked_bands(row["image_band"])
+    scale = np.asarray(row.get("image_scale", PIXEL_SCALE_ARCSEC), dtype=np.float64)
+    if not np.allclose(scale, PIXEL_SCALE_ARCSEC, rtol=0.01):
+        raise ValueError(f"image_scale is not {PIXEL_SCALE_ARCSEC} arcsec per pixel")
+    counts, ivar, clean = (np.asarray(row[name]) for name in PIXEL_COLUMNS)
+    for name, values in zip(PIXEL_COLUMNS, (counts, ivar, clean), strict=True):
+        if values.shape != CUTOUT_SHAPE:
+            raise ValueError(f"{name} has shape {values.shape}; expected {CUTOUT_SHAPE}")
+    flux_njy, ivar_njy = _calibrated(counts, ivar, clean.astype(bool))
+    if not (ivar_njy > 0).any():
+        raise ValueError("image has no valid pixel")
+    fwhm = np.asarray(row["image_psf_fwhm"], dtype=np.float32)
+    magnitude = np.array([row.get(f"{band}_cmodel_mag", np.nan) for band in BANDS], dtype=np.float32)
+    return Cutout(
+        object_id=plain_text(row["object_id"]),
+        ra_deg=ra_deg,
+        dec_deg=dec_deg,
+        flux=flux_njy,
+        ivar=ivar_njy,
+        psf_fwhm_arcsec=np.where(np.isfinite(fwhm) & (fwhm > 0), fwhm, np.float32(np.nan)),
+        magnitude=np.where(np.isfinite(magnitude), magnitude, np.float32(np.nan)),
+    )
+
+
+def _calibrated(
+    counts: NDArray[Any], ivar: NDArray[Any], clean: NDArray[np.bool_]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return flux in nJy, finite everywhere, and its inverse variance, 0 where not valid."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        flux_njy = np.multiply(counts, np.float32(COUNT_NJY), dtype=np.float32)
+        ivar_njy = np.multiply(ivar, np.float32(COUNT_NJY**-2), dtype=np.float32)
+        finite = np.isfinite(flux_njy)
+        valid = clean & finite & (ivar > 0) & (ivar <= IVAR_LIMIT)
+    flux_njy[~finite] = 0
+    ivar_njy[~valid] = 0
+    return flux_njy, ivar_njy

@@ -18,15 +18,25 @@ class EvaluationConfig:
         Score that the decision threshold maximises on the validation split.
     seed
         Seed of the bootstrap.
+    calibration
+        Map from logits to probabilities fitted on the validation split, after the prior shift of the weighted loss
+        is undone; ``isotonic`` needs 1,000 objects there.
+    calibration_bins
+        Bins of about equal counts behind the calibration error, the parts of the Brier score and the reliability
+        diagram.
     """
 
     bootstrap_draws: int = 2000
     confidence: float = 0.95
     threshold_metric: Literal["mcc", "f1"] = "mcc"
     seed: int = 0
+    calibration: Literal["none", "temperature", "platt", "isotonic"] = "platt"
+    calibration_bins: int = 10
 
     def __post_init__(self) -> None:
         if self.bootstrap_draws < 1:
             raise ValueError(f"evaluation.bootstrap_draws is {self.bootstrap_draws}; allowed: 1 or more")
         if not 0 < self.confidence < 1:
             raise ValueError(f"evaluation.confidence is {self.confidence}; allowed: between 0 and 1")
+        if self.calibration_bins < 1:
+            raise ValueError(f"evaluation.calibration_bins is {self.calibration_bins}; allowed: 1 or more")

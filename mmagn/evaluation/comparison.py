@@ -1,0 +1,128 @@
+"""Is one model better than another on the same objects: paired bootstrap, and Holm's correction for many questions."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from mmagn.evaluation.bootstrap import METRICS, resampled_metrics, scored_objects, stratified_counts
+from mmagn.evaluation.config import EvaluationConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """Score of model a minus score of model b on the same objects.
+
+    Attributes
+    ----------
+    metric
+        Which score.
+    value_a, value_b, value
+        The two scores and their difference, None where undefined.
+    low, high
+        Ends of the percentile interval of the paired stratified bootstrap, None where undefined.
+    p_value
+        Two-sided probability of a difference this far from 0 if there is none; below 1 - confidence exactly where
+        the interval leaves out 0 (up to the granularity of the draws). None where undefined.
+    confidence, bootstrap_draws
+        Of the interval.
+    """
+
+    metric: str
+    value_a: float | None
+    value_b: float | None
+    value: float | None
+    low: float | None
+    high: float | None
+    p_value: float | None
+    confidence: float
+    bootstrap_draws: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields as plain values for JSON."""
+        return asdict(self)
+
+
+def paired_difference(
+    target: ArrayLike,
+    score_a: ArrayLike,
+    score_b: ArrayLike,
+    metric: str,
+    *,
+    thresholds: tuple[float, float] = (0.5, 0.5),
+    config: EvaluationConfig,
+) -> Difference:
+    """Return how much better model a scores than model b, from resamples that hold the same objects for both.
+
+    Parameters
+    ----------
+    target
+        (object,) 1 positive, 0 negative.
+    score_a, score_b
+        (object,) probabilities of the two models.
+    metric
+        A name of ``METRICS``.
+    thresholds
+        Of model a and of model b, for scores of the yes-or-no answer.
+    config
+        Draws, confidence, bins and seed.
+
+    Raises
+    ------
+    ValueError
+        Where the metric is unknown, lengths differ, a target is neither 0 nor 1, or a score is no probability.
+    """
+    if metric not in METRICS:
+        raise ValueError(f"metric is {metric!r}; allowed: {', '.join(METRICS)}")
+    models = [
+        scored_objects(target, score, threshold, config.calibration_bins)
+        for score, threshold in zip((score_a, score_b), thresholds, strict=True)
+    ]
+    truth = models[0].target
+    counts = stratified_counts(truth, config.bootstrap_draws, np.random.default_rng(config.seed))
+    sample = np.ones((1, len(truth)), dtype=np.int64)
+    values = [float(resampled_metrics(model, sample)[metric][0]) for model in models]
+    draws_a, draws_b = (resampled_metrics(model, counts)[metric] for model in models)
+    draws = (draws_a - draws_b)[np.isfinite(draws_a - draws_b)]
+    defined = math.isfinite(values[0] - values[1]) and draws.size > 0
+    tails = [(1 - config.confidence) / 2, (1 + config.confidence) / 2]
+    low, high = np.quantile(draws, tails).tolist() if defined else (None, None)
+    smaller_tail = min(int(np.sum(draws <= 0)), int(np.sum(draws >= 0)))
+    return Difference(
+        metric=metric,
+        value_a=_finite(values[0]),
+        value_b=_finite(values[1]),
+        value=_finite(values[0] - values[1]),
+        low=low,
+        high=high,
+        p_value=min(1.0, 2 * (smaller_tail + 1) / (draws.size + 1)) if defined else None,
+        confidence=config.confidence,
+        bootstrap_draws=config.bootstrap_draws,
+    )
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return p values corrected for their number, in the same order (Holm 1979, step down).
+
+    Rejecting where the corrected value is below alpha keeps the chance of any false rejection below alpha.
+
+    Raises
+    ------
+    ValueError
+        Where a value is not between 0 and 1.
+    """
+    values = np.asarray(p_values, dtype=np.float64)
+    if wrong := values[~((values >= 0) & (values <= 1))].tolist():
+        raise ValueError(f"p value is {wrong[0]}; allowed: 0 to 1")
+    order = np.argsort(values, kind="stable")
+    stepped = values[order] * np.arange(len(values), 0, -1)
+    corrected = np.empty_like(values)
+    corrected[order] = np.minimum(1.0, np.maximum.accumulate(stepped))
+    return [float(value) for value in corrected]
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

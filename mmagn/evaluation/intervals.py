@@ -104,7 +104,7 @@ def precision_recall_band(target: ArrayLike, score: ArrayLike, *, config: Evalua
 
     def precision(true_positives: Floats, false_positives: Floats) -> Floats:
         reached = np.searchsorted(true_positives / true_positives[-1], x - 1e-12)
-        return true_positives[reached] / (true_positives + false_positives)[reached]
+        return np.asarray(true_positives[reached] / (true_positives + false_positives)[reached])
 
     return _band(target, score, x, precision, config)
 
@@ -115,7 +115,7 @@ def roc_band(target: ArrayLike, score: ArrayLike, *, config: EvaluationConfig) -
 
     def hit_rate(true_positives: Floats, false_positives: Floats) -> Floats:
         rates = (np.append(0, part) / part[-1] for part in (false_positives, true_positives))
-        return np.interp(x, *rates)
+        return np.asarray(np.interp(x, *rates))
 
     return _band(target, score, x, hit_rate, config)
 

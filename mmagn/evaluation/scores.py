@@ -1,9 +1,6 @@
 """Scores of a classifier on few, imbalanced objects: with intervals, prevalence and the all-negative baseline."""
 
 import logging
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -26,7 +23,6 @@ from sklearn.metrics import (
 
 from mmagn.evaluation.bootstrap import (
     METRICS,
-    Floats,
     ScoredObjects,
     cumulative_counts,
     decision_metrics,
@@ -36,123 +32,12 @@ from mmagn.evaluation.bootstrap import (
 )
 from mmagn.evaluation.config import EvaluationConfig
 from mmagn.evaluation.intervals import accelerations, bca_interval, calibrated_levels
+from mmagn.evaluation.scorecard import Score, Scores
 
 CLASS_NAMES = ("not AGN", "AGN")
 _NEEDS_BOTH = ("average_precision", "mcc", "roc_auc", "balanced_accuracy", "recall_at_precision_90")
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Score:
-    """One score and how sure it is.
-
-    Attributes
-    ----------
-    value
-        The score, None where it is undefined.
-    low, high
-        Ends of the stratified bootstrap interval (BCa), None where it is undefined.
-    exact_low, exact_high
-        Ends of the exact binomial interval (Clopper & Pearson 1934) of a plain fraction (precision, recall,
-        accuracy); the one to quote for a handful of objects, where a bootstrap is too sure. None for other scores.
-    calibrated_high
-        For calibration_error and brier_reliability the level that a perfectly calibrated model with the same
-        probabilities stays below with the probability of the interval; None for other scores.
-    reason
-        Why the score is undefined, "" where it is defined.
-    """
-
-    value: float | None = None
-    low: float | None = None
-    high: float | None = None
-    exact_low: float | None = None
-    exact_high: float | None = None
-    calibrated_high: float | None = None
-    reason: str = ""
-
-    def as_dict(self) -> dict[str, float | str | None]:
-        """Return the fields that say something: value, low, high and reason always, the others where present."""
-        always = {"value": self.value, "low": self.low, "high": self.high, "reason": self.reason or None}
-        extra = {name: getattr(self, name) for name in ("exact_low", "exact_high", "calibrated_high")}
-        return always | {name: value for name, value in extra.items() if value is not None}
-
-    def __str__(self) -> str:
-        """Return the score as text, such as ``0.731 [0.602, 0.838]``."""
-        if self.value is None:
-            return f"undefined: {self.reason}"
-        return f"{self.value:.3f}" + ("" if self.low is None else f" [{self.low:.3f}, {self.high:.3f}]")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Scores:
-    """All scores of one model on one sample, and what they must be compared with.
-
-    Attributes
-    ----------
-    objects, positives
-        Counts of the sample.
-    prevalence
-        Fraction of positives, None for an empty sample.
-    threshold
-        Probability from which on an object counts as predicted positive.
-    confidence, bootstrap_draws
-        Of the intervals.
-    scores
-        Score by name, in the order of ``METRICS``.
-    all_negative
-        What a model scores that calls nothing positive.
-    confusion
-        Counts [[true negatives, false positives], [false negatives, true positives]].
-    report
-        scikit-learn's classification report as nested dict.
-    report_text
-        The same as text.
-    """
-
-    objects: int
-    positives: int
-    prevalence: float | None
-    threshold: float
-    confidence: float
-    bootstrap_draws: int
-    scores: Mapping[str, Score]
-    all_negative: Mapping[str, float | None]
-    confusion: list[list[int]]
-    report: Mapping[str, Any]
-    report_text: str
-
-    def __getitem__(self, name: str) -> Score:
-        """Return the score called ``name``."""
-        return self.scores[name]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return everything as plain values for JSON; undefined scores are null with their reason."""
-        return {
-            "objects": self.objects,
-            "positives": self.positives,
-            "prevalence": self.prevalence,
-            "threshold": self.threshold,
-            "confidence": self.confidence,
-            "bootstrap_draws": self.bootstrap_draws,
-            "scores": {name: score.as_dict() for name, score in self.scores.items()},
-            "all_negative": dict(self.all_negative),
-            "confusion_matrix": self.confusion,
-            "classification_report": dict(self.report),
-            "classification_report_text": self.report_text,
-        }
-
-    def text(self) -> str:
-        """Return a plain table: each score with its interval beside the all-negative baseline."""
-        head = f"{self.objects} objects, {self.positives} positive"
-        if self.prevalence is not None:
-            head += f" (prevalence {self.prevalence:.3f})"
-        title = f"{self.confidence:.0%} interval"
-        rows = [head + f", threshold {self.threshold:.3f}", f"{'score':<24}{'value [' + title + ']':<28}all-negative"]
-        for name, score in self.scores.items():
-            baseline = self.all_negative.get(name)
-            rows.append(f"{name:<24}{score!s:<28}{'' if baseline is None else f'{baseline:.3f}'}".rstrip())
-        return "\n".join(rows)
 
 
 def scores(target: ArrayLike, score: ArrayLike, threshold: float, *, config: EvaluationConfig) -> Scores:
@@ -320,6 +205,7 @@ def _scores_with_intervals(
     sample = resampled_metrics(objects, np.ones((1, len(y)), dtype=np.int64))
     acceleration = accelerations(objects)
     calibrated = calibrated_levels(objects, config.bootstrap_draws, rng)
+    lonely = 1 in np.bincount(y, minlength=2)
     found = {}
     for name in METRICS:
         if reason := _undefined(name, y, predicted):
@@ -327,21 +213,16 @@ def _scores_with_intervals(
             continue
         value = float(sample[name][0])
         low, high = bca_interval(value, draws[name], acceleration[name], config.confidence)
-        calibrated_high = _upper(calibrated.get(name), config.confidence)
-        if calibrated_high is not None and value <= calibrated_high:
-            low = 0.0
+        calibrated_high = float(np.quantile(calibrated[name], config.confidence)) if name in calibrated else None
         exact_low, exact_high = _exact_interval(name, y, predicted, config.confidence)
         point = _point_value(name, objects, y, predicted)
         found[name] = Score(
             value=value if point is None else point,
-            low=low if math.isfinite(low) else None,
-            high=high if math.isfinite(high) else None,
+            low=None if lonely else 0.0 if calibrated_high is not None and value <= calibrated_high else low,
+            high=None if lonely else high,
             exact_low=exact_low,
             exact_high=exact_high,
             calibrated_high=calibrated_high,
+            reason="no bootstrap interval: a class has one object only" if lonely else "",
         )
     return found
-
-
-def _upper(draws: Floats | None, confidence: float) -> float | None:
-    return None if draws is None else float(np.quantile(draws, confidence))

@@ -30,7 +30,7 @@ CLASS_COLORS = {
 CLASS_MARKERS = {"star-forming": "o", "composite": "s", "seyfert": "^", "liner": "D", "unclassified": "."}
 """Marker of each BPT class, so that a figure can be read without colour."""
 
-_STYLE: dict[str, Any] = {
+_STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 11.0,
     "axes.titlesize": 12.0,

@@ -1,0 +1,121 @@
+"""What a model scored, as records: one score with its interval, and all scores beside their baseline."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """One score and how sure it is.
+
+    Attributes
+    ----------
+    value
+        The score, None where it is undefined.
+    low, high
+        Ends of the stratified bootstrap interval (BCa), None where it is undefined. Binned calibration scores of a
+        finite sample lie above those of the model; their ``low`` is 0 where perfect calibration is not excluded.
+    exact_low, exact_high
+        Ends of the exact binomial interval (Clopper & Pearson 1934) of a plain fraction (precision, recall,
+        accuracy); the one to quote for a handful of objects, where a bootstrap is too sure. None for other scores.
+    calibrated_high
+        For calibration_error and brier_reliability the level that a perfectly calibrated model with the same
+        probabilities stays below with the probability of the interval; None for other scores.
+    reason
+        Why the score or its bootstrap interval is undefined, "" where both are given.
+    """
+
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    exact_low: float | None = None
+    exact_high: float | None = None
+    calibrated_high: float | None = None
+    reason: str = ""
+
+    def as_dict(self) -> dict[str, float | str | None]:
+        """Return the fields that say something: value, low, high and reason always, the others where present."""
+        always = {"value": self.value, "low": self.low, "high": self.high, "reason": self.reason or None}
+        extra = {name: getattr(self, name) for name in ("exact_low", "exact_high", "calibrated_high")}
+        return always | {name: value for name, value in extra.items() if value is not None}
+
+    def __str__(self) -> str:
+        """Return the score as text, such as ``0.731 [0.602, 0.838]``."""
+        if self.value is None:
+            return self.reason
+        return f"{self.value:.3f}" + ("" if self.low is None else f" [{self.low:.3f}, {self.high:.3f}]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """All scores of one model on one sample, and what they must be compared with.
+
+    Attributes
+    ----------
+    objects, positives
+        Counts of the sample.
+    prevalence
+        Fraction of positives, None for an empty sample.
+    threshold
+        Probability from which on an object counts as predicted positive.
+    confidence, bootstrap_draws
+        Of the intervals.
+    scores
+        Score by name, in the order of ``METRICS``.
+    all_negative
+        What a model scores that calls nothing positive.
+    confusion
+        Counts [[true negatives, false positives], [false negatives, true positives]].
+    report
+        scikit-learn's classification report as nested dict.
+    report_text
+        The same as text.
+    """
+
+    objects: int
+    positives: int
+    prevalence: float | None
+    threshold: float
+    confidence: float
+    bootstrap_draws: int
+    scores: Mapping[str, Score]
+    all_negative: Mapping[str, float | None]
+    confusion: list[list[int]]
+    report: Mapping[str, Any]
+    report_text: str
+
+    def __getitem__(self, name: str) -> Score:
+        """Return the score called ``name``."""
+        return self.scores[name]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything as plain values for JSON; undefined scores are null with their reason."""
+        return {
+            "objects": self.objects,
+            "positives": self.positives,
+            "prevalence": self.prevalence,
+            "threshold": self.threshold,
+            "confidence": self.confidence,
+            "bootstrap_draws": self.bootstrap_draws,
+            "scores": {name: score.as_dict() for name, score in self.scores.items()},
+            "all_negative": dict(self.all_negative),
+            "confusion_matrix": self.confusion,
+            "classification_report": dict(self.report),
+            "classification_report_text": self.report_text,
+        }
+
+    def text(self) -> str:
+        """Return a plain table: each score with its interval beside the all-negative baseline."""
+        head = f"{self.objects} objects, {self.positives} positive"
+        if self.prevalence is not None:
+            head += f" (prevalence {self.prevalence:.3f})"
+        rows = [
+            f"{head}, threshold {self.threshold:.3f}; intervals {self.confidence:.0%}",
+            f"{'score':<24}{'value [bootstrap]':<24}{'exact binomial':<18}all-negative",
+        ]
+        for name, score in self.scores.items():
+            exact = "" if score.exact_low is None else f"[{score.exact_low:.3f}, {score.exact_high:.3f}]"
+            baseline = self.all_negative.get(name)
+            rows.append(f"{name:<24}{score!s:<24}{exact:<18}{'' if baseline is None else f'{baseline:.3f}'}".rstrip())
+        return "\n".join(rows)

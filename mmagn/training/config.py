@@ -29,7 +29,9 @@ class TrainingConfig:
     precision
         ``auto`` is bf16 mixed precision on GPUs that have it and float32 elsewhere.
     log_every
-        Steps between logged losses.
+        Steps between logged losses; a loss that is not finite is noticed as often.
+    figures_every
+        Epochs between figures in TensorBoard.
     """
 
     epochs: int = 30
@@ -42,9 +44,10 @@ class TrainingConfig:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
     log_every: int = 5
+    figures_every: int = 5
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "patience", "log_every"):
+        for name in ("epochs", "batch_size", "patience", "log_every", "figures_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"training.{name} is {getattr(self, name)}; allowed: 1 or more")
         if self.learning_rate <= 0:

@@ -1,0 +1,176 @@
+"""The row of a pair: its columns and types, and the way from a Pair to a row and back.
+
+Images are fixed-size lists and spectra variable-length lists, so that a row read back is a view of an Arrow
+buffer and never a Python list.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from datasets import Features, List, Value
+from numpy.typing import NDArray
+
+from mmagn.records import BANDS, CUTOUT_PIXELS, Cutout, Pair, Spectrum
+
+IMAGE_SHAPE = (len(BANDS), CUTOUT_PIXELS, CUTOUT_PIXELS)
+IMAGE_VALUES = len(BANDS) * CUTOUT_PIXELS * CUTOUT_PIXELS
+INDEX_COLUMNS = (
+    "sdss_object_id",
+    "hsc_object_id",
+    "sdss_ra_deg",
+    "sdss_dec_deg",
+    "hsc_ra_deg",
+    "hsc_dec_deg",
+    "separation_arcsec",
+    "healpix",
+    "redshift",
+)
+_TYPES = {
+    "sdss_object_id": "string",
+    "hsc_object_id": "string",
+    "healpix": "int64",
+    "survey": "string",
+    "zwarning": "int64",
+    "spectral_class": "string",
+    "spectral_subclass": "string",
+}
+_SCALAR_COLUMNS = (*INDEX_COLUMNS, "survey", "redshift_err", "zwarning", "spectral_class", "spectral_subclass")
+IMAGE_COLUMNS = ("image_flux", "image_ivar")
+BAND_COLUMNS = ("psf_fwhm_arcsec", "magnitude")
+SPECTRUM_COLUMNS = ("spectrum_wavelength_angstrom", "spectrum_flux", "spectrum_ivar", "spectrum_lsf_sigma")
+
+
+def pair_features(image_dtype: str = "float32") -> Features:
+    """Return the columns of a row of pairs with image flux and ivar in the given number type."""
+    columns: dict[str, Any] = {name: Value(_TYPES.get(name, "float64")) for name in _SCALAR_COLUMNS}
+    columns |= {name: List(Value(image_dtype), length=IMAGE_VALUES) for name in IMAGE_COLUMNS}
+    columns |= {name: List(Value("float32"), length=len(BANDS)) for name in BAND_COLUMNS}
+    columns |= {name: List(Value("float32")) for name in SPECTRUM_COLUMNS}
+    return Features(columns)
+
+
+PAIR_FEATURES = pair_features()
+"""Columns of a pair; images float32."""
+
+
+def half_precision(
+    values: NDArray[np.float32], *, positive: bool, changed: Counter[str], what: str
+) -> NDArray[np.float16]:
+    """Return values as float16, held inside its range; the pixels that had to be moved are counted in ``changed``.
+
+    With ``positive`` a value above 0 stays above 0, so that an inverse variance never loses its validity.
+    """
+    limits = np.finfo(np.float16)
+    beyond = int(np.count_nonzero(np.abs(values) > limits.max))
+    if beyond:
+        changed[f"{what}: pixels clipped to the float16 range"] += beyond
+        values = np.clip(values, limits.min, limits.max)
+    halves = values.astype(np.float16)
+    if positive:
+        vanished = (halves == 0) & (values > 0)
+        count = int(np.count_nonzero(vanished))
+        if count:
+            changed[f"{what}: pixels raised to the smallest float16 above 0"] += count
+            halves[vanished] = limits.smallest_subnormal
+    return halves
+
+
+def pair_row(pair: Pair, image_dtype: str = "float32", changed: Counter[str] | None = None) -> dict[str, Any]:
+    """Return a pair as a flat row with the columns of ``pair_features(image_dtype)``; arrays stay NumPy arrays.
+
+    ``changed`` counts the pixels that float16 could not hold, see ``half_precision``.
+    """
+    cutout, spectrum = pair.cutout, pair.spectrum
+    flux: NDArray[Any] = cutout.flux.reshape(-1)
+    ivar: NDArray[Any] = cutout.ivar.reshape(-1)
+    if image_dtype == "float16":
+        counts = Counter() if changed is None else changed
+        flux = half_precision(flux, positive=False, changed=counts, what="image flux")
+        ivar = half_precision(ivar, positive=True, changed=counts, what="image ivar")
+    return {
+        "sdss_object_id": spectrum.object_id,
+        "hsc_object_id": cutout.object_id,
+        "sdss_ra_deg": spectrum.ra_deg,
+        "sdss_dec_deg": spectrum.dec_deg,
+        "hsc_ra_deg": cutout.ra_deg,
+        "hsc_dec_deg": cutout.dec_deg,
+        "separation_arcsec": pair.separation_arcsec,
+        "healpix": pair.healpix,
+        "redshift": spectrum.redshift,
+        "survey": spectrum.survey,
+        "redshift_err": spectrum.redshift_err,
+        "zwarning": spectrum.zwarning,
+        "spectral_class": spectrum.spectral_class,
+        "spectral_subclass": spectrum.spectral_subclass,
+        "image_flux": flux,
+        "image_ivar": ivar,
+        "psf_fwhm_arcsec": cutout.psf_fwhm_arcsec,
+        "magnitude": cutout.magnitude,
+        "spectrum_wavelength_angstrom": spectrum.wavelength_angstrom,
+        "spectrum_flux": spectrum.flux,
+        "spectrum_ivar": spectrum.ivar,
+        "spectrum_lsf_sigma": spectrum.lsf_sigma,
+    }
+
+
+def cutout_from_row(row: Mapping[str, Any]) -> Cutout:
+    """Return the cutout of a row; float32 images stay views of the row's buffers, float16 ones are widened."""
+    return Cutout(
+        object_id=str(row["hsc_object_id"]),
+        ra_deg=float(row["hsc_ra_deg"]),
+        dec_deg=float(row["hsc_dec_deg"]),
+        flux=np.asarray(row["image_flux"], dtype=np.float32).reshape(IMAGE_SHAPE),
+        ivar=np.asarray(row["image_ivar"], dtype=np.float32).reshape(IMAGE_SHAPE),
+        psf_fwhm_arcsec=np.asarray(row["psf_fwhm_arcsec"], dtype=np.float32),
+        magnitude=np.asarray(row["magnitude"], dtype=np.float32),
+    )
+
+
+def spectrum_from_row(row: Mapping[str, Any]) -> Spectrum:
+    """Return the spectrum of a row; arrays are views of the row's buffers."""
+    return Spectrum(
+        object_id=str(row["sdss_object_id"]),
+        survey=str(row["survey"]),
+        ra_deg=float(row["sdss_ra_deg"]),
+        dec_deg=float(row["sdss_dec_deg"]),
+        redshift=float(row["redshift"]),
+        redshift_err=float(row["redshift_err"]),
+        zwarning=int(row["zwarning"]),
+        spectral_class=str(row["spectral_class"]),
+        spectral_subclass=str(row["spectral_subclass"]),
+        wavelength_angstrom=np.asarray(row["spectrum_wavelength_angstrom"], dtype=np.float32),
+        flux=np.asarray(row["spectrum_flux"], dtype=np.float32),
+        ivar=np.asarray(row["spectrum_ivar"], dtype=np.float32),
+        lsf_sigma=np.asarray(row["spectrum_lsf_sigma"], dtype=np.float32),
+    )
+
+
+def pair_from_row(row: Mapping[str, Any]) -> Pair:
+    """Return the pair of a row, whatever the number type of its images."""
+    return Pair(
+        cutout=cutout_from_row(row),
+        spectrum=spectrum_from_row(row),
+        separation_arcsec=float(row["separation_arcsec"]),
+        healpix=int(row["healpix"]),
+    )
+
+
+def rows_batch(rows: Sequence[Mapping[str, Any]], features: Features) -> pa.RecordBatch:
+    """Return rows as one Arrow record batch, numbers moved as buffers and not one by one."""
+    schema = features.arrow_schema
+    arrays = []
+    for column in schema:
+        values = [row[column.name] for row in rows]
+        if pa.types.is_fixed_size_list(column.type):
+            flat = pa.array(np.concatenate(values), type=column.type.value_type, from_pandas=False)
+            arrays.append(pa.FixedSizeListArray.from_arrays(flat, type=column.type))
+        elif pa.types.is_list(column.type):
+            offsets = np.concatenate([[0], np.cumsum([len(value) for value in values])]).astype(np.int32)
+            flat = pa.array(np.concatenate(values), type=column.type.value_type, from_pandas=False)
+            arrays.append(pa.ListArray.from_arrays(pa.array(offsets), flat, type=column.type))
+        else:
+            arrays.append(pa.array(values, type=column.type, from_pandas=False))
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)

@@ -84,5 +84,7 @@ def imaging_table(cutouts: Iterable[Cutout]) -> Table:
 
 def _square(size: int) -> NDArray[np.bool_]:
     """Return a (height, width) mask that is True in the central ``size`` x ``size`` pixels."""
-    inside = np.abs(np.arange(CUTOUT_PIXELS) - (CUTOUT_PIXELS - 1) / 2) < size / 2
-    return inside[:, None] & inside
+    edge = (CUTOUT_PIXELS - size) // 2
+    inside = np.zeros((CUTOUT_PIXELS, CUTOUT_PIXELS), dtype=bool)
+    inside[edge : edge + size, edge : edge + size] = True
+    return inside

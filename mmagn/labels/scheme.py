@@ -118,8 +118,9 @@ def _reasons(lines: Table, config: LabelsConfig) -> NDArray[np.str_]:
         cases += [(~(snr[line] >= config.min_snr), f"snr of {line} below {config.min_snr:g}") for line in BPT_LINES]
     cases += [(~(flux[line] > 0), f"flux of {line} not above 0") for line in BPT_LINES]
     if config.retired_cut:
-        retired = ~(_column(lines, "ew_halpha") >= RETIRED_EW_ANGSTROM)
-        cases.append((retired, f"retired: W(halpha) not above {RETIRED_EW_ANGSTROM:g} Angstrom"))
+        ew_halpha = _column(lines, "ew_halpha")
+        cases.append((np.isnan(ew_halpha), "W(halpha) not measured"))
+        cases.append((ew_halpha < RETIRED_EW_ANGSTROM, f"retired: W(halpha) below {RETIRED_EW_ANGSTROM:g} Angstrom"))
     return np.select([condition for condition, _ in cases], [text for _, text in cases], default="")
 
 
@@ -145,8 +146,10 @@ def _secondary_classes(
 
 
 def _detected(lines: Table, names: tuple[str, ...], config: LabelsConfig) -> NDArray[np.bool_]:
-    passed = [_passes(_column(lines, f"flux_{line}"), _column(lines, f"flux_{line}_err"), config) for line in names]
-    return np.stack(passed).all(axis=0)
+    passed: NDArray[np.bool_] = np.ones(len(lines), dtype=bool)
+    for line in names:
+        passed &= _passes(_column(lines, f"flux_{line}"), _column(lines, f"flux_{line}_err"), config)
+    return passed
 
 
 def _passes(flux: NDArray[np.float64], flux_err: NDArray[np.float64], config: LabelsConfig) -> NDArray[np.bool_]:

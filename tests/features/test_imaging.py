@@ -1,0 +1,111 @@
+import numpy as np
+import pytest
+from scipy.special import erf
+
+from mmagn.features.imaging import CENTRAL_PIXELS, OUTSKIRTS_PIXELS, imaging_features, imaging_table
+from mmagn.records import BANDS, Cutout
+
+MIDDLE = 79.5
+Y, X = np.mgrid[:160, :160]
+RADIUS = np.hypot(Y - MIDDLE, X - MIDDLE)
+
+
+def cutout_of(i_band, ivar=1.0, object_id="1"):
+    """A cutout whose other bands are a gradient that would give another answer."""
+    flux = np.broadcast_to(X.astype(np.float32), (5, 160, 160)).copy()
+    flux[BANDS.index("i")] = i_band
+    all_ivar = np.zeros((5, 160, 160), dtype=np.float32)
+    all_ivar[BANDS.index("i")] = ivar
+    nothing = np.full(5, np.nan, dtype=np.float32)
+    return Cutout(
+        object_id=object_id, ra_deg=0, dec_deg=0, flux=flux, ivar=all_ivar, psf_fwhm_arcsec=nothing, magnitude=nothing
+    )
+
+
+def gaussian(sigma_pixels, total=1e5):
+    return total * np.exp(-0.5 * (RADIUS / sigma_pixels) ** 2) / (2 * np.pi * sigma_pixels**2)
+
+
+@pytest.mark.parametrize("sigma_pixels", [3.0, 8.0])
+def test_concentration_of_a_gaussian_is_its_closed_form(sigma_pixels):
+    inside = erf(CENTRAL_PIXELS / 2 / sigma_pixels / np.sqrt(2)) ** 2
+    concentration, _ = imaging_features(cutout_of(gaussian(sigma_pixels)))
+    assert concentration == pytest.approx(inside, rel=0.01)
+
+
+def test_a_point_source_has_contrast_one_and_a_flat_galaxy_none():
+    point = np.where(RADIUS < 1, 1000.0, 0.0)
+    assert imaging_features(cutout_of(point)) == pytest.approx((1.0, 1.0))
+    flat = np.where(RADIUS < 40, 10.0, 0.0)
+    concentration, contrast = imaging_features(cutout_of(flat))
+    assert contrast == pytest.approx(0.0)
+    assert concentration == pytest.approx(CENTRAL_PIXELS**2 / np.count_nonzero(flat))
+
+
+def test_contrast_compares_the_mean_of_the_two_squares():
+    image = np.where(np.maximum(abs(Y - MIDDLE), abs(X - MIDDLE)) < OUTSKIRTS_PIXELS / 2, 2.0, 0.0)
+    image[72:88, 72:88] = 8.0
+    assert imaging_features(cutout_of(image))[1] == pytest.approx((8 - 2) / 8)
+
+
+def test_scaling_turning_and_a_constant_sky_change_nothing():
+    image = gaussian(5.0) + 0.3 * np.roll(gaussian(2.0), 9, axis=1)
+    expected = imaging_features(cutout_of(image))
+    for other in (7 * image, image[::-1], image.T, image + 20.0):
+        assert imaging_features(cutout_of(other)) == pytest.approx(expected, rel=1e-4)
+
+
+def test_stars_in_the_border_do_not_move_the_background():
+    image = gaussian(5.0)
+    sky = np.random.default_rng(0).normal(0, 1, image.shape)
+    with_stars = image + sky
+    with_stars[3:8, 20:30] += 5000.0
+    ivar = np.ones(image.shape)
+    ivar[3:8, 20:30] = 0  # the light of the stars is masked, their neighbours in the border are not
+    assert imaging_features(cutout_of(with_stars, ivar)) == pytest.approx(
+        imaging_features(cutout_of(image + sky)), rel=0.01
+    )
+
+
+def test_invalid_pixels_are_in_no_sum_whatever_they_hold():
+    image = gaussian(5.0)
+    ivar = np.ones(image.shape)
+    ivar[100:110, 40:50] = 0
+    ivar[73, 72:80] = 0
+    expected = imaging_features(cutout_of(image, ivar))
+    for value in (0.0, 1e6, -1e6):
+        spoiled = np.where(ivar > 0, image, value)
+        assert imaging_features(cutout_of(spoiled, ivar)) == expected
+    valid = ivar > 0
+    central = np.zeros(image.shape, dtype=bool)
+    central[72:88, 72:88] = True
+    assert expected[0] == pytest.approx(image[central & valid].sum() / image[valid].sum(), rel=1e-5)
+
+
+def test_a_masked_centre_has_no_features():
+    ivar = np.ones((160, 160))
+    ivar[77:83, 77:83] = 0  # 36 of 256 pixels: the nucleus
+    assert np.isnan(imaging_features(cutout_of(gaussian(5.0), ivar))).all()
+    assert np.isnan(imaging_features(cutout_of(gaussian(5.0), 0.0))).all()
+
+
+def test_a_masked_border_leaves_the_background_unknown():
+    ivar = np.zeros((160, 160))
+    ivar[20:140, 20:140] = 1
+    assert np.isnan(imaging_features(cutout_of(gaussian(5.0), ivar))).all()
+
+
+def test_without_light_there_is_no_fraction_of_it():
+    assert np.isnan(imaging_features(cutout_of(np.zeros((160, 160))))).all()
+    assert np.isnan(imaging_features(cutout_of(-gaussian(5.0)))).all()
+    dark_outside = gaussian(3.0) - np.where((RADIUS > 40) & (RADIUS < 60), 100.0, 0.0)
+    concentration, contrast = imaging_features(cutout_of(dark_outside))
+    assert np.isnan(concentration)
+    assert 0 < contrast <= 1
+
+
+def test_the_table_has_a_row_for_each_cutout_in_order():
+    table = imaging_table([cutout_of(gaussian(3.0), object_id="7"), cutout_of(gaussian(8.0), object_id="10000")])
+    assert table["hsc_object_id"].tolist() == ["7", "10000"]
+    assert table["concentration"][0] > table["concentration"][1] > 0
+    assert table["contrast"].unit is not None

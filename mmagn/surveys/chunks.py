@@ -1,15 +1,17 @@
 """Wanted rows of an HDF5 dataset in one pass: every chunk inflated once, a bounded number of rows in memory.
 
 Published images are compressed in chunks that span tens of rows but only a corner of one band, so the wanted rows
-are taken one row-block of chunks at a time. Plain gzip chunks, with or without the shuffle filter, are read
-as they are stored and inflated in threads, outside HDF5's global lock; any other layout goes through h5py, one slab
-per block, which inflates each chunk once as well.
+are taken one row-block of chunks at a time. Plain gzip chunks, with or without the shuffle filter, are read straight
+from where HDF5 says they lie in the file and inflated in threads, outside HDF5's global lock; any other layout goes
+through h5py, one slab per block, which inflates each chunk once as well.
 """
 
-import itertools
+import os
 import zlib
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
+from dataclasses import dataclass
 from typing import Any
 
 import h5py
@@ -45,7 +47,7 @@ def wanted_rows(dataset: h5py.Dataset, rows: NDArray[np.int64], pool: Executor) 
     rows
         (wanted,) ascending, without repetition, all below ``len(dataset)``.
     pool
-        Threads that read and inflate.
+        Threads that read and inflate; they must end before the file is closed.
 
     Raises
     ------
@@ -54,9 +56,10 @@ def wanted_rows(dataset: h5py.Dataset, rows: NDArray[np.int64], pool: Executor) 
     OSError
         If HDF5 cannot read the dataset.
     """
+    chunks = _gzip_chunks(dataset, rows)
     pending: Future[NDArray[Any]] | _Inflating | None = None
     for block in _row_blocks(dataset, rows):
-        following = _Inflating(dataset, block, pool) if _is_gzip(dataset) else pool.submit(_slab, dataset, block)
+        following = pool.submit(_slab, dataset, block) if chunks is None else _Inflating(dataset, chunks, block, pool)
         if pending is not None:
             yield from pending.result()
         pending = following
@@ -83,28 +86,68 @@ def _slab(dataset: h5py.Dataset, rows: NDArray[np.int64]) -> NDArray[Any]:
     return slab if len(slab) == len(rows) else slab[rows - rows[0]]
 
 
-def _filters(dataset: h5py.Dataset) -> tuple[int, ...]:
-    """Return the codes of the filters that each chunk went through, in the order of writing."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _GzipChunks:
+    """Where the chunks of a dataset lie in its file, and how to inflate them.
+
+    Attributes
+    ----------
+    name
+        Name of the dataset, for messages.
+    descriptor
+        The open file.
+    shape, dtype
+        Of one chunk.
+    shuffled
+        Whether bytes were sorted by significance before they were deflated.
+    stored
+        Chunks by the first row they hold, for wanted rows only; HDF5 stores none where all values are the fill value.
+    """
+
+    name: str
+    descriptor: int
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    shuffled: bool
+    stored: Mapping[int, Sequence[h5py.h5d.StoreInfo]]
+
+
+def _gzip_chunks(dataset: h5py.Dataset, rows: NDArray[np.int64]) -> _GzipChunks | None:
+    """Return where the chunks lie that hold wanted rows, or None where h5py has to read the dataset."""
+    file = dataset.file
     plist = dataset.id.get_create_plist()
-    return tuple(plist.get_filter(index)[0] for index in range(plist.get_nfilters()))
+    filters = tuple(plist.get_filter(index)[0] for index in range(plist.get_nfilters()))
+    plain_file = file.driver == "sec2" and file.userblock_size == 0
+    if dataset.chunks is None or filters not in (_GZIP, _SHUFFLE_GZIP) or not plain_file:
+        return None
+    starts = set((rows // dataset.chunks[0] * dataset.chunks[0]).tolist())
+    stored: defaultdict[int, list[h5py.h5d.StoreInfo]] = defaultdict(list)
 
+    def keep(chunk: h5py.h5d.StoreInfo) -> None:
+        if chunk.chunk_offset[0] in starts:
+            stored[chunk.chunk_offset[0]].append(chunk)
 
-def _is_gzip(dataset: h5py.Dataset) -> bool:
-    """Return whether this module can inflate the chunks itself."""
-    return dataset.chunks is not None and _filters(dataset) in (_GZIP, _SHUFFLE_GZIP)
+    dataset.id.chunk_iter(keep)
+    return _GzipChunks(
+        name=dataset.name,
+        descriptor=file.id.get_vfd_handle(),
+        shape=dataset.chunks,
+        dtype=dataset.dtype,
+        shuffled=filters == _SHUFFLE_GZIP,
+        stored=stored,
+    )
 
 
 class _Inflating:
-    """One block of wanted rows on its way from gzip chunks, named and used like a future."""
+    """One block of wanted rows on its way out of its chunks, used like a future."""
 
-    def __init__(self, dataset: h5py.Dataset, rows: NDArray[np.int64], pool: Executor) -> None:
-        first, *steps = dataset.chunks
-        row_start = int(rows[0]) // first * first
+    def __init__(self, dataset: h5py.Dataset, chunks: _GzipChunks, rows: NDArray[np.int64], pool: Executor) -> None:
+        start = int(rows[0]) // chunks.shape[0] * chunks.shape[0]
+        stored = chunks.stored.get(start, ())
         self._values = np.full((len(rows), *dataset.shape[1:]), dataset.fillvalue, dtype=dataset.dtype)
-        corners = list(itertools.product(*map(range, itertools.repeat(0), dataset.shape[1:], steps)))
         self._tasks = [
-            pool.submit(_fill, dataset, corners[start : start + CHUNKS_PER_TASK], rows, row_start, self._values)
-            for start in range(0, len(corners), CHUNKS_PER_TASK)
+            pool.submit(_fill, chunks, stored[first : first + CHUNKS_PER_TASK], rows - start, self._values)
+            for first in range(0, len(stored), CHUNKS_PER_TASK)
         ]
 
     def result(self) -> NDArray[Any]:
@@ -115,43 +158,43 @@ class _Inflating:
 
 
 def _fill(
-    dataset: h5py.Dataset,
-    corners: Sequence[tuple[int, ...]],
-    rows: NDArray[np.int64],
-    row_start: int,
-    values: NDArray[Any],
+    chunks: _GzipChunks, stored: Sequence[h5py.h5d.StoreInfo], rows_in_chunk: NDArray[np.int64], values: NDArray[Any]
 ) -> None:
-    """Put the wanted rows of some chunks, all beginning at ``row_start``, where they belong in ``values``."""
-    shuffled = _filters(dataset) == _SHUFFLE_GZIP
-    for corner in corners:
-        chunk = _chunk(dataset, (row_start, *corner), shuffled)
-        if chunk is not None:
-            ends = map(int.__add__, corner, dataset.chunks[1:])
-            part = values[(slice(None), *map(slice, corner, ends))]
-            inside = tuple(map(slice, part.shape[1:]))
-            part[...] = chunk[:, *inside][rows - row_start]
+    """Put the wanted rows of some chunks of one row-block where they belong in ``values``."""
+    for chunk in stored:
+        corner = chunk.chunk_offset[1:]
+        ends = map(int.__add__, corner, chunks.shape[1:])
+        part = values[(slice(None), *map(slice, corner, ends))]
+        inside = tuple(map(slice, part.shape[1:]))
+        part[...] = _inflated(chunks, chunk)[:, *inside][rows_in_chunk]
 
 
-def _chunk(dataset: h5py.Dataset, corner: tuple[int, ...], shuffled: bool) -> NDArray[Any] | None:
-    """Return one chunk, inflated, or None where the file stores none (its values are the fill value).
+def _inflated(chunks: _GzipChunks, chunk: h5py.h5d.StoreInfo) -> NDArray[Any]:
+    """Return the values of one chunk.
 
     Raises
     ------
     ValueError
         If the stored bytes are no gzip stream of the right length.
     """
-    if dataset.id.get_chunk_info_by_coord(corner).byte_offset is None:
-        return None
-    skipped, data = dataset.id.read_direct_chunk(corner)
-    size = int(np.prod(dataset.chunks)) * dataset.dtype.itemsize
-    if not skipped & (0b10 if shuffled else 0b1):
+    data = os.pread(chunks.descriptor, chunk.size, chunk.byte_offset)
+    size = int(np.prod(chunks.shape)) * chunks.dtype.itemsize
+    deflated, shuffled = _applied(chunks, chunk.filter_mask)
+    if deflated:
         try:
             data = decompress(data, bufsize=size)
         except DAMAGE as damage:
-            raise ValueError(f"{dataset.name} is damaged in the chunk at {corner}: {damage}") from damage
+            raise ValueError(f"{chunks.name} is damaged in the chunk at {chunk.chunk_offset}: {damage}") from damage
     if len(data) != size:
-        raise ValueError(f"{dataset.name} is damaged in the chunk at {corner}: {len(data)} bytes instead of {size}")
-    if shuffled and not skipped & 0b1:
-        planes = np.frombuffer(data, dtype=np.uint8).reshape(dataset.dtype.itemsize, -1)
-        data = np.ascontiguousarray(planes.T)
-    return np.frombuffer(data, dtype=dataset.dtype).reshape(dataset.chunks)
+        raise ValueError(f"{chunks.name} is damaged in the chunk at {chunk.chunk_offset}: wrong length")
+    if shuffled:
+        planes = np.frombuffer(data, dtype=np.uint8).reshape(chunks.dtype.itemsize, -1)
+        data = planes.T.tobytes()
+    return np.frombuffer(data, dtype=chunks.dtype).reshape(chunks.shape)
+
+
+def _applied(chunks: _GzipChunks, filter_mask: int) -> tuple[bool, bool]:
+    """Return whether a chunk was deflated and shuffled: HDF5 sets a bit for each filter of the row it skipped."""
+    if chunks.shuffled:
+        return not filter_mask & 0b10, not filter_mask & 0b01
+    return not filter_mask & 0b01, False

@@ -1,0 +1,98 @@
+"""Which files of a Multimodal Universe v1 tree hold which survey and which cell."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmagn.surveys.config import DataConfig
+
+_CELL_NAME = re.compile(r"healpix=(0|[1-9]\d*)")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SurveyFile:
+    """One file of one cell.
+
+    Attributes
+    ----------
+    path
+        Where it lies.
+    cell
+        HEALPix cell (NSIDE 16, NESTED) that its directory names.
+    """
+
+    path: Path
+    cell: int
+
+
+def sdss_files(config: DataConfig) -> list[SurveyFile]:
+    """Return the SDSS files wanted, in the order of ``data.sdss_surveys``, then of cells, then of names.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the tree, all of the surveys, or all of the cells wanted are missing.
+    """
+    return _survey_files(config, "sdss", config.sdss_surveys, "data.sdss_surveys")
+
+
+def hsc_files(config: DataConfig) -> list[SurveyFile]:
+    """Return the HSC files wanted, in the order of cells, then of names.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the tree, the survey, or all of the cells wanted are missing.
+    """
+    return _survey_files(config, "hsc", (config.hsc_survey,), "data.hsc_survey")
+
+
+def _survey_files(config: DataConfig, instrument: str, surveys: Sequence[str], setting: str) -> list[SurveyFile]:
+    root = _root(config)
+    folders = [root / instrument / survey for survey in surveys]
+    present = [folder for folder in folders if folder.is_dir()]
+    if not present:
+        raise FileNotFoundError(
+            f"data.root {root} has no folder {' or '.join(f'{instrument}/{survey}' for survey in surveys)} "
+            f"({setting}); {instrument}/ holds {_listing(root / instrument)}"
+        )
+    files = [file for folder in present for file in _cell_files(folder)]
+    if not files:
+        raise FileNotFoundError(f"{present[0]} holds no healpix=N/*.hdf5; it holds {_listing(present[0])}")
+    wanted = [file for file in files if not config.cells or file.cell in config.cells]
+    if not wanted:
+        cells = sorted({file.cell for file in files})
+        raise FileNotFoundError(
+            f"none of data.cells {', '.join(map(str, config.cells))} is in {present[0]}; "
+            f"it has {len(cells)} cells, the first of them {', '.join(map(str, cells[:10]))}"
+        )
+    return wanted
+
+
+def _root(config: DataConfig) -> Path:
+    if config.source != "hdf5" or config.root is None:
+        raise ValueError(f"data.source is {config.source}; reading a v1 tree needs data.source hdf5 and data.root")
+    root = Path(config.root).expanduser()
+    if not root.is_dir():
+        raise FileNotFoundError(
+            f"data.root {root} is not a folder; expected one with sdss/{config.sdss_surveys[0]}/healpix=N/*.hdf5 "
+            f"and hsc/{config.hsc_survey}/healpix=N/*.hdf5"
+        )
+    return root
+
+
+def _cell_files(folder: Path) -> list[SurveyFile]:
+    """Return the files of one survey; directories with any other name than ``healpix=N`` are none of ours."""
+    cells = {
+        int(match.group(1)): child
+        for child in folder.iterdir()
+        if (match := _CELL_NAME.fullmatch(child.name)) is not None
+    }
+    return [SurveyFile(path=path, cell=cell) for cell in sorted(cells) for path in sorted(cells[cell].glob("*.hdf5"))]
+
+
+def _listing(folder: Path) -> str:
+    """Return the first few names in a folder, for messages."""
+    names = sorted(child.name for child in folder.iterdir()) if folder.is_dir() else []
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "") if names else "nothing"

@@ -12,9 +12,9 @@ class AugmentConfig:
     dihedral
         Rotations by 90 degrees and flips of the image.
     image_noise
-        Standard deviation of Gaussian noise added to the image, in units of its stretched pixels.
+        Standard deviation of Gaussian noise added to the image, in units of ``tensors.image_noise_njy``.
     spectrum_noise
-        Standard deviation of Gaussian noise added to the spectrum, in units of its scaled flux.
+        Standard deviation of Gaussian noise added to the spectrum, in units of each grid pixel's own noise.
     """
 
     dihedral: bool = True
@@ -35,12 +35,15 @@ class TensorsConfig:
     ----------
     image_size
         Side of the central crop in pixels of 0.168 arcsec, even, 16 to 160.
+    image_noise_njy
+        Flux per pixel that counts as one unit of noise in each of the bands g, r, i, z, y. The same for every
+        image, so that brightness and colour survive the stretch. The default lies between the pixel noise of
+        a real UltraDeep COSMOS coadd (0.7, 0.8, 1.2, 1.9, 3.8 nJy) and that of the Deep layer at
+        5 sigma depths of 27.4, 27.1, 26.9, 26.3, 25.3 mag.
     asinh_softening
         Flux in units of the pixel noise where the asinh stretch turns from linear to logarithmic.
-    spectrum_min_angstrom
-        Shortest rest-frame vacuum wavelength of the spectrum grid.
-    spectrum_max_angstrom
-        Longest rest-frame vacuum wavelength of the spectrum grid.
+    spectrum_min_angstrom, spectrum_max_angstrom
+        Rest-frame vacuum range of the spectrum grid.
     spectrum_binning
         Native pixels of 1e-4 dex averaged (with ivar weights) into one grid pixel.
     augment
@@ -48,6 +51,7 @@ class TensorsConfig:
     """
 
     image_size: int = 96
+    image_noise_njy: tuple[float, float, float, float, float] = (1.0, 1.3, 1.8, 2.8, 5.0)
     asinh_softening: float = 3.0
     spectrum_min_angstrom: float = 3800.0
     spectrum_max_angstrom: float = 7000.0
@@ -57,6 +61,8 @@ class TensorsConfig:
     def __post_init__(self) -> None:
         if not 16 <= self.image_size <= 160 or self.image_size % 2:
             raise ValueError(f"tensors.image_size is {self.image_size}; allowed: an even number from 16 to 160")
+        if len(self.image_noise_njy) != 5 or min(self.image_noise_njy) <= 0:
+            raise ValueError(f"tensors.image_noise_njy is {self.image_noise_njy}; allowed: five numbers above 0")
         if self.asinh_softening <= 0:
             raise ValueError(f"tensors.asinh_softening is {self.asinh_softening}; allowed: above 0")
         if not 0 < self.spectrum_min_angstrom < self.spectrum_max_angstrom:

@@ -1,0 +1,95 @@
+"""Embedding of an image: any timm backbone and a linear layer."""
+
+import difflib
+import pickle
+from pathlib import Path
+from typing import Any
+
+import timm
+from safetensors import SafetensorError
+from timm.models import load_state_dict
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mmagn.models.config import ImageBranchConfig
+
+IMAGE_BANDS = 5
+
+
+class ImageBranch(nn.Module):
+    """timm backbone with five input channels, global pooling and a linear embedding.
+
+    Backbones that are made for one image size (most transformers) get their images resized to it.
+
+    Parameters
+    ----------
+    config
+        Backbone, weights and length of the embedding.
+
+    Raises
+    ------
+    ValueError
+        When timm has no such backbone, or its weights cannot be had or do not fit.
+    FileNotFoundError
+        When the file of weights is absent.
+    """
+
+    def __init__(self, config: ImageBranchConfig) -> None:
+        super().__init__()
+        self.backbone = _backbone(config)
+        self.embedding = nn.Linear(int(self.backbone.head_hidden_size), config.embedding_dim)
+        published: dict[str, Any] = self.backbone.pretrained_cfg
+        self.fixed_size: tuple[int, int] | None = None
+        if published.get("fixed_input_size"):
+            self.fixed_size = published["input_size"][-2:]
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(batch, embedding) from (batch, band, height, width)."""
+        if self.fixed_size is not None and image.shape[-2:] != self.fixed_size:
+            image = functional.interpolate(image, self.fixed_size, mode="bilinear", antialias=True)
+        embedding: Tensor = self.embedding(self.backbone(image))
+        return embedding
+
+
+def _backbone(config: ImageBranchConfig) -> Any:
+    name = config.backbone
+    if not timm.is_model(name):
+        close = difflib.get_close_matches(name, timm.list_models(), n=3) or ["any name that timm.list_models() gives"]
+        raise ValueError(f"models.image.backbone {name} is unknown to timm; close names: {', '.join(close)}")
+    if config.weights:
+        return _with_local_weights(name, Path(config.weights).expanduser())
+    if not config.pretrained:
+        return timm.create_model(name, in_chans=IMAGE_BANDS, num_classes=0)
+    try:
+        return timm.create_model(name, pretrained=True, in_chans=IMAGE_BANDS, num_classes=0)
+    except (OSError, RuntimeError) as error:
+        raise ValueError(
+            f"models.image.pretrained: no published weights of {name} could be fetched ({_first_line(error)}); "
+            "allowed: a machine with network, a local file in models.image.weights, or pretrained false"
+        ) from error
+
+
+def _with_local_weights(name: str, path: Path) -> Any:
+    """Backbone with weights from a file that timm or this package wrote; a first layer of 3 bands is adapted to 5."""
+    if not path.is_file():
+        raise FileNotFoundError(f"models.image.weights {path} does not exist; allowed: a safetensors or torch file")
+    try:
+        state = load_state_dict(str(path), use_ema=False, weights_only=True)
+        fresh = timm.create_model(name, in_chans=IMAGE_BANDS, num_classes=0)
+        if missing := [key for key in fresh.state_dict() if key not in state]:
+            raise ValueError(f"it has no {missing[0]}")
+        return timm.create_model(
+            name,
+            pretrained=True,
+            in_chans=IMAGE_BANDS,
+            num_classes=0,
+            pretrained_cfg_overlay={"state_dict": state, "source": "", "custom_load": False},
+        )
+    except (ValueError, RuntimeError, KeyError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
+        raise ValueError(
+            f"models.image.weights {path} does not hold weights of {name} ({_first_line(error)})"
+        ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

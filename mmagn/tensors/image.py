@@ -1,0 +1,58 @@
+"""Five-band image tensor: central crop, asinh stretch in fixed units, invalid pixels filled from their neighbours."""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from mmagn.tensors.config import TensorsConfig
+
+
+def image_tensor(flux: NDArray[np.floating], ivar: NDArray[np.floating], config: TensorsConfig) -> NDArray[np.float32]:
+    """Central crop of a cutout on an asinh scale, finite everywhere.
+
+    One value is ``asinh(flux / (asinh_softening * image_noise_njy[band]))``: linear for the sky, logarithmic for
+    bright cores, about -1 to 10 in practice. The unit is one constant per band and not the noise of the image at
+    hand: a unit per image would turn the depth of the field into brightness and colour, which both tell classes
+    apart, and would have to be fitted or stored.
+
+    An invalid pixel takes the value of the nearest valid pixel of its band: a saturated core stays bright and a
+    masked piece of sky stays sky. A band without any valid pixel in the crop takes the stretched values of the
+    nearest band that has some (the redder of two as near), which is a galaxy without that colour. Where no band
+    has a valid pixel nothing is known and the crop is flat sky, 0.
+
+    Parameters
+    ----------
+    flux
+        (band, height, width), nJy; what stands in invalid pixels is never used.
+    ivar
+        (band, height, width), 1/nJy^2, above 0 exactly where valid.
+    config
+        Size, units and softening.
+
+    Returns
+    -------
+    (band, image_size, image_size) float32.
+    """
+    height, width = flux.shape[-2:]
+    size = config.image_size
+    if min(height, width) < size:
+        raise ValueError(f"tensors.image_size is {size}, larger than the image of {height} x {width} pixels")
+    top, left = (height - size) // 2, (width - size) // 2
+    crop = (slice(None), slice(top, top + size), slice(left, left + size))
+    valid = np.asarray(ivar[crop] > 0)
+    unit_njy = config.asinh_softening * np.asarray(config.image_noise_njy, dtype=np.float32)
+    stretched = np.arcsinh(np.where(valid, flux[crop], 0.0) / unit_njy[:, None, None]).astype(np.float32)
+    return _filled(stretched, valid)
+
+
+def _filled(image: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """(band, height, width) image whose invalid pixels are filled, from the band first, then from its neighbour."""
+    pixels = valid.sum(axis=(1, 2))
+    for band in np.flatnonzero((pixels > 0) & (pixels < valid[0].size)):
+        row, column = ndimage.distance_transform_edt(~valid[band], return_distances=False, return_indices=True)
+        image[band] = image[band, row, column]
+    seen = np.flatnonzero(pixels > 0)
+    for band in np.flatnonzero(pixels == 0) if len(seen) else ():
+        nearest = seen[::-1][np.argmin(np.abs(seen[::-1] - band))]
+        image[band] = image[nearest]
+    return image

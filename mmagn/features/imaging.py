@@ -7,12 +7,8 @@ All regions are squares about the middle of the cutout, between pixels 79 and 80
 - *border*: the outermost 16 pixels on every side, where the background is measured.
 """
 
-from collections.abc import Iterable
-
 import numpy as np
-from astropy import units as u
 from astropy.stats import sigma_clipped_stats
-from astropy.table import Table
 from numpy.typing import NDArray
 
 from mmagn.records import BANDS, CUTOUT_PIXELS, Cutout
@@ -71,15 +67,6 @@ def imaging_features(cutout: Cutout) -> tuple[float, float]:
     if mean_central <= 0 or not outskirts.any():
         return float(concentration), np.nan
     return float(concentration), float((mean_central - light[outskirts].mean()) / mean_central)
-
-
-def imaging_table(cutouts: Iterable[Cutout]) -> Table:
-    """Return ``hsc_object_id``, ``concentration`` and ``contrast`` of each cutout, in order, with units."""
-    rows = [(cutout.object_id, *imaging_features(cutout)) for cutout in cutouts]
-    table = Table(rows=rows, names=("hsc_object_id", "concentration", "contrast"), dtype=(np.str_, float, float))
-    for name in ("concentration", "contrast"):
-        table[name].unit = u.dimensionless_unscaled
-    return table
 
 
 def _square(size: int) -> NDArray[np.bool_]:

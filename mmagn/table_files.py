@@ -1,0 +1,119 @@
+"""Tables on disk, written batch by batch: Parquet, FITS or ECSV by suffix, with units, whole or not at all."""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from astropy import units as u
+from astropy.table import Table, meta
+
+SUFFIXES = (".parquet", ".fits", ".ecsv")
+ROW_GROUP_ROWS = 65536
+
+
+def checked_suffix(out: Path) -> str:
+    """Return the suffix of ``out``; raises ``ValueError`` where no table is written under it."""
+    if out.suffix not in SUFFIXES:
+        raise ValueError(f"cannot write a table to {out.name}; allowed suffixes: {', '.join(SUFFIXES)}")
+    return out.suffix
+
+
+@contextlib.contextmanager
+def table_file(out: Path) -> Iterator[Callable[[Table], None]]:
+    """Give a function that appends a batch of rows to the table file ``out``.
+
+    Batches have the same columns in the same order. Parquet is written with bounded memory, however many batches come;
+    units are in each field's metadata under ``unit`` and, with the table's ``meta``, where ``astropy.table.Table.read``
+    looks for them. FITS and ECSV go through astropy, which holds the whole table in memory once at the end.
+    The file appears under its name when the block ends well and at least one batch came; otherwise nothing is left.
+
+    Raises
+    ------
+    ValueError
+        If the suffix of ``out`` is not one of ``SUFFIXES``.
+    """
+    suffix = checked_suffix(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    spool, whole, converted = (
+        out.with_name(f".{out.stem}.{os.getpid()}.{part}") for part in ("spool", "parquet", "part")
+    )
+    writer = _SpoolWriter(spool)
+    try:
+        yield writer.append
+        writer.close()
+        if writer.header is not None:
+            _write_whole(spool, whole, writer)
+            if suffix == ".parquet":
+                whole.replace(out)
+            else:
+                _convert(whole, converted, suffix)
+                converted.replace(out)
+    finally:
+        writer.close()
+        for leftover in (spool, whole, converted):
+            leftover.unlink(missing_ok=True)
+
+
+class _SpoolWriter:
+    """Writes batches to a Parquet file and learns on the way how long the texts of each column are."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: pq.ParquetWriter | None = None
+        self.header: Table | None = None
+        self.text_length: dict[str, int] = {}
+
+    def append(self, table: Table) -> None:
+        if self._file is None:
+            self.header = table[:0]
+            self._file = pq.ParquetWriter(self._path, _schema(table, {}))
+        arrays = []
+        for name in table.colnames:
+            values = np.asarray(table[name])
+            if values.dtype.kind == "U":
+                length = int(np.char.str_len(values).max(initial=1))
+                self.text_length[name] = max(self.text_length.get(name, 1), length)
+            arrays.append(pa.array(values))
+        self._file.write_table(pa.Table.from_arrays(arrays, schema=self._file.schema))
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+def _schema(table: Table, metadata: dict[str, str]) -> pa.Schema:
+    fields = []
+    for name in table.colnames:
+        dtype = table[name].dtype
+        arrow_type = pa.string() if dtype.kind == "U" else pa.from_numpy_dtype(dtype)
+        unit = table[name].unit
+        fields.append(pa.field(name, arrow_type, metadata=None if unit is None else {"unit": unit.to_string()}))
+    return pa.schema(fields, metadata=metadata)
+
+
+def _write_whole(spool: Path, out: Path, writer: _SpoolWriter) -> None:
+    """Copy the spooled rows in large row groups under the metadata that astropy reads units and text lengths from."""
+    assert writer.header is not None
+    metadata = {f"table::len::{name}": str(length) for name, length in writer.text_length.items()}
+    metadata["table_meta_yaml"] = "\n".join(meta.get_yaml_from_table(writer.header))
+    schema = _schema(writer.header, metadata)
+    with pq.ParquetFile(spool) as source, pq.ParquetWriter(out, schema) as target:
+        for batch in source.iter_batches(batch_size=ROW_GROUP_ROWS):
+            target.write_table(pa.Table.from_arrays(batch.columns, schema=schema))
+
+
+def _convert(parquet: Path, out: Path, suffix: str) -> None:
+    table = Table.read(parquet, format="parquet")
+    if suffix == ".ecsv":
+        table.write(out, format="ascii.ecsv")
+        return
+    for column in table.itercols():
+        if column.unit == u.dex:
+            column.unit = None  # FITS knows no dex
+            column.description = "dex"
+    table.write(out, format="fits")

@@ -1,0 +1,196 @@
+"""Emission lines and continuum of many spectra: the table of line measurements.
+
+``line_table`` joins the parts: ``batch`` places spectra on the rest grid, ``system`` writes the continuum's normal
+equations, ``varpro`` solves for lines and kinematics, ``broad`` adds a broad Balmer component where chi2 asks for one,
+``measures`` turns solutions into numbers.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from astropy import units
+from astropy.table import Table
+from numpy.typing import NDArray
+
+from mmagn.lines import REPORTED_LINES
+from mmagn.records import Spectrum
+from mmagn.spectroscopy.batch import SpectrumBatch, spectrum_batch
+from mmagn.spectroscopy.broad import with_broad_component
+from mmagn.spectroscopy.config import SpectroscopyConfig
+from mmagn.spectroscopy.continuum import ContinuumBasis, local_basis
+from mmagn.spectroscopy.measures import Measures, coverage, measures
+from mmagn.spectroscopy.profiles import AMPLITUDE_GROUP, AMPLITUDES, GROUPS
+from mmagn.spectroscopy.system import Grids, continuum_system, grids
+from mmagn.spectroscopy.varpro import fitted, problem, start_kinematics
+
+FLUX_UNIT = units.Unit("1e-17 erg / (s cm2)")
+DENSITY_UNIT = units.Unit("1e-17 erg / (s cm2 Angstrom)")
+FLAGS = ("outside", "masked", "no_convergence", "broad")
+"""Flags of a line, joined by commas in ``flags_LINE``."""
+FIT_FLAGS = ("redshift", "no_data", "constant", "negative", "no_convergence", "broad")
+"""Flags of a spectrum: not placeable on the grid, no valid pixel, one value only, continuum not positive."""
+
+Columns = dict[str, NDArray[np.generic]]
+
+
+def chosen_device(config: SpectroscopyConfig) -> torch.device:
+    """Return the device that the settings ask for."""
+    if config.device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(config.device)
+
+
+def fitted_batch(batch: SpectrumBatch, tables: Grids, *, broad_balmer: bool = True) -> tuple[Measures, torch.Tensor]:
+    """Return the measurements of a prepared batch, and which spectra have a broad Balmer component.
+
+    Parameters
+    ----------
+    batch
+        Spectra on the rest grid, on the device of ``tables``.
+    tables
+        The continuum model.
+    broad_balmer
+        Try a broad component where the residual or the width of the Balmer lines suggests one.
+    """
+    system = continuum_system(batch, tables)
+    constrained, _, _ = coverage(batch)
+    task = problem(system, batch.phase, batch.lsf_sigma, constrained)
+    state = fitted(task, start_kinematics(task))
+    narrow = measures(batch, task, state)
+    if not broad_balmer:
+        return narrow, torch.zeros_like(narrow.converged)
+    return with_broad_component(batch, tables, task, state, narrow)
+
+
+def line_table(spectra: Sequence[Spectrum], config: SpectroscopyConfig, basis: ContinuumBasis | None = None) -> Table:
+    """Return the emission-line measurements of spectra, one row each, in order.
+
+    Parameters
+    ----------
+    spectra
+        Any lengths, redshifts and surveys; an unusable spectrum becomes a row of NaN with ``fit_flags``.
+    config
+        Settings of the fitter.
+    basis
+        Continuum basis of ``learned_basis``; None, or ``config.continuum == "local"``, takes the local model.
+
+    Returns
+    -------
+    Table
+        ``object_id, survey, ra_deg, dec_deg, redshift, spectral_class, snr_median``; for every reported line
+        ``flux_LINE, flux_LINE_err`` (1e-17 erg/s/cm2, not forced positive), ``ew_LINE, ew_LINE_err`` (Angstrom, rest
+        frame, emission positive), ``continuum_LINE`` (1e-17 erg/s/cm2/A, beside the line), ``sigma_kms_LINE``,
+        ``flags_LINE`` (of ``FLAGS``); then ``velocity_kms_GROUP, sigma_kms_GROUP, continuum_level, continuum_kind,
+        chi2_dof, broad_line, fit_flags`` (of ``FIT_FLAGS``). Undefined is NaN.
+    """
+    device = chosen_device(config)
+    model = basis if basis is not None and config.continuum == "basis" else local_basis()
+    tables = grids(model, device)
+    parts = []
+    for start in range(0, len(spectra), config.batch_size):
+        batch = spectrum_batch(spectra[start : start + config.batch_size], device)
+        result, broad = fitted_batch(batch, tables, broad_balmer=config.broad_balmer)
+        parts.append(_columns(batch, result, broad))
+    if not parts:
+        return line_table([_EMPTY], config, basis)[:0]
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    columns["continuum_kind"] = np.full(len(spectra), model.kind)
+    return _table(spectra, columns)
+
+
+_EMPTY = Spectrum(
+    object_id="",
+    survey="",
+    ra_deg=np.nan,
+    dec_deg=np.nan,
+    redshift=np.nan,
+    redshift_err=np.nan,
+    zwarning=0,
+    spectral_class="",
+    spectral_subclass="",
+    wavelength_angstrom=np.empty(0, np.float32),
+    flux=np.empty(0, np.float32),
+    ivar=np.empty(0, np.float32),
+    lsf_sigma=np.empty(0, np.float32),
+)
+
+
+def _joined(flags: dict[str, torch.Tensor]) -> NDArray[np.str_]:
+    """Return (batch,) names of the flags that are set, joined by commas."""
+    count = len(next(iter(flags.values())))
+    code = np.zeros(count, np.int64)
+    for bit, value in enumerate(flags.values()):
+        code |= value.cpu().numpy().astype(np.int64) << bit
+    names = list(flags)
+    texts = [",".join(name for bit, name in enumerate(names) if number >> bit & 1) for number in range(1 << len(names))]
+    return np.array(texts)[code]
+
+
+def _columns(batch: SpectrumBatch, result: Measures, broad: torch.Tensor) -> Columns:
+    """Return all fitted columns of a batch."""
+    columns: Columns = {"snr_median": result.snr_median.cpu().numpy()}
+    fluxes = {name: getattr(result, name).cpu().numpy() for name in ("flux", "flux_err", "ew", "ew_err", "continuum")}
+    sigma_kms, velocity_kms = result.sigma_kms.cpu().numpy(), result.velocity_kms.cpu().numpy()
+    placed = ~batch.redshift.isnan()
+    for line in REPORTED_LINES:
+        index = AMPLITUDES.index(line)
+        group = AMPLITUDE_GROUP[index]
+        columns[f"flux_{line}"], columns[f"flux_{line}_err"] = fluxes["flux"][:, index], fluxes["flux_err"][:, index]
+        columns[f"ew_{line}"], columns[f"ew_{line}_err"] = fluxes["ew"][:, index], fluxes["ew_err"][:, index]
+        columns[f"continuum_{line}"] = fluxes["continuum"][:, index]
+        missing = np.isnan(fluxes["flux"][:, index])
+        columns[f"sigma_kms_{line}"] = np.where(missing, np.nan, sigma_kms[:, group])
+        columns[f"flags_{line}"] = _joined(
+            {
+                "outside": result.outside[:, index] & placed,
+                "masked": result.masked[:, index] & placed,
+                "no_convergence": ~result.converged,
+                "broad": broad & (GROUPS[group] == "balmer"),
+            }
+        )
+    for group, name in enumerate(GROUPS):
+        columns[f"velocity_kms_{name}"] = velocity_kms[:, group]
+    for group, name in enumerate(GROUPS):
+        columns[f"sigma_kms_{name}"] = sigma_kms[:, group]
+    columns["continuum_level"] = result.level.cpu().numpy()
+    columns["continuum_kind"] = np.empty(len(batch), np.str_)
+    columns["chi2_dof"] = result.chi2_dof.cpu().numpy()
+    columns["broad_line"] = broad.cpu().numpy()
+    columns["fit_flags"] = _joined(
+        {
+            "redshift": ~placed,
+            "no_data": placed & ~(batch.ivar > 0).any(1),
+            "constant": placed & batch.constant,
+            "negative": result.level <= 0,
+            "no_convergence": ~result.converged,
+            "broad": broad,
+        }
+    )
+    return columns
+
+
+def _unit(name: str) -> units.UnitBase | None:
+    if name.startswith("flux_"):
+        return FLUX_UNIT
+    if name.startswith("ew_"):
+        return units.Angstrom
+    if name.startswith(("sigma_kms", "velocity_kms")):
+        return units.km / units.s
+    return DENSITY_UNIT if name.startswith("continuum_") and name != "continuum_kind" else None
+
+
+def _table(spectra: Sequence[Spectrum], columns: Columns) -> Table:
+    table = Table()
+    table["object_id"] = np.array([spectrum.object_id for spectrum in spectra], dtype=np.str_)
+    table["survey"] = np.array([spectrum.survey for spectrum in spectra], dtype=np.str_)
+    table["ra_deg"] = np.array([spectrum.ra_deg for spectrum in spectra], dtype=np.float64)
+    table["dec_deg"] = np.array([spectrum.dec_deg for spectrum in spectra], dtype=np.float64)
+    table["redshift"] = np.array([spectrum.redshift for spectrum in spectra], dtype=np.float64)
+    table["spectral_class"] = np.array([spectrum.spectral_class for spectrum in spectra], dtype=np.str_)
+    for name in ("ra_deg", "dec_deg"):
+        table[name].unit = units.deg
+    for name, values in columns.items():
+        table[name] = values
+        table[name].unit = _unit(name)
+    return table

@@ -1,8 +1,10 @@
 """The BPT and WHAN planes with their demarcation curves, classes, error ellipses and density."""
 
+import json
 from collections.abc import Sequence
 
 import numpy as np
+from astropy.table import Table
 from matplotlib.axes import Axes
 from matplotlib.collections import EllipseCollection
 from matplotlib.figure import Figure
@@ -17,6 +19,7 @@ from mmagn.labels.bpt import (
     SeyfertLiner,
     kauffmann2003_nii,
     kewley2001_nii,
+    log_ratio,
     seyfert_liner_nii,
 )
 from mmagn.labels.whan import (
@@ -116,6 +119,37 @@ def bpt_figure(
     return figure
 
 
+def measured_bpt_figure(table: Table, *, probability: ArrayLike | None = None, title: str = "") -> Figure:
+    """Return the BPT plane of a table of measurements, with error ellipses for the classified objects.
+
+    The line between Seyfert and LINER is that of the label scheme in the table's ``meta``.
+    """
+    classified = np.asarray(table["bpt_class"]) != UNCLASSIFIED
+    return bpt_figure(
+        log_ratio(table["flux_nii_6584"], table["flux_halpha"]),
+        log_ratio(table["flux_oiii_5007"], table["flux_hbeta"]),
+        table["bpt_class"],
+        log_nii_halpha_err=np.where(classified, _log_ratio_err(table, "nii_6584", "halpha"), np.nan),
+        log_oiii_hbeta_err=np.where(classified, _log_ratio_err(table, "oiii_5007", "hbeta"), np.nan),
+        probability=probability,
+        seyfert_liner=json.loads(table.meta["LABELS"])["seyfert_liner"],
+        title=title,
+    )
+
+
+def measured_whan_figure(table: Table, *, title: str = "") -> Figure:
+    """Return the WHAN plane of a table of measurements, with error ellipses for the classified objects."""
+    classified = np.asarray(table["whan_class"]) != UNCLASSIFIED
+    return whan_figure(
+        log_ratio(table["flux_nii_6584"], table["flux_halpha"]),
+        table["ew_halpha"],
+        table["whan_class"],
+        log_nii_halpha_err=np.where(classified, _log_ratio_err(table, "nii_6584", "halpha"), np.nan),
+        ew_halpha_err_angstrom=table["ew_halpha_err"],
+        title=title,
+    )
+
+
 @styled
 def whan_figure(
     log_nii_halpha: ArrayLike,
@@ -159,6 +193,15 @@ def whan_figure(
     _note_left_out(axes, x, y)
     figure.legend(loc="outside lower center", ncols=4, markerscale=1.5)
     return figure
+
+
+def _log_ratio_err(table: Table, numerator: str, denominator: str) -> NDArray[np.float64]:
+    """Return (object,) error of log10 of a flux ratio in dex, to first order, NaN where a flux is not positive."""
+    variance = np.zeros(len(table))
+    for line in (numerator, denominator):
+        flux = np.asarray(table[f"flux_{line}"], dtype=np.float64)
+        variance += (np.asarray(table[f"flux_{line}_err"], dtype=np.float64) / np.where(flux > 0, flux, np.nan)) ** 2
+    return np.sqrt(variance) / np.log(10.0)
 
 
 def _bpt_curves(axes: Axes, seyfert_liner: SeyfertLiner) -> None:

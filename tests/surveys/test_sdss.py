@@ -1,0 +1,160 @@
+"""What the quirks of SDSS rows must turn into."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mmagn.surveys.sdss import spectrum_from_row
+
+PIXELS = 100
+
+
+def sdss_row(**overrides: Any) -> dict[str, Any]:
+    row = {
+        "object_id": np.bytes_(b"    299489677444933632"),
+        "ra": np.float64(150.1),
+        "dec": np.float64(2.2),
+        "Z": np.float32(0.1),
+        "Z_ERR": np.float32(1e-5),
+        "ZWARNING": np.int32(0),
+        "CLASS": np.bytes_(b"GALAXY"),
+        "SUBCLASS": np.bytes_(b"STARBURST            "),
+        "spectrum_flux": np.full(PIXELS, 3.0, dtype="f4"),
+        "spectrum_ivar": np.full(PIXELS, 4.0, dtype="f4"),
+        "spectrum_lambda": (10 ** (3.6 + 1e-4 * np.arange(PIXELS))).astype("f4"),
+        "spectrum_mask": np.zeros(PIXELS, dtype=bool),
+        "spectrum_lsf_sigma": np.full(PIXELS, 1.1, dtype="f4"),
+    }
+    return {**row, **overrides}
+
+
+def padded_row(padding: int) -> dict[str, Any]:
+    """A row as it lies in a file whose longest spectrum has ``padding`` pixels more."""
+    row = sdss_row()
+    for name, fill in {
+        "spectrum_flux": 3.0,
+        "spectrum_lsf_sigma": 1.1,
+        "spectrum_ivar": 0.0,
+        "spectrum_lambda": -1.0,
+        "spectrum_mask": True,
+    }.items():
+        row[name] = np.concatenate([row[name], np.full(padding, fill, dtype=row[name].dtype)])
+    return row
+
+
+def test_mask_true_means_bad():
+    mask = np.zeros(PIXELS, dtype=bool)
+    mask[7] = True
+    np.testing.assert_array_equal(spectrum_from_row(sdss_row(spectrum_mask=mask), survey="sdss").valid, ~mask)
+
+
+def test_padding_goes_and_nothing_else():
+    plain, padded = spectrum_from_row(sdss_row(), survey="sdss"), spectrum_from_row(padded_row(37), survey="sdss")
+    for name in ("wavelength_angstrom", "flux", "ivar", "lsf_sigma"):
+        np.testing.assert_array_equal(getattr(padded, name), getattr(plain, name))
+    assert padded.valid.all()
+
+
+def test_bad_pixels_inside_are_kept_as_not_valid():
+    ivar = np.full(PIXELS, 4.0, dtype="f4")
+    ivar[[0, 50, 99]] = 0
+    spectrum = spectrum_from_row(sdss_row(spectrum_ivar=ivar), survey="sdss")
+    assert len(spectrum.flux) == PIXELS
+    assert spectrum.valid.sum() == PIXELS - 3
+
+
+@pytest.mark.parametrize("ivar", [3.4e38, np.nan, np.inf, -2.0])
+def test_inverse_variance_of_nothing_is_not_valid(ivar):
+    values = np.full(PIXELS, 4.0, dtype="f4")
+    values[3] = ivar
+    spectrum = spectrum_from_row(sdss_row(spectrum_ivar=values), survey="sdss")
+    assert spectrum.ivar[3] == 0
+    assert spectrum.valid.sum() == PIXELS - 1
+
+
+@pytest.mark.parametrize("column", ["spectrum_flux", "spectrum_lsf_sigma"])
+def test_nan_pixel_is_finite_and_not_valid(column):
+    values = np.full(PIXELS, 1.0, dtype="f4")
+    values[5] = np.nan
+    spectrum = spectrum_from_row(sdss_row(**{column: values}), survey="sdss")
+    assert not spectrum.valid[5]
+    assert np.isfinite(spectrum.flux).all()
+    assert np.isfinite(spectrum.lsf_sigma).all()
+
+
+def test_instrumental_width_stays_in_pixels():
+    np.testing.assert_array_equal(spectrum_from_row(sdss_row(), survey="sdss").lsf_sigma, np.float32(1.1))
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        b"    299489677444933632",
+        np.bytes_(b"    299489677444933632"),
+        "b'    299489677444933632'",
+        'b"    299489677444933632"',
+        " 299489677444933632 ",
+        299489677444933632,
+        np.array([299489677444933632], dtype=">i8")[0],
+    ],
+)
+def test_every_spelling_of_an_id_is_the_same_text(spelling):
+    assert spectrum_from_row(sdss_row(object_id=spelling), survey="sdss").object_id == "299489677444933632"
+
+
+def test_id_beyond_64_signed_bits_is_kept():
+    row = sdss_row(object_id=np.bytes_(b"  12507745903166380032"))
+    assert spectrum_from_row(row, survey="boss").object_id == "12507745903166380032"
+
+
+@pytest.mark.parametrize("code", [-1.0, -4.0, np.nan])
+def test_failure_code_is_no_error(code):
+    assert np.isnan(spectrum_from_row(sdss_row(Z_ERR=np.float32(code)), survey="sdss").redshift_err)
+
+
+@pytest.mark.parametrize(("value", "expected"), [(np.int32(4), 4), (np.bool_(True), 1), (np.bool_(False), 0), (16, 16)])
+def test_warning_may_be_bits_or_a_flag(value, expected):
+    zwarning = spectrum_from_row(sdss_row(ZWARNING=value), survey="sdss").zwarning
+    assert zwarning == expected
+    assert type(zwarning) is int
+
+
+def test_class_loses_its_blanks():
+    spectrum = spectrum_from_row(sdss_row(), survey="sdss")
+    assert (spectrum.spectral_class, spectrum.spectral_subclass) == ("GALAXY", "STARBURST")
+
+
+def test_optional_columns_may_be_absent():
+    row = {name: value for name, value in sdss_row().items() if name not in ("Z_ERR", "ZWARNING", "CLASS", "SUBCLASS")}
+    spectrum = spectrum_from_row(row, survey="eboss")
+    assert (spectrum.zwarning, spectrum.spectral_class, spectrum.spectral_subclass) == (0, "", "")
+    assert np.isnan(spectrum.redshift_err)
+    assert spectrum.survey == "eboss"
+
+
+def test_big_endian_columns_become_native():
+    names = ("spectrum_flux", "spectrum_ivar", "spectrum_lambda", "spectrum_lsf_sigma")
+    row = sdss_row(Z=np.array([0.1], dtype=">f4")[0], **{name: sdss_row()[name].astype(">f4") for name in names})
+    spectrum = spectrum_from_row(row, survey="sdss")
+    for name in ("wavelength_angstrom", "flux", "ivar", "lsf_sigma"):
+        assert getattr(spectrum, name).dtype == np.float32
+        assert getattr(spectrum, name).dtype.isnative
+    assert spectrum.redshift == pytest.approx(0.1)
+    assert type(spectrum.redshift) is float
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "reason"),
+    [
+        ("spectrum_mask", np.ones(PIXELS, dtype=bool), "no valid pixel"),
+        ("spectrum_ivar", np.zeros(PIXELS, dtype="f4"), "no valid pixel"),
+        ("spectrum_lambda", np.full(PIXELS, -1, dtype="f4"), "no wavelength above zero"),
+        ("spectrum_lambda", np.full(PIXELS, 5000, dtype="f4"), "wavelength does not rise"),
+        ("Z", np.float32(np.nan), "redshift is not finite"),
+        ("dec", np.float64(np.inf), "position is not finite"),
+    ],
+)
+def test_row_that_is_no_spectrum_is_refused(column, value, reason):
+    with pytest.raises(ValueError, match=reason):
+        spectrum_from_row(sdss_row(**{column: value}), survey="sdss")

@@ -39,6 +39,8 @@ class SimulateConfig:
             raise ValueError(f"data.simulate.agn_fraction is {self.agn_fraction}; allowed: 0 to 1")
         if not 1 <= self.cells <= 64:
             raise ValueError(f"data.simulate.cells is {self.cells}; allowed: 1 to 64")
+        if self.seed < 0:
+            raise ValueError(f"data.simulate.seed is {self.seed}; allowed: 0 or more")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,8 +23,8 @@ Floats = NDArray[np.float64]
 CLASSES = ("star-forming", "composite", "seyfert", "liner", "passive", "broad-line")
 """True classes; the first four by their place on the [N II] diagram, the others by their nature."""
 REDSHIFT_MIN = 0.01
-FAINT_LIMIT_MAG = 19.2
-"""Total r magnitude of the faintest spectroscopic target."""
+MAGNITUDE_RANGE = (14.8, 19.2)
+"""Total r magnitudes of spectroscopic targets; brighter ones saturate or fill a cutout."""
 BAND_ANGSTROM = np.array([4754.0, 6175.0, 7711.0, 8898.0, 9762.0])
 """Effective wavelengths of HSC grizy (Kawanomoto et al. 2018, PASJ 70, 66), rounded."""
 OTHER_LINES = (
@@ -42,10 +42,10 @@ _COSMOLOGY = FlatLambdaCDM(H0=70, Om0=0.3)
 # Rows by class in the order of CLASSES. Light fractions at 5500 A: young, intermediate, mature, old.
 _LIGHT = np.array(
     [
-        [0.30, 0.30, 0.25, 0.15],
-        [0.17, 0.24, 0.29, 0.30],
-        [0.12, 0.18, 0.30, 0.40],
-        [0.04, 0.10, 0.28, 0.58],
+        [0.26, 0.28, 0.27, 0.19],
+        [0.20, 0.25, 0.28, 0.27],
+        [0.16, 0.21, 0.29, 0.34],
+        [0.07, 0.13, 0.29, 0.51],
         [0.02, 0.05, 0.23, 0.70],
         [0.15, 0.20, 0.30, 0.35],
     ]
@@ -55,8 +55,8 @@ _LOG_SII = np.array([-0.45, -0.36, -0.25, 0.0, 0.0, -0.3])
 _LOG_OI = np.array([-1.65, -1.35, -0.95, -0.75, -0.75, -0.95])
 _LOG_OII_HBETA = np.array([0.40, 0.38, 0.45, 0.75, 0.75, 0.40])
 _DUST = np.array([1.2, 1.3, 1.2, 0.7, 0.3, 1.0])
-_BULGE = np.array([[1.3, 3.8], [1.9, 3.2], [2.2, 2.8], [3.2, 2.4], [4.5, 2.0], [2.4, 2.6]])
-_LOG_NUCLEUS = np.array([[-2.9, 0.5], [-2.3, 0.5], [-1.75, 0.5], [-2.7, 0.5], [-3.3, 0.5], [-0.6, 0.25]])
+_BULGE = np.array([[1.5, 3.3], [1.8, 3.0], [2.0, 2.8], [2.6, 2.5], [4.5, 2.0], [2.4, 2.6]])
+_LOG_NUCLEUS = np.array([[-2.8, 0.5], [-2.5, 0.5], [-1.95, 0.5], [-2.7, 0.5], [-3.3, 0.5], [-0.6, 0.25]])
 
 
 def drawn_classes(count: int, agn_fraction: float, rng: np.random.Generator) -> NDArray[np.str_]:
@@ -109,11 +109,11 @@ def _bpt_points(region: str, count: int, rng: np.random.Generator) -> tuple[Floa
 
 
 def _redshifts(absolute_mag: Floats, redshift_max: float, rng: np.random.Generator) -> tuple[Floats, Floats]:
-    """Return redshifts and apparent magnitudes, drawn again where a galaxy would be too faint to be observed."""
+    """Return redshifts and apparent magnitudes, drawn again (30 times at most) where a galaxy is no target."""
     redshift = np.empty(absolute_mag.size)
     magnitude = np.full(absolute_mag.size, np.inf)
     for _ in range(30):
-        todo = np.flatnonzero(magnitude > FAINT_LIMIT_MAG)
+        todo = np.flatnonzero((magnitude < MAGNITUDE_RANGE[0]) | (magnitude > MAGNITUDE_RANGE[1]))
         if not todo.size:
             break
         drawn = rng.gamma(2.4, 0.05, todo.size)
@@ -166,7 +166,7 @@ def _draw_stars(table: Table, kind: NDArray[np.int64], rng: np.random.Generator,
     log_mass = np.where(forming, 10.25 + 0.9 * (x + 0.5), 10.65) + 0.35 * rng.standard_normal(count)
     absolute = -20.5 - 2.2 * (log_mass - 10.3) - 0.4 * forming + 0.25 * rng.standard_normal(count)
     redshift, magnitude = _redshifts(absolute, redshift_max, rng)
-    gammas = rng.gamma(7.0 * _LIGHT[kind])
+    gammas = rng.gamma(5.0 * _LIGHT[kind])
     fractions = gammas / gammas.sum(axis=1, keepdims=True)
     dust = _DUST[kind] * rng.gamma(2.5, 1 / 2.5, count)
     dispersion = 10 ** (2.2 + 0.3 * (log_mass - 10.8) + 0.08 * rng.standard_normal(count))
@@ -243,7 +243,7 @@ def _draw_shape(table: Table, kind: NDArray[np.int64], rng: np.random.Generator)
     bulge = rng.beta(_BULGE[kind, 0], _BULGE[kind, 1])
     kpc = 10 ** (0.62 + 0.25 * (table["log_mass"] - 10.5) - 0.15 * bulge + 0.15 * normal(count))
     arcsec_per_kpc = 60 / _COSMOLOGY.kpc_proper_per_arcmin(table["redshift"]).value
-    disc = np.clip(kpc * arcsec_per_kpc, 0.35, 9.0)
+    disc = np.clip(kpc * arcsec_per_kpc, 0.35, 7.0)
     table["bulge_fraction"] = bulge
     table["disc_radius_arcsec"] = disc
     table["bulge_radius_arcsec"] = np.clip(disc * 10 ** (-0.55 + 0.45 * bulge + 0.12 * normal(count)), 0.15, 6.0)

@@ -96,8 +96,8 @@ def sersic(
 @cache
 def _psf_transforms() -> NDArray[np.complex64]:
     """Return the Fourier transform of a Moffat PSF for each width of the grid, (width, frame, frame // 2 + 1)."""
-    axis = np.arange(FRAME)
-    axis = np.minimum(axis, FRAME - axis) * PIXEL_SCALE_ARCSEC
+    steps = np.arange(FRAME)
+    axis = np.minimum(steps, FRAME - steps) * PIXEL_SCALE_ARCSEC
     squared = axis**2 + axis[:, None] ** 2
     transforms = []
     for fwhm in _FWHM_GRID_ARCSEC:
@@ -216,7 +216,7 @@ def _observed(flux: Singles, fwhm_arcsec: Singles, rng: np.random.Generator) -> 
     noise = (along[:, 1:] + np.float32(0.3) * along[:, :-1]) * np.float32(NOISE_EXCESS / 1.09)
     flux = flux + np.sqrt(variance) * noise
     flux = _quantised(flux, depth)
-    ivar = _rounded(1 / variance)
+    ivar = _rounded((1 / variance).astype(np.float32))
     clean = np.ones(flux.shape, dtype=np.bool_)
     _add_artefacts(flux, ivar, clean, rng)
     psf = fwhm_arcsec.copy()

@@ -94,7 +94,7 @@ def _unscaled_continuum(rest_angstrom: Floats) -> Floats:
 
 def _absorption(centre: float, sigma: float, width_angstrom: float, rest: Floats) -> Floats:
     depth = width_angstrom / (sigma * np.sqrt(2 * np.pi))
-    return depth * np.exp(-0.5 * ((rest - centre) / sigma) ** 2)
+    return np.asarray(depth * np.exp(-0.5 * ((rest - centre) / sigma) ** 2))
 
 
 def _balmer_depth(rest: Floats) -> Floats:
@@ -109,8 +109,8 @@ def _metal_depth(rest: Floats) -> Floats:
     centres = np.arange(2600.0, 10800.0, 6.0) + rng.uniform(-3, 3, 1367)
     widths = rng.exponential(0.5, centres.size) * np.minimum((4300.0 / centres) ** 3.5, 1.6)
     shape = np.zeros_like(rest)
-    features = [*_METALS, *((float(c), 2.0 + 1.5 * (i % 3), float(w)) for i, (c, w) in enumerate(zip(centres, widths)))]
-    for centre, sigma, width in features:
+    sigmas = 2.0 + 1.5 * (np.arange(centres.size) % 3)
+    for centre, sigma, width in [*_METALS, *zip(centres, sigmas, widths, strict=True)]:
         low, high = np.searchsorted(rest, (centre - 6 * sigma, centre + 6 * sigma))
         shape[low:high] += _absorption(centre, sigma, width, rest[low:high])
     return np.asarray(_METAL_STRENGTH[:, None] * np.minimum(shape, 0.65))
@@ -148,9 +148,9 @@ def continuum_at(fractions: Floats, dust_tau: Floats, rest_angstrom: Floats) -> 
     return np.asarray(stars * np.exp(-dust_tau * dust_shape(rest_angstrom)))
 
 
-def dust_shape(rest_angstrom: Floats) -> Floats:
+def dust_shape(rest_angstrom: float | Floats) -> Floats:
     """Return the optical depth over that at 5500 A (power law -0.7; Charlot & Fall 2000, ApJ 539, 718)."""
-    return np.asarray((rest_angstrom / 5500.0) ** -0.7)
+    return (np.asarray(rest_angstrom) / 5500.0) ** -0.7
 
 
 def balmer_absorption_angstrom(fractions: Floats) -> tuple[Floats, Floats]:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from mmagn.matching.config import MatchingConfig
 from mmagn.matching.provenance import read_provenance, refuse_other_settings, store_settings
 from mmagn.matching.rows import PAIR_FEATURES, pair_features, pair_from_row, pair_row, rows_batch
-from mmagn.matching.sky import MatchReport, Matches, match_report, nearest_separation_arcsec, sky_matches
+from mmagn.matching.sky import Matches, MatchReport, match_report, nearest_separation_arcsec, sky_matches
 from mmagn.records import Catalog, Pair, Spectrum
 from mmagn.surveys.config import DataConfig
 from mmagn.surveys.hdf5 import read_cutouts, read_hsc_catalog, read_sdss_catalog, read_spectra
@@ -229,12 +229,12 @@ def _spectra(shard: PairShard, numbers: NDArray[np.int64], drops: Counter[str]) 
 
 
 @dataclass
-class _PairStreamConfig(datasets.BuilderConfig):
+class _PairStreamConfig(datasets.BuilderConfig):  # type: ignore[misc]  # datasets carries no types
     shards: Sequence[PairShard] = field(default_factory=list)
     image_dtype: str = "float32"
 
 
-class _PairStream(datasets.ArrowBasedBuilder):  # type: ignore[misc]  # datasets carries no types
+class _PairStream(datasets.ArrowBasedBuilder):  # type: ignore[misc]
     """Stream of pairs as Arrow tables of one row.
 
     ``IterableDataset.from_generator`` is not used: it turns every image into a Python list twice on the way out.

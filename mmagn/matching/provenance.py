@@ -9,6 +9,7 @@ from typing import Any
 
 from mmagn.matching.config import MatchingConfig
 from mmagn.surveys.config import DataConfig
+from mmagn.surveys.simulate import SIMULATOR_VERSION
 
 PROVENANCE_FILE = "mmagn.json"
 FORMAT_VERSION = 1
@@ -73,14 +74,15 @@ def store_settings(data: DataConfig, matching: MatchingConfig) -> dict[str, Any]
         settings |= {f"data.{name}": getattr(data, name) for name in names}
     if data.source == "embedded":
         settings |= {f"data.simulate.{item.name}": getattr(data.simulate, item.name) for item in fields(data.simulate)}
+        settings["data.simulate.version"] = SIMULATOR_VERSION
     plain: dict[str, Any] = json.loads(json.dumps(settings))
     return plain
 
 
-def source_files(root: Path, paths: Sequence[str]) -> tuple[SourceFile, ...]:
+def source_files(root: Path, paths: Sequence[Path]) -> tuple[SourceFile, ...]:
     """Return name, size and time of the files under a survey's root, by name."""
     sources = []
-    for path in sorted(Path(name) for name in paths):
+    for path in sorted(paths):
         status = path.stat()
         name = path.relative_to(root).as_posix()
         sources.append(SourceFile(name=name, size_bytes=status.st_size, mtime_ns=status.st_mtime_ns))
@@ -138,7 +140,7 @@ def refuse_other_sources(path: Path, made: Provenance, asked: Sequence[SourceFil
         if old.get(name) != new.get(name):
             change = "is gone" if name not in new else "is new" if name not in old else "has another size or time"
             raise ValueError(
-                f"source files changed: {name} {change} since the store {path} was made; remove it or use another folder"
+                f"source files changed: {name} {change} since the store {path} was made; use another folder"
             )
 
 

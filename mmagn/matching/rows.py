@@ -37,6 +37,8 @@ _TYPES = {
     "spectral_class": "string",
     "spectral_subclass": "string",
 }
+_SIGN_EXPONENT_MANTISSA = np.uint32(0x8FFFE000).view(np.int32)
+_EXPONENT_BIAS = np.float32(2.0**112)
 _SCALAR_COLUMNS = (*INDEX_COLUMNS, "survey", "redshift_err", "zwarning", "spectral_class", "spectral_subclass")
 IMAGE_COLUMNS = ("image_flux", "image_ivar")
 BAND_COLUMNS = ("psf_fwhm_arcsec", "magnitude")
@@ -64,18 +66,32 @@ def half_precision(
     With ``positive`` a value above 0 stays above 0, so that an inverse variance never loses its validity.
     """
     limits = np.finfo(np.float16)
-    beyond = int(np.count_nonzero(np.abs(values) > limits.max))
-    if beyond:
-        changed[f"{what}: pixels clipped to the float16 range"] += beyond
+    if values.max() > limits.max or values.min() < limits.min:
+        changed[f"{what}: pixels clipped to the float16 range"] += int(np.count_nonzero(np.abs(values) > limits.max))
         values = np.clip(values, limits.min, limits.max)
     halves = values.astype(np.float16)
     if positive:
-        vanished = (halves == 0) & (values > 0)
-        count = int(np.count_nonzero(vanished))
-        if count:
+        # A float16 of 0 has no bit set; comparing bits is many times faster than comparing halves.
+        vanished = (halves.view(np.uint16) == 0) & (values > 0)
+        if count := int(np.count_nonzero(vanished)):
             changed[f"{what}: pixels raised to the smallest float16 above 0"] += count
             halves[vanished] = limits.smallest_subnormal
     return halves
+
+
+def widened(halves: NDArray[np.float16]) -> NDArray[np.float32]:
+    """Return finite float16 values as float32, exactly.
+
+    NumPy's own cast takes eight times as long: without hardware support it goes value by value. Here the bits of
+    sign, exponent and mantissa move to their places in a float32, all at once, and a power of 2 corrects the bias
+    of the exponent.
+    """
+    bits = halves.view(np.int16).astype(np.int32)
+    bits <<= 13
+    bits &= _SIGN_EXPONENT_MANTISSA
+    values = bits.view(np.float32)
+    values *= _EXPONENT_BIAS
+    return values
 
 
 def pair_row(pair: Pair, image_dtype: str = "float32", changed: Counter[str] | None = None) -> dict[str, Any]:
@@ -122,11 +138,18 @@ def cutout_from_row(row: Mapping[str, Any]) -> Cutout:
         object_id=str(row["hsc_object_id"]),
         ra_deg=float(row["hsc_ra_deg"]),
         dec_deg=float(row["hsc_dec_deg"]),
-        flux=np.asarray(row["image_flux"], dtype=np.float32).reshape(IMAGE_SHAPE),
-        ivar=np.asarray(row["image_ivar"], dtype=np.float32).reshape(IMAGE_SHAPE),
+        flux=_image(row["image_flux"]),
+        ivar=_image(row["image_ivar"]),
         psf_fwhm_arcsec=np.asarray(row["psf_fwhm_arcsec"], dtype=np.float32),
         magnitude=np.asarray(row["magnitude"], dtype=np.float32),
     )
+
+
+def _image(flat: Any) -> NDArray[np.float32]:
+    values = np.asarray(flat)
+    if values.dtype == np.float16:
+        values = widened(values)
+    return values.astype(np.float32, copy=False).reshape(IMAGE_SHAPE)
 
 
 def spectrum_from_row(row: Mapping[str, Any]) -> Spectrum:
@@ -174,3 +197,37 @@ def rows_batch(rows: Sequence[Mapping[str, Any]], features: Features) -> pa.Reco
         else:
             arrays.append(pa.array(values, type=column.type, from_pandas=False))
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+class _Ragged:
+    """Rows of a variable-length list column as views."""
+
+    def __init__(self, column: pa.ListArray) -> None:
+        self._offsets = column.offsets.to_numpy()
+        self._values = column.values.to_numpy()
+
+    def __getitem__(self, row: int) -> NDArray[np.float32]:
+        values: NDArray[np.float32] = self._values[self._offsets[row] : self._offsets[row + 1]]
+        return values
+
+
+class _Plain:
+    """Rows of a text or number column as Python values."""
+
+    def __init__(self, column: pa.Array) -> None:
+        self._column = column
+
+    def __getitem__(self, row: int) -> Any:
+        return self._column[row].as_py()
+
+
+def column_views(batch: pa.RecordBatch) -> dict[str, Any]:
+    """Return what gives each column's value of a row by ``view[row]``: arrays as views of the batch's buffers."""
+    views: dict[str, Any] = {}
+    for name in batch.schema.names:
+        column = batch.column(name)
+        if name in IMAGE_COLUMNS or name in BAND_COLUMNS:
+            views[name] = column.values.to_numpy().reshape(batch.num_rows, -1)
+        else:
+            views[name] = _Ragged(column) if name in SPECTRUM_COLUMNS else _Plain(column)
+    return views

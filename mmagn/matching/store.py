@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from mmagn.matching.config import MatchingConfig
-from mmagn.matching.pairs import NoPairsError, PairIndex, pair_index, pair_shards, shard_pairs, survey_tree
+from mmagn.matching.pairs import NoPairsError, PairIndex, pair_index, pair_shards, shard_pairs
 from mmagn.matching.provenance import (
     Provenance,
     SourceFile,
@@ -37,12 +37,10 @@ from mmagn.matching.provenance import (
     write_provenance,
 )
 from mmagn.matching.rows import (
-    BAND_COLUMNS,
-    IMAGE_COLUMNS,
     IMAGE_SHAPE,
     IMAGE_VALUES,
     INDEX_COLUMNS,
-    SPECTRUM_COLUMNS,
+    column_views,
     cutout_from_row,
     pair_features,
     pair_from_row,
@@ -53,7 +51,7 @@ from mmagn.matching.rows import (
 from mmagn.matching.sky import MatchReport
 from mmagn.records import BANDS, Cutout, Pair, Spectrum
 from mmagn.surveys.config import DataConfig
-from mmagn.surveys.hdf5 import survey_files
+from mmagn.surveys.tree import hsc_files, sdss_files
 
 ARROW_FILE = "pairs.arrow"
 ROWS_PER_BATCH = 32
@@ -91,7 +89,7 @@ class PairStore:
         except (pa.ArrowInvalid, OSError) as error:
             raise ValueError(f"{path / ARROW_FILE} cannot be read: {error}") from error
         self._starts = np.cumsum([0, *(batch.num_rows for batch in self._batches)])
-        self._views = [_column_views(batch) for batch in self._batches]
+        self._views = [column_views(batch) for batch in self._batches]
 
     def __reduce__(self) -> tuple[type["PairStore"], tuple[Path]]:
         return PairStore, (self.path,)
@@ -169,39 +167,6 @@ class PairStore:
         return {name: view[row] for name, view in views.items()}
 
 
-class _Ragged:
-    """Rows of a variable-length list column as views."""
-
-    def __init__(self, column: pa.ListArray) -> None:
-        self._offsets = column.offsets.to_numpy()
-        self._values = column.values.to_numpy()
-
-    def __getitem__(self, row: int) -> NDArray[np.float32]:
-        values: NDArray[np.float32] = self._values[self._offsets[row] : self._offsets[row + 1]]
-        return values
-
-
-class _Plain:
-    """Rows of a text or number column as Python values."""
-
-    def __init__(self, column: pa.Array) -> None:
-        self._column = column
-
-    def __getitem__(self, row: int) -> Any:
-        return self._column[row].as_py()
-
-
-def _column_views(batch: pa.RecordBatch) -> dict[str, Any]:
-    views: dict[str, Any] = {}
-    for name in batch.schema.names:
-        column = batch.column(name)
-        if name in IMAGE_COLUMNS or name in BAND_COLUMNS:
-            views[name] = column.values.to_numpy().reshape(batch.num_rows, -1)
-        else:
-            views[name] = _Ragged(column) if name in SPECTRUM_COLUMNS else _Plain(column)
-    return views
-
-
 def open_store(path: Path, settings: Mapping[str, Any] | None = None) -> PairStore:
     """Return the store in a folder; with ``settings`` it is refused where it was made with others.
 
@@ -234,7 +199,7 @@ def pair_store(data: DataConfig, matching: MatchingConfig, out: Path | None = No
         return open_store(Path(str(data.root)).expanduser(), settings)
     sources: tuple[SourceFile, ...] = ()
     if data.source == "hdf5":
-        sources = source_files(Path(str(data.root)).expanduser(), survey_files(data))
+        sources = _tree_files(data)
     asked = Provenance(settings=settings, sources=sources, report={})
     stores = Path(data.cache_dir).expanduser() / "stores"
     path = out.expanduser() if out is not None else stores / asked.fingerprint[:16]
@@ -244,6 +209,11 @@ def pair_store(data: DataConfig, matching: MatchingConfig, out: Path | None = No
             refuse_other_sources(path, store._provenance, sources)
             return store
         return save_store(path, pair_index(data, matching), asked)
+
+
+def _tree_files(data: DataConfig) -> tuple[SourceFile, ...]:
+    root = Path(str(data.root)).expanduser()
+    return source_files(root, [file.path for file in (*sdss_files(data), *hsc_files(data))])
 
 
 def _occupied(path: Path) -> bool:
@@ -327,7 +297,7 @@ def _write_pairs(folder: Path, index: PairIndex, image_dtype: str) -> dict[str, 
         reasons = ", ".join(f"{count} x {reason}" for reason, count in sorted(drops.items()))
         raise NoPairsError(f"none of the {len(index.matches)} matched pairs is usable: {reasons}")
     DatasetInfo(features=features).write_to_directory(str(folder))
-    state = {
+    state: dict[str, Any] = {
         "_data_files": [{"filename": ARROW_FILE}],
         "_fingerprint": hashlib.sha256(str(folder).encode()).hexdigest()[:16],
         "_format_columns": None,

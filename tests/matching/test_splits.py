@@ -85,7 +85,7 @@ def test_three_groups_give_three_splits_whatever_their_size():
 
 
 def test_fewer_than_three_groups_are_refused_with_the_way_out():
-    with pytest.raises(ValueError, match="lie in 2 sky groups of splits.nside 128; allowed: at least 3, so raise"):
+    with pytest.raises(ValueError, match=r"lie in 2 sky groups of splits\.nside 128; allowed: at least 3, so raise"):
         sky_split(np.array([10.0, 20.0]), np.zeros(2), np.zeros(2), SplitsConfig())
 
 

@@ -1,0 +1,258 @@
+"""A store is what the stream is, opens everywhere, is whole or not there, and is never taken for another."""
+
+import errno
+import json
+import os
+import pickle
+import shutil
+from collections import namedtuple
+from dataclasses import replace
+
+import astropy.units as u
+import datasets
+import numpy as np
+import pytest
+
+from mmagn.matching import store as store_module
+from mmagn.matching.config import MatchingConfig
+from mmagn.matching.pairs import NoPairsError, open_pairs
+from mmagn.matching.rows import INDEX_COLUMNS
+from mmagn.matching.store import open_store, pair_store
+from mmagn.surveys.config import DataConfig
+
+PAIRS = 20
+
+
+@pytest.fixture(scope="module")
+def store(survey, tmp_path_factory):
+    """A store that tests may read but not change."""
+    folder = tmp_path_factory.mktemp("stores")
+    config = DataConfig(source="hdf5", root=str(survey), cache_dir=str(folder / "cache"))
+    return pair_store(config, MatchingConfig(), folder / "store")
+
+
+@pytest.fixture
+def own_store(store, tmp_path):
+    """A copy of the store that a test may damage."""
+    return shutil.copytree(store.path, tmp_path / "own")
+
+
+def test_the_store_holds_what_the_stream_gives(data, store):
+    stream = list(open_pairs(data, MatchingConfig()))
+    assert len(store) == len(stream) == PAIRS
+    for number, row in enumerate(stream):
+        pair = store.pair(number)
+        assert (pair.spectrum.object_id, pair.cutout.object_id) == (row["sdss_object_id"], row["hsc_object_id"])
+        np.testing.assert_array_equal(pair.cutout.flux.reshape(-1), row["image_flux"])
+        np.testing.assert_array_equal(pair.cutout.ivar.reshape(-1), row["image_ivar"])
+        np.testing.assert_array_equal(pair.spectrum.flux, row["spectrum_flux"])
+        np.testing.assert_array_equal(pair.cutout.magnitude, row["magnitude"])
+        assert pair.separation_arcsec == row["separation_arcsec"]
+
+
+def test_every_row_is_there_when_batches_are_smaller_than_the_store(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(store_module, "ROWS_PER_BATCH", 3)
+    store = pair_store(data, MatchingConfig(), tmp_path / "store")
+    ids = [store.spectrum(number).object_id for number in range(len(store))]
+    assert len(set(ids)) == PAIRS
+    assert ids == store.index["sdss_object_id"].tolist()
+    assert len(datasets.load_from_disk(str(store.path))) == PAIRS
+
+
+def test_images_are_views_of_the_file_and_cannot_be_written(store):
+    flux, ivar = store.image(3)
+    assert flux.shape == ivar.shape == (5, 160, 160)
+    assert not flux.flags.owndata
+    assert not flux.flags.writeable
+    np.testing.assert_array_equal(flux, store.cutout(3).flux)
+
+
+def test_datasets_opens_the_store(store):
+    dataset = datasets.load_from_disk(str(store.path)).with_format("numpy")
+    assert len(dataset) == PAIRS
+    row = dataset[7]
+    np.testing.assert_array_equal(row["image_flux"].reshape(5, 160, 160), store.cutout(7).flux)
+    assert row["sdss_object_id"] == store.spectrum(7).object_id
+
+
+def test_the_index_is_a_table_with_units(store):
+    index = store.index
+    assert tuple(index.colnames[: len(INDEX_COLUMNS)]) == INDEX_COLUMNS
+    assert index["sdss_ra_deg"].unit == u.deg
+    assert index["separation_arcsec"].unit == u.arcsec
+    assert set(index["survey"]) == {"sdss", "boss"}
+    np.testing.assert_allclose(index["i_magnitude"], 20.0)
+    assert index["healpix"].dtype == np.int64
+
+
+def test_the_report_is_kept_with_the_store(store):
+    assert (store.report["pairs"], store.report["pairs_stored"]) == (PAIRS, PAIRS)
+    assert "pairs within 1 arcsec: 20 of 24 SDSS and 24 HSC objects" in store.report_text
+
+
+def test_float16_halves_the_images_and_keeps_validity(data, store, tmp_path):
+    half = pair_store(data, MatchingConfig(image_dtype="float16"), tmp_path / "half")
+    assert half.image(0)[0].dtype == np.float16
+    assert half.cutout(0).flux.dtype == np.float32
+    for number in range(PAIRS):
+        exact, rounded = store.cutout(number), half.cutout(number)
+        np.testing.assert_allclose(rounded.flux, exact.flux, rtol=1e-3)
+        np.testing.assert_array_equal(rounded.valid, exact.valid)
+    size, half_size = ((folder / "pairs.arrow").stat().st_size for folder in (store.path, half.path))
+    assert half_size < 0.55 * size
+    stream = open_pairs(data, MatchingConfig(image_dtype="float16")).with_format("arrow")
+    np.testing.assert_array_equal(
+        next(iter(stream))["image_flux"].chunk(0).values.to_numpy(), half.image(0)[0].reshape(-1)
+    )
+
+
+def test_a_second_call_takes_the_store_as_it_is(data, store, monkeypatch):
+    monkeypatch.setattr(store_module, "pair_index", None)
+    assert pair_store(data, MatchingConfig(), store.path).fingerprint == store.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("data_change", "matching_change", "sentence"),
+    [
+        ({}, {"radius_arcsec": 2.0}, r"made with matching\.radius_arcsec 1\.0, and 2\.0 is asked for"),
+        ({}, {"image_dtype": "float16"}, r'made with matching\.image_dtype "float32", and "float16" is asked for'),
+        ({"redshift_max": 0.9}, {}, r"made with data\.redshift_max 1\.2, and 0\.9 is asked for"),
+        ({"sdss_surveys": ("sdss",)}, {}, r"made with data\.sdss_surveys"),
+    ],
+)
+def test_a_store_of_other_settings_is_refused_by_name(data, store, data_change, matching_change, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        pair_store(replace(data, **data_change), MatchingConfig(**matching_change), store.path)
+
+
+def test_a_store_of_other_source_files_is_refused_by_name(data, survey, tmp_path):
+    copy = shutil.copytree(survey, tmp_path / "copy")
+    moved = replace(data, root=str(copy))
+    store = pair_store(moved, MatchingConfig(), tmp_path / "store")
+    assert pair_store(data, MatchingConfig(), store.path).fingerprint == store.fingerprint
+    file = sorted(copy.glob("sdss/boss/*/*.hdf5"))[0]
+    os.utime(file, (1, 1))
+    with pytest.raises(ValueError, match=f"source files changed: {file.relative_to(copy)} has another size or time"):
+        pair_store(moved, MatchingConfig(), store.path)
+
+
+def test_without_a_folder_each_setting_has_its_own_store(data):
+    first, second = (pair_store(data, MatchingConfig(radius_arcsec=radius)) for radius in (1.0, 0.35))
+    assert first.path != second.path
+    assert (len(first), len(second)) == (20, 12)
+    assert pair_store(data, MatchingConfig()).path == first.path
+
+
+def test_a_source_that_is_a_store_asks_only_for_what_shapes_it(store):
+    config = DataConfig(source="store", root=str(store.path), redshift_max=0.5)
+    assert len(pair_store(config, MatchingConfig())) == PAIRS
+    stream = open_pairs(config, MatchingConfig())
+    assert [row["sdss_object_id"] for row in stream] == store.index["sdss_object_id"].tolist()
+    for opened in (pair_store, open_pairs):
+        with pytest.raises(ValueError, match=r"made with matching\.radius_arcsec 1\.0, and 3\.0 is asked for"):
+            opened(config, MatchingConfig(radius_arcsec=3.0))
+
+
+def test_a_folder_that_is_no_store_says_so(data, tmp_path):
+    with pytest.raises(FileNotFoundError, match="missing is missing"):
+        open_store(tmp_path / "missing")
+    full = tmp_path / "full"
+    full.mkdir()
+    (full / "mine.txt").write_text("keep")
+    for config in (data, DataConfig(source="store", root=str(full))):
+        with pytest.raises(ValueError, match=r"full is no store of pairs: it has no mmagn\.json"):
+            pair_store(config, MatchingConfig(), full)
+    assert (full / "mine.txt").read_text() == "keep"
+
+
+def test_an_empty_folder_may_become_the_store(data, tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert len(pair_store(data, MatchingConfig(), tmp_path / "empty")) == PAIRS
+
+
+def test_a_damaged_store_says_so(own_store):
+    (own_store / "mmagn.json").write_text("{}")
+    with pytest.raises(ValueError, match="cannot be read as the description of a store"):
+        open_store(own_store)
+
+
+def test_a_truncated_file_says_so(own_store):
+    os.truncate(own_store / "pairs.arrow", 100_000)
+    with pytest.raises(ValueError, match=r"pairs\.arrow cannot be read"):
+        open_store(own_store)
+
+
+def test_a_store_of_another_format_is_refused(own_store):
+    told = json.loads((own_store / "mmagn.json").read_text())
+    (own_store / "mmagn.json").write_text(json.dumps({**told, "format": 99}))
+    with pytest.raises(ValueError, match="store format 99; this version reads 1"):
+        open_store(own_store)
+
+
+@pytest.mark.parametrize("fault", [KeyboardInterrupt(), OSError(errno.EIO, "read error")])
+def test_an_interrupted_writer_leaves_nothing(data, tmp_path, monkeypatch, fault):
+    def broken(shard, drops):
+        raise fault
+        yield
+
+    monkeypatch.setattr(store_module, "shard_pairs", broken)
+    folder = tmp_path / "stores"
+    with pytest.raises(type(fault)):
+        pair_store(data, MatchingConfig(), folder / "store")
+    assert list(folder.iterdir()) == []
+
+
+def test_what_a_killed_writer_left_is_cleared_by_the_next(data, tmp_path):
+    left = tmp_path / ".store.partial-abc"
+    left.mkdir()
+    (left / "pairs.arrow").write_bytes(b"half")
+    pair_store(data, MatchingConfig(), tmp_path / "store")
+    assert not left.exists()
+
+
+def test_a_full_disk_says_how_much_is_needed_and_leaves_nothing(data, tmp_path, monkeypatch):
+    folder = tmp_path / "stores"
+
+    def full(shard, drops):
+        raise OSError(errno.ENOSPC, "No space left on device")
+        yield
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store_module, "shard_pairs", full)
+        with pytest.raises(ValueError, match=r"needs about 0\.022 GB and the disk has"):
+            pair_store(data, MatchingConfig(), folder / "store")
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(store_module.shutil, "disk_usage", lambda _: usage(10, 10, 0))
+    with pytest.raises(ValueError, match=r"needs about 0\.022 GB and the disk has 0 GB free"):
+        pair_store(data, MatchingConfig(), folder / "store")
+    assert list(folder.iterdir()) == []
+
+
+def test_a_store_without_a_usable_pair_is_not_written(v1_tree, tmp_path):
+    masked = np.zeros((5, 160, 160), dtype=bool)
+    position = {"ra": 10.0, "dec": 1.0}
+    v1_tree(
+        tmp_path / "tree", sdss=[{"object_id": 1, **position}], hsc=[{"object_id": 2, "image_mask": masked, **position}]
+    )
+    config = DataConfig(source="hdf5", root=str(tmp_path / "tree"), cache_dir=str(tmp_path / "cache"))
+    with pytest.raises(NoPairsError, match="none of the 1 matched pairs is usable: 1 x hsc"):
+        pair_store(config, MatchingConfig(), tmp_path / "store")
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_store_travels_to_another_process(store):
+    again = pickle.loads(pickle.dumps(store))
+    np.testing.assert_array_equal(again.cutout(5).flux, store.cutout(5).flux)
+
+
+def test_a_number_beyond_the_store_is_refused(store):
+    for number in (-1, PAIRS):
+        with pytest.raises(IndexError, match="allowed: 0 to 19"):
+            store.pair(number)
+
+
+def test_the_real_spectra_make_a_store(real_tree, tmp_path):
+    config = DataConfig(source="hdf5", root=str(real_tree), cache_dir=str(tmp_path))
+    store = pair_store(config, MatchingConfig())
+    assert len(store) >= 20
+    assert all(np.isfinite(store.cutout(number).flux).all() for number in range(len(store)))

@@ -87,10 +87,10 @@ def leave_one_group_out(
     Raises
     ------
     ValueError
-        Where there are fewer than three groups, or fewer than two objects of a class.
+        Where there are fewer than three groups, or fewer than three objects of a class.
     """
     y, groups = _targets(target), _merged_groups(group, object_id)
-    _check_enough(y, groups, 2)
+    _check_enough(y, groups, 3)
     for number, (rest, test) in enumerate(LeaveOneGroupOut().split(y, y, groups)):
         train, validation = _inner_split(y, groups, rest, _VALIDATION_FOLDS, seed)
         yield Fold(repeat=0, fold=number, seed=seed, train=train, validation=validation, test=test)
@@ -119,7 +119,7 @@ def _merged_groups(group: ArrayLike, object_id: ArrayLike | None) -> Rows:
 
 def _check_enough(y: NDArray[np.int64], groups: Rows, folds: int) -> None:
     count = len(np.unique(groups))
-    needed = max(folds, 3)
+    needed = max(folds, 4 if folds == 2 else 3)
     if count < needed:
         raise ValueError(f"there are {count} groups of sky; {folds} folds with a validation set need {needed} or more")
     rarest = int(np.bincount(y, minlength=2).min())
@@ -130,7 +130,10 @@ def _check_enough(y: NDArray[np.int64], groups: Rows, folds: int) -> None:
 def _inner_split(y: NDArray[np.int64], groups: Rows, rest: Rows, parts: int, seed: int) -> tuple[Rows, Rows]:
     """Split rows that are not tested into training and validation, by whole groups."""
     rarest = int(np.bincount(y[rest], minlength=2).min())
-    parts = min(parts, len(np.unique(groups[rest])))
+    count = len(np.unique(groups[rest]))
+    if count < 2:
+        raise ValueError(f"a fold leaves {count} group of sky to train and to validate on; make smaller groups")
+    parts = min(parts, count)
     stratum = y[rest] if rarest >= parts else np.zeros(len(rest), dtype=np.int64)
     splitter = StratifiedGroupKFold(n_splits=parts, shuffle=True, random_state=seed)
     train, validation = next(iter(splitter.split(rest, stratum, groups[rest])))

@@ -1,0 +1,167 @@
+"""Scores come with intervals, prevalence and the baseline to beat, and say so where they are undefined."""
+
+import json
+import logging
+import time
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sklearn.metrics import average_precision_score, f1_score, matthews_corrcoef
+
+from mmagn.evaluation.bootstrap import METRICS
+from mmagn.evaluation.config import EvaluationConfig
+from mmagn.evaluation.scores import best_threshold, scores, stratum_scores
+
+CONFIG = EvaluationConfig(bootstrap_draws=300)
+
+
+def sample(count: int = 200, seed: int = 0) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    rng = np.random.default_rng(seed)
+    y = (np.arange(count) < count // 5).astype(float)
+    return y, 1 / (1 + np.exp(2 - 2 * y - rng.normal(size=count)))
+
+
+def test_every_score_is_given_inside_its_interval() -> None:
+    found = scores(*sample(), 0.3, config=CONFIG)
+    assert tuple(found.scores) == METRICS
+    for name, score in found.scores.items():
+        assert score.value is not None, name
+        assert score.low is not None, name
+        assert score.high is not None, name
+        assert score.low <= score.value <= score.high, name
+
+
+def test_average_precision_and_mcc_come_first() -> None:
+    assert METRICS[:2] == ("average_precision", "mcc")
+
+
+def test_the_blog_post_recall_of_three_in_five_is_anything_from_0_15_to_0_95() -> None:
+    y = np.repeat([1.0, 0.0], [5, 33])
+    p = np.full(38, 0.1)
+    p[[0, 1, 2, 5, 6]] = 0.9
+    found = scores(y, p, 0.5, config=CONFIG)
+    assert found["recall"].value == pytest.approx(0.6)
+    assert found["precision"].value == pytest.approx(0.6)
+    assert found["accuracy"].value == pytest.approx(0.895, abs=5e-4)
+    assert (found["recall"].exact_low, found["recall"].exact_high) == pytest.approx((0.15, 0.95), abs=0.005)
+    assert found.all_negative["accuracy"] == pytest.approx(33 / 38)
+
+
+def test_the_all_negative_model_scores_its_own_baseline() -> None:
+    y, _ = sample()
+    found = scores(y, np.zeros(200), 0.5, config=CONFIG)
+    for name, baseline in found.all_negative.items():
+        assert found[name].value == pytest.approx(baseline), name
+    assert found.all_negative["average_precision"] == found.prevalence == 0.2
+    assert found["precision"].reason == "nothing is predicted positive"
+    assert found.confusion == [[160, 0], [40, 0]]
+
+
+def test_a_perfect_model_scores_one_and_a_coin_scores_the_prevalence() -> None:
+    y, _ = sample(2000)
+    perfect = scores(y, y, 0.5, config=CONFIG)
+    for name in ("average_precision", "mcc", "roc_auc", "precision", "recall", "f1", "recall_at_precision_90"):
+        assert perfect[name].value == perfect[name].low == 1.0
+    assert perfect["brier"].value == perfect["calibration_error"].value == 0.0
+    coin = scores(y, np.random.default_rng(1).random(2000), 0.5, config=CONFIG)
+    low, high = coin["average_precision"].low, coin["average_precision"].high
+    assert low is not None
+    assert high is not None
+    assert low - 0.02 < 0.2 < high + 0.02
+
+
+@pytest.mark.parametrize(
+    ("target", "reason", "defined"),
+    [
+        ([0, 0, 0], "no positive object", ("accuracy", "brier", "log_loss", "calibration_error")),
+        ([1, 1, 1], "no negative object", ("accuracy", "recall", "f1", "precision", "brier")),
+        ([], "no objects", ()),
+    ],
+)
+def test_where_a_class_is_missing_scores_are_null_with_a_reason_and_the_rest_goes_on(
+    target: list[int], reason: str, defined: tuple[str, ...]
+) -> None:
+    found = scores(target, [0.2, 0.6, 0.8][: len(target)], 0.5, config=CONFIG)
+    for name in ("average_precision", "mcc", "roc_auc", "balanced_accuracy"):
+        assert found[name].value is None
+        assert found[name].reason == reason
+    for name in defined:
+        assert found[name].value is not None, name
+    json.dumps(found.as_dict(), allow_nan=False)
+    assert reason in found.text()
+
+
+def test_one_object_of_a_class_gives_no_bootstrap_interval() -> None:
+    found = scores([1, 0, 0, 0], [0.9, 0.1, 0.2, 0.3], 0.5, config=CONFIG)
+    assert found["recall"].value == 1.0
+    assert found["recall"].low is None
+    assert "one object only" in found["recall"].reason
+    assert found["recall"].exact_low == pytest.approx(0.025)
+
+
+def test_perfect_calibration_is_excluded_only_where_the_data_exclude_it() -> None:
+    rng = np.random.default_rng(3)
+    p = rng.beta(1, 4, size=400)
+    y = (rng.random(400) < p).astype(float)
+    calibrated = scores(y, p, 0.5, config=CONFIG)["calibration_error"]
+    shifted = scores(y, np.minimum(1, p + 0.2), 0.5, config=CONFIG)["calibration_error"]
+    assert calibrated.low == 0.0
+    assert shifted.low is not None
+    assert shifted.calibrated_high is not None
+    assert shifted.low > 0.1 > shifted.calibrated_high
+
+
+def test_scores_are_json_with_the_report_of_scikit_learn() -> None:
+    found = json.loads(json.dumps(scores(*sample(), 0.3, config=CONFIG).as_dict(), allow_nan=False))
+    assert set(found["scores"]) == set(METRICS)
+    assert found["classification_report"]["AGN"]["support"] == 40
+    assert "precision    recall  f1-score" in found["classification_report_text"]
+    assert found["prevalence"] == 0.2
+    assert np.sum(found["confusion_matrix"]) == 200
+
+
+def test_the_same_seed_gives_the_same_intervals() -> None:
+    one, other = (scores(*sample(), 0.3, config=CONFIG).as_dict() for _ in range(2))
+    assert one == other
+
+
+def test_2000_draws_of_1000_objects_take_a_few_seconds_at_most() -> None:
+    y, p = sample(1000)
+    start = time.process_time()
+    scores(y, p, 0.3, config=EvaluationConfig())
+    assert time.process_time() - start < 5
+
+
+@pytest.mark.parametrize(("metric", "function"), [("mcc", matthews_corrcoef), ("f1", f1_score)])
+def test_no_other_threshold_is_better(metric: str, function: object) -> None:
+    y, p = sample(60)
+    threshold = best_threshold(y, p, metric)  # type: ignore[arg-type]
+    best = max(function(y, p >= other) for other in p)  # type: ignore[operator]
+    assert function(y, p >= threshold) == pytest.approx(best)  # type: ignore[operator]
+
+
+def test_a_threshold_lies_half_way_between_the_scores_it_divides() -> None:
+    assert best_threshold([0, 0, 1, 1], [0.1, 0.2, 0.6, 0.9]) == pytest.approx(0.4)
+
+
+def test_neighbouring_numbers_are_still_divided() -> None:
+    low = 0.3
+    high = np.nextafter(low, 1)
+    assert best_threshold([0, 1], [low, high]) == high
+
+
+def test_one_class_leaves_the_threshold_at_a_half_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        assert best_threshold([0, 0], [0.1, 0.9]) == 0.5
+    assert "one class only" in caplog.text
+
+
+def test_strata_are_scored_apart() -> None:
+    y, p = sample()
+    stratum = np.where(np.arange(200) % 2, "near", "far")
+    found = stratum_scores(y, p, 0.3, stratum, config=CONFIG)
+    assert set(found) == {"near", "far"}
+    near = stratum == "near"
+    assert found["near"].objects == near.sum()
+    assert found["near"]["average_precision"].value == pytest.approx(average_precision_score(y[near], p[near]))

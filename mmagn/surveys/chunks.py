@@ -27,7 +27,7 @@ except ImportError:  # ISA-L is not built for every machine; the standard librar
 
     DAMAGE = zlib.error
 
-BLOCK_BYTES = 64 * 2**20
+BLOCK_BYTES = 128 * 2**20
 """Most bytes of wanted rows of one dataset in one block; two blocks are under way at once."""
 CHUNKS_PER_TASK = 16
 

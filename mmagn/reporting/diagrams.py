@@ -47,6 +47,8 @@ WHAN_X_RANGE = (-1.5, 1.0)
 WHAN_EW_RANGE_ANGSTROM = (0.1, 500.0)
 MAX_ELLIPSES = 300
 """Error ellipses drawn at most, evenly spaced in the order of the objects; more would hide the classes."""
+MAX_ELLIPSE_DEX = 0.5
+"""Error above which no ellipse is drawn: it would cross half of the plane and say nothing."""
 MIN_DENSITY_OBJECTS = 500
 """Objects from which on contours of their density are drawn."""
 DENSITY_FRACTIONS = (0.3, 0.6, 0.9)
@@ -201,7 +203,7 @@ def _log_ratio_err(table: Table, numerator: str, denominator: str) -> NDArray[np
     for line in (numerator, denominator):
         flux = np.asarray(table[f"flux_{line}"], dtype=np.float64)
         variance += (np.asarray(table[f"flux_{line}_err"], dtype=np.float64) / np.where(flux > 0, flux, np.nan)) ** 2
-    return np.sqrt(variance) / np.log(10.0)
+    return np.asarray(np.sqrt(variance) / np.log(10.0))
 
 
 def _bpt_curves(axes: Axes, seyfert_liner: SeyfertLiner) -> None:
@@ -319,7 +321,8 @@ def _ellipses(
     y_err: NDArray[np.float64],
 ) -> None:
     """Draw 1-sigma ellipses; the two ratios share no line, so their errors are uncorrelated and the axes upright."""
-    drawn = np.flatnonzero(np.isfinite(x) & np.isfinite(y) & np.isfinite(x_err) & np.isfinite(y_err))
+    drawn = np.flatnonzero(np.isfinite(x) & np.isfinite(y) & (np.fmax(x_err, y_err) <= MAX_ELLIPSE_DEX))
+    drawn = drawn[np.isfinite(x_err[drawn]) & np.isfinite(y_err[drawn])]
     if len(drawn) > MAX_ELLIPSES:
         drawn = drawn[np.linspace(0, len(drawn) - 1, MAX_ELLIPSES).astype(np.int64)]
     axes.add_collection(

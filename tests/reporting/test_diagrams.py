@@ -63,6 +63,15 @@ def test_error_ellipses_have_the_size_of_the_errors_and_a_bounded_number(count):
     np.testing.assert_allclose(ellipses.get_heights(), 0.4)
 
 
+def test_an_error_that_is_unknown_or_crosses_the_plane_has_no_ellipse():
+    x_err, y_err = np.array([0.1, np.nan, 0.1, 0.6, 0.1]), np.array([0.1, 0.1, np.nan, 0.1, np.inf])
+    figure = bpt_figure(
+        np.arange(5) / 10, np.zeros(5), ["liner"] * 5, log_nii_halpha_err=x_err, log_oiii_hbeta_err=y_err
+    )
+    (ellipses,) = [item for item in figure.axes[0].collections if isinstance(item, EllipseCollection)]
+    np.testing.assert_allclose(ellipses.get_offsets(), [[0.0, 0.0]])
+
+
 def test_probability_takes_over_the_colour():
     x, y, classes = places(60)
     figure = bpt_figure(x, y, classes, probability=np.linspace(0, 1, 60))

@@ -109,6 +109,11 @@ class RunFolder:
         return self.path / "split.parquet"
 
     @property
+    def measurements(self) -> Path:
+        """Lines, features, class and reason of every pair, as Parquet."""
+        return self.path / "measurements.parquet"
+
+    @property
     def scaling(self) -> Path:
         """Scaling and imputation of the features, as JSON."""
         return self.path / "scaling.json"
@@ -223,13 +228,16 @@ def provenance() -> dict[str, Any]:
 def commit(folder: Path) -> dict[str, Any]:
     """Return ``commit``, the git commit that ``folder`` is at, and ``uncommitted_changes``.
 
-    ``unknown`` and None where ``folder`` is in no repository or git is not installed.
+    ``unknown`` and None where ``folder`` is not the top of a repository or git is not installed.
     """
+    unknown = {"commit": "unknown", "uncommitted_changes": None}
     try:
+        if Path(_git(folder, "rev-parse", "--show-toplevel")).resolve() != folder.resolve():
+            return unknown
         identifier = _git(folder, "rev-parse", "HEAD")
         changes = _git(folder, "status", "--porcelain")
     except (OSError, subprocess.SubprocessError):
-        return {"commit": "unknown", "uncommitted_changes": None}
+        return unknown
     return {"commit": identifier, "uncommitted_changes": bool(changes)}
 
 

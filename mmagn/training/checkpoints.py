@@ -1,0 +1,106 @@
+"""Checkpoints on disk: written whole or not at all, read without running any code from them."""
+
+import errno
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+from torch import nn
+
+from mmagn.training.config import TrainingConfig
+from mmagn.training.module import AgnModule, state_difference
+from mmagn.training.runs import whole_file
+
+
+def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
+    """Return the content of a checkpoint: tensors and plain values only.
+
+    Raises
+    ------
+    FileNotFoundError
+        Where there is no such file.
+    ValueError
+        Where the file is damaged, or holds anything but tensors and plain values.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: there is no such checkpoint")
+    try:
+        checkpoint = torch.load(path, map_location=map_location, weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError, OSError, KeyError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"{path} is not a readable checkpoint (cut short, or of another kind): {reason}") from error
+    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
+        raise ValueError(f"{path} is not a checkpoint of a training run: it has no state_dict")
+    return checkpoint
+
+
+def load_module(path: Path, model: nn.Module, config: TrainingConfig) -> AgnModule:
+    """Return the AgnModule of a checkpoint on the CPU, in evaluation mode.
+
+    Parameters
+    ----------
+    path
+        ``best.ckpt`` or ``last.ckpt`` of a run.
+    model
+        A network as the run had it; its weights are overwritten.
+    config
+        Settings of the optimisation.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        Where the file is missing or damaged, or holds another network; says what differs.
+    """
+    checkpoint = read_checkpoint(path)
+    module = AgnModule(model, config, pos_weight=1.0, seed=int(checkpoint.get("seed", 0)))
+    if difference := state_difference(checkpoint["state_dict"], module.state_dict()):
+        raise ValueError(f"{path} holds another network than the settings describe: {difference}")
+    module.load_state_dict(checkpoint["state_dict"])
+    return module.eval()
+
+
+class WholeCheckpointIO(TorchCheckpointIO):
+    """Lightning's door to checkpoint files.
+
+    Lightning's own writes to the folder for temporary files and moves the file from there, which is atomic only
+    where both lie in one file system.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:  # noqa: ARG002
+        """Write a checkpoint whole; the old one stays where that fails.
+
+        Raises
+        ------
+        OSError
+            Where the disk is full, with a sentence that says so.
+        """
+        try:
+            with whole_file(Path(path)) as part, part.open("wb") as file:
+                torch.save(checkpoint, file)
+        except (OSError, RuntimeError) as error:
+            if getattr(error, "errno", None) == errno.ENOSPC or "PytorchStreamWriter" in str(error):
+                raise OSError(errno.ENOSPC, f"no space to write {path}; the last good checkpoint is kept") from error
+            raise
+
+    def load_checkpoint(
+        self,
+        path: Any,
+        map_location: Callable[..., Any] | None = None,
+        weights_only: bool | None = None,  # noqa: ARG002
+    ) -> dict[str, Any]:
+        """Return the content of a checkpoint to resume, tensors and plain values only whatever ``weights_only`` says.
+
+        Raises
+        ------
+        FileNotFoundError, ValueError
+            As :func:`read_checkpoint`, and where the checkpoint holds no more than weights.
+        """
+        checkpoint = read_checkpoint(Path(path), map_location or "cpu")
+        if "optimizer_states" not in checkpoint:
+            raise ValueError(
+                f"{path} holds weights only, which is not enough to go on; resume from last.ckpt beside it"
+            )
+        return checkpoint

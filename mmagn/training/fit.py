@@ -1,0 +1,246 @@
+"""Train a network: the Trainer with all that belongs to it, and what came of it."""
+
+import logging
+import shutil
+import sys
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from lightning import LightningDataModule, Trainer, seed_everything
+from lightning.pytorch.callbacks import TQDMProgressBar
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from mmagn.training.callbacks import BestAndLast, Figures, FiniteLoss, PatienceStop, ScoreFigure, StaticFigure
+from mmagn.training.checkpoints import WholeCheckpointIO
+from mmagn.training.config import TrainingConfig
+from mmagn.training.module import AgnModule
+from mmagn.training.runs import RunFolder
+
+Stopped = Literal["epochs", "patience", "interrupt", "sigterm"]
+
+HARMLESS_WARNINGS = (
+    r".*does not have many workers",
+    r".*is smaller than the logging interval",
+    r".*Total length of `.*` across ranks is zero",
+    r".*does not have a deterministic implementation",
+    r".*LeafSpec.* is deprecated",
+)
+"""Lightning and torch say these where nothing is wrong: batches are cut from tensors in memory, which needs no
+workers; small surveys have few batches or no validation split; a few CUDA kernels have no deterministic twin;
+Lightning calls torch by an old name."""
+BEST_SCORE = "selection/best_score"
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitResult:
+    """What came of a training run.
+
+    Attributes
+    ----------
+    best_path
+        Checkpoint of the best epoch; None where no epoch was completed.
+    last_path
+        Checkpoint to resume from.
+    best_score, best_epoch
+        Its selection score (validation average precision, or minus a loss where that is undefined) and its
+        epoch from 0; -inf and -1 where no epoch was completed.
+    epochs, steps
+        Whole epochs and their steps in all, before and after a resume; what ``last_path`` holds.
+    stopped
+        Why training ended: ``epochs`` (as many as asked for), ``patience`` (early stop), ``interrupt`` (Ctrl-C) or
+        ``sigterm``.
+    seconds
+        Wall time of this call.
+    """
+
+    best_path: Path | None
+    last_path: Path
+    best_score: float
+    best_epoch: int
+    epochs: int
+    steps: int
+    stopped: Stopped
+    seconds: float
+
+    @property
+    def complete(self) -> bool:
+        """True where training ended by itself; else it can be resumed."""
+        return self.stopped in ("epochs", "patience")
+
+    @property
+    def exit_code(self) -> int:
+        """Exit code of a script that ends here: 130 after Ctrl-C, else 0."""
+        return 130 if self.stopped == "interrupt" else 0
+
+
+def fit(
+    module: AgnModule,
+    datamodule: LightningDataModule,
+    run: RunFolder,
+    config: TrainingConfig,
+    *,
+    seed: int,
+    hyperparameters: Mapping[str, Any],
+    figures: Mapping[str, ScoreFigure] | None = None,
+    static_figures: Mapping[str, StaticFigure] | None = None,
+    resume: Path | None = None,
+) -> FitResult:
+    """Train a module and return what came of it.
+
+    Parameters
+    ----------
+    module, datamodule
+        What is trained, on what. Batches must be a function of seed, epoch and step for a resumed run to be exact.
+    run
+        Folder for checkpoints and TensorBoard events.
+    config
+        Settings of the optimisation.
+    seed
+        Seed of whatever draws random numbers outside the steps.
+    hyperparameters
+        Settings to show in TensorBoard, may be nested.
+    figures, static_figures
+        Figures for TensorBoard by tag: of validation target and probability, and of nothing.
+    resume
+        ``last.ckpt`` to go on from; that of another run folder brings its best checkpoint along.
+
+    Raises
+    ------
+    NonFiniteLossError
+        Where the loss is NaN or infinite; names the batch.
+    ValueError, FileNotFoundError
+        Where ``resume`` is missing, damaged or of another network or seed, or the device is not there.
+    """
+    start_s = time.monotonic()
+    seed_everything(seed, workers=True, verbose=False)
+    checkpoints, patience = BestAndLast(run), PatienceStop(config.patience)
+    drawing = Figures(figures or {}, static_figures or {}, config.figures_every)
+    board = TensorBoardLogger(run.path, name="", version=run.tensorboard.name, default_hp_metric=False)
+    with _calm_console():
+        trainer = _trainer(config, run, board, [FiniteLoss(run, config.log_every), drawing, patience, checkpoints])
+        board.log_hyperparams(dict(hyperparameters), {BEST_SCORE: 0.0})
+        if resume is not None:
+            _bring_best(resume, run)
+        stopped = _stopped(trainer, module, datamodule, resume)
+        board.log_metrics({BEST_SCORE: checkpoints.best_score}, trainer.global_step)
+        board.experiment.flush()
+    if stopped is None:
+        stopped = "patience" if patience.out_of_patience else "epochs"
+    result = FitResult(
+        best_path=run.best if checkpoints.best_epoch >= 0 else None,
+        last_path=run.last,
+        best_score=checkpoints.best_score,
+        best_epoch=checkpoints.best_epoch,
+        epochs=checkpoints.epochs,
+        steps=checkpoints.steps,
+        stopped=stopped,
+        seconds=time.monotonic() - start_s,
+    )
+    logger.info(_sentence(result))
+    return result
+
+
+def _stopped(
+    trainer: Trainer, module: AgnModule, datamodule: LightningDataModule, resume: Path | None
+) -> Stopped | None:
+    """Train, and return the signal that ended it, None where it ended by itself.
+
+    Lightning turns Ctrl-C into SystemExit, and SIGTERM into its own kind of it at the end of the batch.
+    """
+    try:
+        trainer.fit(module, datamodule=datamodule, ckpt_path=None if resume is None else str(resume))
+    except SIGTERMException:
+        return "sigterm"
+    except SystemExit as error:
+        if not isinstance(error.__context__, KeyboardInterrupt):
+            raise
+        return "interrupt"
+    return None
+
+
+def _trainer(config: TrainingConfig, run: RunFolder, board: TensorBoardLogger, callbacks: list[Any]) -> Trainer:
+    device = device_name(config)
+    progress = sys.stderr.isatty()
+    return Trainer(
+        accelerator=device,
+        devices=1,
+        precision=precision_name(config, device),
+        deterministic="warn" if device == "cuda" else None,
+        max_epochs=config.epochs,
+        log_every_n_steps=config.log_every,
+        num_sanity_val_steps=0,
+        default_root_dir=run.path,
+        logger=board,
+        plugins=[WholeCheckpointIO()],
+        callbacks=[*callbacks, *([TQDMProgressBar(leave=False)] if progress else [])],
+        enable_progress_bar=progress,
+        enable_model_summary=False,
+    )
+
+
+def device_name(config: TrainingConfig) -> Literal["cpu", "cuda"]:
+    """Return the device that ``config.device`` means on this machine.
+
+    Raises
+    ------
+    ValueError
+        Where CUDA is asked for and there is none.
+    """
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("training.device is cuda, but torch finds no CUDA device; allowed here: auto, cpu")
+    return "cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def precision_name(config: TrainingConfig, device: Literal["cpu", "cuda"]) -> Literal["32-true", "bf16-mixed"]:
+    """Return the precision that ``config.precision`` means on ``device``."""
+    if config.precision != "auto":
+        return config.precision
+    native = device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return "bf16-mixed" if native else "32-true"
+
+
+def _bring_best(resume: Path, run: RunFolder) -> None:
+    best = resume.parent / run.best.name
+    if best.is_file() and not run.best.exists():
+        shutil.copyfile(best, run.best)
+
+
+def _sentence(result: FitResult) -> str:
+    best = (
+        "no epoch was completed" if result.best_path is None else f"the best of them is epoch {result.best_epoch + 1}"
+    )
+    reasons = {
+        "epochs": "training ended after all epochs",
+        "patience": "training stopped early, since the score no longer improved",
+        "interrupt": f"training was interrupted; go on with --resume {result.last_path.parent}",
+        "sigterm": f"training was asked to end (SIGTERM); go on with --resume {result.last_path.parent}",
+    }
+    return f"{reasons[result.stopped]}: epochs {result.epochs}, steps {result.steps}, {result.seconds:.0f} s; {best}"
+
+
+@contextmanager
+def _calm_console() -> Iterator[None]:
+    """Keep Lightning's notices and its harmless warnings off the console, and log lines clear of the progress bar."""
+    lightning_logger = logging.getLogger("lightning.pytorch")
+    level = lightning_logger.level
+    lightning_logger.setLevel(logging.WARNING)
+    with ExitStack() as stack:
+        stack.enter_context(warnings.catch_warnings())
+        for message in HARMLESS_WARNINGS:
+            warnings.filterwarnings("ignore", message=message)
+        if sys.stderr.isatty():
+            stack.enter_context(logging_redirect_tqdm())
+        try:
+            yield
+        finally:
+            lightning_logger.setLevel(level)

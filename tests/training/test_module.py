@@ -1,0 +1,67 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import average_precision_score, roc_auc_score
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
+from mmagn.training.module import AgnModule, EpochScores, step_seed
+
+
+def test_every_step_of_every_run_has_its_own_random_numbers():
+    steps = [
+        (seed, epoch, batch, rank) for seed in range(3) for epoch in range(3) for batch in range(9) for rank in (0, 1)
+    ]
+    assert len({step_seed(*step) for step in steps}) == len(steps)
+
+
+def test_scores_over_batches_are_those_of_the_whole_epoch():
+    rng = np.random.default_rng(0)
+    target = (rng.random(101) < 0.2).astype(np.float32)
+    logits = (rng.normal(size=101) + target).astype(np.float32)
+    losses = rng.random(101).astype(np.float32)
+    scores = EpochScores()
+    for part in np.array_split(np.arange(101), [16, 32, 90]):
+        scores.update(*(torch.from_numpy(values[part]) for values in (losses, logits, target)))
+    values = scores.compute()
+    assert values["average_precision"].item() == pytest.approx(average_precision_score(target, logits), abs=1e-6)
+    assert values["roc_auc"].item() == pytest.approx(roc_auc_score(target, logits), abs=1e-6)
+    assert values["loss"].item() == pytest.approx(losses.mean(), abs=1e-6)
+    assert values["recall"].item() == pytest.approx((logits[target == 1] > 0).mean(), abs=1e-6)
+    assert values["precision"].item() == pytest.approx(target[logits > 0].mean(), abs=1e-6)
+
+
+@pytest.mark.parametrize("target", [0.0, 1.0])
+def test_an_epoch_of_one_class_has_a_loss_and_nothing_else(target):
+    scores = EpochScores()
+    scores.update(torch.ones(3), torch.zeros(3), torch.full((3,), target))
+    assert scores.compute().keys() == {"loss"}
+
+
+def test_an_epoch_knows_nothing_of_the_one_before():
+    scores = EpochScores()
+    scores.update(torch.ones(2), torch.tensor([1.0, -1.0]), torch.tensor([0.0, 1.0]))
+    scores.compute()
+    scores.update(torch.zeros(2), torch.tensor([-1.0, 1.0]), torch.tensor([0.0, 1.0]))
+    assert scores.compute()["average_precision"] == 1.0
+
+
+def test_the_gradient_is_clipped_to_the_configured_norm(trained, config, make_module):
+    tight = dataclasses.replace(config, gradient_clip=1e-3, epochs=1)
+    module = make_module(tight)
+    norms = []
+
+    def look(optimizer, *_):
+        norms.append(sum((parameter.grad**2).sum() for parameter in module.parameters()).sqrt().item())
+
+    handle = register_optimizer_step_post_hook(look)
+    trained(config=tight, module=module)
+    handle.remove()
+    assert norms == pytest.approx([1e-3] * 4, rel=1e-2)
+    assert module.gradient_norm > 1e-3, "what is logged is the norm before clipping"
+
+
+def test_a_negative_seed_is_refused(config, make_network):
+    with pytest.raises(ValueError, match="seed is -1; allowed: 0 or more"):
+        AgnModule(make_network(), config, pos_weight=1.0, seed=-1)

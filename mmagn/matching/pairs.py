@@ -156,7 +156,7 @@ def _matches_by_id(left: Catalog, right: Catalog, radius_arcsec: float) -> Match
 
 
 def _no_pairs_sentence(sdss: Catalog, hsc: Catalog, radius_arcsec: float, drops: Counter[str]) -> str:
-    common = len(set(sdss.healpix.tolist()) & set(hsc.healpix.tolist()))
+    common = len(np.intersect1d(sdss.healpix, hsc.healpix))
     sentence = (
         f"no SDSS object has an HSC object within {radius_arcsec:g} arcsec: {len(sdss)} SDSS and {len(hsc)} HSC "
         f"objects with {common} HEALPix cells in common"

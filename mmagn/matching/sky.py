@@ -311,7 +311,7 @@ def match_report(
     left: Catalog, right: Catalog, matches: Matches, radius_arcsec: float, drops: Mapping[str, int]
 ) -> MatchReport:
     """Return the report of a match between two catalogues; ``drops`` are the counted losses of reading them."""
-    left_cells, right_cells = set(left.healpix.tolist()), set(right.healpix.tolist())
+    left_cells, right_cells = (set(np.unique(side.healpix).tolist()) for side in (left, right))
     quantiles = {}
     if len(matches):
         values = np.quantile(matches.separation_arcsec, SEPARATION_QUANTILES)

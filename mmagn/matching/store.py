@@ -13,12 +13,12 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import astropy.units as u
 import numpy as np
 import pyarrow as pa
-from astropy.table import Table
+from astropy.table import Table, vstack
 from datasets import DatasetInfo
 from filelock import FileLock
 from numpy.typing import NDArray
@@ -54,11 +54,14 @@ from mmagn.surveys.config import DataConfig
 from mmagn.surveys.tree import hsc_files, sdss_files
 
 ARROW_FILE = "pairs.arrow"
+POSITIONS_FILE = "positions.parquet"
+POSITIONS_KEPT = 50_000
+"""Positions of each survey that a store keeps for maps; of a larger survey every n-th."""
 ROWS_PER_BATCH = 32
 SPECTRUM_BYTES = 4 * 4 * 4700
 """Bytes of the four columns of a spectrum, for the estimate of a store's size."""
 _UNITS = {"ra_deg": u.deg, "dec_deg": u.deg, "separation_arcsec": u.arcsec, "i_magnitude": u.ABmag}
-_TEXT_COLUMNS = ("survey", "zwarning", "spectral_class", "spectral_subclass")
+_CLASS_COLUMNS = ("survey", "zwarning", "spectral_class", "spectral_subclass")
 
 
 class PairStore:
@@ -90,6 +93,11 @@ class PairStore:
             raise ValueError(f"{path / ARROW_FILE} cannot be read: {error}") from error
         self._starts = np.cumsum([0, *(batch.num_rows for batch in self._batches)])
         self._views = [column_views(batch) for batch in self._batches]
+        if len(self) != self._provenance.report["pairs_stored"]:
+            raise ValueError(
+                f"{path / ARROW_FILE} holds {len(self)} pairs of the {self._provenance.report['pairs_stored']} "
+                "that were stored: it is cut short"
+            )
 
     def __reduce__(self) -> tuple[type["PairStore"], tuple[Path]]:
         return PairStore, (self.path,)
@@ -142,12 +150,10 @@ class PairStore:
     @property
     def index(self) -> Table:
         """Table of all pairs without pixels: the index columns, survey, warning and class, i magnitude."""
-        columns = {
-            name: np.concatenate([np.asarray(batch.column(name).to_pylist()) for batch in self._batches])
-            if name.endswith("_id") or name in _TEXT_COLUMNS
-            else np.concatenate([batch.column(name).to_numpy() for batch in self._batches])
-            for name in (*INDEX_COLUMNS, *_TEXT_COLUMNS)
-        }
+        columns = {}
+        for name in (*INDEX_COLUMNS, *_CLASS_COLUMNS):
+            values = np.concatenate([batch.column(name).to_numpy(zero_copy_only=False) for batch in self._batches])
+            columns[name] = values.astype(np.str_) if values.dtype == object else values
         magnitude = np.concatenate([views["magnitude"] for views in self._views])
         table = Table({**columns, "i_magnitude": magnitude[:, BANDS.index("i")]})
         for name in table.colnames:
@@ -155,6 +161,15 @@ class PairStore:
             if unit is not None:
                 table[name].unit = unit
         return table
+
+    def positions(self, of: Literal["sdss", "hsc", "pairs"]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return RA and Dec (object,) in degrees of a survey, matched or not (at most 50,000), or of the pairs."""
+        if of == "pairs":
+            index = self.index
+            return np.asarray(index["sdss_ra_deg"]), np.asarray(index["sdss_dec_deg"])
+        table = Table.read(self.path / POSITIONS_FILE, format="parquet")
+        members = np.asarray(table["survey"]) == of
+        return np.asarray(table["ra_deg"][members]), np.asarray(table["dec_deg"][members])
 
     def _place(self, number: int) -> tuple[Mapping[str, Any], int]:
         if not 0 <= number < len(self):
@@ -251,6 +266,7 @@ def save_store(path: Path, index: PairIndex, made_from: Provenance) -> PairStore
     partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.partial-", dir=path.parent))
     try:
         report = _write_pairs(partial, index, image_dtype)
+        _write_positions(partial / POSITIONS_FILE, index)
         write_provenance(partial, Provenance(settings=made_from.settings, sources=made_from.sources, report=report))
         partial.chmod(0o755)
         partial.rename(path)
@@ -313,6 +329,15 @@ def _write_pairs(folder: Path, index: PairIndex, image_dtype: str) -> dict[str, 
         "pair_drops": dict(drops),
         "pixels_changed": dict(changed),
     }
+
+
+def _write_positions(path: Path, index: PairIndex) -> None:
+    tables = []
+    for survey, catalog in (("sdss", index.sdss), ("hsc", index.hsc)):
+        kept = slice(None, None, -(-len(catalog) // POSITIONS_KEPT))
+        ra_deg, dec_deg = catalog.ra_deg[kept] * u.deg, catalog.dec_deg[kept] * u.deg
+        tables.append(Table({"survey": [survey] * len(ra_deg), "ra_deg": ra_deg, "dec_deg": dec_deg}))
+    vstack(tables).write(path, format="parquet")
 
 
 def _chunks(rows: Iterable[dict[str, Any]], size: int) -> Iterator[list[dict[str, Any]]]:

@@ -11,6 +11,7 @@ from dataclasses import replace
 import astropy.units as u
 import datasets
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from mmagn.matching import store as store_module
@@ -180,6 +181,18 @@ def test_a_truncated_file_says_so(own_store):
     os.truncate(own_store / "pairs.arrow", 100_000)
     with pytest.raises(ValueError, match=r"pairs\.arrow cannot be read"):
         open_store(own_store)
+
+
+def test_a_file_cut_between_two_batches_says_so(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(store_module, "ROWS_PER_BATCH", 5)
+    file = pair_store(data, MatchingConfig(), tmp_path / "store").path / "pairs.arrow"
+    with pa.OSFile(str(file)) as whole, pa.ipc.open_stream(whole) as reader:
+        schema, batches = reader.schema, list(reader)
+    with pa.OSFile(str(file), "wb") as short, pa.ipc.new_stream(short, schema) as writer:
+        for batch in batches[:3]:
+            writer.write_batch(batch)
+    with pytest.raises(ValueError, match="holds 15 pairs of the 20 that were stored"):
+        open_store(tmp_path / "store")
 
 
 def test_a_store_of_another_format_is_refused(own_store):

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from itertools import chain, islice
+from math import ceil
 from pathlib import Path
 
 import numpy as np
@@ -33,8 +34,6 @@ from mmagn.table_files import checked_suffix, table_file
 
 BATCH_SPECTRA = 512
 """Spectra in one batch of a stream, about 32 MB."""
-BASIS_SPECTRA = 2048
-"""Spectra at the head of a stream that the continuum basis is learned from."""
 BATCHES_PER_WORKER = 2
 """Batches under way for each worker: one that it works on, one that waits."""
 
@@ -159,7 +158,8 @@ def write_measurements(
     spectroscopy, labels
         Settings of the fitter and of the label scheme.
     basis
-        Continuum basis; None learns one from the first ``BASIS_SPECTRA`` spectra where the settings ask for one.
+        Continuum basis; None learns one from the first ``spectroscopy.basis_maximum`` spectra where the settings ask
+        for one.
     workers
         Processes that fit lines. The table does not depend on their number.
     total
@@ -202,7 +202,7 @@ def _measured_batches(
         raise ValueError(f"--workers is {workers}; allowed: 1 or more")
     batches = _batches(rows)
     if basis is None and spectroscopy.continuum == "basis":
-        head = list(islice(batches, BASIS_SPECTRA // BATCH_SPECTRA))
+        head = list(islice(batches, ceil(spectroscopy.basis_maximum / BATCH_SPECTRA)))
         basis = learned_basis((spectrum for batch in head for spectrum in batch.spectra), spectroscopy)
         batches = chain(head, batches)
         del head  # its spectra are let go as the stream passes

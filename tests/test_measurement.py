@@ -203,9 +203,8 @@ def test_the_basis_is_learned_from_the_head_of_the_stream_and_no_spectrum_is_los
         seen.extend(spectrum.object_id for spectrum in spectra)
 
     monkeypatch.setattr(measurement, "learned_basis", learned)
-    monkeypatch.setattr(measurement, "BASIS_SPECTRA", 8)
     spectra = spectra_of(11)
-    settings = {**SETTINGS, "spectroscopy": SpectroscopyConfig(continuum="basis")}
+    settings = {**SETTINGS, "spectroscopy": SpectroscopyConfig(continuum="basis", basis_minimum=1, basis_maximum=8)}
     batches = measurement._measured_batches(iter(spectra), **settings, basis=None, workers=1)
     measured = [object_id for table in batches for object_id in table["object_id"]]
     assert seen == [spectrum.object_id for spectrum in spectra[:8]]

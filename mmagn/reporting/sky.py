@@ -137,8 +137,14 @@ def _fields(positions: Floats) -> list[tuple[float, float]]:
         if counts.max() < MIN_FIELD_OBJECTS:
             break
         densest = left[cells == names[np.argmax(counts)]]
-        centre = np.median(densest, axis=0)
+        near = left[_offset_deg(left, np.median(densest, axis=0)) < FIELD_DEG]
+        centre = np.median(near, axis=0)
         centres.append((float(centre[0]), float(centre[1])))
-        offset = np.abs(left - centre) * (np.cos(np.radians(centre[1])), 1)
-        left = left[offset.max(axis=1) > FIELD_DEG / 2]
+        left = left[_offset_deg(left, centre) > FIELD_DEG / 2]
     return centres
+
+
+def _offset_deg(positions: Floats, centre: Floats) -> Floats:
+    """Larger of the two offsets from a centre (object,), RA as an angle on the sky."""
+    offset = np.abs(positions - centre) * (np.cos(np.radians(centre[1])), 1)
+    return np.asarray(offset.max(axis=1))

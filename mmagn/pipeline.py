@@ -1,0 +1,297 @@
+"""The composition root: RunConfig in, trained model and scores out. Read this file to see the way from sky to score."""
+
+import dataclasses
+import logging
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from astropy.table import Table
+from datasets import IterableDataset
+from numpy.typing import NDArray
+from scipy.special import expit
+
+from mmagn.config import RunConfig, config_dict, load_config, save_config
+from mmagn.evaluation.calibration import fitted_calibration, unshifted_logits
+from mmagn.evaluation.predict import predicted_logits, predictions_table, save_predictions
+from mmagn.evaluation.scorecard import Scores
+from mmagn.evaluation.scores import best_threshold, scores
+from mmagn.features.vector import feature_matrix
+from mmagn.labels.scheme import class_counts, reason_counts, target
+from mmagn.matching import pairs
+from mmagn.matching.splits import SPLITS, sky_split
+from mmagn.matching.store import PairStore, pair_store
+from mmagn.measurement import MeasurementSummary, measured_pairs, write_measurements
+from mmagn.models.fusion import FusionModel
+from mmagn.records import Pair, Spectrum
+from mmagn.reporting.run_figures import sample_gallery, save_run_figures, validation_figures
+from mmagn.surveys.hdf5 import iter_spectra
+from mmagn.tensors.datamodule import PairDataModule, pair_tensors
+from mmagn.tensors.scaling import FeatureScaling
+from mmagn.tensors.spectrum import spectrum_pixels
+from mmagn.training.checkpoints import load_module
+from mmagn.training.fit import FitResult, device_name, fit
+from mmagn.training.losses import pos_weight
+from mmagn.training.module import AgnModule
+from mmagn.training.runs import RunFolder, write_json
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Sample:
+    """The pairs of a config, measured and labelled, and the split of those that have a label.
+
+    Attributes
+    ----------
+    store
+        Payload of all pairs.
+    table
+        One row per pair of the store: the table of measurements.
+    rows
+        (object,) rows of store and table that have a label.
+    target
+        (object,) 1 for Seyfert and composite, 0 for star-forming and LINER.
+    split
+        (object,) ``train``, ``validation`` or ``test``.
+    """
+
+    store: PairStore
+    table: Table
+    rows: NDArray[np.int64]
+    target: NDArray[np.float64]
+    split: NDArray[np.str_]
+
+    @property
+    def bpt_class(self) -> NDArray[np.str_]:
+        """(object,) class of the labelled pairs."""
+        return np.asarray(self.table["bpt_class"], dtype=np.str_)[self.rows]
+
+
+def open_pairs(config: RunConfig) -> IterableDataset:
+    """Stream of matched pairs, sharded by cell, read from the surveys as it is iterated.
+
+    Raises
+    ------
+    NoPairsError
+        Where the two surveys have no object in common.
+    """
+    return pairs.open_pairs(config.data, config.matching)
+
+
+def match(config: RunConfig, out: Path) -> PairStore:
+    """Store of matched pairs in the folder ``out``, made now or found there; the report goes to standard output."""
+    store = pair_store(config.data, config.matching, out)
+    _say(store.report_text)
+    return store
+
+
+def measure(config: RunConfig, out: Path, *, of_pairs: bool = False, workers: int = 1) -> MeasurementSummary:
+    """Counts of the table of measurements written to ``out``: a row per spectrum of the source, or per pair."""
+    drops: Counter[str] = Counter()
+    total: int | None = None
+    rows: Iterator[Spectrum] | Iterator[Pair]
+    if of_pairs or config.data.source == "store":
+        store = pair_store(config.data, config.matching)
+        drops.update(store.report["pair_drops"])
+        total = len(store)
+        rows = (store.pair(number) for number in range(total))
+    else:
+        rows = iter_spectra(pairs.survey_tree(config.data), drops)
+    summary = write_measurements(
+        rows, out, spectroscopy=config.spectroscopy, labels=config.labels, workers=workers, total=total, drops=drops
+    )
+    _say(f"{out}: {summary.rows} rows\nclasses: {_counts(summary.classes)}")
+    _say_losses("unclassified", summary.reasons)
+    _say_losses("dropped", summary.drops)
+    return summary
+
+
+def train(config: RunConfig, resume: str = "") -> FitResult:
+    """Train a model into a new run folder, score it on the test split and say where everything is.
+
+    Parameters
+    ----------
+    config
+        Settings of the run.
+    resume
+        Run folder whose training is gone on with, in that folder; "" starts a new run.
+    """
+    sample = labelled_sample(config)
+    run = RunFolder.open(resume, needs=("config.yaml", "last.ckpt")) if resume else _new_run(config, sample)
+    with run.log_lines():
+        scaling = FeatureScaling.load(run.scaling)
+        data = _datamodule(config, sample, scaling)
+        module = AgnModule(_network(config), config.training, _pos_weight(config, sample), config.seed)
+        result = fit(
+            module,
+            data,
+            run,
+            config.training,
+            seed=config.seed,
+            hyperparameters=config_dict(config),
+            figures=validation_figures(config.evaluation),
+            static_figures={"sample": partial(sample_gallery, sample.store, sample.rows, sample.bpt_class)},
+            resume=run.last if resume else None,
+        )
+        if result.complete:
+            _evaluated(run, config, sample, data, "test")
+    _say(f"run folder: {run.path}")
+    return result
+
+
+def evaluate(run_path: Path, split: str = "test") -> Scores:
+    """Scores of a trained run on one of its splits, written into its folder and to standard output.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        Where the folder is no complete run, or its pairs are no longer those it was trained on.
+    """
+    run = RunFolder.open(run_path, needs=("config.yaml", "best.ckpt", "split.parquet", "scaling.json"))
+    config = load_config(run.config)
+    sample = _with_recorded_split(labelled_sample(config), run)
+    return _evaluated(run, config, sample, _datamodule(config, sample, FeatureScaling.load(run.scaling)), split)
+
+
+def labelled_sample(config: RunConfig) -> Sample:
+    """Pairs of a config, matched or taken from their store, measured, labelled and split by sky."""
+    store = pair_store(config.data, config.matching)
+    logger.info("pairs: %d in %s", len(store), store.path)
+    table = measured_pairs(
+        (store.pair(number) for number in range(len(store))), spectroscopy=config.spectroscopy, labels=config.labels
+    )
+    logger.info("classes: %s", _counts(class_counts(table)))
+    if reasons := reason_counts(table):
+        logger.info("unclassified: %s", _counts(reasons))
+    truth = target(table["bpt_class"])
+    rows = np.flatnonzero(np.isfinite(truth))
+    if not len(rows):
+        raise ValueError(f"none of the {len(store)} pairs has a label: {_counts(reason_counts(table))}")
+    ra_deg, dec_deg = (np.asarray(table[name], dtype=np.float64)[rows] for name in ("ra_deg", "dec_deg"))
+    split = sky_split(ra_deg, dec_deg, truth[rows], config.splits)
+    logger.info("split: %s", _counts({name: int(np.sum(split == name)) for name in SPLITS}))
+    return Sample(store=store, table=table, rows=rows, target=truth[rows], split=split)
+
+
+def _new_run(config: RunConfig, sample: Sample) -> RunFolder:
+    """Folder of a new run with everything in it that is known before training."""
+    weight = _pos_weight(config, sample)
+    run = RunFolder.create(config.runs_dir, config.name)
+    save_config(config, run.config)
+    ids = {name: sample.table[name][sample.rows] for name in ("object_id", "ra_deg", "dec_deg", "bpt_class")}
+    Table({**ids, "target": sample.target, "split": sample.split}).write(run.split, format="parquet")
+    sample.table.write(run.measurements, format="parquet")
+    values, valid = _features(sample)
+    training = sample.split == "train"
+    FeatureScaling.fit(values[training], valid[training]).save(run.scaling)
+    logger.info("run folder: %s; weight of the positive class %.2f", run.path, weight)
+    return run
+
+
+def _pos_weight(config: RunConfig, sample: Sample) -> float:
+    given = config.training.pos_weight
+    return pos_weight(sample.target[sample.split == "train"]) if given is None else given
+
+
+def _features(sample: Sample) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    values, valid = feature_matrix(sample.table)
+    return values[sample.rows], valid[sample.rows]
+
+
+def _network(config: RunConfig) -> FusionModel:
+    return FusionModel(config.models, spectrum_pixels=spectrum_pixels(config.tensors))
+
+
+def _datamodule(config: RunConfig, sample: Sample, scaling: FeatureScaling) -> PairDataModule:
+    tensors = pair_tensors(
+        sample.store,
+        sample.rows,
+        *_features(sample),
+        sample.target,
+        scaling,
+        config.tensors,
+        config.models.branches,
+    )
+    return PairDataModule(
+        tensors,
+        sample.split,
+        batch_size=config.training.batch_size,
+        augment=config.tensors.augment,
+        seed=config.seed,
+    )
+
+
+def _with_recorded_split(sample: Sample, run: RunFolder) -> Sample:
+    """Sample with the objects, targets and split that the run was trained with."""
+    recorded = Table.read(run.split, format="parquet")
+    row_of = {name: row for row, name in enumerate(np.asarray(sample.table["object_id"]).tolist())}
+    ids = np.asarray(recorded["object_id"]).tolist()
+    if missing := [name for name in ids if name not in row_of]:
+        raise ValueError(
+            f"{run.path} was trained on other pairs than its settings give now: {len(missing)} of {len(ids)} objects "
+            f"are missing, the first {missing[0]}; restore the source {sample.store.path} was made from"
+        )
+    return dataclasses.replace(
+        sample,
+        rows=np.array([row_of[name] for name in ids], dtype=np.int64),
+        target=np.asarray(recorded["target"], dtype=np.float64),
+        split=np.asarray(recorded["split"], dtype=np.str_),
+    )
+
+
+def _evaluated(run: RunFolder, config: RunConfig, sample: Sample, data: PairDataModule, split: str) -> Scores:
+    """Scores of the best checkpoint on one split; calibration and threshold come from the validation split."""
+    module = load_module(run.best, _network(config), config.training)
+    order, logits = predicted_logits(module, data.predict_dataloader(), device_name(config.training))
+    logits = logits[np.argsort(order)]
+    validation, scored = sample.split == "validation", sample.split == split
+    weight = float(module.pos_weight)
+    calibration = fitted_calibration(
+        sample.target[validation], logits[validation], pos_weight=weight, kind=config.evaluation.calibration
+    )
+    probability = calibration.probability(logits)
+    threshold = best_threshold(sample.target[validation], probability[validation], config.evaluation.threshold_metric)
+    found = scores(sample.target[scored], probability[scored], threshold, config=config.evaluation)
+    predictions = predictions_table(
+        sample.store.index[sample.rows],
+        bpt_class=sample.bpt_class,
+        truth=sample.target,
+        logit=logits,
+        probability=expit(unshifted_logits(logits, weight)),
+        calibrated_probability=probability,
+        split=sample.split,
+    )
+    save_predictions(predictions, run.predictions)
+    path = run.scores if split == "test" else run.scores.with_stem(f"scores-{split}")
+    write_json(path, {"split": split, **found.as_dict(), "calibration": calibration.as_dict(), **_told(sample)})
+    save_run_figures(run.figures, sample.store, sample.table, predictions, split, found, config.evaluation)
+    _say(f"scores on the {split} split\n{found.text()}\n\n{found.report_text}\nwritten to {path}")
+    return found
+
+
+def _told(sample: Sample) -> dict[str, object]:
+    """What the scores are about: classes, reasons of exclusion, losses of the match, sizes of the splits."""
+    return {
+        "classes": class_counts(sample.table),
+        "unclassified": reason_counts(sample.table),
+        "splits": {name: int(np.sum(sample.split == name)) for name in SPLITS},
+        "matching": sample.store.report,
+    }
+
+
+def _counts(counted: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counted.items())
+
+
+def _say_losses(what: str, counted: Mapping[str, int]) -> None:
+    for reason, count in counted.items():
+        _say(f"{what}: {count} x {reason}")
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")

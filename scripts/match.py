@@ -1,0 +1,26 @@
+"""Match both surveys and write the pairs to a store on disk."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmagn.command_line import exit_code
+from mmagn.config import config_from_namespace, config_parser, parse_arguments
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Return the exit code of ``match.py``."""
+    parser = config_parser(__doc__ or "")
+    parser.add_argument("--out", required=True, help="folder of the store; datasets.load_from_disk opens it too")
+    namespace = parse_arguments(parser, arguments)
+
+    def action() -> None:
+        from mmagn.pipeline import match  # after parsing, so that --help need not wait for torch
+
+        match(config_from_namespace(parser, namespace), Path(namespace.out))
+
+    return exit_code(action)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

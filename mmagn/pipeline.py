@@ -8,10 +8,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from astropy.table import Table
-from datasets import IterableDataset
 from numpy.typing import NDArray
 from scipy.special import expit
 
@@ -29,7 +30,7 @@ from mmagn.measurement import MeasurementSummary, measured_pairs, write_measurem
 from mmagn.models.fusion import FusionModel
 from mmagn.records import Pair, Spectrum
 from mmagn.reporting.run_figures import sample_gallery, save_run_figures, validation_figures
-from mmagn.surveys.hdf5 import iter_spectra
+from mmagn.surveys.readers import survey_reader
 from mmagn.tensors.datamodule import PairDataModule, pair_tensors
 from mmagn.tensors.scaling import FeatureScaling
 from mmagn.tensors.spectrum import spectrum_pixels
@@ -38,6 +39,9 @@ from mmagn.training.fit import FitResult, device_name, fit
 from mmagn.training.losses import pos_weight
 from mmagn.training.module import AgnModule
 from mmagn.training.runs import RunFolder, write_json
+
+if TYPE_CHECKING:
+    from datasets import IterableDataset
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +76,7 @@ class Sample:
         return np.asarray(self.table["bpt_class"], dtype=np.str_)[self.rows]
 
 
-def open_pairs(config: RunConfig) -> IterableDataset:
+def open_pairs(config: RunConfig) -> "IterableDataset":
     """Stream of matched pairs, sharded by cell, read from the surveys as it is iterated.
 
     Raises
@@ -101,7 +105,7 @@ def measure(config: RunConfig, out: Path, *, of_pairs: bool = False, workers: in
         total = len(store)
         rows = (store.pair(number) for number in range(total))
     else:
-        rows = iter_spectra(pairs.survey_tree(config.data), drops)
+        rows = survey_reader(config.data).iter_spectra(drops)
     summary = write_measurements(
         rows, out, spectroscopy=config.spectroscopy, labels=config.labels, workers=workers, total=total, drops=drops
     )
@@ -204,6 +208,7 @@ def _features(sample: Sample) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
 
 
 def _network(config: RunConfig) -> FusionModel:
+    torch.manual_seed(config.seed)
     return FusionModel(config.models, spectrum_pixels=spectrum_pixels(config.tensors))
 
 

@@ -22,8 +22,7 @@ from mmagn.matching.rows import PAIR_FEATURES, pair_features, pair_from_row, pai
 from mmagn.matching.sky import Matches, MatchReport, match_report, nearest_separation_arcsec, sky_matches
 from mmagn.records import Catalog, Pair, Spectrum
 from mmagn.surveys.config import DataConfig
-from mmagn.surveys.hdf5 import read_cutouts, read_hsc_catalog, read_sdss_catalog, read_spectra
-from mmagn.surveys.simulate import embedded_root
+from mmagn.surveys.readers import SurveyReader, survey_reader
 
 __all__ = [
     "PAIR_FEATURES",
@@ -101,21 +100,6 @@ class PairShard:
         return len(self.hsc_row)
 
 
-def survey_tree(data: DataConfig) -> DataConfig:
-    """Return the settings of the v1 tree behind a source: the embedded survey is made where it is not there yet.
-
-    Raises
-    ------
-    ValueError
-        For ``data.source`` store, which holds pairs and no surveys.
-    """
-    if data.source == "embedded":
-        return replace(data, source="hdf5", root=str(embedded_root(data)))
-    if data.source == "store":
-        raise ValueError("data.source store holds pairs already; matching needs the surveys: embedded or hdf5")
-    return data
-
-
 def pair_index(data: DataConfig, matching: MatchingConfig) -> PairIndex:
     """Return who is who between the two surveys, from positions alone.
 
@@ -126,9 +110,9 @@ def pair_index(data: DataConfig, matching: MatchingConfig) -> PairIndex:
     NoPairsError
         Where not one pair lies within ``matching.radius_arcsec``.
     """
-    tree = survey_tree(data)
+    reader = survey_reader(data)
     drops: Counter[str] = Counter()
-    sdss, hsc = read_sdss_catalog(tree, drops), read_hsc_catalog(tree, drops)
+    sdss, hsc = reader.read_sdss_catalog(drops), reader.read_hsc_catalog(drops)
     matches = _matches_by_id(sdss, hsc, matching.radius_arcsec)
     if not len(matches):
         raise NoPairsError(_no_pairs_sentence(sdss, hsc, matching.radius_arcsec, drops))
@@ -192,19 +176,19 @@ def pair_shards(index: PairIndex) -> list[PairShard]:
     return shards
 
 
-def shard_pairs(shard: PairShard, drops: Counter[str]) -> Iterator[Pair]:
+def shard_pairs(shard: PairShard, reader: SurveyReader, drops: Counter[str]) -> Iterator[Pair]:
     """Yield the pairs of a shard in the order of its HSC rows.
 
     Pairs with an unusable cutout or spectrum are left out; the readers count the reason in ``drops``.
     """
     for start in range(0, len(shard), SPECTRA_AT_ONCE):
         numbers = np.arange(start, min(start + SPECTRA_AT_ONCE, len(shard)))
-        spectra = _spectra(shard, numbers, drops)
+        spectra = _spectra(shard, reader, numbers, drops)
         usable = np.array(sorted(spectra), dtype=np.int64)
         if not len(usable):
             continue
         number_of_row = dict(zip(shard.hsc_row[usable].tolist(), usable.tolist(), strict=True))
-        for row, cutout in read_cutouts(shard.hsc_file, shard.hsc_row[usable], drops):
+        for row, cutout in reader.read_cutouts(shard.hsc_file, shard.hsc_row[usable], drops):
             number = number_of_row[int(row)]
             yield Pair(
                 cutout=cutout,
@@ -214,7 +198,9 @@ def shard_pairs(shard: PairShard, drops: Counter[str]) -> Iterator[Pair]:
             )
 
 
-def _spectra(shard: PairShard, numbers: NDArray[np.int64], drops: Counter[str]) -> dict[int, Spectrum]:
+def _spectra(
+    shard: PairShard, reader: SurveyReader, numbers: NDArray[np.int64], drops: Counter[str]
+) -> dict[int, Spectrum]:
     """Return the spectra of some pairs of a shard by the pair's number."""
     spectra = {}
     for file_number, path in enumerate(shard.sdss_files):
@@ -223,7 +209,7 @@ def _spectra(shard: PairShard, numbers: NDArray[np.int64], drops: Counter[str]) 
             continue
         members = members[np.argsort(shard.sdss_row[members])]
         number_of_row = dict(zip(shard.sdss_row[members].tolist(), members.tolist(), strict=True))
-        for row, spectrum in read_spectra(path, shard.sdss_row[members], drops):
+        for row, spectrum in reader.read_spectra(path, shard.sdss_row[members], drops):
             spectra[number_of_row[int(row)]] = spectrum
     return spectra
 
@@ -231,6 +217,7 @@ def _spectra(shard: PairShard, numbers: NDArray[np.int64], drops: Counter[str]) 
 @dataclass
 class _PairStreamConfig(datasets.BuilderConfig):  # type: ignore[misc]  # datasets carries no types
     shards: Sequence[PairShard] = field(default_factory=list)
+    reader: SurveyReader | None = None
     image_dtype: str = "float32"
 
 
@@ -253,7 +240,7 @@ class _PairStream(datasets.ArrowBasedBuilder):  # type: ignore[misc]
         features = pair_features(self.config.image_dtype)
         for shard_number, shard in enumerate(shards):
             drops: Counter[str] = Counter()
-            for number, pair in enumerate(shard_pairs(shard, drops)):
+            for number, pair in enumerate(shard_pairs(shard, self.config.reader, drops)):
                 batch = rows_batch([pair_row(pair, self.config.image_dtype)], features)
                 yield Key(shard_number, number), pa.Table.from_batches([batch])
             for reason, count in sorted(drops.items()):
@@ -276,12 +263,12 @@ def open_pairs(data: DataConfig, matching: MatchingConfig) -> datasets.IterableD
     """
     if data.source == "store":
         path = Path(str(data.root)).expanduser()
-        settings = store_settings(data, matching)
+        settings = store_settings(matching, None)
         refuse_other_settings(path, read_provenance(path), settings)
         dataset = datasets.load_from_disk(str(path))
         return dataset.to_iterable_dataset(num_shards=_shard_count(len(dataset))).with_format("numpy")
     shards = pair_shards(pair_index(data, matching))
-    stream = _PairStream(shards=shards, image_dtype=matching.image_dtype)
+    stream = _PairStream(shards=shards, reader=survey_reader(data), image_dtype=matching.image_dtype)
     return stream.as_streaming_dataset(split="train").with_format("numpy")
 
 

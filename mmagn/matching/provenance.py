@@ -3,33 +3,15 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from mmagn.matching.config import MatchingConfig
-from mmagn.surveys.config import DataConfig
-from mmagn.surveys.simulate import SIMULATOR_VERSION
+from mmagn.surveys.readers import SourceFile, SurveyReader
 
 PROVENANCE_FILE = "mmagn.json"
-FORMAT_VERSION = 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class SourceFile:
-    """A file that pairs were read from.
-
-    Attributes
-    ----------
-    name
-        Path relative to ``data.root``, so that a moved survey is still the same survey.
-    size_bytes, mtime_ns
-        Size and time of the last change.
-    """
-
-    name: str
-    size_bytes: int
-    mtime_ns: int
+FORMAT_VERSION = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,32 +43,15 @@ class Provenance:
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 
-def store_settings(data: DataConfig, matching: MatchingConfig) -> dict[str, Any]:
+def store_settings(matching: MatchingConfig, reader: SurveyReader | None) -> dict[str, Any]:
     """Return the settings that shape the pairs, by dotted name, as JSON knows them.
 
-    Of an existing store (``data.source`` store) only those of ``matching`` can be asked for.
+    Without a reader, of an existing store, only those of ``matching`` can be asked for.
     """
     settings: dict[str, Any] = {
         f"matching.{name}": getattr(matching, name) for name in ("radius_arcsec", "image_dtype")
     }
-    if data.source != "store":
-        names = ("source", "sdss_surveys", "hsc_survey", "cells", "redshift_min", "redshift_max")
-        settings |= {f"data.{name}": getattr(data, name) for name in names}
-    if data.source == "embedded":
-        settings |= {f"data.simulate.{item.name}": getattr(data.simulate, item.name) for item in fields(data.simulate)}
-        settings["data.simulate.version"] = SIMULATOR_VERSION
-    plain: dict[str, Any] = json.loads(json.dumps(settings))
-    return plain
-
-
-def source_files(root: Path, paths: Sequence[Path]) -> tuple[SourceFile, ...]:
-    """Return name, size and time of the files under a survey's root, by name."""
-    sources = []
-    for path in sorted(paths):
-        status = path.stat()
-        name = path.relative_to(root).as_posix()
-        sources.append(SourceFile(name=name, size_bytes=status.st_size, mtime_ns=status.st_mtime_ns))
-    return tuple(sources)
+    return settings if reader is None else settings | reader.settings()
 
 
 def write_provenance(path: Path, provenance: Provenance) -> None:
@@ -138,7 +103,7 @@ def refuse_other_sources(path: Path, made: Provenance, asked: Sequence[SourceFil
     old, new = ({source.name: source for source in sources} for sources in (made.sources, asked))
     for name in sorted(old.keys() | new.keys()):
         if old.get(name) != new.get(name):
-            change = "is gone" if name not in new else "is new" if name not in old else "has another size or time"
+            change = "is gone" if name not in new else "is new" if name not in old else "has another size or version"
             raise ValueError(
                 f"source files changed: {name} {change} since the store {path} was made; use another folder"
             )

@@ -28,11 +28,9 @@ from mmagn.matching.config import MatchingConfig
 from mmagn.matching.pairs import NoPairsError, PairIndex, pair_index, pair_shards, shard_pairs
 from mmagn.matching.provenance import (
     Provenance,
-    SourceFile,
     read_provenance,
     refuse_other_settings,
     refuse_other_sources,
-    source_files,
     store_settings,
     write_provenance,
 )
@@ -51,7 +49,7 @@ from mmagn.matching.rows import (
 from mmagn.matching.sky import MatchReport
 from mmagn.records import BANDS, Cutout, Pair, Spectrum
 from mmagn.surveys.config import DataConfig
-from mmagn.surveys.tree import hsc_files, sdss_files
+from mmagn.surveys.readers import SurveyReader, survey_reader
 
 ARROW_FILE = "pairs.arrow"
 POSITIONS_FILE = "positions.parquet"
@@ -209,12 +207,10 @@ def pair_store(data: DataConfig, matching: MatchingConfig, out: Path | None = No
     ValueError
         Where ``out`` holds a store of other settings or sources (named), or something else; where the disk is full.
     """
-    settings = store_settings(data, matching)
     if data.source == "store":
-        return open_store(Path(str(data.root)).expanduser(), settings)
-    sources: tuple[SourceFile, ...] = ()
-    if data.source == "hdf5":
-        sources = _tree_files(data)
+        return open_store(Path(str(data.root)).expanduser(), store_settings(matching, None))
+    reader = survey_reader(data)
+    settings, sources = store_settings(matching, reader), reader.sources()
     asked = Provenance(settings=settings, sources=sources, report={})
     stores = Path(data.cache_dir).expanduser() / "stores"
     path = out.expanduser() if out is not None else stores / asked.fingerprint[:16]
@@ -223,12 +219,7 @@ def pair_store(data: DataConfig, matching: MatchingConfig, out: Path | None = No
             store = open_store(path, settings)
             refuse_other_sources(path, store._provenance, sources)
             return store
-        return save_store(path, pair_index(data, matching), asked)
-
-
-def _tree_files(data: DataConfig) -> tuple[SourceFile, ...]:
-    root = Path(str(data.root)).expanduser()
-    return source_files(root, [file.path for file in (*sdss_files(data), *hsc_files(data))])
+        return save_store(path, pair_index(data, matching), reader, asked)
 
 
 def _occupied(path: Path) -> bool:
@@ -242,7 +233,7 @@ def _writing(path: Path, stores: Path) -> FileLock:
     return FileLock(locks / f"{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]}.lock")
 
 
-def save_store(path: Path, index: PairIndex, made_from: Provenance) -> PairStore:
+def save_store(path: Path, index: PairIndex, reader: SurveyReader, made_from: Provenance) -> PairStore:
     """Write the pairs of an index into a new store and return it.
 
     Everything is written into a hidden folder beside ``path`` and renamed at the end; on any error that folder is
@@ -265,7 +256,7 @@ def save_store(path: Path, index: PairIndex, made_from: Provenance) -> PairStore
         raise ValueError(_disk_sentence(path, needed))
     partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.partial-", dir=path.parent))
     try:
-        report = _write_pairs(partial, index, image_dtype)
+        report = _write_pairs(partial, index, reader, image_dtype)
         _write_positions(partial / POSITIONS_FILE, index)
         write_provenance(partial, Provenance(settings=made_from.settings, sources=made_from.sources, report=report))
         partial.chmod(0o755)
@@ -291,13 +282,13 @@ def _disk_sentence(path: Path, needed: int) -> str:
     )
 
 
-def _write_pairs(folder: Path, index: PairIndex, image_dtype: str) -> dict[str, Any]:
+def _write_pairs(folder: Path, index: PairIndex, reader: SurveyReader, image_dtype: str) -> dict[str, Any]:
     """Write the Arrow file and what ``datasets`` wants beside it; return the report."""
     drops: Counter[str] = Counter()
     changed: Counter[str] = Counter()
     features = pair_features(image_dtype)
     shards = pair_shards(index)
-    pairs = (pair for shard in shards for pair in shard_pairs(shard, drops))
+    pairs = (pair for shard in shards for pair in shard_pairs(shard, reader, drops))
     rows = (pair_row(pair, image_dtype, changed) for pair in pairs)
     stored = 0
     progress = tqdm(total=len(index.matches), desc="storing pairs", unit="pair", disable=None)

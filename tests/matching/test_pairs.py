@@ -13,6 +13,7 @@ from mmagn.matching.config import MatchingConfig
 from mmagn.matching.pairs import NoPairsError, open_pairs, pair_from_row, pair_index, pair_row, pair_shards, shard_pairs
 from mmagn.matching.rows import INDEX_COLUMNS, PAIR_FEATURES, half_precision, widened
 from mmagn.surveys.config import DataConfig
+from mmagn.surveys.readers import survey_reader
 
 ARCSEC = 1 / 3600
 PAIRS = 20
@@ -66,7 +67,7 @@ def test_rows_are_arrays_and_positions_keep_their_precision(data):
 
 
 def test_a_row_and_back_is_the_same_pair(data):
-    pair = next(shard_pairs(pair_shards(pair_index(data, MatchingConfig()))[0], Counter()))
+    pair = next(shard_pairs(pair_shards(pair_index(data, MatchingConfig()))[0], survey_reader(data), Counter()))
     again = pair_from_row(pair_row(pair))
     np.testing.assert_array_equal(again.cutout.flux, pair.cutout.flux)
     np.testing.assert_array_equal(again.spectrum.ivar, pair.spectrum.ivar)
@@ -127,7 +128,9 @@ def test_a_pair_with_an_unusable_member_is_left_out_and_counted(v1_tree, tmp_pat
     sdss[1]["spectrum_mask"] = np.ones(200, dtype=bool)
     v1_tree(tmp_path, sdss=sdss, hsc=hsc)
     drops: Counter[str] = Counter()
-    pairs = list(shard_pairs(pair_shards(pair_index(config_of(tmp_path), MatchingConfig()))[0], drops))
+    config = config_of(tmp_path)
+    (shard,) = pair_shards(pair_index(config, MatchingConfig()))
+    pairs = list(shard_pairs(shard, survey_reader(config), drops))
     assert [pair.spectrum.object_id for pair in pairs] == ["102"]
     assert sorted(drops.values()) == [1, 1]
     assert [row["sdss_object_id"] for row in open_pairs(config_of(tmp_path), MatchingConfig())] == ["102"]

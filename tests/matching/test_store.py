@@ -133,7 +133,7 @@ def test_a_store_of_other_source_files_is_refused_by_name(data, survey, tmp_path
     assert pair_store(data, MatchingConfig(), store.path).fingerprint == store.fingerprint
     file = sorted(copy.glob("sdss/boss/*/*.hdf5"))[0]
     os.utime(file, (1, 1))
-    with pytest.raises(ValueError, match=f"source files changed: {file.relative_to(copy)} has another size or time"):
+    with pytest.raises(ValueError, match=f"source files changed: {file.relative_to(copy)} has another size or version"):
         pair_store(moved, MatchingConfig(), store.path)
 
 
@@ -198,13 +198,13 @@ def test_a_file_cut_between_two_batches_says_so(data, tmp_path, monkeypatch):
 def test_a_store_of_another_format_is_refused(own_store):
     told = json.loads((own_store / "mmagn.json").read_text())
     (own_store / "mmagn.json").write_text(json.dumps({**told, "format": 99}))
-    with pytest.raises(ValueError, match="store format 99; this version reads 1"):
+    with pytest.raises(ValueError, match="store format 99; this version reads 2"):
         open_store(own_store)
 
 
 @pytest.mark.parametrize("fault", [KeyboardInterrupt(), OSError(errno.EIO, "read error")])
 def test_an_interrupted_writer_leaves_nothing(data, tmp_path, monkeypatch, fault):
-    def broken(shard, drops):
+    def broken(shard, reader, drops):
         raise fault
         yield
 
@@ -226,7 +226,7 @@ def test_what_a_killed_writer_left_is_cleared_by_the_next(data, tmp_path):
 def test_a_full_disk_says_how_much_is_needed_and_leaves_nothing(data, tmp_path, monkeypatch):
     folder = tmp_path / "stores"
 
-    def full(shard, drops):
+    def full(shard, reader, drops):
         raise OSError(errno.ENOSPC, "No space left on device")
         yield
 

@@ -1,0 +1,138 @@
+"""Rows of the HATS spelling as records: shared by every source whose rows are Arrow batches of that schema (hats, hub).
+
+Where a v1 file has ``image_array`` and ``spectrum_flux``, a HATS row has a struct ``image`` (band, flux, ivar, mask,
+psf_fwhm, scale) or ``spectrum`` (flux, ivar, lsf_sigma, lambda, mask) of lists. ``hsc_row`` and ``sdss_row`` give the
+v1 spelling back, so that the quirks of the pixels stay in ``hsc`` and ``sdss``; ``cutout_from_hats`` and
+``spectrum_from_hats`` go on to the record. Numbers go from Arrow buffer to NumPy array, never through Python lists.
+"""
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from mmagn.records import Cutout, Spectrum
+from mmagn.surveys import hsc, sdss
+
+IMAGE_FIELDS = {
+    "image_band": "band",
+    "image_array": "flux",
+    "image_ivar": "ivar",
+    "image_mask": "mask",
+    "image_psf_fwhm": "psf_fwhm",
+    "image_scale": "scale",
+}
+"""v1 column and the field of the struct ``image`` that holds it."""
+SPECTRUM_FIELDS = {name: name.removeprefix("spectrum_") for name in sdss.PIXEL_COLUMNS}
+"""v1 column and the field of the struct ``spectrum`` that holds it."""
+POSITION_COLUMNS = ("object_id", "ra", "dec")
+HSC_COLUMNS = (*POSITION_COLUMNS, *(name for name in hsc.OPTIONAL_COLUMNS if name != "image_scale"), "image")
+"""Columns of an HSC row that a cutout is made from."""
+SDSS_COLUMNS = (*POSITION_COLUMNS, "Z", "Z_ERR", "ZWARNING", "spectrum")
+"""Columns of an SDSS row that a spectrum is made from; these sources have no CLASS."""
+NEEDED_HSC_COLUMNS = (*POSITION_COLUMNS, "image")
+NEEDED_SDSS_COLUMNS = (*POSITION_COLUMNS, "Z", "spectrum")
+
+
+def cutout_from_hats(rows: pa.RecordBatch, row: int) -> Cutout:
+    """Return the cutout of one row.
+
+    Raises
+    ------
+    ValueError
+        If the row is no usable image; the sentence gives the reason.
+    """
+    return hsc.cutout_from_row(hsc_row(rows, row))
+
+
+def spectrum_from_hats(rows: pa.RecordBatch, row: int, *, survey: str) -> Spectrum:
+    """Return the spectrum of one row.
+
+    Raises
+    ------
+    ValueError
+        If the row is no usable spectrum; the sentence gives the reason.
+    """
+    return sdss.spectrum_from_row(sdss_row(rows, row), survey=survey)
+
+
+def hsc_row(rows: pa.RecordBatch, row: int) -> dict[str, Any]:
+    """Return one row under the v1 column names, pixels as NumPy arrays (band, height, width).
+
+    Raises
+    ------
+    ValueError
+        If a value that a cutout needs is missing.
+    """
+    raw = _plain_values(rows, row, HSC_COLUMNS)
+    raw |= {f"{band}_cmodel_mag": np.nan for band in "grizy" if raw.get(f"{band}_cmodel_mag", 0) is None}
+    return raw | _struct_values(rows, row, "image", IMAGE_FIELDS, optional=("image_scale",))
+
+
+def sdss_row(rows: pa.RecordBatch, row: int) -> dict[str, Any]:
+    """Return one row under the v1 column names, spectra as NumPy arrays (pixel,).
+
+    Raises
+    ------
+    ValueError
+        If a value that a spectrum needs is missing.
+    """
+    raw = _plain_values(rows, row, SDSS_COLUMNS)
+    for name, missing in (("Z", np.nan), ("Z_ERR", np.nan), ("ZWARNING", 0)):
+        if name in raw and raw[name] is None:
+            raw[name] = missing
+    return raw | _struct_values(rows, row, "spectrum", SPECTRUM_FIELDS)
+
+
+def _plain_values(rows: pa.RecordBatch, row: int, names: tuple[str, ...]) -> dict[str, Any]:
+    """Return the values of the columns present that hold one number or text each."""
+    present = [
+        name for name in names if name in rows.schema.names and not pa.types.is_struct(rows.schema.field(name).type)
+    ]
+    raw = {name: rows.column(name)[row].as_py() for name in present}
+    for name in ("ra", "dec"):
+        if raw[name] is None:
+            raw[name] = np.nan
+    if raw["object_id"] is None:
+        raise ValueError("object_id is missing")
+    return raw
+
+
+def _struct_values(
+    rows: pa.RecordBatch, row: int, column: str, fields: dict[str, str], optional: tuple[str, ...] = ()
+) -> dict[str, NDArray[Any]]:
+    struct = rows.column(column)[row]
+    if not struct.is_valid:
+        raise ValueError(f"{column} is missing")
+    present = {field.name for field in struct.type}
+    values = {}
+    for name, field in fields.items():
+        if field not in present:
+            if name in optional:
+                continue
+            raise ValueError(f"{column} has no field {field}")
+        if not struct[field].is_valid:
+            raise ValueError(f"{column}.{field} is missing")
+        values[name] = _dense(struct[field].values, f"{column}.{field}")
+    return values
+
+
+def _dense(values: pa.Array, name: str) -> NDArray[Any]:
+    """Return nested lists as one array with an axis for each level.
+
+    Raises
+    ------
+    ValueError
+        If the lists of one level differ in length.
+    """
+    shape = [len(values)]
+    while pa.types.is_nested(values.type):
+        lengths = pc.unique(pc.fill_null(pc.list_value_length(values), 0)).to_pylist()
+        if len(lengths) > 1:
+            raise ValueError(f"{name} is not rectangular: its rows have {min(lengths)} to {max(lengths)} values")
+        shape.append(lengths[0] if lengths else 0)
+        values = values.flatten()
+    array: NDArray[Any] = values.to_numpy(zero_copy_only=False)
+    return array.reshape(shape)

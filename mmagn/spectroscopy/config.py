@@ -17,6 +17,12 @@ class SpectroscopyConfig:
     continuum
         ``basis``: a stellar basis learned from the survey itself, with the local fallback where too few
         spectra exist; ``local``: polynomial with a Balmer absorption profile under H-alpha and H-beta.
+    basis_terms
+        Eigenspectra of the learned basis besides the mean.
+    basis_minimum
+        Fewest spectra a basis is learned from; below it the local continuum is used.
+    basis_maximum
+        Most spectra a basis is learned from.
     broad_balmer
         Try a second, broad Balmer component and keep it where chi2 says so.
     """
@@ -24,8 +30,12 @@ class SpectroscopyConfig:
     batch_size: int = 256
     device: Literal["auto", "cpu", "cuda"] = "auto"
     continuum: Literal["basis", "local"] = "basis"
+    basis_terms: int = 10
+    basis_minimum: int = 120
+    basis_maximum: int = 2048
     broad_balmer: bool = True
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise ValueError(f"spectroscopy.batch_size is {self.batch_size}; allowed: 1 or more")
+        for name in ("batch_size", "basis_terms", "basis_minimum", "basis_maximum"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"spectroscopy.{name} is {getattr(self, name)}; allowed: 1 or more")

@@ -1,169 +1,313 @@
-"""The continuum: columns on the rest grid with a prior, either learned from the survey or a local fallback.
+"""The stellar continuum, learned from the survey itself: eigenspectra that carry Balmer absorption.
 
-A continuum model is linear: columns on the rest grid times coefficients, fitted with ivar weights in the same matrix
-as the emission lines. Its prior is stated relative to the level of the spectrum, so that scaling a spectrum scales
-its continuum. The ``basis`` kind holds eigenspectra of the survey (see ``learning.py``) and carries stellar Balmer
-absorption; the ``local`` kind holds polynomials around the lines and one absorption profile under H-alpha and H-beta.
+Weighted expectation-maximisation PCA (Bailey 2012, PASP 124, 1015) on the rest grid. Emission lines are the
+difficulty: their cores cover the Balmer absorption cores. Lines are therefore fitted first, with the best continuum
+known so far; a galaxy shows its line cores to the PCA only where its H-alpha emission is measured to be next to
+nothing, and elsewhere the cores of all its lines are masked as far as that galaxy's own line width asks for. Under the
+Balmer cores the eigenspectra are kept smooth (stars rotate and disperse), so that the absorption wings of galaxies
+with emission carry on where few galaxies show the core. Fit and PCA are repeated with the new basis.
 """
 
-import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cache, cached_property
-from pathlib import Path
+from functools import cache
+from itertools import islice
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from scipy.special import voigt_profile
+from scipy.interpolate import BSpline
 
-from mmagn.lines import LINE_BY_NAME
+from mmagn.lines import LINES
 from mmagn.records import Spectrum
-from mmagn.spectroscopy.batch import FIRST_SLOT, PIXEL_ANGSTROM, REST_ANGSTROM, SLOTS, slots_between
+from mmagn.spectroscopy.basis import ContinuumBasis, local_basis, other_lines, window_polynomials
+from mmagn.spectroscopy.batch import LINE_SLOT, PIXEL_ANGSTROM, REST_ANGSTROM, SLOTS, SpectrumBatch, slots_between, spectrum_batch
 from mmagn.spectroscopy.config import SpectroscopyConfig
+from mmagn.spectroscopy.measures import Measures, coverage, line_model, measures
+from mmagn.spectroscopy.profiles import AMPLITUDES, LINE_GROUP, SEGMENT_SLOTS, SEGMENTS, total_sigma
+from mmagn.spectroscopy.system import continuum_system, grids
+from mmagn.spectroscopy.varpro import fitted, problem, start_kinematics
 
-BLUE_WINDOW_ANGSTROM = (4730.0, 5140.0)
-"""Continuum around H-beta and [O III] that the local model describes."""
-RED_WINDOW_ANGSTROM = (6190.0, 6880.0)
-"""Continuum around [O I], H-alpha, [N II] and [S II] that the local model describes."""
-OTHER_LINES_ANGSTROM = (
-    3727.09, 3729.88, 3869.86, 3889.75, 3968.59, 3971.20, 4069.75, 4102.89, 4341.68, 4364.44, 4472.73, 4687.02,
-    4741.45, 5201.06, 5756.19, 5877.25, 5891.58, 5897.56,
-)  # fmt: skip
-"""Emission lines (and interstellar Na D) that no free flux describes; their cores are left out of the continuum fit."""
-OTHER_LINE_RADIUS = 7
-"""Half-width of those cores in pixels (480 km/s)."""
-BALMER_ABSORPTION_MEAN_ANGSTROM = (1.8, 1.3)
-BALMER_ABSORPTION_SCATTER_ANGSTROM = (1.3, 1.0)
-BALMER_ABSORPTION_CORRELATION = 0.9
-"""Prior of the local model on the equivalent widths under H-beta and H-alpha (stellar populations of
-Gonzalez Delgado et al. 1999, ApJS 125, 489: 1 A for old stars to 5-8 A after a burst)."""
-_FLAT = 0.0
+__all__ = ["ContinuumBasis", "learned_basis"]
+
+ROUNDS = 2
+"""Times that lines are fitted and the basis learned from the rest."""
+ITERATIONS = 20
+SPECTRA_PER_TERM = 30
+"""Fewer spectra than this per eigenspectrum learn fewer eigenspectra."""
+MASK_LEVEL = 0.01
+"""Emission above this fraction of the level is masked, what is left of the wings is subtracted."""
+QUIET_EW_ANGSTROM = 0.6
+"""A galaxy with less H-alpha + [N II] emission shows the stars under its lines."""
+SHOWN_LINES = ("oiii_4959", "oiii_5007", "sii_6718", "sii_6733")
+"""Lines where it does: their pixels hold metal features that cannot be guessed from beside them."""
+MASK_SIGMAS = 2.2
+"""Cores of this many line widths are masked in every galaxy, whatever the flux."""
+SMOOTH_RADIUS = 22
+"""Pixels on either side of a line complex where eigenspectra are kept smooth."""
+KNOT_PIXELS = 7.0
+"""Knots of the cubic splines there: no stellar feature is narrower (Gaussian sigma of 4 pixels, 280 km/s)."""
+HALPHA_KNOT_PIXELS = 18.0
+"""Knots under H-alpha and [N II], whose masks leave only islands in between."""
+BALMER_SIGMAS = (3.5, 4.5, 6.0, 8.0, 11.0)
+"""Widths in pixels of the absorption core under H-beta."""
+HALPHA_OVER_HBETA = 0.65
+"""Stellar absorption of H-alpha over that of H-beta in equivalent width, at the same profile in Angstrom."""
+BALMER_RADIUS_ANGSTROM = 24.0
+"""Half-width of the H-beta absorption that is carried over to H-alpha."""
+WINDOW_SCATTER = 0.03
+"""Prior of the low-order corrections in the two line windows, relative to the level."""
+LEVEL_ANGSTROM = (4200.0, 6800.0)
+HBETA, HALPHA = ([line.name for line in LINES].index(name) for name in ("hbeta", "halpha"))
+_CHUNK = 256
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class ContinuumBasis:
-    """Columns that make a continuum, and what is known about their coefficients beforehand.
+class _Sample:
+    """Spectra to learn from: (object, pixel) flux over level, and its inverse variance with emission masked."""
 
-    Attributes
-    ----------
-    kind
-        ``basis`` or ``local``.
-    columns
-        (term, pixel) on the rest grid, flux density.
-    prior_mean
-        (term,) expected coefficients for a spectrum of level 1.
-    prior_precision
-        (term, term) inverse covariance of the coefficients for a spectrum of level 1; 0 is flat.
-    references
-        (reference, pixel) shapes that measure the level: level = sum(w y r) / sum(w r r).
-    reference_of
-        (term,) which reference sets the level of each term.
-    fitted
-        (pixel,) True where pixels enter the fit.
-    """
-
-    kind: str
-    columns: NDArray[np.float64]
-    prior_mean: NDArray[np.float64]
-    prior_precision: NDArray[np.float64]
-    references: NDArray[np.float64]
-    reference_of: NDArray[np.int64]
-    fitted: NDArray[np.bool_]
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """Digest of the content: equal for copies in other processes."""
-        digest = hashlib.blake2b(self.kind.encode(), digest_size=16)
-        for name in ("columns", "prior_mean", "prior_precision", "references", "reference_of", "fitted"):
-            digest.update(np.ascontiguousarray(getattr(self, name)).tobytes())
-        return digest.hexdigest()
-
-    def __hash__(self) -> int:
-        """Return the hash of the content."""
-        return hash(self.fingerprint)
-
-    def __eq__(self, other: object) -> bool:
-        """Return True for the same content."""
-        return isinstance(other, ContinuumBasis) and self.fingerprint == other.fingerprint
-
-    def save(self, path: str | Path) -> None:
-        """Write the basis to an ``.npz`` file."""
-        arrays = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        np.savez_compressed(Path(path), allow_pickle=False, grid=np.array([FIRST_SLOT, SLOTS]), **arrays)
-
-    @classmethod
-    def load(cls, path: str | Path) -> "ContinuumBasis":
-        """Return the basis that ``save`` wrote.
-
-        Raises
-        ------
-        ValueError
-            The file holds another rest grid.
-        """
-        with np.load(Path(path), allow_pickle=False) as stored:
-            if stored["grid"].tolist() != [FIRST_SLOT, SLOTS]:
-                raise ValueError(f"{path} holds a continuum basis on another rest grid; learn it again")
-            arrays = {name: stored[name] for name in cls.__dataclass_fields__}
-        arrays["kind"] = str(arrays["kind"])
-        return cls(**arrays)
-
-
-def other_lines() -> NDArray[np.bool_]:
-    """Return (pixel,) True in the cores of emission lines that are not fitted."""
-    centre = np.log10(np.array(OTHER_LINES_ANGSTROM)) / 1e-4 - FIRST_SLOT
-    return np.asarray((np.abs(np.arange(SLOTS) - centre[:, None]) <= OTHER_LINE_RADIUS).any(0))
-
-
-def window_polynomials(low_angstrom: float, high_angstrom: float, degree: int) -> NDArray[np.float64]:
-    """Return (degree + 1, pixel) Legendre polynomials inside a rest window, 0 outside."""
-    slots = slots_between(low_angstrom, high_angstrom)
-    columns = np.zeros((degree + 1, SLOTS))
-    x = np.linspace(-1, 1, slots.stop - slots.start)
-    columns[:, slots] = np.polynomial.legendre.legvander(x, degree).T
-    return columns
-
-
-def absorption_profile(line: str, low_angstrom: float, high_angstrom: float) -> NDArray[np.float64]:
-    """Return (pixel,) a stellar Balmer absorption of equivalent width 1 A on a continuum of 1, negative.
-
-    A Voigt profile of Gaussian sigma 4.5 A and Lorentzian half-width 3.5 A, cut at the window: stands between the
-    narrow lines of old stars and the wide wings of A stars.
-    """
-    slots = slots_between(low_angstrom, high_angstrom)
-    profile = np.zeros(SLOTS)
-    offset = REST_ANGSTROM[slots] - LINE_BY_NAME[line].wavelength_angstrom
-    profile[slots] = -voigt_profile(offset, 4.5, 3.5)
-    return np.asarray(profile / -(profile * PIXEL_ANGSTROM).sum())
-
-
-@cache
-def local_basis() -> ContinuumBasis:
-    """Return the fallback: cubic polynomials in two windows and linked Balmer absorption under H-beta and H-alpha."""
-    blue, red = BLUE_WINDOW_ANGSTROM, RED_WINDOW_ANGSTROM
-    columns = np.concatenate(
-        [
-            window_polynomials(*blue, 3),
-            window_polynomials(*red, 4),
-            [absorption_profile("hbeta", *blue), absorption_profile("halpha", *red)],
-        ]
-    )
-    references = np.abs(np.concatenate([window_polynomials(*blue, 0), window_polynomials(*red, 0)]))
-    scatter = np.diag(BALMER_ABSORPTION_SCATTER_ANGSTROM)
-    rho = BALMER_ABSORPTION_CORRELATION
-    covariance = scatter @ np.array([[1.0, rho], [rho, 1.0]]) @ scatter
-    precision = np.zeros((11, 11))
-    precision[9:, 9:] = np.linalg.inv(covariance)
-    return ContinuumBasis(
-        kind="local",
-        columns=columns,
-        prior_mean=np.array([_FLAT] * 9 + list(BALMER_ABSORPTION_MEAN_ANGSTROM)),
-        prior_precision=precision,
-        references=references,
-        reference_of=np.array([0] * 4 + [1] * 5 + [0, 1]),
-        fitted=(references.sum(0) > 0) & ~other_lines(),
-    )
+    flux: torch.Tensor
+    weight: torch.Tensor
 
 
 def learned_basis(spectra: Iterable[Spectrum], config: SpectroscopyConfig) -> ContinuumBasis | None:
-    """Return the continuum basis learned from the survey's own spectra, None where there are too few."""
-    return None
+    """Return the continuum basis learned from the survey's own galaxies.
+
+    Parameters
+    ----------
+    spectra
+        Spectra of the survey; QSOs, stars and broad-line objects are passed over, and no more than
+        ``config.basis_maximum`` galaxies are read.
+    config
+        Settings; the fit runs on ``config.device``.
+
+    Returns
+    -------
+    ContinuumBasis or None
+        Mean, eigenspectra and low-order corrections around the lines with their priors; None where fewer than
+        ``config.basis_minimum`` usable galaxies came.
+    """
+    galaxies = list(islice(_galaxies(spectra), config.basis_maximum))
+    if len(galaxies) < config.basis_minimum:
+        return None
+    batch = spectrum_batch(galaxies)
+    terms = max(1, min(config.basis_terms, len(galaxies) // SPECTRA_PER_TERM))
+    basis = local_basis()
+    columns: torch.Tensor | None = None
+    for _ in range(ROUNDS):
+        sample = _line_masked(batch, basis)
+        if len(sample.flux) < config.basis_minimum:
+            return None
+        columns, precision = _eigenspectra(sample, terms, columns)
+        basis = _basis(columns, precision)
+    return basis
+
+
+def _galaxies(spectra: Iterable[Spectrum]) -> Iterator[Spectrum]:
+    for spectrum in spectra:
+        broad = "BROADLINE" in spectrum.spectral_subclass
+        if spectrum.spectral_class in ("", "GALAXY") and not broad and spectrum.redshift > 0:
+            yield spectrum
+
+
+def _line_masked(batch: SpectrumBatch, basis: ContinuumBasis) -> _Sample:
+    """Return the spectra divided by their level, with emission cores masked where there is emission."""
+    tables = grids(basis, batch.flux.device)
+    parts = [
+        _chunk_masked(batch.rows(torch.arange(start, min(start + _CHUNK, len(batch)))), tables)
+        for start in range(0, len(batch), _CHUNK)
+    ]
+    return _Sample(flux=torch.cat([part.flux for part in parts]), weight=torch.cat([part.weight for part in parts]))
+
+
+def _chunk_masked(batch: SpectrumBatch, tables: object) -> _Sample:
+    system = continuum_system(batch, tables)
+    constrained, _, _ = coverage(batch)
+    task = problem(system, batch.phase, batch.lsf_sigma, constrained)
+    state = fitted(task, start_kinematics(task))
+    result = measures(batch, task, state)
+    quiet = _quiet(result)
+    emission = line_model(task, state) * system.scale[:, None] / torch.from_numpy(PIXEL_ANGSTROM[SEGMENT_SLOTS])
+    flux = batch.flux.double()
+    for segment in SEGMENTS:
+        if all(LINES[line].name in SHOWN_LINES for line, _, _, _ in segment.parts):
+            emission[:, segment.pixels] *= ~quiet[:, None]
+    flux[:, SEGMENT_SLOTS] -= emission
+    weight = batch.ivar.double() * torch.from_numpy(~other_lines())
+    weight[:, SEGMENT_SLOTS] *= emission.abs() <= MASK_LEVEL * result.level.abs()[:, None]
+    sigma = total_sigma(state.kinematics[:, :, 1], batch.lsf_sigma)
+    centre = torch.from_numpy(LINE_SLOT) - batch.phase[:, None] + state.kinematics[:, LINE_GROUP, 0]
+    slot = torch.arange(SLOTS)
+    for line, name in enumerate(line.name for line in LINES):
+        core = (slot - centre[:, line, None]).abs() <= MASK_SIGMAS * sigma[:, line, None]
+        weight *= ~(core & ~(quiet & (name in SHOWN_LINES))[:, None])
+    level_slots = slots_between(*LEVEL_ANGSTROM)
+    ivar = weight[:, level_slots]
+    level = (ivar * flux[:, level_slots]).sum(1) / ivar.sum(1).clamp_min(1e-30)
+    snr = level * ivar.sum(1).sqrt() / (ivar > 0).sum(1).clamp_min(1).sqrt()
+    usable = (snr > 2.0) & (result.chi2_dof < 4.0) & ~batch.constant
+    return _Sample(
+        flux=(flux / level[:, None])[usable], weight=(weight * level[:, None].square())[usable]
+    )
+
+
+def _quiet(result: Measures) -> torch.Tensor:
+    """Return (batch,) True for galaxies whose H-alpha and [N II] emission is measured to be next to nothing."""
+    pair = [AMPLITUDES.index("halpha"), AMPLITUDES.index("nii_6584")]
+    width, error = result.ew[:, pair].sum(1), result.ew_err[:, pair].square().sum(1).sqrt()
+    return (width < QUIET_EW_ANGSTROM) & (error < QUIET_EW_ANGSTROM)
+
+
+def _eigenspectra(
+    sample: _Sample, terms: int, start: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return (1 + terms, pixel) mean and eigenspectra, and the (terms,) precision of their coefficients."""
+    flux, weight = sample.flux, sample.weight
+    # Galaxies far brighter than their fellows must not own the basis: cap the weight at S/N 50 per pixel.
+    weight = weight.clamp_max(2500.0)
+    columns = _start_columns(flux, weight, terms) if start is None else start
+    for _ in range(ITERATIONS):
+        coefficients = _coefficients(flux, weight, columns)
+        columns = _updated_columns(flux, weight, coefficients)
+        columns = _orthonormal(columns, coefficients)
+    coefficients = _coefficients(flux, weight, columns)
+    relative = coefficients[:, 1:] / coefficients[:, :1]
+    low, high = torch.quantile(relative, torch.tensor([0.01, 0.99], dtype=torch.float64), dim=0)
+    spread = relative.clamp(low, high).std(0)
+    return columns, (2.0 * spread).clamp_min(1e-4).square().reciprocal()
+
+
+def _start_columns(flux: torch.Tensor, weight: torch.Tensor, terms: int) -> torch.Tensor:
+    total = weight.sum(0)
+    mean = torch.where(total > 0, (weight * flux).sum(0) / total.clamp_min(1e-30), 1.0)
+    residual = torch.where(weight > 0, flux - mean, 0.0)
+    residual *= (weight / (weight + 25.0)).sqrt()
+    generator = torch.Generator().manual_seed(0)
+    probe = torch.randn(residual.shape[1], terms + 6, generator=generator, dtype=torch.float64)
+    for _ in range(4):
+        probe = torch.linalg.qr(residual.T @ (residual @ probe)).Q
+    _, _, directions = torch.linalg.svd(residual @ probe, full_matrices=False)
+    return torch.cat([mean[None], directions[:terms] @ probe.T])
+
+
+def _coefficients(flux: torch.Tensor, weight: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+    """Return (object, term) weighted least-squares coefficients, with a slight ridge for poorly covered spectra."""
+    count = len(columns)
+    products = (columns[:, None] * columns[None]).reshape(count * count, -1)
+    normal = (weight @ products.T).view(-1, count, count)
+    ridge = torch.full((count,), 1e-2, dtype=torch.float64)
+    normal = normal + torch.diag(ridge)
+    right = (weight * flux) @ columns.T
+    return torch.linalg.solve(normal, right[:, :, None])[:, :, 0]
+
+
+def _updated_columns(flux: torch.Tensor, weight: torch.Tensor, coefficients: torch.Tensor) -> torch.Tensor:
+    """Return the columns that fit best, pixel by pixel, smooth in the Balmer cores."""
+    count = coefficients.shape[1]
+    products = (coefficients[:, :, None] * coefficients[:, None]).reshape(-1, count * count)
+    normal = (weight.T @ products).view(-1, count, count)
+    right = (weight * flux).T @ coefficients
+    scale = normal.diagonal(dim1=1, dim2=2).mean(0)
+    ridge = torch.diag(1e-6 * scale + 1e-12)
+    columns = torch.linalg.solve(normal + ridge, right[:, :, None])[:, :, 0].T
+    for slots, shapes in _smooth_windows():
+        known = torch.zeros_like(columns[:, slots])
+        if slots.start < LINE_SLOT[HALPHA] < slots.stop:
+            known = _halpha_absorption(columns, slots)
+            known *= _best_scale(normal[slots], right[slots], shapes, known)
+        rest = right[slots] - (normal[slots] @ known.T[:, :, None])[:, :, 0]
+        columns[:, slots] = known + _smooth_columns(normal[slots], rest, shapes)
+    return columns
+
+
+def _smooth_columns(normal: torch.Tensor, right: torch.Tensor, shapes: torch.Tensor) -> torch.Tensor:
+    """Return (term, pixel) columns of a window, best among sums of smooth ``shapes`` (shape, pixel)."""
+    count, terms = right.shape[1], len(shapes)
+    full = torch.einsum("sp,tp,pkl->sktl", shapes, shapes, normal).reshape(terms * count, terms * count)
+    unit = full.diagonal().clamp_min(1e-30).rsqrt()
+    full = full * unit[:, None] * unit + 1e-6 * torch.eye(terms * count, dtype=torch.float64)
+    vector = (shapes @ right).reshape(-1) * unit
+    return (torch.linalg.solve(full, vector) * unit).view(terms, count).T @ shapes
+
+
+def _best_scale(normal: torch.Tensor, right: torch.Tensor, shapes: torch.Tensor, known: torch.Tensor) -> float:
+    """Return the factor on ``known`` columns that fits best together with smooth shapes."""
+    pull = (normal @ known.T[:, :, None])[:, :, 0]
+    without, taken = _smooth_columns(normal, right, shapes), _smooth_columns(normal, pull, shapes)
+    left_over = right - (normal @ without.T[:, :, None])[:, :, 0]
+    moved = pull - (normal @ taken.T[:, :, None])[:, :, 0]
+    scale = float((known.T * left_over).sum() / (known.T * moved).sum().clamp_min(1e-30))
+    return min(max(scale, 0.6), 1.3)
+
+
+def _halpha_absorption(columns: torch.Tensor, slots: slice) -> torch.Tensor:
+    """Return (term, pixel) the H-beta absorption of every column, moved to H-alpha and scaled."""
+    offset = REST_ANGSTROM - LINES[HBETA].wavelength_angstrom
+    values = columns.numpy()
+    ends = [np.abs(offset - side) < 4.0 for side in (-BALMER_RADIUS_ANGSTROM, BALMER_RADIUS_ANGSTROM)]
+    low, high = (values[:, end].mean(1, keepdims=True) for end in ends)
+    line = low + (high - low) * (offset + BALMER_RADIUS_ANGSTROM) / (2 * BALMER_RADIUS_ANGSTROM)
+    inside = np.abs(offset) < BALMER_RADIUS_ANGSTROM
+    absorption = np.where(inside, values - line, 0.0)
+    ratio = HALPHA_OVER_HBETA * _near(values[0], HALPHA) / _near(values[0], HBETA)
+    at = REST_ANGSTROM[slots] - LINES[HALPHA].wavelength_angstrom
+    return torch.from_numpy(np.stack([ratio * np.interp(at, offset, row, left=0.0, right=0.0) for row in absorption]))
+
+
+def _near(mean: NDArray[np.float64], line: int) -> float:
+    """Return the median of the mean spectrum around a line."""
+    centre = round(float(LINE_SLOT[line]))
+    return float(np.median(mean[centre - 60 : centre + 61]))
+
+
+@cache
+def _smooth_windows() -> tuple[tuple[slice, torch.Tensor], ...]:
+    """Return slots and (shape, pixel) smooth shapes of every run of pixels that emission covers."""
+    windows = []
+    for segment in SEGMENTS:
+        lines = [line for line, _, _, _ in segment.parts]
+        low = round(float(LINE_SLOT[min(lines, key=lambda k: LINE_SLOT[k])])) - SMOOTH_RADIUS
+        high = round(float(LINE_SLOT[max(lines, key=lambda k: LINE_SLOT[k])])) + SMOOTH_RADIUS + 1
+        pixel = np.arange(low, high)
+        spacing = HALPHA_KNOT_PIXELS if HALPHA in lines else KNOT_PIXELS
+        inner = np.linspace(low, high - 1, max(2, round((high - 1 - low) / spacing) + 1))
+        knots = np.concatenate([[inner[0]] * 3, inner, [inner[-1]] * 3])
+        shapes = BSpline.design_matrix(pixel.astype(np.float64), knots, 3).toarray().T
+        widths = BALMER_SIGMAS if HBETA in lines else ()
+        wide = [np.exp(-0.5 * ((pixel - LINE_SLOT[HBETA]) / sigma) ** 2) for sigma in widths]
+        windows.append((slice(low, high), torch.from_numpy(np.stack([*shapes, *wide]))))
+    return tuple(windows)
+
+
+def _orthonormal(columns: torch.Tensor, coefficients: torch.Tensor) -> torch.Tensor:
+    """Return the columns with the mean at level 1 and the others orthogonal to it and to each other."""
+    typical = coefficients.mean(0)
+    mean = typical @ columns
+    others = columns[1:]
+    level = slots_between(*LEVEL_ANGSTROM)
+    mean = mean / mean[level].mean()
+    direction = mean / mean.norm()
+    others = others - (others @ direction)[:, None] * direction
+    directions, mixing = torch.linalg.qr(others.T)
+    _, _, rotation = torch.linalg.svd(coefficients[:, 1:] @ mixing.T, full_matrices=False)
+    return torch.cat([mean[None], rotation @ directions.T])
+
+
+def _basis(columns: torch.Tensor, precision: torch.Tensor) -> ContinuumBasis:
+    """Return the model: eigenspectra and low-order corrections around H-beta and around H-alpha."""
+    eigenspectra = columns.numpy()
+    mean = eigenspectra[0]
+    windows = np.concatenate(
+        [window_polynomials(4750.0, 5100.0, 1) * mean, window_polynomials(6220.0, 6850.0, 2) * mean]
+    )
+    diagonal = np.concatenate([[0.0], precision.numpy(), np.full(len(windows), WINDOW_SCATTER**-2)])
+    count = len(diagonal)
+    return ContinuumBasis(
+        kind="basis",
+        columns=np.concatenate([eigenspectra, windows]),
+        prior_mean=np.zeros(count),
+        prior_precision=np.diag(diagonal),
+        references=mean[None],
+        reference_of=np.zeros(count, np.int64),
+        fitted=~other_lines(),
+    )

@@ -18,7 +18,7 @@ from mmagn.records import Spectrum
 from mmagn.spectroscopy.batch import SpectrumBatch, spectrum_batch
 from mmagn.spectroscopy.broad import with_broad_component
 from mmagn.spectroscopy.config import SpectroscopyConfig
-from mmagn.spectroscopy.continuum import ContinuumBasis, local_basis
+from mmagn.spectroscopy.basis import ContinuumBasis, local_basis
 from mmagn.spectroscopy.measures import Measures, coverage, measures
 from mmagn.spectroscopy.profiles import AMPLITUDE_GROUP, AMPLITUDES, GROUPS
 from mmagn.spectroscopy.system import Grids, continuum_system, grids

@@ -1,0 +1,161 @@
+"""Continuum models: columns on the rest grid with a prior, either learned from the survey or a local fallback.
+
+A continuum model is linear: columns on the rest grid times coefficients, fitted with ivar weights in the same matrix
+as the emission lines. Its prior is stated relative to the level of the spectrum, so that scaling a spectrum scales
+its continuum. The ``basis`` kind holds eigenspectra of the survey (see ``continuum.py``) and carries stellar Balmer
+absorption; the ``local`` kind holds polynomials around the lines and one absorption profile under H-alpha and H-beta.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import voigt_profile
+
+from mmagn.lines import LINE_BY_NAME
+from mmagn.spectroscopy.batch import FIRST_SLOT, PIXEL_ANGSTROM, REST_ANGSTROM, SLOTS, slots_between
+
+BLUE_WINDOW_ANGSTROM = (4730.0, 5140.0)
+"""Continuum around H-beta and [O III] that the local model describes."""
+RED_WINDOW_ANGSTROM = (6190.0, 6880.0)
+"""Continuum around [O I], H-alpha, [N II] and [S II] that the local model describes."""
+OTHER_LINES_ANGSTROM = (
+    3727.09, 3729.88, 3869.86, 3889.75, 3968.59, 3971.20, 4069.75, 4102.89, 4341.68, 4364.44, 4472.73, 4687.02,
+    4741.45, 5201.06, 5756.19, 5877.25, 5891.58, 5897.56,
+)  # fmt: skip
+"""Emission lines (and interstellar Na D) that no free flux describes; their cores are left out of the continuum fit."""
+OTHER_LINE_RADIUS = 7
+"""Half-width of those cores in pixels (480 km/s)."""
+BALMER_ABSORPTION_MEAN_ANGSTROM = (1.8, 1.3)
+BALMER_ABSORPTION_SCATTER_ANGSTROM = (1.3, 1.0)
+BALMER_ABSORPTION_CORRELATION = 0.9
+"""Prior of the local model on the equivalent widths under H-beta and H-alpha (stellar populations of
+Gonzalez Delgado et al. 1999, ApJS 125, 489: 1 A for old stars to 5-8 A after a burst)."""
+_FLAT = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ContinuumBasis:
+    """Columns that make a continuum, and what is known about their coefficients beforehand.
+
+    Attributes
+    ----------
+    kind
+        ``basis`` or ``local``.
+    columns
+        (term, pixel) on the rest grid, flux density.
+    prior_mean
+        (term,) expected coefficients for a spectrum of level 1.
+    prior_precision
+        (term, term) inverse covariance of the coefficients for a spectrum of level 1; 0 is flat.
+    references
+        (reference, pixel) shapes that measure the level: level = sum(w y r) / sum(w r r).
+    reference_of
+        (term,) which reference sets the level of each term.
+    fitted
+        (pixel,) True where pixels enter the fit.
+    """
+
+    kind: str
+    columns: NDArray[np.float64]
+    prior_mean: NDArray[np.float64]
+    prior_precision: NDArray[np.float64]
+    references: NDArray[np.float64]
+    reference_of: NDArray[np.int64]
+    fitted: NDArray[np.bool_]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Digest of the content: equal for copies in other processes."""
+        digest = hashlib.blake2b(self.kind.encode(), digest_size=16)
+        for name in ("columns", "prior_mean", "prior_precision", "references", "reference_of", "fitted"):
+            digest.update(np.ascontiguousarray(getattr(self, name)).tobytes())
+        return digest.hexdigest()
+
+    def __hash__(self) -> int:
+        """Return the hash of the content."""
+        return hash(self.fingerprint)
+
+    def __eq__(self, other: object) -> bool:
+        """Return True for the same content."""
+        return isinstance(other, ContinuumBasis) and self.fingerprint == other.fingerprint
+
+    def save(self, path: str | Path) -> None:
+        """Write the basis to an ``.npz`` file."""
+        arrays = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        np.savez_compressed(Path(path), allow_pickle=False, grid=np.array([FIRST_SLOT, SLOTS]), **arrays)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "ContinuumBasis":
+        """Return the basis that ``save`` wrote.
+
+        Raises
+        ------
+        ValueError
+            The file holds another rest grid.
+        """
+        with np.load(Path(path), allow_pickle=False) as stored:
+            if stored["grid"].tolist() != [FIRST_SLOT, SLOTS]:
+                raise ValueError(f"{path} holds a continuum basis on another rest grid; learn it again")
+            arrays = {name: stored[name] for name in cls.__dataclass_fields__}
+        arrays["kind"] = str(arrays["kind"])
+        return cls(**arrays)
+
+
+def other_lines() -> NDArray[np.bool_]:
+    """Return (pixel,) True in the cores of emission lines that are not fitted."""
+    centre = np.log10(np.array(OTHER_LINES_ANGSTROM)) / 1e-4 - FIRST_SLOT
+    return np.asarray((np.abs(np.arange(SLOTS) - centre[:, None]) <= OTHER_LINE_RADIUS).any(0))
+
+
+def window_polynomials(low_angstrom: float, high_angstrom: float, degree: int) -> NDArray[np.float64]:
+    """Return (degree + 1, pixel) Legendre polynomials inside a rest window, 0 outside."""
+    slots = slots_between(low_angstrom, high_angstrom)
+    columns = np.zeros((degree + 1, SLOTS))
+    x = np.linspace(-1, 1, slots.stop - slots.start)
+    columns[:, slots] = np.polynomial.legendre.legvander(x, degree).T
+    return columns
+
+
+def absorption_profile(line: str, low_angstrom: float, high_angstrom: float) -> NDArray[np.float64]:
+    """Return (pixel,) a stellar Balmer absorption of equivalent width 1 A on a continuum of 1, negative.
+
+    A Voigt profile of Gaussian sigma 4.5 A and Lorentzian half-width 3.5 A, cut at the window: stands between the
+    narrow lines of old stars and the wide wings of A stars.
+    """
+    slots = slots_between(low_angstrom, high_angstrom)
+    profile = np.zeros(SLOTS)
+    offset = REST_ANGSTROM[slots] - LINE_BY_NAME[line].wavelength_angstrom
+    profile[slots] = -voigt_profile(offset, 4.5, 3.5)
+    return np.asarray(profile / -(profile * PIXEL_ANGSTROM).sum())
+
+
+@cache
+def local_basis() -> ContinuumBasis:
+    """Return the fallback: cubic polynomials in two windows and linked Balmer absorption under H-beta and H-alpha."""
+    blue, red = BLUE_WINDOW_ANGSTROM, RED_WINDOW_ANGSTROM
+    columns = np.concatenate(
+        [
+            window_polynomials(*blue, 3),
+            window_polynomials(*red, 4),
+            [absorption_profile("hbeta", *blue), absorption_profile("halpha", *red)],
+        ]
+    )
+    references = np.abs(np.concatenate([window_polynomials(*blue, 0), window_polynomials(*red, 0)]))
+    scatter = np.diag(BALMER_ABSORPTION_SCATTER_ANGSTROM)
+    rho = BALMER_ABSORPTION_CORRELATION
+    covariance = scatter @ np.array([[1.0, rho], [rho, 1.0]]) @ scatter
+    precision = np.zeros((11, 11))
+    precision[9:, 9:] = np.linalg.inv(covariance)
+    return ContinuumBasis(
+        kind="local",
+        columns=columns,
+        prior_mean=np.array([_FLAT] * 9 + list(BALMER_ABSORPTION_MEAN_ANGSTROM)),
+        prior_precision=precision,
+        references=references,
+        reference_of=np.array([0] * 4 + [1] * 5 + [0, 1]),
+        fitted=(references.sum(0) > 0) & ~other_lines(),
+    )

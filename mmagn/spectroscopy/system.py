@@ -162,6 +162,12 @@ def segment_columns(batch: SpectrumBatch, tables: Grids) -> torch.Tensor:
     return (five @ tables.segment).view(len(five), len(tables.prior_mean), -1)
 
 
+def binned_at_phase(phase: torch.Tensor, tables: Grids) -> torch.Tensor:
+    """Return (batch, term, bin) binned columns at the phase of each spectrum."""
+    _, terms, bins = tables.binned.shape
+    return (_parabola_weights(phase) @ tables.binned.flatten(1)).view(-1, terms, bins)
+
+
 def _prior(
     tables: Grids, weight: torch.Tensor, weighted_flux: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -128,7 +128,8 @@ def inverse_root(normal: torch.Tensor) -> torch.Tensor:
     scaled.diagonal(dim1=1, dim2=2).add_(1e-11)
     factor = torch.linalg.cholesky_ex(scaled).L
     identity = torch.eye(normal.shape[1], dtype=normal.dtype, device=normal.device).expand_as(normal)
-    return torch.linalg.solve_triangular(factor, identity, upper=False) * unit[:, None, :]
+    root: torch.Tensor = torch.linalg.solve_triangular(factor, identity, upper=False)
+    return root * unit[:, None, :]
 
 
 def kinematic_prior(device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:

@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 try:
-    from isal.isal_zlib import decompress, error
+    from zlib_ng.zlib_ng import decompress, error
 
-    DAMAGE: type[Exception] = error  # type: ignore[assignment]  # the stub calls the class an instance
-except ImportError:  # ISA-L is not built for every machine; the standard library reads the same format
+    DAMAGE: type[Exception] = error
+except ImportError:  # it is not built for every machine; the standard library reads the same format
     decompress = zlib.decompress
 
     DAMAGE = zlib.error

@@ -1,5 +1,39 @@
 """mmagn decides from two views of one galaxy, an HSC image and an SDSS spectrum, whether it hosts an AGN."""
 
 from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mmagn.config import RunConfig, load_config
+    from mmagn.pipeline import evaluate, match, measure, open_pairs, train
+    from mmagn.records import Cutout, Pair, Spectrum
 
 __version__ = version("mmagn")
+
+__all__ = [
+    "Cutout",
+    "Pair",
+    "RunConfig",
+    "Spectrum",
+    "evaluate",
+    "load_config",
+    "match",
+    "measure",
+    "open_pairs",
+    "train",
+]
+
+_HOMES = {
+    **dict.fromkeys(("Cutout", "Pair", "Spectrum"), "mmagn.records"),
+    **dict.fromkeys(("RunConfig", "load_config"), "mmagn.config"),
+    **dict.fromkeys(("evaluate", "match", "measure", "open_pairs", "train"), "mmagn.pipeline"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Return a public name from its home on first use, so that ``import mmagn`` need not wait for torch."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'mmagn' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)

@@ -9,16 +9,16 @@ TRACEBACK_VARIABLE = "MMAGN_TRACEBACK"
 """Environment variable that shows the traceback behind a one-sentence error."""
 
 
-def exit_code(action: Callable[[], None]) -> int:
+def exit_code(action: Callable[[], int | None]) -> int:
     """Run a script's action and return its exit code.
 
-    0 where it ends well, 2 with one sentence on standard error where the input or a setting is at fault
-    (``ValueError``, ``OSError``), 130 on Ctrl-C. Any other exception is a defect and keeps its traceback.
+    What the action returns, or 0; 2 with one sentence on standard error where the input or a setting is at fault
+    (``ValueError``, ``OSError``); 130 on Ctrl-C. Any other exception is a defect and keeps its traceback.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     logging.getLogger("urllib3").setLevel(logging.ERROR)
     try:
-        action()
+        return action() or 0
     except (ValueError, OSError) as error:
         if os.environ.get(TRACEBACK_VARIABLE):
             raise
@@ -27,4 +27,3 @@ def exit_code(action: Callable[[], None]) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         return 130
-    return 0

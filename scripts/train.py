@@ -16,10 +16,10 @@ def main(arguments: Sequence[str]) -> int:
         arguments = ["--config", f"{run}/config.yaml", *arguments]
     namespace = parse_arguments(parser, arguments)
 
-    def action() -> None:
+    def action() -> int:
         from mmagn.pipeline import train  # after parsing, so that --help need not wait for torch
 
-        train(config_from_namespace(parser, namespace), resume=namespace.resume)
+        return train(config_from_namespace(parser, namespace), resume=namespace.resume).exit_code
 
     return exit_code(action)
 

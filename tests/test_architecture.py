@@ -19,7 +19,11 @@ DOORS = {
 
 
 def imported_roots(path: Path) -> set[str]:
+    """Libraries a module imports when it runs; what stands under TYPE_CHECKING is for the type checker alone."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            node.body = [ast.Pass()]
     names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     names |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module}
     return {name.split(".")[0] for name in names}

@@ -13,7 +13,8 @@ class ImageBranchConfig:
     Attributes
     ----------
     backbone
-        Any model name of timm.
+        Any model name of timm. The default is one of its tiny models for few data: 0.2 M weights, four residual
+        stages with channel attention.
     pretrained
         Start from timm's published weights (needs the hub, or a local file in ``weights``).
     weights
@@ -22,7 +23,7 @@ class ImageBranchConfig:
         Length of the image embedding.
     """
 
-    backbone: str = "resnet10t"
+    backbone: str = "test_byobnet"
     pretrained: bool = False
     weights: str = ""
     embedding_dim: int = 32
@@ -42,8 +43,8 @@ class SpectrumBranchConfig:
         Length of the spectrum embedding.
     """
 
-    widths: tuple[int, ...] = (16, 32, 64, 64)
-    kernel_size: int = 7
+    widths: tuple[int, ...] = (16, 32, 48)
+    kernel_size: int = 5
     embedding_dim: int = 32
 
     def __post_init__(self) -> None:

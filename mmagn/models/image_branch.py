@@ -59,7 +59,7 @@ def _backbone(config: ImageBranchConfig) -> Any:
     if config.weights:
         return _with_local_weights(name, Path(config.weights).expanduser())
     if not config.pretrained:
-        return timm.create_model(name, in_chans=IMAGE_BANDS, num_classes=0)
+        return _with_live_residuals(timm.create_model(name, in_chans=IMAGE_BANDS, num_classes=0))
     try:
         return timm.create_model(name, pretrained=True, in_chans=IMAGE_BANDS, num_classes=0)
     except (OSError, RuntimeError) as error:
@@ -67,6 +67,18 @@ def _backbone(config: ImageBranchConfig) -> Any:
             f"models.image.pretrained: no published weights of {name} could be fetched ({_first_line(error)}); "
             "allowed: a machine with network, a local file in models.image.weights, or pretrained false"
         ) from error
+
+
+def _with_live_residuals(backbone: Any) -> Any:
+    """Backbone whose zero-initialised norms (Goyal+2017, for large batches) start at one.
+
+    Behind a zero the layers of a residual branch get no gradient in the first step.
+    """
+    for module in backbone.modules():
+        weight = getattr(module, "weight", None)
+        if isinstance(weight, nn.Parameter) and weight.ndim == 1 and not weight.any():
+            nn.init.ones_(weight)
+    return backbone
 
 
 def _with_local_weights(name: str, path: Path) -> Any:

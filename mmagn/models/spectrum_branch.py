@@ -1,5 +1,6 @@
-"""Embedding of a spectrum: 1-D residual convolutions that know which pixels are valid and where they are."""
+"""Embedding of a spectrum: 1-D residual convolutions and pooling over the valid pixels."""
 
+import math
 from itertools import pairwise
 
 import torch
@@ -8,32 +9,27 @@ from torch.nn import functional
 
 from mmagn.models.config import SpectrumBranchConfig
 
-_POSITION_OCTAVES = 5
-"""Waves along the grid, from one period over the whole of it to 2**4 periods."""
 _NORM_GROUPS = 4
+_NORM_EPSILON = 1e-5
 
 
 class SpectrumBranch(nn.Module):
     """Residual stages, each at half the length of the one before, then pooling over the valid pixels only.
 
-    The grid is at rest, so a place on it is a wavelength: sines and cosines of the place enter beside the spectrum,
-    because convolutions and pooling alone cannot tell one narrow line from another. Groups are normalised within
-    one spectrum, not over the batch, so a spectrum's score never depends on its neighbours.
+    Lines are told apart by their company (H-alpha between the [N II] lines, H-beta beside the [O III] doublet).
 
     Parameters
     ----------
     config
         Widths of the stages, size of the kernels, length of the embedding.
     pixels
-        Length of the grid.
+        Length of the grid; spectra of another length come from another grid and are refused.
     """
-
-    position: Tensor
 
     def __init__(self, config: SpectrumBranchConfig, pixels: int) -> None:
         super().__init__()
-        self.register_buffer("position", _position_waves(pixels), persistent=False)
-        widths = (2 + len(self.position), *config.widths)
+        self.pixels = pixels
+        widths = (2, *config.widths)
         self.stages = nn.ModuleList(
             ResidualStage(narrow, wide, config.kernel_size) for narrow, wide in pairwise(widths)
         )
@@ -41,10 +37,12 @@ class SpectrumBranch(nn.Module):
 
     def forward(self, spectrum: Tensor) -> Tensor:
         """(batch, embedding) from (batch, 2, pixel); what stands in channel 0 where channel 1 is 0 is never used."""
+        if spectrum.shape[-1] != self.pixels:
+            raise ValueError(f"a spectrum of {spectrum.shape[-1]} pixels was given to a network of {self.pixels}")
         information = spectrum[:, 1:]
         valid = (information > 0).to(information.dtype)
         excess = spectrum[:, :1].where(information > 0, 0.0)
-        hidden = torch.cat((excess, information, self.position * valid), dim=1)
+        hidden = torch.cat((excess, information), dim=1)
         for stage in self.stages:
             hidden, valid = stage(hidden, valid)
         embedding: Tensor = self.embedding(valid_pooling(hidden, valid))
@@ -52,26 +50,49 @@ class SpectrumBranch(nn.Module):
 
 
 class ResidualStage(nn.Module):
-    """Two convolutions around a shortcut at half the length; 0 where no valid pixel is within reach of the stride."""
+    """Two convolutions around a shortcut, at half the length; 0 where not valid."""
 
     def __init__(self, narrow: int, wide: int, kernel_size: int) -> None:
         super().__init__()
-        groups = _NORM_GROUPS if wide % _NORM_GROUPS == 0 else 1
         around = kernel_size // 2
         self.first = nn.Conv1d(narrow, wide, kernel_size, stride=2, padding=around, bias=False)
-        self.first_norm = nn.GroupNorm(groups, wide)
+        self.first_norm = ValidNorm(wide)
         self.second = nn.Conv1d(wide, wide, kernel_size, padding=around, bias=False)
-        self.second_norm = nn.GroupNorm(groups, wide)
+        self.second_norm = ValidNorm(wide)
         self.shortcut = nn.Conv1d(narrow, wide, 2, stride=2)
 
     def forward(self, hidden: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
         """(batch, wide, pixel / 2) features and their (batch, 1, pixel / 2) valid flags."""
         if hidden.shape[-1] % 2:
             hidden, valid = functional.pad(hidden, (0, 1)), functional.pad(valid, (0, 1))
-        valid = functional.max_pool1d(valid, 2)
-        inner = functional.relu(self.first_norm(self.first(hidden))) * valid
-        inner = self.second_norm(self.second(inner))
-        return functional.relu(inner + self.shortcut(hidden)) * valid, valid
+        halved = functional.max_pool1d(valid, 2)
+        inner = functional.relu(self.first_norm(self.first(hidden), halved)) * halved
+        inner = self.second_norm(self.second(inner), halved)
+        return functional.relu(inner + self.shortcut(hidden)) * halved, halved
+
+
+class ValidNorm(nn.Module):
+    """Group normalisation (Wu & He 2018) whose means and variances come from the valid pixels alone.
+
+    A spectrum is normalised by itself, so its score depends neither on the rest of the batch nor on how much of the
+    grid it leaves uncovered.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.groups = math.gcd(width, _NORM_GROUPS)
+        self.weight, self.bias = nn.Parameter(torch.ones(width, 1)), nn.Parameter(torch.zeros(width, 1))
+
+    def forward(self, hidden: Tensor, valid: Tensor) -> Tensor:
+        """(batch, feature, pixel) normalised features; ``valid`` is (batch, 1, pixel) of 1 and 0."""
+        grouped = hidden.float().reshape(len(hidden), self.groups, -1, hidden.shape[-1])
+        weight = valid.float()[:, None]
+        count = (weight.sum((2, 3), keepdim=True) * grouped.shape[2]).clamp(min=1)
+        centred = grouped - (grouped * weight).sum((2, 3), keepdim=True) / count
+        variance = (centred.square() * weight).sum((2, 3), keepdim=True) / count
+        normal = (centred * (variance + _NORM_EPSILON).rsqrt()).flatten(1, 2)
+        scaled: Tensor = normal * self.weight + self.bias
+        return scaled
 
 
 def valid_pooling(hidden: Tensor, valid: Tensor) -> Tensor:
@@ -88,10 +109,3 @@ def valid_pooling(hidden: Tensor, valid: Tensor) -> Tensor:
     lowest = torch.finfo(hidden.dtype).min
     largest = hidden.masked_fill(valid == 0, lowest).amax(-1)
     return torch.cat((mean, largest.where(valid.amax(-1) > 0, 0.0)), dim=1)
-
-
-def _position_waves(pixels: int) -> Tensor:
-    """(wave, pixel) sines and cosines of the place on the grid."""
-    place = (torch.arange(pixels) + 0.5) / pixels
-    angle = 2 * torch.pi * place * 2.0 ** torch.arange(_POSITION_OCTAVES)[:, None]
-    return torch.cat((angle.sin(), angle.cos()))

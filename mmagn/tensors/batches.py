@@ -84,7 +84,8 @@ class BatchLoader:
     """Iterable over batches that are selected from tensors in memory, without workers and without collation.
 
     It is no torch ``DataLoader``: there is nothing for workers to do, and Lightning rebuilds and warns about those.
-    Lightning finds ``sampler.set_epoch`` and, through ``state_dict``, goes on in the middle of an epoch.
+    Lightning finds ``sampler.set_epoch`` and, through ``state_dict``, goes on in the middle of an epoch; as in a
+    ``DataLoader`` whose sampler gives whole batches, ``batch_sampler`` is None.
 
     Parameters
     ----------
@@ -96,6 +97,7 @@ class BatchLoader:
 
     def __init__(self, select: Callable[[Tensor], dict[str, Tensor]], sampler: BatchOrder) -> None:
         self.select, self.sampler = select, sampler
+        self.batch_sampler = None
         self.batch_sampler = None  # Lightning asks for it wherever there is a sampler
         self._delivered = 0
         self._resume: dict[str, int] = {}

@@ -145,8 +145,7 @@ class PairDataModule(LightningDataModule):
 
     Order and augmentation are functions of (seed, epoch, step) alone, so a run that is resumed, in the middle of an
     epoch too, sees what an undisturbed one sees. Augmentation happens after the transfer, on the device, in
-    training only. A split without objects has no loader: ``val_dataloader`` and ``test_dataloader`` are then
-    empty lists, which Lightning takes as nothing to do.
+    training only. The loader of a split without objects is empty.
 
     Parameters
     ----------
@@ -192,11 +191,11 @@ class PairDataModule(LightningDataModule):
             raise ValueError(f"{unlabelled} objects of the training split have no target; leave them out")
         return self._loader(ShuffledBatches(rows, self.batch_size, self.seed))
 
-    def val_dataloader(self) -> BatchLoader | list[BatchLoader]:
+    def val_dataloader(self) -> BatchLoader:
         """Batches of the validation split, in order."""
         return self._split_loader("validation")
 
-    def test_dataloader(self) -> BatchLoader | list[BatchLoader]:
+    def test_dataloader(self) -> BatchLoader:
         """Batches of the test split, in order."""
         return self._split_loader("test")
 
@@ -216,6 +215,5 @@ class PairDataModule(LightningDataModule):
     def _loader(self, order: BatchOrder) -> BatchLoader:
         return BatchLoader(self.tensors.batch, order)
 
-    def _split_loader(self, split: str) -> BatchLoader | list[BatchLoader]:
-        rows = self.rows(split)
-        return self._loader(OrderedBatches(rows, self.batch_size)) if len(rows) else []
+    def _split_loader(self, split: str) -> BatchLoader:
+        return self._loader(OrderedBatches(self.rows(split), self.batch_size))

@@ -1,0 +1,137 @@
+from itertools import combinations
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mmagn.models.config import ImageBranchConfig, ModelsConfig, SpectrumBranchConfig
+from mmagn.models.fusion import FusionModel
+
+BRANCHES = ("image", "spectrum", "features")
+COMBINATIONS = [chosen for count in (1, 2, 3) for chosen in combinations(BRANCHES, count)]
+PIXELS = 96
+
+
+def model(branches: Any = BRANCHES, **settings: Any) -> FusionModel:
+    torch.manual_seed(0)
+    config = ModelsConfig(
+        branches=branches,
+        image=ImageBranchConfig(embedding_dim=8),
+        spectrum=SpectrumBranchConfig(widths=(8, 8), kernel_size=5, embedding_dim=6),
+        **{"hidden_dim": 16, "dropout": 0.0, **settings},
+    )
+    return FusionModel(config, spectrum_pixels=PIXELS)
+
+
+def batch(count: int = 16) -> dict[str, Tensor]:
+    drawn = torch.Generator().manual_seed(1)
+    information = torch.rand((count, PIXELS), generator=drawn).clamp(min=0.05)
+    information[:, -10:] = 0
+    excess = torch.randn((count, PIXELS), generator=drawn) * (information > 0)
+    return {
+        "image": torch.randn((count, 5, 32, 32), generator=drawn),
+        "spectrum": torch.stack((excess, information), dim=1),
+        "features": torch.randn((count, 10), generator=drawn),
+        "target": (torch.arange(count) % 2).float(),
+        "index": torch.arange(count),
+    }
+
+
+def loss_of(network: nn.Module, given: dict[str, Tensor]) -> Tensor:
+    return nn.functional.binary_cross_entropy_with_logits(network(given), given["target"])
+
+
+@pytest.mark.parametrize("branches", COMBINATIONS, ids="+".join)
+def test_every_parameter_gets_a_gradient(branches: tuple[str, ...]) -> None:
+    network = model(branches)
+    loss_of(network, batch()).backward()
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is not None, name
+        assert torch.isfinite(parameter.grad).all(), name
+        assert parameter.grad.abs().sum() > 0, name
+
+
+@pytest.mark.parametrize("branches", COMBINATIONS, ids="+".join)
+def test_a_branch_has_an_effect_exactly_when_it_is_plugged_in(branches: tuple[str, ...]) -> None:
+    network = model(branches).eval()
+    before = network(batch())
+    for name in BRANCHES:
+        changed = batch()
+        changed[name][:, 0] += 1.0
+        assert torch.equal(network(changed), before) == (name not in branches), name
+
+
+@pytest.mark.parametrize("branches", COMBINATIONS, ids="+".join)
+def test_only_the_branches_that_are_on_are_needed(branches: tuple[str, ...]) -> None:
+    network = model(branches).eval()
+    given = {name: batch()[name] for name in branches}
+    assert torch.equal(network(given), network(batch()))
+    assert network(given).shape == (16,)
+    assert network({name: value[:1] for name, value in given.items()}).shape == (1,)
+
+
+@pytest.mark.parametrize("branch", BRANCHES)
+def test_a_missing_input_names_its_branch(branch: str) -> None:
+    given = {name: value for name, value in batch().items() if name != branch}
+    with pytest.raises(ValueError, match=f"the {branch} branch is on but the batch has no {branch}"):
+        model()(given)
+
+
+@pytest.mark.parametrize("hidden", [16, 32, 64])
+def test_the_handcrafted_network_is_ten_to_hidden_to_half_to_one(hidden: int) -> None:
+    network = model(("features",), hidden_dim=hidden, dropout=0.3)
+    layers = [(type(layer), *layer.weight.shape) for layer in network.modules() if isinstance(layer, nn.Linear)]
+    assert layers == [(nn.Linear, hidden, 10), (nn.Linear, hidden // 2, hidden), (nn.Linear, 1, hidden // 2)]
+    assert [type(layer) for layer in network.head] == [
+        nn.Linear,
+        nn.ReLU,
+        nn.Dropout,
+        nn.Linear,
+        nn.ReLU,
+        nn.Dropout,
+        nn.Linear,
+    ]
+    assert [layer.p for layer in network.head if isinstance(layer, nn.Dropout)] == [0.3, 0.3]
+    numbers = sum(parameter.numel() for parameter in network.parameters())
+    assert numbers == 11 * hidden + (hidden + 1) * hidden // 2 + hidden // 2 + 1
+
+
+@pytest.mark.parametrize("branches", COMBINATIONS, ids="+".join)
+def test_one_batch_can_be_overfitted(branches: tuple[str, ...]) -> None:
+    network, given = model(branches, hidden_dim=64), batch(8)
+    optimiser = torch.optim.Adam(network.parameters(), lr=5e-3)
+    for _ in range(200):
+        optimiser.zero_grad()
+        loss = loss_of(network, given)
+        loss.backward()
+        optimiser.step()
+        if loss < 0.02:
+            break
+    assert loss < 0.02
+
+
+def test_embeddings_enter_the_head_on_the_scale_of_the_features() -> None:
+    embedding = model().eval().embedding(batch())
+    assert embedding.shape == (16, 8 + 6 + 10)
+    for part in (embedding[:, :8], embedding[:, 8:14]):
+        torch.testing.assert_close(part.std(dim=1, unbiased=False), torch.ones(16), rtol=0.05, atol=0.0)
+
+
+def test_bf16_autocast_is_finite_and_close() -> None:
+    network = model().eval()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = network(batch())
+    assert torch.isfinite(half).all()
+    torch.testing.assert_close(half.float(), network(batch()), rtol=0.1, atol=0.1)
+
+
+def test_a_score_does_not_depend_on_the_other_objects_of_the_batch() -> None:
+    network = model().eval()
+    alone = network({name: value[3:4] for name, value in batch().items()})
+    torch.testing.assert_close(alone, network(batch())[3:4], rtol=1e-4, atol=1e-5)
+
+
+def test_the_same_seed_gives_the_same_weights() -> None:
+    one, two = model().state_dict(), model().state_dict()
+    assert all(torch.equal(one[name], two[name]) for name in one)

@@ -1,0 +1,248 @@
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from mmagn.records import Cutout, Spectrum
+from mmagn.tensors.batches import BatchLoader, ShuffledBatches
+from mmagn.tensors.config import AugmentConfig, TensorsConfig
+from mmagn.tensors.datamodule import PairDataModule, PairTensors, pair_tensors
+from mmagn.tensors.image import image_tensor
+from mmagn.tensors.scaling import FeatureScaling
+from mmagn.tensors.spectrum import spectrum_tensor
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning")
+"""Lightning 2.6 asks torch for its trees in a way that torch is about to drop."""
+
+COUNT = 50
+CONFIG = TensorsConfig(image_size=16, spectrum_min_angstrom=4000, spectrum_max_angstrom=4100)
+
+
+class ListSource:
+    """Pairs in a list."""
+
+    def __init__(self, cutouts: list[Cutout], spectra: list[Spectrum]) -> None:
+        self.cutouts, self.spectra = cutouts, spectra
+
+    def cutout(self, row: int, /) -> Cutout:
+        return self.cutouts[row]
+
+    def spectrum(self, row: int, /) -> Spectrum:
+        return self.spectra[row]
+
+
+@pytest.fixture
+def source(spectrum_of: Callable[..., Spectrum], cutout_of: Callable[..., Cutout]) -> ListSource:
+    rng = np.random.default_rng(0)
+    cutouts = [cutout_of(rng.normal(size=(5, 160, 160)) + 5 * number) for number in range(6)]
+    return ListSource(cutouts, [spectrum_of(10 + rng.normal(size=400), first_native=36000) for _ in range(6)])
+
+
+def features() -> tuple[np.ndarray, np.ndarray, FeatureScaling]:
+    values = np.random.default_rng(1).normal(size=(3, 10))
+    valid = np.ones_like(values, dtype=bool)
+    return values, valid, FeatureScaling.fit(values, valid)
+
+
+def tensors(count: int = COUNT) -> PairTensors:
+    drawn = torch.Generator().manual_seed(0)
+    return PairTensors(
+        image=torch.randn((count, 5, 8, 8), generator=drawn).half(),
+        spectrum=torch.rand((count, 2, 20), generator=drawn).half(),
+        features=torch.randn((count, 10), generator=drawn),
+        target=(torch.arange(count) % 3 == 0).float(),
+    )
+
+
+def split_names(train: int = 31, validation: int = 9) -> np.ndarray:
+    names = ["train"] * train + ["validation"] * validation + ["test"] * (COUNT - train - validation)
+    return np.random.default_rng(2).permutation(np.array(names))
+
+
+def data_module(split: np.ndarray | None = None, seed: int = 5, **changes: Any) -> PairDataModule:
+    split = split_names() if split is None else split
+    return PairDataModule(tensors(), split, **{"batch_size": 6, "augment": AugmentConfig(), "seed": seed, **changes})
+
+
+class Witness(LightningModule):
+    """Remembers what it is shown."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        self.seen: list[tuple[int, int, dict[str, Tensor]]] = []
+        self.shown: list[dict[str, Tensor]] = []
+
+    def training_step(self, batch: dict[str, Tensor], step: int) -> Tensor:
+        self.seen.append((self.current_epoch, step, batch))
+        return self.weight * batch["features"].sum()
+
+    def validation_step(self, batch: dict[str, Tensor]) -> None:
+        self.shown.append(batch)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.0)
+
+
+class StopAt(Callback):
+    """Writes a checkpoint after a step and stops there."""
+
+    def __init__(self, step: int, path: Path) -> None:
+        self.step, self.path = step, path
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        if trainer.global_step == self.step:
+            trainer.save_checkpoint(self.path)
+            trainer.should_stop = True
+
+
+def run(data: PairDataModule, epochs: int = 3, resume: Path | None = None, *callbacks: Callback) -> Witness:
+    witness = Witness()
+    trainer = Trainer(
+        max_epochs=epochs,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=list(callbacks),
+    )
+    trainer.fit(witness, datamodule=data, ckpt_path=resume, weights_only=True)
+    return witness
+
+
+def test_tensors_are_those_of_the_rows_in_their_order(source: ListSource, caplog: pytest.LogCaptureFixture) -> None:
+    values, valid, scaling = features()
+    rows, target = np.array([4, 0, 3]), np.array([1.0, 0.0, np.nan])
+    with caplog.at_level(logging.INFO, "mmagn.tensors"):
+        made = pair_tensors(source, rows, values, valid, target, scaling, CONFIG, ("image", "spectrum", "features"))
+    assert "3 of 3 pairs" in caplog.text
+    assert made.image is not None and made.image.dtype == torch.float16
+    assert made.spectrum is not None and made.spectrum.dtype == torch.float16
+    batch = made.batch(torch.tensor([2, 0]))
+    assert {name: value.dtype for name, value in batch.items() if name != "index"} == dict.fromkeys(
+        ("image", "spectrum", "features", "target"), torch.float32
+    )
+    cutout = source.cutout(3)
+    np.testing.assert_allclose(batch["image"][0], image_tensor(cutout.flux, cutout.ivar, CONFIG), atol=4e-3)
+    np.testing.assert_allclose(batch["spectrum"][1], spectrum_tensor(source.spectrum(4), CONFIG), atol=4e-3)
+    np.testing.assert_allclose(batch["features"][0], scaling.transform(values, valid)[2])
+    np.testing.assert_array_equal(batch["target"], [np.nan, 1.0])
+    assert batch["index"].tolist() == [2, 0] and batch["index"].dtype == torch.int64
+
+
+@pytest.mark.parametrize("branch", ["image", "spectrum", "features"])
+def test_absent_branches_have_no_key(source: ListSource, branch: str) -> None:
+    values, valid, scaling = features()
+    made = pair_tensors(source, np.arange(3), values, valid, np.zeros(3), scaling, CONFIG, (branch,))
+    assert made.batch(torch.tensor([0])).keys() == {branch, "target", "index"}
+
+
+def test_an_image_with_nothing_valid_is_counted(
+    source: ListSource, cutout_of: Callable[..., Cutout], caplog: pytest.LogCaptureFixture
+) -> None:
+    values, valid, scaling = features()
+    source.cutouts[1] = cutout_of(0.0, 0.0)
+    pair_tensors(source, np.arange(3), values, valid, np.zeros(3), scaling, CONFIG, ("image",))
+    assert "1 images have no valid pixel in the central 16 x 16" in caplog.text
+
+
+def test_rows_features_and_targets_must_belong_together(source: ListSource) -> None:
+    values, valid, scaling = features()
+    with pytest.raises(ValueError, match="2 rows came with 3 rows of features and 3 targets"):
+        pair_tensors(source, np.arange(2), values, valid, np.zeros(3), scaling, CONFIG, ("image",))
+
+
+def test_loaders_together_hold_every_object_once_and_in_its_own_split() -> None:
+    data = data_module()
+    loaders = {"train": data.train_dataloader(), "validation": data.val_dataloader(), "test": data.test_dataloader()}
+    everyone = []
+    for name, loader in loaders.items():
+        rows = torch.cat([batch["index"] for batch in loader])
+        assert set(data.split[rows].tolist()) == {name}
+        assert name == "train" or torch.equal(rows, rows.sort().values)
+        everyone += rows.tolist()
+    assert sorted(everyone) == list(range(COUNT))
+    predicted = torch.cat([batch["index"] for batch in data.predict_dataloader()])
+    assert predicted.tolist() == list(range(COUNT))
+
+
+def test_lightning_announces_each_epoch_to_the_order() -> None:
+    witness = run(data_module())
+    expected = ShuffledBatches(data_module().rows("train"), 6, 5)
+    for epoch in range(3):
+        expected.set_epoch(epoch)
+        seen = [batch["index"].tolist() for number, _, batch in witness.seen if number == epoch]
+        assert seen == [rows.tolist() for rows in expected.batches()]
+
+
+def test_the_same_seed_shows_the_same_batches_and_another_does_not() -> None:
+    one, same, other = run(data_module()), run(data_module()), run(data_module(seed=6))
+    torch.rand(3)
+    for (_, _, left), (_, _, right) in zip(one.seen, same.seen, strict=True):
+        assert all(torch.equal(left[name], right[name]) for name in left)
+    assert not torch.equal(one.seen[0][2]["index"], other.seen[0][2]["index"])
+
+
+def test_augmentation_differs_from_step_to_step_and_happens_in_training_only() -> None:
+    data = data_module()
+    witness = run(data, 2)
+    stored = data.tensors
+    changes = []
+    for _, _, batch in witness.seen:
+        plain = stored.batch(batch["index"])
+        assert torch.equal(batch["features"], plain["features"])
+        changes.append((torch.sinh(batch["spectrum"][:, 0]) - torch.sinh(plain["spectrum"][:, 0])).flatten()[:5])
+    assert len({tuple(change.tolist()) for change in changes}) == len(witness.seen)
+    for batch in witness.shown:
+        plain = stored.batch(batch["index"])
+        assert all(torch.equal(batch[name], plain[name]) for name in batch)
+
+
+@pytest.mark.parametrize("stop", [3, 5, 8])
+def test_a_resumed_run_sees_what_an_undisturbed_one_sees(tmp_path: Path, stop: int) -> None:
+    whole = run(data_module())
+    first = run(data_module(), 3, None, StopAt(stop, tmp_path / "stopped.ckpt"))
+    second = run(data_module(), 3, tmp_path / "stopped.ckpt")
+    pieces = first.seen[:stop] + second.seen
+    assert [(epoch, step) for epoch, step, _ in pieces] == [(epoch, step) for epoch, step, _ in whole.seen]
+    for (_, _, left), (_, _, right) in zip(whole.seen, pieces, strict=True):
+        assert all(torch.equal(left[name], right[name]) for name in left)
+
+
+@pytest.mark.filterwarnings("ignore:Total length of `BatchLoader` across ranks is zero")
+def test_the_loader_of_a_split_without_objects_is_empty_and_training_goes_on() -> None:
+    split = np.array(["train"] * COUNT)
+    data = data_module(split)
+    assert list(data.val_dataloader()) == list(data.test_dataloader()) == []
+    assert len(run(data, 1).seen) == len(data.train_dataloader())
+
+
+def test_too_small_a_training_split_is_refused() -> None:
+    split = np.array(["train"] + ["test"] * (COUNT - 1))
+    with pytest.raises(ValueError, match="the training split has 1 objects; training needs 2 or more"):
+        data_module(split).train_dataloader()
+
+
+def test_training_objects_without_target_are_refused() -> None:
+    data = data_module()
+    data.tensors.target[data.rows("train")[:2]] = torch.nan
+    with pytest.raises(ValueError, match="2 objects of the training split have no target"):
+        data.train_dataloader()
+
+
+def test_splits_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(ValueError, match="unknown split valid; allowed: train, validation, test"):
+        data_module(np.array(["train"] * (COUNT - 1) + ["valid"]))
+    with pytest.raises(ValueError, match="2 split names came with tensors of 50 objects"):
+        data_module(np.array(["train", "test"]))
+
+
+def test_loaders_need_no_workers() -> None:
+    assert isinstance(data_module().train_dataloader(), BatchLoader)

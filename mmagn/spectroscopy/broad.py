@@ -7,7 +7,9 @@ came out too wide, are fitted again.
 """
 
 import math
-from dataclasses import fields, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import TypeVar
 
 import torch
 
@@ -29,16 +31,35 @@ WIDTH_RATIO = 2.0
 """A broad component is at least this much wider than the narrow one."""
 SIGMA_LIMITS_KMS = (450.0, 4300.0)
 """10,000 km/s full width at half maximum is a sigma of 4,250 km/s."""
-STEPS = 6
+STEPS = 5
 _TEMPLATE_SIGMAS = (11.0, 20.0, 36.0, 58.0)
 _BALMER = tuple(index for index, line in enumerate(LINES) if line.group == "balmer")
 _TEMPLATE_RATIO = {"halpha": 1.0, "hbeta": 0.3}
 
 
-def with_broad_component(
-    batch: SpectrumBatch, tables: Grids, task: Problem, state: State, narrow: Measures
-) -> tuple[Measures, torch.Tensor]:
-    """Return the measurements with a broad component where one is needed, and where that is.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Suspects:
+    """Spectra that may have a broad component.
+
+    Attributes
+    ----------
+    row
+        (suspect,) their places in the whole.
+    batch, system, active, objective
+        The spectra, their normal equations, constrained fluxes and objective without a broad component.
+    """
+
+    row: torch.Tensor
+    batch: SpectrumBatch
+    system: ContinuumSystem
+    active: torch.Tensor
+    objective: torch.Tensor
+
+
+def suspects(
+    batch: SpectrumBatch, tables: Grids, task: Problem, state: State, narrow: Measures, first_row: int = 0
+) -> Suspects:
+    """Return the spectra whose residual matches a broad template, or whose Balmer lines are too wide.
 
     Parameters
     ----------
@@ -46,37 +67,70 @@ def with_broad_component(
         Spectra and continuum model.
     task, state, narrow
         The fit without a broad component and its measurements.
+    first_row
+        Place of the first spectrum of the batch in the whole.
+    """
+    row = torch.nonzero(_suspect(batch, tables, task, state, narrow))[:, 0]
+    return Suspects(
+        row=row + first_row,
+        batch=batch.rows(row),
+        system=_joined(ContinuumSystem, [task.system], row),
+        active=task.active[row],
+        objective=state.objective[row],
+    )
+
+
+def with_broad_component(found: Sequence[Suspects], tables: Grids, narrow: Measures) -> tuple[Measures, torch.Tensor]:
+    """Return the measurements with a broad component where one is needed, and where that is.
+
+    Parameters
+    ----------
+    found
+        Suspects of all batches: they are few, and fitted together.
+    tables
+        Continuum model.
+    narrow
+        Measurements of the whole without a broad component.
 
     Returns
     -------
     Measures, torch.Tensor
-        (batch,) True where the broad component is kept; there all numbers of the narrow lines come from the joint fit.
+        (object,) True where the broad component is kept; there all numbers of the narrow lines come from the joint fit.
     """
     kept = torch.zeros_like(narrow.converged)
-    suspects = torch.nonzero(_suspect(batch, tables, task, state, narrow))[:, 0]
-    if not len(suspects):
+    row = torch.cat([part.row for part in found])
+    if not len(row):
         return narrow, kept
-    part = batch.rows(suspects)
-    system = _picked(task.system, suspects)
-    before = state.objective[suspects]
-    new_task, new_state, log_sigma, snr = _fitted_broad(part, tables, system, task.active[suspects])
-    noise = narrow.chi2_dof[suspects].nan_to_num(1.0).clamp_min(1.0)
-    result = measures(part, new_task, new_state)
-    noise = torch.minimum(noise, result.chi2_dof.nan_to_num(1.0).clamp_min(1.0))
-    wider = log_sigma - new_state.kinematics[:, 0, 1] > math.log(WIDTH_RATIO)
-    accepted = ((before - new_state.objective) / noise > CHI2_GAIN) & (snr > BROAD_SNR) & wider
-    rows = suspects[accepted]
-    kept[rows] = True
+    batch = _joined(SpectrumBatch, [part.batch for part in found])
+    system = _joined(ContinuumSystem, [part.system for part in found])
+    active = torch.cat([part.active for part in found])
+    before = torch.cat([part.objective for part in found])
+    task, state, log_sigma, snr = _fitted_broad(batch, tables, system, active)
+    result = measures(batch, task, state)
+    noise = torch.minimum(narrow.chi2_dof[row], result.chi2_dof).nan_to_num(1.0).clamp_min(1.0)
+    wider = log_sigma - state.kinematics[:, 0, 1] > math.log(WIDTH_RATIO)
+    accepted = ((before - state.objective) / noise > CHI2_GAIN) & (snr > BROAD_SNR) & wider
+    kept[row[accepted]] = True
     merged = {}
     for field in fields(Measures):
         values = getattr(narrow, field.name).clone()
-        values[rows] = getattr(result, field.name)[accepted]
+        values[row[accepted]] = getattr(result, field.name)[accepted]
         merged[field.name] = values
     return Measures(**merged), kept
 
 
-def _picked(system: ContinuumSystem, index: torch.Tensor) -> ContinuumSystem:
-    return ContinuumSystem(**{field.name: getattr(system, field.name)[index] for field in fields(ContinuumSystem)})
+Record = TypeVar("Record", Measures, SpectrumBatch, ContinuumSystem)
+
+
+def _joined(kind: type[Record], parts: Sequence[Record], row: torch.Tensor | None = None) -> Record:
+    """Return records of tensors joined along the batch, or the rows of one."""
+    joined = {field.name: torch.cat([getattr(part, field.name) for part in parts]) for field in fields(kind)}
+    return kind(**(joined if row is None else {name: values[row] for name, values in joined.items()}))
+
+
+def joined_measures(parts: Sequence[Measures]) -> Measures:
+    """Return the measurements of several batches as one."""
+    return _joined(Measures, parts)
 
 
 def _gaussian(position: torch.Tensor, centre: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
@@ -90,9 +144,7 @@ def _positions(device: torch.device) -> torch.Tensor:
     return torch.cat([bins, torch.from_numpy(SEGMENT_SLOTS).to(device, torch.float64)])
 
 
-def _suspect(
-    batch: SpectrumBatch, tables: Grids, task: Problem, state: State, narrow: Measures
-) -> torch.Tensor:
+def _suspect(batch: SpectrumBatch, tables: Grids, task: Problem, state: State, narrow: Measures) -> torch.Tensor:
     """Return (batch,) True where a broad component is worth a try."""
     system = task.system
     device = batch.flux.device
@@ -188,9 +240,12 @@ def _fitted_broad(
     for sigma in _TEMPLATE_SIGMAS:
         width = torch.full_like(zeros, math.log(sigma))
         task = problem(
-            _with_columns(batch, tables, system, _columns(batch, zeros, width, flux)), batch.phase, batch.lsf_sigma, active
+            _with_columns(batch, tables, system, _columns(batch, zeros, width, flux)),
+            batch.phase,
+            batch.lsf_sigma,
+            active,
         )
-        state = fitted(task, start, steps=4)
+        state = fitted(task, start, steps=2)
         better = state.objective < best
         best = torch.where(better, state.objective, best)
         log_sigma = torch.where(better, width, log_sigma)
@@ -202,7 +257,7 @@ def _fitted_broad(
     for step in range(STEPS + 1):
         extra = _columns(batch, velocity, log_sigma, flux)
         task = problem(_with_columns(batch, tables, system, extra), batch.phase, batch.lsf_sigma, active)
-        state = fitted(task, kinematics, steps=3)
+        state = fitted(task, kinematics, steps=1 if step < STEPS else 4)
         kinematics = state.kinematics
         if step < STEPS:
             coefficients = continuum_coefficients(task, state)

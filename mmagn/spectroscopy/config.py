@@ -10,8 +10,8 @@ class SpectroscopyConfig:
 
     Attributes
     ----------
-    batch_size
-        Spectra fitted at once.
+    batch_size, cuda_batch_size
+        Spectra fitted at once on the CPU (few enough for its cache) and on a GPU (enough to fill it).
     device
         ``auto`` takes CUDA where there is one.
     continuum
@@ -27,7 +27,8 @@ class SpectroscopyConfig:
         Try a second, broad Balmer component and keep it where chi2 says so.
     """
 
-    batch_size: int = 256
+    batch_size: int = 64
+    cuda_batch_size: int = 8192
     device: Literal["auto", "cpu", "cuda"] = "auto"
     continuum: Literal["basis", "local"] = "basis"
     basis_terms: int = 10
@@ -36,6 +37,6 @@ class SpectroscopyConfig:
     broad_balmer: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "basis_terms", "basis_minimum", "basis_maximum"):
+        for name in ("batch_size", "cuda_batch_size", "basis_terms", "basis_minimum", "basis_maximum"):
             if getattr(self, name) < 1:
                 raise ValueError(f"spectroscopy.{name} is {getattr(self, name)}; allowed: 1 or more")

@@ -21,11 +21,19 @@ from scipy.interpolate import BSpline
 from mmagn.lines import LINES
 from mmagn.records import Spectrum
 from mmagn.spectroscopy.basis import ContinuumBasis, local_basis, other_lines, window_polynomials
-from mmagn.spectroscopy.batch import LINE_SLOT, PIXEL_ANGSTROM, REST_ANGSTROM, SLOTS, SpectrumBatch, slots_between, spectrum_batch
+from mmagn.spectroscopy.batch import (
+    LINE_SLOT,
+    PIXEL_ANGSTROM,
+    REST_ANGSTROM,
+    SLOTS,
+    SpectrumBatch,
+    slots_between,
+    spectrum_batch,
+)
 from mmagn.spectroscopy.config import SpectroscopyConfig
 from mmagn.spectroscopy.measures import Measures, coverage, line_model, measures
 from mmagn.spectroscopy.profiles import AMPLITUDES, LINE_GROUP, SEGMENT_SLOTS, SEGMENTS, total_sigma
-from mmagn.spectroscopy.system import continuum_system, grids
+from mmagn.spectroscopy.system import Grids, continuum_system, grids
 from mmagn.spectroscopy.varpro import fitted, problem, start_kinematics
 
 __all__ = ["ContinuumBasis", "learned_basis"]
@@ -120,7 +128,7 @@ def _line_masked(batch: SpectrumBatch, basis: ContinuumBasis) -> _Sample:
     return _Sample(flux=torch.cat([part.flux for part in parts]), weight=torch.cat([part.weight for part in parts]))
 
 
-def _chunk_masked(batch: SpectrumBatch, tables: object) -> _Sample:
+def _chunk_masked(batch: SpectrumBatch, tables: Grids) -> _Sample:
     system = continuum_system(batch, tables)
     constrained, _, _ = coverage(batch)
     task = problem(system, batch.phase, batch.lsf_sigma, constrained)
@@ -146,9 +154,7 @@ def _chunk_masked(batch: SpectrumBatch, tables: object) -> _Sample:
     level = (ivar * flux[:, level_slots]).sum(1) / ivar.sum(1).clamp_min(1e-30)
     snr = level * ivar.sum(1).sqrt() / (ivar > 0).sum(1).clamp_min(1).sqrt()
     usable = (snr > 2.0) & (result.chi2_dof < 4.0) & ~batch.constant
-    return _Sample(
-        flux=(flux / level[:, None])[usable], weight=(weight * level[:, None].square())[usable]
-    )
+    return _Sample(flux=(flux / level[:, None])[usable], weight=(weight * level[:, None].square())[usable])
 
 
 def _quiet(result: Measures) -> torch.Tensor:
@@ -158,9 +164,7 @@ def _quiet(result: Measures) -> torch.Tensor:
     return (width < QUIET_EW_ANGSTROM) & (error < QUIET_EW_ANGSTROM)
 
 
-def _eigenspectra(
-    sample: _Sample, terms: int, start: torch.Tensor | None
-) -> tuple[torch.Tensor, torch.Tensor]:
+def _eigenspectra(sample: _Sample, terms: int, start: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
     """Return (1 + terms, pixel) mean and eigenspectra, and the (terms,) precision of their coefficients."""
     flux, weight = sample.flux, sample.weight
     # Galaxies far brighter than their fellows must not own the basis: cap the weight at S/N 50 per pixel.
@@ -198,7 +202,8 @@ def _coefficients(flux: torch.Tensor, weight: torch.Tensor, columns: torch.Tenso
     ridge = torch.full((count,), 1e-2, dtype=torch.float64)
     normal = normal + torch.diag(ridge)
     right = (weight * flux) @ columns.T
-    return torch.linalg.solve(normal, right[:, :, None])[:, :, 0]
+    solution: torch.Tensor = torch.linalg.solve(normal, right[:, :, None])
+    return solution[:, :, 0]
 
 
 def _updated_columns(flux: torch.Tensor, weight: torch.Tensor, coefficients: torch.Tensor) -> torch.Tensor:
@@ -209,7 +214,7 @@ def _updated_columns(flux: torch.Tensor, weight: torch.Tensor, coefficients: tor
     right = (weight * flux).T @ coefficients
     scale = normal.diagonal(dim1=1, dim2=2).mean(0)
     ridge = torch.diag(1e-6 * scale + 1e-12)
-    columns = torch.linalg.solve(normal + ridge, right[:, :, None])[:, :, 0].T
+    columns: torch.Tensor = torch.linalg.solve(normal + ridge, right[:, :, None])[:, :, 0].T
     for slots, shapes in _smooth_windows():
         known = torch.zeros_like(columns[:, slots])
         if slots.start < LINE_SLOT[HALPHA] < slots.stop:
@@ -227,7 +232,8 @@ def _smooth_columns(normal: torch.Tensor, right: torch.Tensor, shapes: torch.Ten
     unit = full.diagonal().clamp_min(1e-30).rsqrt()
     full = full * unit[:, None] * unit + 1e-6 * torch.eye(terms * count, dtype=torch.float64)
     vector = (shapes @ right).reshape(-1) * unit
-    return (torch.linalg.solve(full, vector) * unit).view(terms, count).T @ shapes
+    solution: torch.Tensor = torch.linalg.solve(full, vector) * unit
+    return solution.view(terms, count).T @ shapes
 
 
 def _best_scale(normal: torch.Tensor, right: torch.Tensor, shapes: torch.Tensor, known: torch.Tensor) -> float:

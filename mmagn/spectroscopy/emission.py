@@ -5,7 +5,7 @@ equations, ``varpro`` solves for lines and kinematics, ``broad`` adds a broad Ba
 ``measures`` turns solutions into numbers.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from mmagn.lines import REPORTED_LINES
 from mmagn.records import Spectrum
-from mmagn.spectroscopy.batch import SpectrumBatch, spectrum_batch
-from mmagn.spectroscopy.broad import with_broad_component
-from mmagn.spectroscopy.config import SpectroscopyConfig
 from mmagn.spectroscopy.basis import ContinuumBasis, local_basis
+from mmagn.spectroscopy.batch import SpectrumBatch, spectrum_batch
+from mmagn.spectroscopy.broad import joined_measures, suspects, with_broad_component
+from mmagn.spectroscopy.config import SpectroscopyConfig
 from mmagn.spectroscopy.measures import Measures, coverage, measures
 from mmagn.spectroscopy.profiles import AMPLITUDE_GROUP, AMPLITUDES, GROUPS
 from mmagn.spectroscopy.system import Grids, continuum_system, grids
@@ -32,6 +32,7 @@ FIT_FLAGS = ("redshift", "no_data", "constant", "negative", "no_convergence", "b
 """Flags of a spectrum: not placeable on the grid, no valid pixel, one value only, continuum not positive."""
 
 Columns = dict[str, NDArray[np.generic]]
+Conditions = dict[str, torch.Tensor]
 
 
 def chosen_device(config: SpectroscopyConfig) -> torch.device:
@@ -41,26 +42,33 @@ def chosen_device(config: SpectroscopyConfig) -> torch.device:
     return torch.device(config.device)
 
 
-def fitted_batch(batch: SpectrumBatch, tables: Grids, *, broad_balmer: bool = True) -> tuple[Measures, torch.Tensor]:
-    """Return the measurements of a prepared batch, and which spectra have a broad Balmer component.
+def fitted_batches(
+    batches: Iterable[SpectrumBatch], tables: Grids, *, broad_balmer: bool = True
+) -> tuple[Measures, torch.Tensor]:
+    """Return the measurements of prepared batches as one, and which spectra have a broad Balmer component.
 
     Parameters
     ----------
-    batch
+    batches
         Spectra on the rest grid, on the device of ``tables``.
     tables
         The continuum model.
     broad_balmer
         Try a broad component where the residual or the width of the Balmer lines suggests one.
     """
-    system = continuum_system(batch, tables)
-    constrained, _, _ = coverage(batch)
-    task = problem(system, batch.phase, batch.lsf_sigma, constrained)
-    state = fitted(task, start_kinematics(task))
-    narrow = measures(batch, task, state)
+    results, found, first_row = [], [], 0
+    for batch in batches:
+        constrained, _, _ = coverage(batch)
+        task = problem(continuum_system(batch, tables), batch.phase, batch.lsf_sigma, constrained)
+        state = fitted(task, start_kinematics(task))
+        results.append(measures(batch, task, state))
+        if broad_balmer:
+            found.append(suspects(batch, tables, task, state, results[-1], first_row))
+        first_row += len(batch)
+    whole = joined_measures(results)
     if not broad_balmer:
-        return narrow, torch.zeros_like(narrow.converged)
-    return with_broad_component(batch, tables, task, state, narrow)
+        return whole, torch.zeros_like(whole.converged)
+    return with_broad_component(found, tables, whole)
 
 
 def line_table(spectra: Sequence[Spectrum], config: SpectroscopyConfig, basis: ContinuumBasis | None = None) -> Table:
@@ -87,14 +95,20 @@ def line_table(spectra: Sequence[Spectrum], config: SpectroscopyConfig, basis: C
     device = chosen_device(config)
     model = basis if basis is not None and config.continuum == "basis" else local_basis()
     tables = grids(model, device)
-    parts = []
-    for start in range(0, len(spectra), config.batch_size):
-        batch = spectrum_batch(spectra[start : start + config.batch_size], device)
-        result, broad = fitted_batch(batch, tables, broad_balmer=config.broad_balmer)
-        parts.append(_columns(batch, result, broad))
-    if not parts:
+    if not spectra:
         return line_table([_EMPTY], config, basis)[:0]
-    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    conditions: list[Conditions] = []
+    size = config.batch_size if device.type == "cpu" else config.cuda_batch_size
+
+    def batches() -> Iterator[SpectrumBatch]:
+        for start in range(0, len(spectra), size):
+            batch = spectrum_batch(spectra[start : start + size], device)
+            conditions.append(_conditions(batch))
+            yield batch
+
+    result, broad = fitted_batches(batches(), tables, broad_balmer=config.broad_balmer)
+    whole = {name: torch.cat([part[name] for part in conditions]) for name in conditions[0]}
+    columns = _columns(whole, result, broad)
     columns["continuum_kind"] = np.full(len(spectra), model.kind)
     return _table(spectra, columns)
 
@@ -127,12 +141,19 @@ def _joined(flags: dict[str, torch.Tensor]) -> NDArray[np.str_]:
     return np.array(texts)[code]
 
 
-def _columns(batch: SpectrumBatch, result: Measures, broad: torch.Tensor) -> Columns:
-    """Return all fitted columns of a batch."""
+def _conditions(batch: SpectrumBatch) -> Conditions:
+    """Return (batch,) what keeps a spectrum from being fitted."""
+    placed = ~batch.redshift.isnan()
+    no_data = placed & ~(batch.ivar > 0).any(1)
+    return {"redshift": ~placed, "no_data": no_data, "constant": placed & ~no_data & batch.constant}
+
+
+def _columns(conditions: Conditions, result: Measures, broad: torch.Tensor) -> Columns:
+    """Return all fitted columns."""
     columns: Columns = {"snr_median": result.snr_median.cpu().numpy()}
     fluxes = {name: getattr(result, name).cpu().numpy() for name in ("flux", "flux_err", "ew", "ew_err", "continuum")}
     sigma_kms, velocity_kms = result.sigma_kms.cpu().numpy(), result.velocity_kms.cpu().numpy()
-    placed = ~batch.redshift.isnan()
+    placed = ~conditions["redshift"]
     for line in REPORTED_LINES:
         index = AMPLITUDES.index(line)
         group = AMPLITUDE_GROUP[index]
@@ -154,14 +175,12 @@ def _columns(batch: SpectrumBatch, result: Measures, broad: torch.Tensor) -> Col
     for group, name in enumerate(GROUPS):
         columns[f"sigma_kms_{name}"] = sigma_kms[:, group]
     columns["continuum_level"] = result.level.cpu().numpy()
-    columns["continuum_kind"] = np.empty(len(batch), np.str_)
+    columns["continuum_kind"] = np.empty(len(broad), np.str_)
     columns["chi2_dof"] = result.chi2_dof.cpu().numpy()
     columns["broad_line"] = broad.cpu().numpy()
     columns["fit_flags"] = _joined(
         {
-            "redshift": ~placed,
-            "no_data": placed & ~(batch.ivar > 0).any(1),
-            "constant": placed & batch.constant,
+            **conditions,
             "negative": result.level <= 0,
             "no_convergence": ~result.converged,
             "broad": broad,

@@ -30,7 +30,7 @@ COVERAGE_MIN = 0.65
 LEVEL_WINDOWS_ANGSTROM = ((4500.0, 4650.0), (5050.0, 5150.0), (5500.0, 5650.0), (6000.0, 6150.0))
 """Rest windows without emission lines, whose median is the continuum level."""
 LEVEL_PIXELS_MIN = 20
-SIDEBAND_PIXELS = (20, 32)
+SIDEBAND_PIXELS = (16, 26)
 """Distance from a line where the fitted continuum is averaged: outside the Balmer absorption core."""
 DOUBLET_SHARE_SCATTER = 0.085
 """Spread of the share of [S II] 6716 in the doublet over galaxies (0.31 to 0.59 are the physical limits)."""

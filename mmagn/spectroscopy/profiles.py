@@ -17,8 +17,8 @@ from mmagn.spectroscopy.batch import LINE_SLOT
 
 PIXEL_KMS = LIGHT_SPEED_KMS * math.log(10.0) * LOG10_STEP
 """Velocity of one pixel (69.03 km/s)."""
-PATCH_RADIUS = 32
-"""Pixels on either side of a line where its profile is evaluated (2,200 km/s)."""
+PATCH_RADIUS = 26
+"""Pixels on either side of a line where its profile is evaluated (1,800 km/s)."""
 GROUPS = ("balmer", "forbidden")
 AMPLITUDES = tuple(line.name for line in LINES if not line.tied_to)
 """Lines with a free flux, in the order of the linear unknowns; tied lines follow theirs."""

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mmagn.spectroscopy.batch import BIN_PIXELS, PIXEL_ANGSTROM, SLOTS, SpectrumBatch
 from mmagn.spectroscopy.basis import ContinuumBasis
+from mmagn.spectroscopy.batch import BIN_PIXELS, PIXEL_ANGSTROM, SLOTS, SpectrumBatch
 from mmagn.spectroscopy.profiles import SEGMENT_SLOTS
 
 _NODES = (-0.5, 0.0, 0.5)

@@ -9,6 +9,7 @@ matrix: lines too weak to show their kinematics keep the typical one instead of 
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 
@@ -34,7 +35,7 @@ GROUP_CORRELATION = 0.7
 """Prior: velocity about the redshift, natural log of the intrinsic width in km/s, and how alike the two groups are."""
 VELOCITY_LIMIT_KMS = 900.0
 SIGMA_LIMITS_KMS = (8.0, 700.0)
-STEPS = 8
+STEPS = 7
 CONVERGED = 0.02
 """Largest squared length of the next step in units of its errors for a fit that has converged."""
 _START_SHIFTS = (-4, -2, 0, 2, 4)
@@ -132,6 +133,7 @@ def inverse_root(normal: torch.Tensor) -> torch.Tensor:
     return root * unit[:, None, :]
 
 
+@lru_cache(maxsize=4)
 def kinematic_prior(device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """Return mean (4,) and precision (4, 4) of (velocity, log width) of both groups, as in ``State.kinematics``."""
     velocity = (VELOCITY_SCATTER_KMS / PIXEL_KMS) ** 2

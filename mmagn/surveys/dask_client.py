@@ -1,0 +1,57 @@
+"""The Dask cluster behind ``data.source`` hats: one that runs already, or processes of this machine."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from typing import Any
+
+from mmagn.surveys.hats_config import DaskConfig
+
+CONNECT_SECONDS = 30
+
+
+def optional_module(name: str) -> Any:
+    """Return a module of the optional extra ``hats``.
+
+    Raises
+    ------
+    ValueError
+        Where it is not installed; the sentence says how to install it.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # lsdb sets an option of pandas that pandas 3 deprecates
+            return import_module(name)
+    except ModuleNotFoundError as error:
+        raise ValueError(f"data.source hats needs: pip install 'mmagn[hats]' (no module {error.name})") from error
+
+
+@contextmanager
+def dask_client(config: DaskConfig) -> Iterator[Any]:
+    """Give the client of a cluster, which Dask uses for all work inside the block; None where threads do the work.
+
+    Raises
+    ------
+    ValueError
+        Where the extra is not installed or the scheduler does not answer.
+    """
+    distributed = optional_module("distributed")
+    if config.scheduler is not None:
+        try:
+            client = distributed.Client(config.scheduler, timeout=CONNECT_SECONDS)
+        except (OSError, ValueError) as error:
+            raise ValueError(f"dask.scheduler {config.scheduler} does not answer: {error}") from error
+        with client:
+            yield client
+    elif config.workers == 0:
+        yield None
+    else:
+        memory_bytes = int(config.memory_gb * 1e9)
+        with (
+            distributed.LocalCluster(
+                n_workers=config.workers, threads_per_worker=1, memory_limit=memory_bytes, dashboard_address=None
+            ) as cluster,
+            distributed.Client(cluster) as client,
+        ):
+            yield client

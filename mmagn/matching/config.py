@@ -14,14 +14,20 @@ class MatchingConfig:
         Largest separation of a pair.
     image_dtype
         Number type of image flux and ivar in the store; ``float16`` halves its size.
+    workers
+        Processes that store pairs at the same time, each about 0.5 GB; a small survey is stored by one. The store
+        does not depend on it.
     """
 
     radius_arcsec: float = 1.0
     image_dtype: Literal["float32", "float16"] = "float32"
+    workers: int = 2
 
     def __post_init__(self) -> None:
         if not 0 < self.radius_arcsec <= 60:
             raise ValueError(f"matching.radius_arcsec is {self.radius_arcsec}; allowed: above 0, at most 60")
+        if not 1 <= self.workers <= 256:
+            raise ValueError(f"matching.workers is {self.workers}; allowed: 1 to 256")
 
 
 @dataclass(frozen=True, kw_only=True)

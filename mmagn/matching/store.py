@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from mmagn.matching.config import MatchingConfig
-from mmagn.matching.pairs import NoPairsError, PairIndex, pair_index, pair_shards, shard_pairs
+from mmagn.matching.index import NoPairsError, PairIndex, pair_index
 from mmagn.matching.provenance import (
     Provenance,
     read_provenance,
@@ -46,6 +46,7 @@ from mmagn.matching.rows import (
     rows_batch,
     spectrum_from_row,
 )
+from mmagn.matching.shards import pair_shards, shard_pairs
 from mmagn.matching.sky import MatchReport
 from mmagn.records import BANDS, Cutout, Pair, Spectrum
 from mmagn.surveys.config import DataConfig

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 try:
     from zlib_ng.zlib_ng import decompress, error
 
-    DAMAGE: type[Exception] = error
+    DAMAGE: type[Exception] = error  # type: ignore[assignment]  # the stub calls the class an instance
 except ImportError:  # it is not built for every machine; the standard library reads the same format
     decompress = zlib.decompress
 

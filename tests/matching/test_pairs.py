@@ -134,7 +134,9 @@ def test_a_pair_with_an_unusable_member_is_left_out_and_counted(v1_tree, tmp_pat
     assert [pair.spectrum.object_id for pair in pairs] == ["102"]
     assert sorted(drops.values()) == [1, 1]
     assert [row["sdss_object_id"] for row in open_pairs(config_of(tmp_path), MatchingConfig())] == ["102"]
-    assert caplog.text.count("1 pairs left out") == 2
+    assert caplog.text.count("pair left out") == 2
+    assert "SDSS 100 with HSC 200, row 0 of hsc/pdr3_dud_22.5/" in caplog.text
+    assert "SDSS 101 with HSC 201, row 1 of sdss/sdss/" in caplog.text
 
 
 def test_no_pairs_says_what_was_compared(v1_tree, tmp_path):

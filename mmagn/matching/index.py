@@ -1,0 +1,90 @@
+"""The pair index: who belongs to whom between the two surveys, from positions alone."""
+
+from collections import Counter
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from mmagn.matching.config import MatchingConfig
+from mmagn.matching.sky import Matches, MatchReport, match_report, nearest_separation_arcsec, sky_matches
+from mmagn.records import Catalog
+from mmagn.surveys.config import DataConfig
+from mmagn.surveys.readers import survey_reader
+
+
+class NoPairsError(ValueError):
+    """Two surveys without a single pair; the message says what was compared."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, slots=True)
+class PairIndex:
+    """Who is who: both catalogues, their matches and the report.
+
+    Attributes
+    ----------
+    sdss, hsc
+        The catalogues; ``matches`` counts rows of ``sdss`` left and of ``hsc`` right.
+    matches
+        One-to-one matches.
+    report
+        What was found and lost.
+    """
+
+    sdss: Catalog
+    hsc: Catalog
+    matches: Matches
+    report: MatchReport
+
+
+def pair_index(data: DataConfig, matching: MatchingConfig) -> PairIndex:
+    """Return who is who between the two surveys, from positions alone.
+
+    Objects are compared in the order of their ids, so that a tie goes to the lower id wherever it is stored.
+
+    Raises
+    ------
+    NoPairsError
+        Where not one pair lies within ``matching.radius_arcsec``.
+    """
+    reader = survey_reader(data)
+    drops: Counter[str] = Counter()
+    sdss, hsc = reader.read_sdss_catalog(drops), reader.read_hsc_catalog(drops)
+    matches = catalog_matches(sdss, hsc, matching.radius_arcsec)
+    if not len(matches):
+        raise NoPairsError(no_pairs_sentence(sdss, hsc, matching.radius_arcsec, drops))
+    report = match_report(sdss, hsc, matches, matching.radius_arcsec, drops)
+    return PairIndex(sdss=sdss, hsc=hsc, matches=matches, report=report)
+
+
+def catalog_matches(left: Catalog, right: Catalog, radius_arcsec: float) -> Matches:
+    """Return the one-to-one matches of two catalogues; a tie goes to the lower id wherever it is stored."""
+    left_order, right_order = (np.argsort(catalog.object_id, kind="stable") for catalog in (left, right))
+    matches = sky_matches(
+        left.ra_deg[left_order],
+        left.dec_deg[left_order],
+        right.ra_deg[right_order],
+        right.dec_deg[right_order],
+        radius_arcsec,
+    )
+    left_index, right_index = left_order[matches.left_index], right_order[matches.right_index]
+    order = np.argsort(left_index)
+    return replace(
+        matches,
+        left_index=left_index[order],
+        right_index=right_index[order],
+        separation_arcsec=matches.separation_arcsec[order],
+    )
+
+
+def no_pairs_sentence(sdss: Catalog, hsc: Catalog, radius_arcsec: float, drops: Counter[str]) -> str:
+    """Return one sentence that says what was compared and how far apart the nearest two objects are."""
+    common = len(np.intersect1d(sdss.healpix, hsc.healpix))
+    sentence = (
+        f"no SDSS object has an HSC object within {radius_arcsec:g} arcsec: {len(sdss)} SDSS and {len(hsc)} HSC "
+        f"objects with {common} HEALPix cells in common"
+    )
+    if len(sdss) and len(hsc):
+        sentence += f", the nearest {nearest_separation_arcsec(sdss, hsc):.4g} arcsec apart"
+    if drops:
+        sentence += "; left out: " + ", ".join(f"{count} x {reason}" for reason, count in sorted(drops.items()))
+    return sentence

@@ -1,0 +1,175 @@
+"""The payload in shards: some pairs of one HSC file, read in one pass with the spectra that belong to them.
+
+Memory depends on the size of a shard and never on that of a survey.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmagn.matching.index import PairIndex
+from mmagn.records import Cutout, Pair, Spectrum
+from mmagn.surveys.readers import SurveyReader
+
+Record = TypeVar("Record", Cutout, Spectrum)
+
+PAIRS_PER_SHARD = 1024
+"""Most pairs of a shard: their spectra are in memory together, and an interrupted run reads that many again."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, slots=True)
+class PairShard:
+    """At most ``PAIRS_PER_SHARD`` pairs of one HSC file, ascending in its rows.
+
+    Attributes
+    ----------
+    hsc_file
+        The file with the cutouts, as the reader names it.
+    sdss_files
+        The files with the spectra.
+    hsc_row, sdss_row
+        (pair,) int64, rows in those files.
+    sdss_file
+        (pair,) int64, which of ``sdss_files`` holds the spectrum.
+    sdss_object_id, hsc_object_id
+        (pair,) text.
+    separation_arcsec
+        (pair,) float64.
+    healpix
+        (pair,) int64, cell of the SDSS position.
+    """
+
+    hsc_file: str
+    sdss_files: tuple[str, ...]
+    hsc_row: NDArray[np.int64]
+    sdss_row: NDArray[np.int64]
+    sdss_file: NDArray[np.int64]
+    sdss_object_id: NDArray[np.str_]
+    hsc_object_id: NDArray[np.str_]
+    separation_arcsec: NDArray[np.float64]
+    healpix: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        """Return the number of pairs."""
+        return len(self.hsc_row)
+
+    @property
+    def fingerprint(self) -> str:
+        """Hexadecimal sha256 of who is paired with whom, in this order."""
+        digest = hashlib.sha256()
+        for ids in (self.sdss_object_id, self.hsc_object_id):
+            digest.update("\n".join(ids.tolist()).encode() + b"\n\n")
+        digest.update(self.separation_arcsec.tobytes())
+        return digest.hexdigest()
+
+
+def pair_shards(index: PairIndex) -> list[PairShard]:
+    """Return the matches cut into shards, in the order of the HSC catalogue's files and of their rows."""
+    sdss, hsc, matches = index.sdss, index.hsc, index.matches
+    hsc_file, hsc_row = hsc.file_index[matches.right_index], hsc.row[matches.right_index]
+    order = np.lexsort((hsc_row, hsc_file))
+    shards = []
+    for of_file in np.split(order, np.flatnonzero(np.diff(hsc_file[order])) + 1):
+        for start in range(0, len(of_file), PAIRS_PER_SHARD):
+            members = of_file[start : start + PAIRS_PER_SHARD]
+            left, right = matches.left_index[members], matches.right_index[members]
+            used, sdss_file = np.unique(sdss.file_index[left], return_inverse=True)
+            shards.append(
+                PairShard(
+                    hsc_file=hsc.files[int(hsc_file[members[0]])],
+                    sdss_files=tuple(sdss.files[int(number)] for number in used),
+                    hsc_row=hsc_row[members],
+                    sdss_row=sdss.row[left],
+                    sdss_file=sdss_file.astype(np.int64),
+                    sdss_object_id=sdss.object_id[left],
+                    hsc_object_id=hsc.object_id[right],
+                    separation_arcsec=matches.separation_arcsec[members],
+                    healpix=sdss.healpix[left],
+                )
+            )
+    return shards
+
+
+def shard_pairs(
+    shard: PairShard, reader: SurveyReader, drops: Counter[str], lost: list[str] | None = None
+) -> Iterator[Pair]:
+    """Yield the pairs of a shard in the order of its HSC rows.
+
+    Parameters
+    ----------
+    shard
+        Which pairs.
+    reader
+        Where they are.
+    drops
+        Added to: pairs with an unusable cutout or spectrum, by reason.
+    lost
+        Added to: a sentence for each of them that names both ids, file, row and reason.
+    """
+    told = [] if lost is None else lost
+    spectra = _spectra(shard, reader, drops, told)
+    usable = np.array(sorted(spectra), dtype=np.int64)
+    if not len(usable):
+        return
+    cutouts = reader.read_cutouts(shard.hsc_file, shard.hsc_row[usable], drops)
+    for number, cutout in _numbered(shard, shard.hsc_file, shard.hsc_row, usable, cutouts, drops, told):
+        yield Pair(
+            cutout=cutout,
+            spectrum=spectra.pop(number),
+            separation_arcsec=float(shard.separation_arcsec[number]),
+            healpix=int(shard.healpix[number]),
+        )
+
+
+def _spectra(shard: PairShard, reader: SurveyReader, drops: Counter[str], lost: list[str]) -> dict[int, Spectrum]:
+    """Return the usable spectra of a shard by the pair's number."""
+    spectra: dict[int, Spectrum] = {}
+    for file_number, path in enumerate(shard.sdss_files):
+        members = np.flatnonzero(shard.sdss_file == file_number)
+        members = members[np.argsort(shard.sdss_row[members])]
+        found = reader.read_spectra(path, shard.sdss_row[members], drops)
+        spectra.update(_numbered(shard, path, shard.sdss_row, members, found, drops, lost))
+    return spectra
+
+
+def _numbered(
+    shard: PairShard,
+    path: str,
+    rows: NDArray[np.int64],
+    members: NDArray[np.int64],
+    found: Iterator[tuple[int, Record]],
+    drops: Counter[str],
+    lost: list[str],
+) -> Iterator[tuple[int, Record]]:
+    """Yield (pair's number, record) of what a reader found; say of every row it passed over why.
+
+    ``members`` are the pairs asked for, ascending in their ``rows``. A reader counts reasons and does not say which
+    row each belongs to, but it goes through the rows in order: what it counted since the last row it gave is the
+    reason of the rows between.
+    """
+    waiting = list(zip(rows[members].tolist(), members.tolist(), strict=True))[::-1]
+    explained = Counter(drops)
+
+    def passed_over(until: int | None) -> None:
+        missing = []
+        while waiting and (until is None or waiting[-1][0] < until):
+            missing.append(waiting.pop())
+        if not missing:
+            return
+        reasons = drops - explained
+        if len(reasons) == 1 or reasons.total() <= len(missing):
+            explained.update({reason: min(count, len(missing)) for reason, count in reasons.items()})
+        why = " or ".join(sorted(reasons)) or "left out by the reader"
+        for row, number in missing:
+            ids = f"SDSS {shard.sdss_object_id[number]} with HSC {shard.hsc_object_id[number]}"
+            lost.append(f"{ids}, row {row} of {'/'.join(path.split('/')[-4:])}: {why}")
+
+    for row, record in found:
+        passed_over(int(row))
+        yield waiting.pop()[1], record
+    passed_over(None)

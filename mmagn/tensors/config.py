@@ -42,8 +42,10 @@ class TensorsConfig:
         5 sigma depths of 27.4, 27.1, 26.9, 26.3, 25.3 mag.
     asinh_softening
         Flux in units of the pixel noise where the asinh stretch turns from linear to logarithmic.
-    spectrum_min_angstrom, spectrum_max_angstrom
-        Rest-frame vacuum range of the spectrum grid.
+    spectrum_min_angstrom
+        Shortest rest-frame vacuum wavelength of the spectrum grid.
+    spectrum_max_angstrom
+        Longest rest-frame vacuum wavelength of the spectrum grid.
     spectrum_binning
         Native pixels of 1e-4 dex averaged (with ivar weights) into one grid pixel.
     augment

@@ -7,14 +7,16 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mmagn.matching.index import PairIndex
 from mmagn.records import Cutout, Pair, Spectrum
 from mmagn.surveys.readers import SurveyReader
+
+if TYPE_CHECKING:  # a process that only reads starts sooner without the libraries of the sky
+    from mmagn.matching.index import PairIndex
 
 Record = TypeVar("Record", Cutout, Spectrum)
 
@@ -68,7 +70,7 @@ class PairShard:
         return digest.hexdigest()
 
 
-def pair_shards(index: PairIndex) -> list[PairShard]:
+def pair_shards(index: "PairIndex") -> list[PairShard]:
     """Return the matches cut into shards, in the order of the HSC catalogue's files and of their rows."""
     sdss, hsc, matches = index.sdss, index.hsc, index.matches
     hsc_file, hsc_row = hsc.file_index[matches.right_index], hsc.row[matches.right_index]

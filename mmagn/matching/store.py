@@ -1,73 +1,58 @@
-"""Pairs on disk: one memory-mapped Arrow file that mmagn and ``datasets.load_from_disk`` both open.
+"""Pairs on disk: memory-mapped Arrow files that mmagn and ``datasets.load_from_disk`` both open.
 
-A store is a folder with ``pairs.arrow``, the two descriptions that ``datasets`` wants, and ``mmagn.json`` with the
-settings, the source files and the match report. It is written beside its final place and moved there whole.
+A store is a folder with ``pairs-00000.arrow`` and so on, the two descriptions that ``datasets`` wants, and
+``mmagn.json`` with the settings, the source files and the match report.
 """
 
-import errno
 import hashlib
 import json
-import os
-import shutil
-import tempfile
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+import multiprocessing
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import astropy.units as u
 import numpy as np
 import pyarrow as pa
-from astropy.table import Table, vstack
-from datasets import DatasetInfo
+from astropy.table import Table
 from filelock import FileLock
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from mmagn.matching.config import MatchingConfig
-from mmagn.matching.index import NoPairsError, PairIndex, pair_index
+from mmagn.matching.index import pair_index
 from mmagn.matching.provenance import (
+    PROVENANCE_FILE,
     Provenance,
     read_provenance,
     refuse_other_settings,
     refuse_other_sources,
     store_settings,
-    write_provenance,
 )
 from mmagn.matching.rows import (
     IMAGE_SHAPE,
-    IMAGE_VALUES,
     INDEX_COLUMNS,
     column_views,
     cutout_from_row,
-    pair_features,
     pair_from_row,
-    pair_row,
-    rows_batch,
     spectrum_from_row,
 )
-from mmagn.matching.shards import pair_shards, shard_pairs
+from mmagn.matching.save import POSITIONS_FILE, STATE_FILE, save_store
 from mmagn.matching.sky import MatchReport
 from mmagn.records import BANDS, Cutout, Pair, Spectrum
 from mmagn.surveys.config import DataConfig
-from mmagn.surveys.readers import SurveyReader, survey_reader
+from mmagn.surveys.readers import survey_reader
 
-ARROW_FILE = "pairs.arrow"
-POSITIONS_FILE = "positions.parquet"
-POSITIONS_KEPT = 50_000
-"""Positions of each survey that a store keeps for maps; of a larger survey every n-th."""
-ROWS_PER_BATCH = 32
-SPECTRUM_BYTES = 4 * 4 * 4700
-"""Bytes of the four columns of a spectrum, for the estimate of a store's size."""
+LOSSES_TOLD = 10
+"""Lost pairs that the text of the report names; the report itself names all."""
 _UNITS = {"ra_deg": u.deg, "dec_deg": u.deg, "separation_arcsec": u.arcsec, "i_magnitude": u.ABmag}
 _CLASS_COLUMNS = ("survey", "zwarning", "spectral_class", "spectral_subclass")
 
 
 class PairStore:
-    """Pairs of a store by number, read as views of its memory-mapped file.
+    """Pairs of a store by number, read as views of its memory-mapped files.
 
     Arrays that come out are read-only and stay valid as long as they are held. The object can be sent to
-    DataLoader workers: it opens the file anew there.
+    DataLoader workers: it opens the files anew there.
 
     Parameters
     ----------
@@ -79,22 +64,18 @@ class PairStore:
     FileNotFoundError
         Where the folder is missing.
     ValueError
-        Where it is no store, or its file cannot be read.
+        Where it is no store, or a file of it cannot be read.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._provenance = read_provenance(path)
-        try:
-            with pa.memory_map(str(path / ARROW_FILE)) as mapped, pa.ipc.open_stream(mapped) as reader:
-                self._batches = list(reader)
-        except (pa.ArrowInvalid, OSError) as error:
-            raise ValueError(f"{path / ARROW_FILE} cannot be read: {error}") from error
+        self._batches = [batch for file in _arrow_files(path) for batch in _mapped_batches(file)]
         self._starts = np.cumsum([0, *(batch.num_rows for batch in self._batches)])
         self._views = [column_views(batch) for batch in self._batches]
         if len(self) != self._provenance.report["pairs_stored"]:
             raise ValueError(
-                f"{path / ARROW_FILE} holds {len(self)} pairs of the {self._provenance.report['pairs_stored']} "
+                f"{path} holds {len(self)} pairs of the {self._provenance.report['pairs_stored']} "
                 "that were stored: it is cut short"
             )
 
@@ -126,6 +107,10 @@ class PairStore:
         report = self._provenance.report
         losses = [f"dropped: {count} x {reason}" for reason, count in sorted(report["pair_drops"].items())]
         losses += [f"changed: {count} x {what}" for what, count in sorted(report["pixels_changed"].items())]
+        lost = report["pairs_lost"]
+        losses += [f"lost: {sentence}" for sentence in lost[:LOSSES_TOLD]]
+        if len(lost) > LOSSES_TOLD:
+            losses.append(f"lost: {len(lost) - LOSSES_TOLD} more, named in {self.path / PROVENANCE_FILE}")
         stored = f"pairs stored: {report['pairs_stored']} in {self.path}"
         return "\n".join([str(MatchReport.from_dict(report)), *losses, stored])
 
@@ -210,6 +195,7 @@ def pair_store(data: DataConfig, matching: MatchingConfig, out: Path | None = No
     """
     if data.source == "store":
         return open_store(Path(str(data.root)).expanduser(), store_settings(matching, None))
+    _refuse_unguarded_script()
     reader = survey_reader(data)
     settings, sources = store_settings(matching, reader), reader.sources()
     asked = Provenance(settings=settings, sources=sources, report={})
@@ -220,7 +206,34 @@ def pair_store(data: DataConfig, matching: MatchingConfig, out: Path | None = No
             store = open_store(path, settings)
             refuse_other_sources(path, store._provenance, sources)
             return store
-        return save_store(path, pair_index(data, matching), reader, asked)
+        save_store(path, pair_index(data, matching), reader, asked, matching.workers)
+        return PairStore(path)
+
+
+def _refuse_unguarded_script() -> None:
+    """Raise RuntimeError in a process that runs a script only because it starts to work for that script's store."""
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise RuntimeError(
+            "pairs are stored by several processes, each of which begins by importing the script that asked for it: "
+            "put the script's calls under if __name__ == '__main__', or set matching.workers to 1"
+        )
+
+
+def _arrow_files(path: Path) -> list[Path]:
+    """Return the files of a store in their order."""
+    file = path / STATE_FILE
+    try:
+        return [path / entry["filename"] for entry in json.loads(file.read_text(encoding="utf-8"))["_data_files"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{file} cannot be read as the list of a store's files: {error}") from error
+
+
+def _mapped_batches(file: Path) -> list[pa.RecordBatch]:
+    try:
+        with pa.memory_map(str(file)) as mapped, pa.ipc.open_stream(mapped) as reader:
+            return list(reader)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise ValueError(f"{file} cannot be read: {error}") from error
 
 
 def _occupied(path: Path) -> bool:
@@ -232,112 +245,3 @@ def _writing(path: Path, stores: Path) -> FileLock:
     locks = stores / "locks"
     locks.mkdir(parents=True, exist_ok=True)
     return FileLock(locks / f"{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]}.lock")
-
-
-def save_store(path: Path, index: PairIndex, reader: SurveyReader, made_from: Provenance) -> PairStore:
-    """Write the pairs of an index into a new store and return it.
-
-    Everything is written into a hidden folder beside ``path`` and renamed at the end; on any error that folder is
-    removed. Folders that a killed writer of the same store left behind are removed first, so a store must have one
-    writer at a time, as ``pair_store`` sees to.
-
-    Raises
-    ------
-    NoPairsError
-        Where no pair has a usable cutout and spectrum.
-    ValueError
-        Where the disk is too small; the sentence says how much is needed.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for leftover in path.parent.glob(f".{path.name}.partial-*"):
-        shutil.rmtree(leftover)
-    image_dtype = str(made_from.settings["matching.image_dtype"])
-    needed = _needed_bytes(len(index.matches), image_dtype)
-    if shutil.disk_usage(path.parent).free < needed:
-        raise ValueError(_disk_sentence(path, needed))
-    partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.partial-", dir=path.parent))
-    try:
-        report = _write_pairs(partial, index, reader, image_dtype)
-        _write_positions(partial / POSITIONS_FILE, index)
-        write_provenance(partial, Provenance(settings=made_from.settings, sources=made_from.sources, report=report))
-        partial.chmod(0o755)
-        partial.rename(path)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise ValueError(_disk_sentence(path, needed)) from error
-        raise
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    return PairStore(path)
-
-
-def _needed_bytes(pairs: int, image_dtype: str) -> int:
-    return pairs * (2 * IMAGE_VALUES * np.dtype(image_dtype).itemsize + SPECTRUM_BYTES)
-
-
-def _disk_sentence(path: Path, needed: int) -> str:
-    free = shutil.disk_usage(path.parent).free
-    return (
-        f"the store {path} needs about {needed / 1e9:.3g} GB and the disk has {free / 1e9:.3g} GB free; "
-        "make room, choose another folder, or set matching.image_dtype to float16"
-    )
-
-
-def _write_pairs(folder: Path, index: PairIndex, reader: SurveyReader, image_dtype: str) -> dict[str, Any]:
-    """Write the Arrow file and what ``datasets`` wants beside it; return the report."""
-    drops: Counter[str] = Counter()
-    changed: Counter[str] = Counter()
-    features = pair_features(image_dtype)
-    shards = pair_shards(index)
-    pairs = (pair for shard in shards for pair in shard_pairs(shard, reader, drops))
-    rows = (pair_row(pair, image_dtype, changed) for pair in pairs)
-    stored = 0
-    progress = tqdm(total=len(index.matches), desc="storing pairs", unit="pair", disable=None)
-    with progress, (folder / ARROW_FILE).open("wb") as file, pa.ipc.new_stream(file, features.arrow_schema) as stream:
-        for chunk in _chunks(rows, ROWS_PER_BATCH):
-            stream.write_batch(rows_batch(chunk, features))
-            stored += len(chunk)
-            progress.update(len(chunk))
-        stream.close()
-        file.flush()
-        os.fsync(file.fileno())
-    if not stored:
-        reasons = ", ".join(f"{count} x {reason}" for reason, count in sorted(drops.items()))
-        raise NoPairsError(f"none of the {len(index.matches)} matched pairs is usable: {reasons}")
-    DatasetInfo(features=features).write_to_directory(str(folder))
-    state: dict[str, Any] = {
-        "_data_files": [{"filename": ARROW_FILE}],
-        "_fingerprint": hashlib.sha256(str(folder).encode()).hexdigest()[:16],
-        "_format_columns": None,
-        "_format_kwargs": {},
-        "_format_type": None,
-        "_output_all_columns": False,
-        "_split": None,
-    }
-    (folder / "state.json").write_text(json.dumps(state, indent=1), encoding="utf-8")
-    return {
-        **index.report.as_dict(),
-        "pairs_stored": stored,
-        "pair_drops": dict(drops),
-        "pixels_changed": dict(changed),
-    }
-
-
-def _write_positions(path: Path, index: PairIndex) -> None:
-    tables = []
-    for survey, catalog in (("sdss", index.sdss), ("hsc", index.hsc)):
-        kept = slice(None, None, -(-len(catalog) // POSITIONS_KEPT))
-        ra_deg, dec_deg = catalog.ra_deg[kept] * u.deg, catalog.dec_deg[kept] * u.deg
-        tables.append(Table({"survey": [survey] * len(ra_deg), "ra_deg": ra_deg, "dec_deg": dec_deg}))
-    vstack(tables).write(path, format="parquet")
-
-
-def _chunks(rows: Iterable[dict[str, Any]], size: int) -> Iterator[list[dict[str, Any]]]:
-    chunk: list[dict[str, Any]] = []
-    for row in rows:
-        chunk.append(row)
-        if len(chunk) == size:
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk

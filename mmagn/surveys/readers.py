@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from mmagn.records import Catalog, Cutout, Spectrum
 from mmagn.surveys import hdf5
 from mmagn.surveys.config import DataConfig
-from mmagn.surveys.simulate import SIMULATOR_VERSION, embedded_root
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +85,8 @@ class Hdf5Reader:
         """Return the settings that shape what is read, by dotted name."""
         settings = reading_settings(self.data)
         if self.data.source == "embedded":
+            from mmagn.surveys.simulate import SIMULATOR_VERSION  # only here: a process that reads starts sooner
+
             simulate = self.data.simulate
             settings |= {f"data.simulate.{item.name}": getattr(simulate, item.name) for item in fields(simulate)}
             settings["data.simulate.version"] = SIMULATOR_VERSION
@@ -125,6 +126,8 @@ class Hdf5Reader:
 
     def _tree(self) -> DataConfig:
         if self.data.source == "embedded":
+            from mmagn.surveys.simulate import embedded_root  # only here: a process that reads starts sooner
+
             return replace(self.data, source="hdf5", root=str(embedded_root(self.data)))
         return self.data
 

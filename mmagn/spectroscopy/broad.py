@@ -16,7 +16,7 @@ import torch
 from mmagn.lines import LINES
 from mmagn.spectroscopy.batch import BIN_PIXELS, LINE_SLOT, SLOTS, SpectrumBatch
 from mmagn.spectroscopy.measures import Measures, continuum_coefficients, line_model, measures
-from mmagn.spectroscopy.profiles import PIXEL_KMS, SEGMENT_SLOTS
+from mmagn.spectroscopy.profiles import AMPLITUDES, PIXEL_KMS, SEGMENT_SLOTS
 from mmagn.spectroscopy.system import ContinuumSystem, Grids, binned_at_phase
 from mmagn.spectroscopy.varpro import LOG_SIGMA_MEAN, Problem, State, fitted, problem
 
@@ -24,12 +24,14 @@ SUSPECT_GAIN = 16.0
 """Chi2 that a broad template must explain in the residual for a second fit."""
 SUSPECT_SIGMA_KMS = 350.0
 """Balmer lines wider than this are fitted again."""
-CHI2_GAIN = 40.0
+CHI2_GAIN = 60.0
 """Chi2 per degree of freedom that four more unknowns must gain (their BIC penalty is 28 for 1,000 pixels)."""
 BROAD_SNR = 5.0
 WIDTH_RATIO = 2.0
 """A broad component is at least this much wider than the narrow one."""
-SIGMA_LIMITS_KMS = (450.0, 4300.0)
+FLUX_RATIO_MIN = 0.4
+"""Least flux of the broad component over the narrow line: weaker ones describe the wings of bright narrow lines."""
+SIGMA_LIMITS_KMS = (500.0, 4300.0)
 """10,000 km/s full width at half maximum is a sigma of 4,250 km/s."""
 STEPS = 5
 _TEMPLATE_SIGMAS = (11.0, 20.0, 36.0, 58.0)
@@ -105,11 +107,11 @@ def with_broad_component(found: Sequence[Suspects], tables: Grids, narrow: Measu
     system = _joined(ContinuumSystem, [part.system for part in found])
     active = torch.cat([part.active for part in found])
     before = torch.cat([part.objective for part in found])
-    task, state, log_sigma, snr = _fitted_broad(batch, tables, system, active)
+    task, state, log_sigma, snr, ratio = _fitted_broad(batch, tables, system, active)
     result = measures(batch, task, state)
     noise = torch.minimum(narrow.chi2_dof[row], result.chi2_dof).nan_to_num(1.0).clamp_min(1.0)
     wider = log_sigma - state.kinematics[:, 0, 1] > math.log(WIDTH_RATIO)
-    accepted = ((before - state.objective) / noise > CHI2_GAIN) & (snr > BROAD_SNR) & wider
+    accepted = ((before - state.objective) / noise > CHI2_GAIN) & (snr > BROAD_SNR) & (ratio > FLUX_RATIO_MIN) & wider
     kept[row[accepted]] = True
     merged = {}
     for field in fields(Measures):
@@ -228,8 +230,8 @@ def _with_columns(batch: SpectrumBatch, tables: Grids, system: ContinuumSystem, 
 
 def _fitted_broad(
     batch: SpectrumBatch, tables: Grids, system: ContinuumSystem, active: torch.Tensor
-) -> tuple[Problem, State, torch.Tensor, torch.Tensor]:
-    """Return the joint fit, the log width of the broad component in km/s and its signal-to-noise."""
+) -> tuple[Problem, State, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return the joint fit, the broad component's log width in km/s, signal-to-noise and share of the narrow one."""
     count = len(batch)
     zeros = batch.phase.new_zeros(count)
     start = torch.stack([zeros, zeros + LOG_SIGMA_MEAN], 1)[:, None].expand(count, 2, 2)
@@ -266,5 +268,9 @@ def _fitted_broad(
             log_sigma = (log_sigma + coefficients[:, terms + 3].clamp(-0.4, 0.4)).clamp(low, high)
     coefficients = continuum_coefficients(task, state)[:, terms : terms + 2]
     error = task.root.square().sum(1).sqrt()[:, terms : terms + 2]
-    snr = (coefficients / error.clamp_min(1e-30)).amax(1)
-    return task, state, log_sigma + math.log(PIXEL_KMS), snr
+    line_snr = coefficients / error.clamp_min(1e-30)
+    snr, strongest = line_snr.max(1)
+    amplitude = torch.tensor([AMPLITUDES.index(LINES[line].name) for line in _BALMER], device=strongest.device)
+    narrow = state.flux.gather(1, amplitude[strongest][:, None])[:, 0]
+    ratio = coefficients.gather(1, strongest[:, None])[:, 0] / narrow.clamp_min(1e-30)
+    return task, state, log_sigma + math.log(PIXEL_KMS), snr, ratio

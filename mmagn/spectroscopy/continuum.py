@@ -34,7 +34,7 @@ from mmagn.spectroscopy.config import SpectroscopyConfig
 from mmagn.spectroscopy.measures import Measures, coverage, line_model, measures
 from mmagn.spectroscopy.profiles import AMPLITUDES, LINE_GROUP, SEGMENT_SLOTS, SEGMENTS, total_sigma
 from mmagn.spectroscopy.system import Grids, continuum_system, grids
-from mmagn.spectroscopy.varpro import fitted, problem, start_kinematics
+from mmagn.spectroscopy.varpro import fitted, problem, settled, start_kinematics
 
 __all__ = ["ContinuumBasis", "learned_basis"]
 
@@ -132,7 +132,7 @@ def _chunk_masked(batch: SpectrumBatch, tables: Grids) -> _Sample:
     system = continuum_system(batch, tables)
     constrained, _, _ = coverage(batch)
     task = problem(system, batch.phase, batch.lsf_sigma, constrained)
-    state = fitted(task, start_kinematics(task))
+    state = settled(task, fitted(task, start_kinematics(task)))
     result = measures(batch, task, state)
     quiet = _quiet(result)
     emission = line_model(task, state) * system.scale[:, None] / torch.from_numpy(PIXEL_ANGSTROM[SEGMENT_SLOTS])

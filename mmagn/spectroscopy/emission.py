@@ -22,7 +22,7 @@ from mmagn.spectroscopy.config import SpectroscopyConfig
 from mmagn.spectroscopy.measures import Measures, coverage, measures
 from mmagn.spectroscopy.profiles import AMPLITUDE_GROUP, AMPLITUDES, GROUPS
 from mmagn.spectroscopy.system import Grids, continuum_system, grids
-from mmagn.spectroscopy.varpro import fitted, problem, start_kinematics
+from mmagn.spectroscopy.varpro import fitted, problem, settled, start_kinematics
 
 FLUX_UNIT = units.Unit("1e-17 erg / (s cm2)")
 DENSITY_UNIT = units.Unit("1e-17 erg / (s cm2 Angstrom)")
@@ -60,7 +60,7 @@ def fitted_batches(
     for batch in batches:
         constrained, _, _ = coverage(batch)
         task = problem(continuum_system(batch, tables), batch.phase, batch.lsf_sigma, constrained)
-        state = fitted(task, start_kinematics(task))
+        state = settled(task, fitted(task, start_kinematics(task)))
         results.append(measures(batch, task, state))
         if broad_balmer:
             found.append(suspects(batch, tables, task, state, results[-1], first_row))

@@ -23,7 +23,7 @@ from mmagn.spectroscopy.profiles import (
     line_patches,
     segment_rows,
 )
-from mmagn.spectroscopy.varpro import LOG_SIGMA_SCATTER, Problem, State, converged, flux_covariance
+from mmagn.spectroscopy.varpro import LOG_SIGMA_SCATTER, Problem, State, converged, detected_groups, flux_covariance
 
 COVERAGE_MIN = 0.65
 """Smallest share of a line's core on valid pixels for its flux to be reported."""
@@ -205,6 +205,7 @@ def measures(batch: SpectrumBatch, task: Problem, state: State) -> Measures:
     rest = 1.0 / (continuum * (1 + batch.redshift)[:, None])
     ew_err = (flux_err.square() + (flux / continuum * continuum_err).square()).sqrt() * rest
     told = kinematic.diagonal(dim1=1, dim2=2)[:, 1::2].sqrt() < 0.9 * LOG_SIGMA_SCATTER
+    told = told & detected_groups(task, state)
     member = torch.tensor([[own == group for own in AMPLITUDE_GROUP] for group in range(len(GROUPS))])
     told = told & (~missing[:, None] & member.to(missing.device)).any(2)
     return Measures(
@@ -220,5 +221,5 @@ def measures(batch: SpectrumBatch, task: Problem, state: State) -> Measures:
         level=torch.where(unusable, torch.nan, level),
         snr_median=torch.where(batch.redshift.isnan(), torch.nan, snr),
         chi2_dof=torch.where(unusable, torch.nan, chi2_dof),
-        converged=converged(state) | unusable,
+        converged=converged(task, state) | unusable,
     )

@@ -36,7 +36,9 @@ GROUP_CORRELATION = 0.7
 VELOCITY_LIMIT_KMS = 900.0
 SIGMA_LIMITS_KMS = (8.0, 700.0)
 STEPS = 7
-CONVERGED = 0.02
+DETECTED_SNR = 3.0
+"""Root of the summed squares of signal-to-noise of a group's positive lines for its kinematics to count."""
+CONVERGED = 0.1
 """Largest squared length of the next step in units of its errors for a fit that has converged."""
 _START_SHIFTS = (-4, -2, 0, 2, 4)
 _START_SIGMAS = (1.5, 2.3, 3.8)
@@ -307,10 +309,35 @@ def fitted(task: Problem, kinematics: torch.Tensor, steps: int = STEPS) -> State
     return state
 
 
-def converged(state: State) -> torch.Tensor:
-    """Return (batch,) True where the next undamped step is short against its errors or pushes against a limit."""
+def detected_groups(task: Problem, state: State) -> torch.Tensor:
+    """Return (batch, group) True where the positive lines of a group together exceed ``DETECTED_SNR``."""
+    variance = solved(state.normal, torch.diag_embed(torch.ones_like(state.flux))).diagonal(dim1=1, dim2=2)
+    snr = state.flux.clamp_min(0.0) / variance.clamp_min(1e-300).sqrt() * task.active
+    member = torch.tensor([[float(own == group) for own in AMPLITUDE_GROUP] for group in range(len(GROUPS))])
+    return (snr.square() @ member.to(snr).T).sqrt() > DETECTED_SNR
+
+
+def settled(task: Problem, state: State) -> State:
+    """Return the state with the kinematics of undetected groups put back to what is expected of them.
+
+    Such a group has shown nothing but noise, or the ripples of an imperfect continuum; its velocity and width are then
+    those of the prior, given the other group's.
+    """
+    mean, _ = kinematic_prior(state.flux.device)
+    mean = mean.view(len(GROUPS), 2)
+    detected = detected_groups(task, state)[..., None]
+    seen = torch.where(detected, state.kinematics, mean)
+    expected = mean + GROUP_CORRELATION * (seen.flip(1) - mean)
+    return evaluated(task, torch.where(detected, state.kinematics, expected))
+
+
+def converged(task: Problem, state: State) -> torch.Tensor:
+    """Return (batch,) True where the next undamped step is short against its errors or pushes against a limit.
+
+    Groups without a detection do not take steps.
+    """
     step = _bounded(state.kinematics + next_step(state, torch.zeros_like(state.objective))) - state.kinematics
-    flat = step.flatten(1)
+    flat = (step * detected_groups(task, state)[..., None]).flatten(1)
     return (flat * (state.curvature @ flat[:, :, None])[:, :, 0]).sum(1) < CONVERGED
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from hub_server import hub, hub_data, hub_folder, hub_tree  # noqa: F401 - fixtures
 from numpy.typing import NDArray
 
 Row = Mapping[str, Any]

@@ -24,7 +24,7 @@ from mmagn.surveys.config import HubConfig
 
 Result = TypeVar("Result")
 
-BLOCK_BYTES = 1 << 18
+BLOCK_BYTES = 1 << 16
 LONGEST_WAIT_S = 60.0
 LONGEST_ASKED_WAIT_S = 600.0
 """A hub that asks to wait longer is given up at once; its own windows are 300 s."""

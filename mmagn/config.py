@@ -18,6 +18,7 @@ from mmagn.matching.config import MatchingConfig, SplitsConfig
 from mmagn.models.config import ModelsConfig
 from mmagn.spectroscopy.config import SpectroscopyConfig
 from mmagn.surveys.config import DataConfig
+from mmagn.surveys.hats_config import DaskConfig
 from mmagn.tensors.config import TensorsConfig
 from mmagn.training.config import TrainingConfig
 
@@ -41,6 +42,8 @@ class RunConfig:
         Seed of weights, batches, augmentation and dropout.
     data
         Where pairs come from.
+    dask
+        The cluster that matches and measures where ``data.source`` is hats.
     matching
         Who counts as the same object, and how pairs are stored.
     splits
@@ -63,6 +66,7 @@ class RunConfig:
     runs_dir: str = "checkpoints"
     seed: int = 0
     data: DataConfig = field(default_factory=DataConfig)
+    dask: DaskConfig = field(default_factory=DaskConfig)
     matching: MatchingConfig = field(default_factory=MatchingConfig)
     splits: SplitsConfig = field(default_factory=SplitsConfig)
     spectroscopy: SpectroscopyConfig = field(default_factory=SpectroscopyConfig)
@@ -221,6 +225,8 @@ def without_effect(config: RunConfig) -> list[str]:
     sentences = []
     idle = {
         "data.simulate.": config.data.source != "embedded" and f"data.source is {config.data.source}",
+        "data.hats.": config.data.source != "hats" and f"data.source is {config.data.source}",
+        "dask.": config.data.source != "hats" and f"data.source is {config.data.source}",
         "data.root": config.data.source == "embedded" and "data.source is embedded",
         "models.image.": "image" not in config.models.branches and "models.branches has no image",
         "tensors.image_size": "image" not in config.models.branches and "models.branches has no image",

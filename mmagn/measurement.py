@@ -37,6 +37,8 @@ BATCH_SPECTRA = 512
 BATCHES_PER_WORKER = 2
 """Batches under way for each worker: one that it works on, one that waits."""
 
+NOTHING_TO_MEASURE = "there is no spectrum to measure: the source gave no usable row"
+
 IMAGING_NAMES = FEATURE_NAMES[8:]
 IDENTITY_COLUMNS = ("object_id", "ra_deg", "dec_deg", "redshift")
 LINE_COLUMNS = ("flux_{}", "flux_{}_err", "ew_{}", "ew_{}_err", "snr_{}", "sigma_kms_{}", "continuum_{}", "flags_{}")
@@ -174,19 +176,52 @@ def write_measurements(
     ValueError
         If the suffix is not known, ``workers`` is below 1, or no row comes; nothing is written then.
     """
+    batches = _measured_batches(rows, spectroscopy=spectroscopy, labels=labels, basis=basis, workers=workers)
+    return write_tables(batches, out, total=total, progress=progress, drops=drops)
+
+
+def write_tables(
+    tables: Iterable[Table],
+    out: Path,
+    *,
+    total: int | None = None,
+    progress: bool = True,
+    drops: Counter[str] | None = None,
+) -> MeasurementSummary:
+    """Write tables of ``measured_table`` to ``out`` one after the other and return the counts of all.
+
+    Parameters as of ``write_measurements``; the tables may come from other processes or machines.
+
+    Raises
+    ------
+    ValueError
+        If the suffix is not known or no table comes; nothing is written then.
+    """
     checked_suffix(out)
     classes: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
-    batches = _measured_batches(rows, spectroscopy=spectroscopy, labels=labels, basis=basis, workers=workers)
     with table_file(out) as append, tqdm(total=total, unit=" spectra", disable=not progress) as bar:
-        for table in batches:
+        for table in tables:
             append(table)
             classes.update(class_counts(table))
             reasons.update(reason_counts(table))
             bar.update(len(table))
+    if not classes:
+        raise ValueError(NOTHING_TO_MEASURE)
     return MeasurementSummary(
         rows=classes.total(), classes=dict(classes), reasons=dict(reasons.most_common()), drops=dict(drops or {})
     )
+
+
+def sample_basis(spectra: Iterable[Spectrum], spectroscopy: SpectroscopyConfig) -> ContinuumBasis | None:
+    """Return the basis that ``write_measurements`` would learn from these spectra, None where it would learn none.
+
+    For spectra that are measured in many places at once: all of them must have the same basis.
+    """
+    if spectroscopy.continuum != "basis":
+        return None
+    head = ceil(spectroscopy.basis_maximum / BATCH_SPECTRA) * BATCH_SPECTRA
+    return learned_basis(islice(spectra, head), spectroscopy)
 
 
 def _measured_batches(
@@ -208,7 +243,7 @@ def _measured_batches(
         del head  # its spectra are let go as the stream passes
     first = next(batches, None)
     if first is None:
-        raise ValueError("there is no spectrum to measure: the source gave no usable row")
+        raise ValueError(NOTHING_TO_MEASURE)
     batches = chain([first], batches)
     settings = _Settings(spectroscopy, labels, basis)
     if workers == 1:

@@ -5,6 +5,7 @@ import logging
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,10 +27,19 @@ from mmagn.labels.scheme import class_counts, reason_counts, target
 from mmagn.matching import pairs
 from mmagn.matching.splits import SPLITS, sky_split
 from mmagn.matching.store import PairStore, pair_store
-from mmagn.measurement import MeasurementSummary, measured_pairs, write_measurements
+from mmagn.measurement import (
+    MeasurementSummary,
+    measured_pairs,
+    measured_table,
+    sample_basis,
+    write_measurements,
+    write_tables,
+)
 from mmagn.models.fusion import FusionModel
 from mmagn.records import Pair, Spectrum
 from mmagn.reporting.run_figures import sample_gallery, save_run_figures, validation_figures
+from mmagn.surveys.dask_client import dask_client
+from mmagn.surveys.hats import HatsReader
 from mmagn.surveys.readers import survey_reader
 from mmagn.tensors.datamodule import PairDataModule, pair_tensors
 from mmagn.tensors.scaling import FeatureScaling
@@ -84,35 +94,61 @@ def open_pairs(config: RunConfig) -> "IterableDataset":
     NoPairsError
         Where the two surveys have no object in common.
     """
-    return pairs.open_pairs(config.data, config.matching)
+    with _engine(config):
+        return pairs.open_pairs(config.data, config.matching)
 
 
 def match(config: RunConfig, out: Path) -> PairStore:
     """Store of matched pairs in the folder ``out``, made now or found there; the report goes to standard output."""
-    store = pair_store(config.data, config.matching, out)
+    with _engine(config):
+        store = pair_store(config.data, config.matching, out)
     _say(store.report_text)
     return store
 
 
 def measure(config: RunConfig, out: Path, *, of_pairs: bool = False, workers: int = 1) -> MeasurementSummary:
     """Counts of the table of measurements written to ``out``: a row per spectrum of the source, or per pair."""
+    if config.data.source == "hats" and not of_pairs:
+        summary = _measured_on_dask(config, out)
+    else:
+        summary = _measured_here(config, out, of_pairs=of_pairs, workers=workers)
+    _say(f"{out}: {summary.rows} rows\nclasses: {_counts(summary.classes)}")
+    _say_losses("unclassified", summary.reasons)
+    _say_losses("dropped", summary.drops)
+    return summary
+
+
+def _measured_here(config: RunConfig, out: Path, *, of_pairs: bool, workers: int) -> MeasurementSummary:
+    """Counts of the table that this machine measured."""
     drops: Counter[str] = Counter()
     total: int | None = None
     rows: Iterator[Spectrum] | Iterator[Pair]
     if of_pairs or config.data.source == "store":
-        store = pair_store(config.data, config.matching)
+        with _engine(config):
+            store = pair_store(config.data, config.matching)
         drops.update(store.report["pair_drops"])
         total = len(store)
         rows = (store.pair(number) for number in range(total))
     else:
         rows = survey_reader(config.data).iter_spectra(drops)
-    summary = write_measurements(
+    return write_measurements(
         rows, out, spectroscopy=config.spectroscopy, labels=config.labels, workers=workers, total=total, drops=drops
     )
-    _say(f"{out}: {summary.rows} rows\nclasses: {_counts(summary.classes)}")
-    _say_losses("unclassified", summary.reasons)
-    _say_losses("dropped", summary.drops)
-    return summary
+
+
+def _measured_on_dask(config: RunConfig, out: Path) -> MeasurementSummary:
+    """Counts of the table that a Dask cluster measured, every partition of the SDSS catalogue where it was read."""
+    drops: Counter[str] = Counter()
+    with _engine(config):
+        reader = HatsReader(data=config.data)
+        basis = sample_basis(reader.iter_spectra(Counter()), config.spectroscopy)
+        measured = partial(measured_table, spectroscopy=config.spectroscopy, labels=config.labels, basis=basis)
+        return write_tables(reader.mapped_spectra(measured, drops), out, drops=drops)
+
+
+def _engine(config: RunConfig) -> AbstractContextManager[object]:
+    """Block within which ``data.source`` hats has its Dask cluster; the other sources need none."""
+    return dask_client(config.dask) if config.data.source == "hats" else nullcontext()
 
 
 def train(config: RunConfig, resume: str = "") -> FitResult:
@@ -164,7 +200,8 @@ def evaluate(run_path: Path, split: str = "test") -> Scores:
 
 def labelled_sample(config: RunConfig) -> Sample:
     """Pairs of a config, matched or taken from their store, measured, labelled and split by sky."""
-    store = pair_store(config.data, config.matching)
+    with _engine(config):
+        store = pair_store(config.data, config.matching)
     logger.info("pairs: %d in %s", len(store), store.path)
     table = measured_pairs(
         (store.pair(number) for number in range(len(store))), spectroscopy=config.spectroscopy, labels=config.labels

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from mmagn.matching.sky import Matches, sky_matches
 from mmagn.records import Catalog
+from mmagn.surveys.config import DataConfig
 from mmagn.surveys.hats import HatsReader
 from mmagn.surveys.text import plain_text
 
@@ -25,15 +26,15 @@ ROUNDING = 1 + 1e-6
 _LOGGER = logging.getLogger(__name__)
 
 
-def hats_matches(reader: HatsReader, sdss: Catalog, hsc: Catalog, radius_arcsec: float) -> Matches:
+def hats_matches(data: DataConfig, sdss: Catalog, hsc: Catalog, radius_arcsec: float) -> Matches:
     """Return the one-to-one matches of two catalogues that were read from HATS, found on Dask.
 
     Ids on both sides are compared in their order, so that a tie goes to the lower id.
 
     Parameters
     ----------
-    reader
-        The source of both catalogues.
+    data
+        Settings of the source of both catalogues.
     sdss, hsc
         The catalogues, left and right.
     radius_arcsec
@@ -44,7 +45,7 @@ def hats_matches(reader: HatsReader, sdss: Catalog, hsc: Catalog, radius_arcsec:
     ValueError
         Where the HSC catalogue has no margin, or one narrower than the radius.
     """
-    left_ids, right_ids = _neighbors(reader, radius_arcsec)
+    left_ids, right_ids = _neighbors(HatsReader(data=data), radius_arcsec)
     left, right = _rows_of(sdss, left_ids), _rows_of(hsc, right_ids)
     matches = sky_matches(sdss.ra_deg[left], sdss.dec_deg[left], hsc.ra_deg[right], hsc.dec_deg[right], radius_arcsec)
     order = np.argsort(left[matches.left_index])
@@ -93,7 +94,7 @@ def _margin_arcsec(catalog: Any, radius_arcsec: float) -> float:
     if margin_arcsec < radius_arcsec:
         raise ValueError(
             f"the margin of the HATS catalogue {name} is {margin_arcsec:g} arcsec wide, less than "
-            f"matching.radius_arcsec {radius_arcsec:g}; take a smaller radius or name a wider margin in data.hats.margin"
+            f"matching.radius_arcsec {radius_arcsec:g}; allowed: a radius up to that, or a wider data.hats.margin"
         )
     return margin_arcsec
 

@@ -49,7 +49,12 @@ def pair_index(data: DataConfig, matching: MatchingConfig) -> PairIndex:
     reader = survey_reader(data)
     drops: Counter[str] = Counter()
     sdss, hsc = reader.read_sdss_catalog(drops), reader.read_hsc_catalog(drops)
-    matches = catalog_matches(sdss, hsc, matching.radius_arcsec)
+    if data.source == "hats":
+        from mmagn.matching.hats_matching import hats_matches  # only here, its libraries are an optional extra
+
+        matches = hats_matches(data, sdss, hsc, matching.radius_arcsec)
+    else:
+        matches = catalog_matches(sdss, hsc, matching.radius_arcsec)
     if not len(matches):
         raise NoPairsError(no_pairs_sentence(sdss, hsc, matching.radius_arcsec, drops))
     report = match_report(sdss, hsc, matches, matching.radius_arcsec, drops)

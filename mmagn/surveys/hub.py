@@ -33,10 +33,10 @@ def _columns(plain: Sequence[str], struct: str, parts: Mapping[str, str]) -> tup
 
 
 _NEEDED = {"object_id": "identity", "ra": "position", "dec": "position"}
-_HSC_PAYLOAD = _columns(HSC_COLUMNS, "image", IMAGE_FIELDS)
-_SDSS_PAYLOAD = _columns(SDSS_COLUMNS, "spectrum", SPECTRUM_FIELDS)
-_HSC_NEEDED = _NEEDED | {name: "image" for name in _HSC_PAYLOAD if "." in name and name != "image.scale"}
-_SDSS_NEEDED = _NEEDED | {"Z": "redshift"} | {name: "spectrum" for name in _SDSS_PAYLOAD if "." in name}
+HSC_PAYLOAD = _columns(HSC_COLUMNS, "image", IMAGE_FIELDS)
+SDSS_PAYLOAD = _columns(SDSS_COLUMNS, "spectrum", SPECTRUM_FIELDS)
+HSC_NEEDED = _NEEDED | {name: "image" for name in HSC_PAYLOAD if "." in name and name != "image.scale"}
+SDSS_NEEDED = _NEEDED | {"Z": "redshift"} | {name: "spectrum" for name in SDSS_PAYLOAD if "." in name}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,8 +98,8 @@ class HubReader:
             repository=self.data.hub.sdss,
             revision=self.data.hub.sdss_revision,
             index={"object_id": "object_id", "ra": "ra", "dec": "dec", "Z": "Z"},
-            payload=_SDSS_PAYLOAD,
-            needed=_SDSS_NEEDED,
+            payload=SDSS_PAYLOAD,
+            needed=SDSS_NEEDED,
             from_row=partial(spectrum_from_hats, survey=HUB_SURVEY),
             rows_at_once=SPECTRA_AT_ONCE,
         )
@@ -111,8 +111,8 @@ class HubReader:
             repository=self.data.hub.hsc,
             revision=self.data.hub.hsc_revision,
             index={"object_id": "object_id", "ra": "ra", "dec": "dec"},
-            payload=_HSC_PAYLOAD,
-            needed=_HSC_NEEDED,
+            payload=HSC_PAYLOAD,
+            needed=HSC_NEEDED,
             from_row=cutout_from_hats,
             rows_at_once=CUTOUTS_AT_ONCE,
         )

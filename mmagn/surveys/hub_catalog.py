@@ -85,7 +85,7 @@ def _parquet(client: HubClient) -> HubParquet:
 
 
 @lru_cache(maxsize=16)
-def _files(client: HubClient, repository: str, revision: str) -> tuple[HubFile, ...]:
+def hub_files(client: HubClient, repository: str, revision: str) -> tuple[HubFile, ...]:
     """Return the files of a repository; a branch is resolved and listed once in a process."""
     files = catalog_files(client, repository, revision)
     _LOGGER.info("%s: %s is commit %s with %d files", repository, revision, files[0].commit, len(files))
@@ -94,7 +94,7 @@ def _files(client: HubClient, repository: str, revision: str) -> tuple[HubFile, 
 
 def source(client: HubClient, side: HubCatalog[Record]) -> SourceFile:
     """Return a repository with its size and commit."""
-    files = _files(client, side.repository, side.revision)
+    files = hub_files(client, side.repository, side.revision)
     size_bytes = sum(file.size_bytes for file in files)
     return SourceFile(name=f"{side.name} {side.repository}", size_bytes=size_bytes, version=files[0].commit)
 
@@ -108,7 +108,7 @@ def index_catalog(side: HubCatalog[Record], data: DataConfig, drops: Counter[str
         If the hub fails, a column is missing, or no object is left.
     """
     parquet = hub_parquet(data)
-    files = _files(parquet.client, side.repository, side.revision)
+    files = hub_files(parquet.client, side.repository, side.revision)
     table = _kept_index(side, data, files, parquet)
     values = {name: table.column(name).to_numpy() for name in table.column_names if name != "object_id"}
     kept = np.ones(len(table), dtype=np.bool_)
@@ -181,7 +181,7 @@ def _index_part(
     """Return the index of one file: meaning of ``side.index``, and cell, file and row."""
     footer = parquet.footer(file)
     check_columns(side, footer)
-    present = _column_names(footer)
+    present = column_names(footer)
     cell_column: str | None = next((name for name in _CELL_COLUMNS if name in present), None)
     lengths = np.array([footer.row_group(group).num_rows for group in range(footer.num_row_groups)], dtype=np.int64)
     groups = [group for group in range(len(lengths)) if _in_cells(footer, group, cell_column, data.cells)]
@@ -221,18 +221,18 @@ def _in_cells(footer: pq.FileMetaData, group: int, column: str | None, cells: Se
     return True
 
 
-def _column_names(footer: pq.FileMetaData) -> set[str]:
+def column_names(footer: pq.FileMetaData) -> frozenset[str]:
     """Return the columns of a file, parts of a struct as ``image.flux``."""
     schema = footer.schema.to_arrow_schema()
     parts = {
         f"{column.name}.{part.name}" for column in schema if pa.types.is_struct(column.type) for part in column.type
     }
-    return set(schema.names) | parts
+    return frozenset(schema.names) | parts
 
 
 def check_columns(side: HubCatalog[Record], footer: pq.FileMetaData) -> None:
     """Raise ValueError, naming the column and its purpose, where a file lacks one that is needed."""
-    present = _column_names(footer)
+    present = column_names(footer)
     for column, purpose in side.needed.items():
         if column not in present:
             found = ", ".join(sorted(name for name in present if "." not in name)[:12])
@@ -259,7 +259,7 @@ def records(
     """
     file, parquet = HubFile.from_text(path), hub_parquet(data)
     wanted = np.unique(np.asarray(rows, dtype=np.int64))
-    present = _column_names(parquet.footer(file))
+    present = column_names(parquet.footer(file))
     columns = [name for name in side.payload if name in present]
     done = 0
     try:

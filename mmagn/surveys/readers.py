@@ -155,6 +155,11 @@ def survey_reader(data: DataConfig) -> SurveyReader:
 
         hub: SurveyReader = HubReader(data=data)
         return hub
+    if source == "hub-pairs":
+        from mmagn.surveys.hub_pairs import HubPairsReader  # only here, as above
+
+        ready: SurveyReader = HubPairsReader(data=data)
+        return ready
     if source == "hats":
         from mmagn.surveys.hats import HatsReader  # only here, its libraries are an optional extra
 

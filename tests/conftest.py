@@ -17,6 +17,9 @@ import pytest
 from hub_server import hub, hub_data, hub_folder, hub_tree  # noqa: F401 - fixtures
 from numpy.typing import NDArray
 
+from mmagn.surveys.config import DataConfig
+from mmagn.surveys.hats_config import HatsConfig
+
 Row = Mapping[str, Any]
 
 BAND_NAMES = ("hsc-g", "hsc-r", "hsc-i", "hsc-z", "hsc-y")
@@ -198,11 +201,11 @@ def hats_table(path: Path, kind: str) -> pa.Table:
 
 
 @pytest.fixture(scope="session")
-def hats_collections() -> Callable[..., Path]:
-    """Writer of a v1 tree as two HATS collections: ``hats_collections(tree, out) -> out`` with out/sdss and out/hsc.
+def hats_collections() -> Callable[..., DataConfig]:
+    """Writer of a v1 tree as two HATS collections: ``hats_collections(tree, out) -> settings`` that read them.
 
-    ``margin_arcsec`` (None for no margin) is that of both; ``partition_rows`` bounds the rows of a partition and
-    ``highest_order`` how small its pixel may get.
+    They lie in out/sdss (legacy survey alone, as published) and out/hsc. ``margin_arcsec`` (None for no margin) is that
+    of both, ``partition_rows`` bounds the rows of a partition (HEALPix order 4 to 6).
     """
     for name in ("lsdb", "distributed"):
         if importlib.util.find_spec(name) is None:
@@ -217,27 +220,24 @@ def hats_collections() -> Callable[..., Path]:
         *,
         margin_arcsec: float | None = 10.0,
         partition_rows: int = 1000,
-        highest_order: int = 10,
-        without: Sequence[str] = (),
-    ) -> Path:
+    ) -> DataConfig:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             import lsdb
 
             for kind in ("sdss", "hsc"):
-                files = sorted((tree / kind).glob("*/healpix=*/*.hdf5"))
-                table = pa.concat_tables([hats_table(path, kind) for path in files]).drop_columns(
-                    [name for name in without if kind == "hsc" or name != "image"]
-                )
+                files = sorted((tree / kind).glob(f"{'sdss' if kind == 'sdss' else '*'}/healpix=*/*.hdf5"))
+                table = pa.concat_tables([hats_table(path, kind) for path in files])
                 catalog = lsdb.from_dataframe(
                     table.to_pandas(types_mapper=pd.ArrowDtype),
                     catalog_name=f"mmu_{kind}",
                     margin_threshold=margin_arcsec,
                     lowest_order=4,
-                    highest_order=highest_order,
+                    highest_order=6,
+                    moc_max_order=6,
                     partition_rows=partition_rows,
                 )
-                catalog.write_catalog(out / kind, progress_bar=False)
-        return out
+                catalog.write_catalog(out / kind, progress_bar=False, should_write_skymap=False)
+        return DataConfig(source="hats", hats=HatsConfig(sdss=str(out / "sdss"), hsc=str(out / "hsc")))
 
     return build

@@ -8,6 +8,7 @@ Balmer cores the eigenspectra are kept smooth (stars rotate and disperse), so th
 with emission carry on where few galaxies show the core. Fit and PCA are repeated with the new basis.
 """
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -43,18 +44,22 @@ ROUNDS = 2
 ITERATIONS = 20
 SPECTRA_PER_TERM = 30
 """Fewer spectra than this per eigenspectrum learn fewer eigenspectra."""
-MASK_LEVEL = 0.01
+MASK_LEVEL = 0.002
 """Emission above this fraction of the level is masked, what is left of the wings is subtracted."""
 QUIET_EW_ANGSTROM = 0.6
 """A galaxy with less H-alpha + [N II] emission shows the stars under its lines."""
 SHOWN_LINES = ("oiii_4959", "oiii_5007", "sii_6718", "sii_6733")
 """Lines where it does: their pixels hold metal features that cannot be guessed from beside them."""
+UNSEEN_SIGMA_KMS = 220.0
+"""Width taken for lines too weak to show theirs: galaxies without bright lines are massive."""
 MASK_SIGMAS = 2.2
 """Cores of this many line widths are masked in every galaxy, whatever the flux."""
 SMOOTH_RADIUS = 22
 """Pixels on either side of a line complex where eigenspectra are kept smooth."""
 KNOT_PIXELS = 7.0
 """Knots of the cubic splines there: no stellar feature is narrower (Gaussian sigma of 4 pixels, 280 km/s)."""
+KNOT_GAP_PIXELS = 6.5
+"""No knots this close to H-beta: under the emission only the wide shapes of absorption are left."""
 HALPHA_KNOT_PIXELS = 18.0
 """Knots under H-alpha and [N II], whose masks leave only islands in between."""
 BALMER_SIGMAS = (3.5, 4.5, 6.0, 8.0, 11.0)
@@ -143,7 +148,9 @@ def _chunk_masked(batch: SpectrumBatch, tables: Grids) -> _Sample:
     flux[:, SEGMENT_SLOTS] -= emission
     weight = batch.ivar.double() * torch.from_numpy(~other_lines())
     weight[:, SEGMENT_SLOTS] *= emission.abs() <= MASK_LEVEL * result.level.abs()[:, None]
-    sigma = total_sigma(state.kinematics[:, :, 1], batch.lsf_sigma)
+    told = ~result.sigma_kms.isnan()
+    log_sigma = torch.where(told, state.kinematics[:, :, 1], math.log(UNSEEN_SIGMA_KMS))
+    sigma = total_sigma(log_sigma, batch.lsf_sigma)
     centre = torch.from_numpy(LINE_SLOT) - batch.phase[:, None] + state.kinematics[:, LINE_GROUP, 0]
     slot = torch.arange(SLOTS)
     for line, name in enumerate(line.name for line in LINES):
@@ -277,6 +284,8 @@ def _smooth_windows() -> tuple[tuple[slice, torch.Tensor], ...]:
         pixel = np.arange(low, high)
         spacing = HALPHA_KNOT_PIXELS if HALPHA in lines else KNOT_PIXELS
         inner = np.linspace(low, high - 1, max(2, round((high - 1 - low) / spacing) + 1))
+        if HBETA in lines:
+            inner = inner[np.abs(inner - LINE_SLOT[HBETA]) > KNOT_GAP_PIXELS]
         knots = np.concatenate([[inner[0]] * 3, inner, [inner[-1]] * 3])
         shapes = BSpline.design_matrix(pixel.astype(np.float64), knots, 3).toarray().T
         widths = BALMER_SIGMAS if HBETA in lines else ()

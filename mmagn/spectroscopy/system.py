@@ -196,15 +196,16 @@ def continuum_system(batch: SpectrumBatch, tables: Grids) -> ContinuumSystem:
     width = torch.from_numpy(PIXEL_ANGSTROM).to(batch.flux.device)
     slots = torch.from_numpy(SEGMENT_SLOTS).to(batch.flux.device)
     # Of two neighbouring slots that fall into one bin each keeps its own weight: sums over bins lose nothing.
-    weight32 = batch.ivar * tables.outside
+    outside = (batch.ivar * tables.outside).double()
+    outside_flux = outside * batch.flux
+    bins = (len(batch), -1, BIN_PIXELS)
     bin_width = width.view(-1, BIN_PIXELS).mean(1)
-    weight = weight32.view(len(batch), -1, BIN_PIXELS).sum(-1).double() / bin_width.square()
-    weighted_flux = (weight32 * batch.flux).view(len(batch), -1, BIN_PIXELS).sum(-1).double() / bin_width
+    weight = outside.view(bins).sum(-1) / bin_width.square()
+    weighted_flux = outside_flux.view(bins).sum(-1) / bin_width
     inside_weight = batch.ivar[:, slots].double() * tables.inside / width[slots].square()
     inside_flux = batch.flux[:, slots].double() * width[slots]
     total = weight.sum(1) + inside_weight.sum(1)
-    outside_square = (weight32 * batch.flux * batch.flux).sum(1).double()
-    square = outside_square + (inside_weight * inside_flux.square()).sum(1)
+    square = (outside_flux * batch.flux).sum(1) + (inside_weight * inside_flux.square()).sum(1)
     usable = (total > 0) & (square > 0)
     scale = torch.where(usable, (square / total.clamp_min(torch.finfo(total.dtype).tiny)).sqrt(), 1.0)
     weight, inside_weight = weight * scale[:, None].square(), inside_weight * scale[:, None].square()

@@ -36,6 +36,9 @@ GROUP_CORRELATION = 0.7
 VELOCITY_LIMIT_KMS = 900.0
 SIGMA_LIMITS_KMS = (8.0, 700.0)
 STEPS = 7
+TOLERANCE = 1e-6
+"""Rise of chi2 that does not count: near the minimum rounding, and with it the company a spectrum keeps, must not
+decide whether a step is taken."""
 DETECTED_SNR = 3.0
 """Root of the summed squares of signal-to-noise of a group's positive lines for its kinematics to count."""
 CONVERGED = 0.1
@@ -303,7 +306,7 @@ def fitted(task: Problem, kinematics: torch.Tensor, steps: int = STEPS) -> State
     damping = torch.full_like(state.objective, 1e-2)
     for _ in range(steps):
         trial = evaluated(task, _bounded(state.kinematics + next_step(state, damping)))
-        better = trial.objective < state.objective
+        better = trial.objective < state.objective + TOLERANCE
         state = trial.where(better, state)
         damping = torch.where(better, damping / 6, damping * 8).clamp(1e-9, 1e6)
     return state

@@ -1,0 +1,61 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from mmagn.spectroscopy.basis import ContinuumBasis, local_basis
+from mmagn.spectroscopy.config import SpectroscopyConfig
+from mmagn.spectroscopy.continuum import learned_basis
+from mmagn.spectroscopy.emission import line_table
+from mmagn.surveys.simulate_spectra import simulated_spectra
+
+CONFIG = SpectroscopyConfig(device="cpu")
+
+
+@pytest.fixture(scope="module")
+def basis():
+    spectra, _ = simulated_spectra(500, np.random.default_rng(1))
+    return learned_basis(spectra, CONFIG)
+
+
+def test_too_few_galaxies_teach_nothing(spectrum):
+    assert learned_basis([spectrum()] * 20, CONFIG) is None
+    quasars = [spectrum(spectral_class="QSO")] * 200
+    assert learned_basis(quasars, CONFIG) is None
+
+
+def test_a_saved_basis_comes_back_the_same(tmp_path, basis):
+    basis.save(tmp_path / "basis.npz")
+    assert ContinuumBasis.load(tmp_path / "basis.npz") == basis
+    assert basis != local_basis()
+
+
+def test_a_basis_on_another_grid_is_refused(tmp_path, basis):
+    basis.save(tmp_path / "basis.npz")
+    with np.load(tmp_path / "basis.npz") as stored:
+        arrays = {name: stored[name] for name in stored.files}
+    np.savez(tmp_path / "other.npz", **{**arrays, "grid": np.array([1, 2])})
+    with pytest.raises(ValueError, match="another rest grid"):
+        ContinuumBasis.load(tmp_path / "other.npz")
+
+
+def test_the_learned_basis_carries_balmer_absorption(basis):
+    spectra, truth = simulated_spectra(600, np.random.default_rng(2))
+    narrow = np.asarray(truth["bpt_class"]) != "broad-line"
+    table = line_table(spectra, CONFIG, basis)
+    assert set(table["continuum_kind"]) == {"basis"}
+    scale = np.asarray(table["continuum_hbeta"]) * (1 + np.asarray(truth["redshift"]))
+    error = (np.asarray(table["flux_hbeta"]) - np.asarray(truth["flux_hbeta"])) / scale
+    error = error[np.isfinite(error) & narrow]
+    assert np.median(np.abs(error)) < 0.45
+    assert abs(np.median(error)) < 0.25
+
+
+def test_the_local_continuum_is_taken_where_the_settings_ask_for_it(spectrum, basis):
+    table = line_table([spectrum()], replace(CONFIG, continuum="local"), basis)
+    assert list(table["continuum_kind"]) == ["local"]
+
+
+def test_broad_lines_of_simulated_nuclei_are_found():
+    spectra, _ = simulated_spectra(60, np.random.default_rng(3), classes=["broad-line"])
+    assert line_table(spectra, CONFIG)["broad_line"].mean() > 0.85

@@ -83,6 +83,18 @@ class HubClient:
         url = f"{self.endpoint}/api/datasets/{repository}/revision/{quote(revision, safe='')}"
         return str(self._asked(url, f"{repository}@{revision}", self._json)["sha"])
 
+    def known(self, repository: str) -> bool:
+        """Return whether the hub has a dataset repository that the token may see.
+
+        Raises
+        ------
+        ValueError
+            If the hub is unreachable.
+        """
+        url = f"{self.endpoint}/api/datasets/{repository}/revision/main"
+        missing = (requests.codes.unauthorized, requests.codes.not_found)
+        return bool(self._asked(url, f"{repository}@main", lambda answer: answer.ok, accepted=missing))
+
     def files(self, repository: str, commit: str) -> dict[str, int]:
         """Return the size in bytes of every file of a repository at a commit by path, one listing page after the other.
 
@@ -160,6 +172,7 @@ class HubClient:
         received: Callable[[requests.Response], Result],
         byte_range: Callable[[], dict[str, str]] = dict,
         progress: Callable[[], int] = lambda: 0,
+        accepted: Sequence[int] = (),
     ) -> Result:
         """Return what ``received`` makes of the answer; tries that brought bytes do not count as failures."""
         if constants.HF_HUB_OFFLINE:
@@ -169,21 +182,26 @@ class HubClient:
             with self._counting:
                 self.requests_made += 1
             try:
-                return self._answered(url, subject, received, byte_range())
+                return self._answered(url, subject, received, byte_range(), accepted)
             except _PASSING as error:
                 failures = 1 if progress() > before else failures + 1
                 before = progress()
                 self._wait(error, failures, subject)
 
     def _answered(
-        self, url: str, subject: str, received: Callable[[requests.Response], Result], headers: dict[str, str]
+        self,
+        url: str,
+        subject: str,
+        received: Callable[[requests.Response], Result],
+        headers: dict[str, str],
+        accepted: Sequence[int],
     ) -> Result:
         headers = {**build_hf_headers(library_name="mmagn"), "Accept-Encoding": "identity", **headers}
         ask = partial(self._session.get, url, headers=headers, stream=True, timeout=self.config.timeout_s)
         with self._open, ask() as answer:
             if answer.status_code in RETRY_STATUS:
                 raise _LaterError(answer)
-            if not answer.ok:
+            if not answer.ok and answer.status_code not in accepted:
                 raise ValueError(self._refusal(answer, subject))
             return received(answer)
 

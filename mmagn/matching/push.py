@@ -1,0 +1,114 @@
+"""A store of pairs as a dataset repository of a Hugging Face hub: Parquet files, the account of its making, a card."""
+
+import shutil
+import tempfile
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+from huggingface_hub.errors import HfHubHTTPError
+
+from mmagn.matching.card import card_text
+from mmagn.matching.provenance import PROVENANCE_FILE
+from mmagn.matching.store import PairStore
+from mmagn.surveys.config import HubConfig
+from mmagn.surveys.hub_client import HubClient, hub_endpoint
+
+DATA_FOLDER = "data"
+CARD_FILE = "README.md"
+PAIRS_PER_FILE = 512
+"""About 0.5 GB with float32 images."""
+PAIRS_PER_ROW_GROUP = 32
+"""Few, so that a stream of this repository holds little at a time."""
+VERSIONED = ("mmagn", "datasets", "pyarrow", "numpy")
+
+
+def push_store(store: PairStore, repository: str, hub: HubConfig) -> str:
+    """Upload a store as a dataset repository in one commit and return the commit's address.
+
+    The repository is made where it is missing; Parquet files of an earlier push that no longer belong are removed in
+    the same commit, so that a reader never sees a mixture. ``data.source`` hub-pairs reads it back.
+
+    Parameters
+    ----------
+    store
+        Pairs to upload.
+    repository
+        ORG/NAME on the hub that ``HF_ENDPOINT`` names, as the owner of ``HF_TOKEN``.
+    hub
+        Retries and waits.
+
+    Raises
+    ------
+    ValueError
+        Where the hub is unreachable or refuses, or the disk has no room for the Parquet files beside the store.
+    """
+    endpoint = hub_endpoint()
+    HubConfig(pairs=repository)  # refuses what is no ORG/NAME
+    HubClient(endpoint, hub).known(repository)  # says in one sentence, before any work, that a hub is not there
+    with tempfile.TemporaryDirectory(prefix=f".{store.path.name}.push-", dir=store.path.parent) as folder:
+        staged = _staged(store, Path(folder), repository)
+        api = HfApi(endpoint=endpoint, library_name="mmagn", library_version=version("mmagn"))
+        try:
+            api.create_repo(repository, repo_type="dataset", exist_ok=True)
+            stale = _stale(api.list_repo_files(repository, repo_type="dataset"), staged)
+            commit = api.create_commit(
+                repository,
+                [
+                    *(CommitOperationAdd(path, file) for path, file in staged.items()),
+                    *map(CommitOperationDelete, stale),
+                ],
+                commit_message=f"{len(store)} pairs of SDSS spectra and HSC images",
+                repo_type="dataset",
+            )
+        except (HfHubHTTPError, OSError) as error:
+            raise ValueError(f"the hub {endpoint} refused the push to {repository}: {_words(error)}") from error
+    return str(commit.commit_url)
+
+
+def _stale(present: Sequence[str], staged: dict[str, Path]) -> list[str]:
+    """Return the Parquet files of an earlier push that this one does not replace."""
+    return [path for path in present if path.startswith(f"{DATA_FOLDER}/train-") and path not in staged]
+
+
+def _words(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+def _staged(store: PairStore, folder: Path, repository: str) -> dict[str, Path]:
+    """Return the files of the repository by path, written into a folder.
+
+    Raises
+    ------
+    ValueError
+        Where the disk has no room.
+    """
+    needed = sum(path.stat().st_size for path in store.path.glob("*.arrow"))
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise ValueError(
+            f"the push of {store.path} needs {needed / 1e9:.3g} GB beside it and the disk has {free / 1e9:.3g} GB free"
+        )
+    rows = datasets.load_from_disk(str(store.path)).with_format("arrow")
+    count = -(-len(rows) // PAIRS_PER_FILE)
+    staged = {}
+    for number in range(count):
+        name = f"train-{number:05d}-of-{count:05d}.parquet"
+        _write_file(rows, number * PAIRS_PER_FILE, folder / name)
+        staged[f"{DATA_FOLDER}/{name}"] = folder / name
+    card = folder / CARD_FILE
+    versions = {package: version(package) for package in VERSIONED}
+    card.write_text(card_text(store, repository, versions), encoding="utf-8")
+    return {**staged, CARD_FILE: card, PROVENANCE_FILE: store.path / PROVENANCE_FILE}
+
+
+def _write_file(rows: datasets.Dataset, start: int, path: Path) -> None:
+    stop = min(start + PAIRS_PER_FILE, len(rows))
+    schema: pa.Schema = rows.features.arrow_schema
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        for first in range(start, stop, PAIRS_PER_ROW_GROUP):
+            writer.write_table(rows[first : min(first + PAIRS_PER_ROW_GROUP, stop)].cast(schema))

@@ -1,0 +1,136 @@
+"""Pairs from a hub: the pairs of the tree, the bytes of their row groups, and no pair lost or doubled by a kill."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from mmagn.matching.config import MatchingConfig
+from mmagn.matching.index import pair_index
+from mmagn.matching.pairs import open_pairs
+from mmagn.matching.provenance import read_provenance
+from mmagn.matching.store import pair_store
+from mmagn.surveys.config import DataConfig
+from mmagn.surveys.hub_files import HubFile
+
+STREAM = """
+import json, os, sys, time
+from mmagn.matching.config import MatchingConfig
+from mmagn.matching.pairs import open_pairs
+from mmagn.surveys.config import DataConfig
+
+pairs = open_pairs(DataConfig(source="hub", cache_dir=sys.argv[1]), MatchingConfig())
+with open(sys.argv[2], "w") as told:
+    for row in pairs:
+        line = {"id": str(row["sdss_object_id"]), "state": pairs.state_dict()}
+        told.write(json.dumps(line) + "\\n")
+        told.flush()
+        time.sleep(0.05)
+"""
+PIXELS = ("image_flux", "image_ivar", "spectrum_wavelength_angstrom", "spectrum_flux", "spectrum_ivar")
+
+
+@pytest.fixture
+def tree_data(hub_tree, tmp_path):
+    return DataConfig(source="hdf5", root=str(hub_tree), sdss_surveys=("sdss",), cache_dir=str(tmp_path / "cache"))
+
+
+def rows_by_id(data, matching):
+    return {str(row["sdss_object_id"]): row for row in open_pairs(data, matching)}
+
+
+def test_hub_and_tree_give_the_same_pairs(hub_data, tree_data):
+    matching = MatchingConfig()
+    found, expected = rows_by_id(hub_data, matching), rows_by_id(tree_data, matching)
+    assert found.keys() == expected.keys()
+    assert len(found) > 10
+    for object_id, row in found.items():
+        other = expected[object_id]
+        assert row["hsc_object_id"] == other["hsc_object_id"]
+        assert abs(row["separation_arcsec"] - other["separation_arcsec"]) < 1e-6
+        assert row["healpix"] == other["healpix"]
+        for name in PIXELS:
+            assert np.asarray(row[name]).tobytes() == np.asarray(other[name]).tobytes()
+
+
+def test_bytes_moved_are_those_of_the_row_groups_that_hold_the_pairs(hub, hub_data, hub_folder, record_property):
+    matching = MatchingConfig()
+    pairs = list(open_pairs(hub_data, matching))
+    moved = hub.bytes_sent
+    index = pair_index(hub_data, matching)
+    groups = set()
+    for catalog, members in ((index.sdss, index.matches.left_index), (index.hsc, index.matches.right_index)):
+        for member in members:
+            file = HubFile.from_text(catalog.files[catalog.file_index[member]])
+            path = hub_folder / file.repository / file.path
+            groups.add((path, int(catalog.row[member]) // pq.read_metadata(path).row_group(0).num_rows))
+    needed = sum(compressed_bytes(path, group) for path, group in groups)
+    record_property("bytes moved / bytes of the row groups", f"{len(pairs)} pairs: {moved / needed:.3f}")
+    assert moved <= 1.1 * needed
+
+
+def compressed_bytes(path, group):
+    described = pq.read_metadata(path).row_group(group)
+    return sum(described.column(number).total_compressed_size for number in range(described.num_columns))
+
+
+def test_a_killed_stream_goes_on_without_a_pair_lost_or_doubled(hub, hub_data, tmp_path):
+    told = tmp_path / "told.jsonl"
+    script = [sys.executable, "-c", STREAM, hub_data.cache_dir, str(told)]
+    process = subprocess.Popen(script, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    try:
+        until = time.monotonic() + 60
+        while not (told.is_file() and told.read_text().count("\n") >= 6):
+            assert process.poll() is None and time.monotonic() < until
+            time.sleep(0.02)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    seen = [json.loads(line) for line in told.read_text().splitlines(keepends=True) if line.endswith("\n")]
+    hub.forget()
+    pairs = open_pairs(hub_data, MatchingConfig())
+    assert not hub.ranges, "the index was kept"
+    pairs.load_state_dict(seen[-1]["state"])
+    rest = [str(row["sdss_object_id"]) for row in pairs]
+    whole = [str(row["sdss_object_id"]) for row in open_pairs(hub_data, MatchingConfig())]
+    assert [line["id"] for line in seen] + rest == whole
+    assert len(set(whole)) == len(whole)
+
+
+def test_a_store_from_the_hub_records_its_commits_and_is_found_again(hub, hub_data, tmp_path):
+    out = tmp_path / "store"
+    store = pair_store(hub_data, MatchingConfig(), out)
+    commits = {hub.commit(repository) for repository in (hub_data.hub.sdss, hub_data.hub.hsc)}
+    assert {source.version for source in read_provenance(out).sources} == commits
+    hub.forget()
+    assert len(pair_store(hub_data, MatchingConfig(), out)) == len(store)
+    assert not hub.ranges
+
+
+def test_a_store_stopped_by_the_hub_leaves_no_store_and_goes_on_later(hub, hub_data, tmp_path):
+    out = tmp_path / "store"
+    impatient = replace(hub_data, hub=replace(hub_data.hub, retries=0))
+    pair_index(hub_data, MatchingConfig())
+    downloads = []
+
+    def fault(path):
+        downloads.append(path)
+        return "500" if len(downloads) > 8 else None
+
+    hub.fault = fault
+    with pytest.raises(ValueError, match=r"gave no answer .* the same command goes on"):
+        pair_store(impatient, MatchingConfig(), out)
+    assert not out.exists()
+    hub.fault = lambda _: None
+    store = pair_store(hub_data, MatchingConfig(), out)
+    ids = store.index["sdss_object_id"]
+    assert len(set(ids)) == len(ids) == len(pair_index(hub_data, MatchingConfig()).matches)
+    assert [path.name for path in Path(tmp_path).iterdir() if path.name.startswith(".")] == []

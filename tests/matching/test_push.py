@@ -1,0 +1,184 @@
+"""A pushed store: what the hub gets, what its card says, and that hub-pairs reads the very same pairs back."""
+
+import datasets
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from hub_server import hub_server
+
+from mmagn.matching.config import MatchingConfig
+from mmagn.matching.index import pair_index
+from mmagn.matching.pairs import open_pairs, pair_row
+from mmagn.matching.push import push_store
+from mmagn.matching.store import pair_store
+from mmagn.surveys.config import DataConfig, HubConfig
+from mmagn.surveys.hub_files import HubFile
+
+HUB = HubConfig(pairs="someone/pairs", backoff_s=0.01, retries=1, timeout_s=5.0)
+
+
+@pytest.fixture
+def pairs_hub(tmp_path, monkeypatch):
+    """An empty hub that takes pushes."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setenv("HF_TOKEN", "hf_of_the_tests")
+    with hub_server(tmp_path / "hub") as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        yield server
+
+
+@pytest.fixture(scope="module")
+def stores(survey, tmp_path_factory):
+    """The same pairs in both number types."""
+    data = DataConfig(source="hdf5", root=str(survey), cache_dir=str(tmp_path_factory.mktemp("cache")))
+    out = tmp_path_factory.mktemp("stores")
+    kinds = ("float32", "float16")
+    return {kind: pair_store(data, MatchingConfig(image_dtype=kind), out / kind) for kind in kinds}
+
+
+@pytest.fixture
+def ready(tmp_path):
+    return DataConfig(source="hub-pairs", cache_dir=str(tmp_path / "cache"), hub=HUB)
+
+
+def as_bytes(pair):
+    return {name: np.asarray(value).tobytes() for name, value in pair_row(pair).items()}
+
+
+@pytest.mark.parametrize("kind", ["float32", "float16"])
+def test_pushed_pairs_come_back_bit_for_bit(pairs_hub, stores, ready, tmp_path, kind):
+    push_store(stores[kind], HUB.pairs, HUB)
+    back = pair_store(ready, MatchingConfig(image_dtype=kind), tmp_path / "back")
+    assert len(back) == len(stores[kind])
+    place = {object_id: number for number, object_id in enumerate(stores[kind].index["sdss_object_id"])}
+    for number, object_id in enumerate(back.index["sdss_object_id"]):
+        pair, pushed = as_bytes(back.pair(number)), as_bytes(stores[kind].pair(place[object_id]))
+        assert {name: value for name, value in pair.items() if name != "separation_arcsec"} == {
+            name: value for name, value in pushed.items() if name != "separation_arcsec"
+        }
+    assert np.allclose(np.sort(back.index["separation_arcsec"]), np.sort(stores[kind].index["separation_arcsec"]))
+
+
+def test_a_push_is_one_commit_with_card_and_account(pairs_hub, stores):
+    address = push_store(stores["float32"], HUB.pairs, HUB)
+    assert address.startswith(pairs_hub.url)
+    assert pairs_hub.calls["create"] == pairs_hub.calls["commit"] == 1
+    folder = pairs_hub.folder / HUB.pairs
+    stored = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    assert stored == ["README.md", "data/train-00000-of-00001.parquet", "mmagn.json"]
+    assert not list(stores["float32"].path.parent.glob(".*push*")), "nothing staged is left"
+
+
+def test_files_of_an_earlier_push_that_do_not_belong_are_removed(pairs_hub, stores):
+    stale = pairs_hub.folder / HUB.pairs / "data" / "train-00001-of-00002.parquet"
+    stale.parent.mkdir(parents=True)
+    stale.write_bytes(b"old")
+    push_store(stores["float32"], HUB.pairs, HUB)
+    assert not stale.exists()
+
+
+def test_the_card_says_what_how_and_whom_to_credit(pairs_hub, stores):
+    store = stores["float32"]
+    push_store(store, HUB.pairs, HUB)
+    _, head, body = (pairs_hub.folder / HUB.pairs / "README.md").read_text().split("---\n", 2)
+    assert yaml.safe_load(head)["configs"][0]["data_files"][0]["path"] == "data/*.parquet"
+    for said in (f"{len(store)} galaxies", "within 1 arcsec", store.fingerprint, "| mmagn | ", "SDSS", "NAOJ"):
+        assert said in body
+
+
+def test_datasets_opens_what_was_pushed(pairs_hub, stores):
+    push_store(stores["float32"], HUB.pairs, HUB)
+    folder = pairs_hub.folder / HUB.pairs / "data"
+    rows = datasets.load_dataset("parquet", data_dir=str(folder), split="train", streaming=True)
+    assert sorted(row["sdss_object_id"] for row in rows) == sorted(stores["float32"].index["sdss_object_id"])
+
+
+def test_a_hub_that_refuses_and_one_that_is_not_there_are_named(pairs_hub, stores, monkeypatch):
+    pairs_hub.api_fault = lambda path: "403" if "create" in path else None
+    with pytest.raises(ValueError, match=r"refused the push to someone/pairs: .*403"):
+        push_store(stores["float32"], HUB.pairs, HUB)
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(ValueError, match=r"the hub http://127\.0\.0\.1:9 gave no answer"):
+        push_store(stores["float32"], HUB.pairs, HUB)
+    with pytest.raises(ValueError, match="ORG/NAME"):
+        push_store(stores["float32"], "no-slash", HUB)
+
+
+def crossmatched(hub_folder, index):
+    """Matched rows of two HATS repositories side by side, both structs whole, as a cross-match of them gives them."""
+    sides = []
+    for name, catalog, members in (
+        ("sdss", index.sdss, index.matches.left_index),
+        ("hsc", index.hsc, index.matches.right_index),
+    ):
+        rows = []
+        for member in members:
+            file = HubFile.from_text(catalog.files[catalog.file_index[member]])
+            table = pq.read_table(hub_folder / file.repository / file.path, partitioning=None)
+            rows.append(table.slice(int(catalog.row[member]), 1))
+        table = pa.concat_tables(rows)
+        whole = ("image", "spectrum")
+        sides.append(
+            {column if column in whole else f"{column}_{name}": table[column] for column in table.column_names}
+        )
+    return pa.table({**sides[0], **sides[1]})
+
+
+@pytest.fixture
+def nested_data(hub, hub_folder, hub_data, tmp_path, monkeypatch):
+    """Settings of a repository with nested rows, and the way to write it."""
+    table = crossmatched(hub_folder, pair_index(hub_data, MatchingConfig()))
+    with hub_server(tmp_path / "nested") as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        folder = server.folder / HUB.pairs
+        folder.mkdir(parents=True)
+
+        def written(without=()):
+            pq.write_table(table.drop_columns(list(without)), folder / "train.parquet", row_group_size=5)
+            return DataConfig(source="hub-pairs", cache_dir=str(tmp_path / "cache"), hub=HUB)
+
+        yield written
+
+
+def test_nested_rows_give_the_pairs_of_the_tree(nested_data, hub_tree, tmp_path):
+    tree = DataConfig(source="hdf5", root=str(hub_tree), sdss_surveys=("sdss",), cache_dir=str(tmp_path / "cache"))
+    found, expected = (
+        {str(row["sdss_object_id"]): row for row in open_pairs(data, MatchingConfig())}
+        for data in (nested_data(), tree)
+    )
+    assert found.keys() == expected.keys()
+    for object_id, row in found.items():
+        assert abs(row["separation_arcsec"] - expected[object_id]["separation_arcsec"]) < 1e-6
+        for name, value in expected[object_id].items():
+            if name not in ("separation_arcsec", "spectral_class", "spectral_subclass", "zwarning"):
+                assert np.asarray(row[name]).tobytes() == np.asarray(value).tobytes(), name
+
+
+@pytest.mark.parametrize(
+    ("columns", "sentence"),
+    [
+        (["ra_sdss"], r"data\.hub\.pairs. has no column ra, which is needed for the position"),
+        (["image"], r"no column image\.flux, which is needed for the image|no column image\.band"),
+        (["Z_sdss"], "no column Z, which is needed for the redshift"),
+    ],
+)
+def test_nested_rows_without_a_needed_column_are_refused(nested_data, columns, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        open_pairs(nested_data(columns), MatchingConfig())
+
+
+def test_pairs_beyond_the_radius_are_no_pairs(pairs_hub, stores, ready):
+    push_store(stores["float32"], HUB.pairs, HUB)
+    separation = stores["float32"].index["separation_arcsec"]
+    near = list(open_pairs(ready, MatchingConfig(radius_arcsec=float(np.median(separation)))))
+    assert 0 < len(near) < len(separation)
+
+
+def test_a_stored_row_without_a_column_is_refused(pairs_hub, stores, ready):
+    push_store(stores["float32"], HUB.pairs, HUB)
+    (path,) = (pairs_hub.folder / HUB.pairs / "data").iterdir()
+    pq.write_table(pq.read_table(path).drop_columns(["image_ivar"]), path)
+    with pytest.raises(ValueError, match="has no column image_ivar, which is needed for the image"):
+        open_pairs(ready, MatchingConfig())

@@ -19,13 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 try:
-    from zlib_ng.zlib_ng import decompress, error
-
-    DAMAGE: type[Exception] = error  # type: ignore[assignment]  # the stub calls the class an instance
-except ImportError:  # it is not built for every machine; the standard library reads the same format
-    decompress = zlib.decompress
-
-    DAMAGE = zlib.error
+    import deflate
+except ImportError:  # libdeflate is not built for every machine; the standard library reads the same format
+    deflate = None  # type: ignore[assignment]
 
 BLOCK_BYTES = 128 * 2**20
 """Most bytes of wanted rows of one dataset in one block; two blocks are under way at once."""
@@ -166,10 +162,15 @@ def _fill(
         ends = map(int.__add__, corner, chunks.shape[1:])
         part = values[(slice(None), *map(slice, corner, ends))]
         inside = tuple(map(slice, part.shape[1:]))
-        part[...] = _inflated(chunks, chunk)[:, *inside][rows_in_chunk]
+        part[...] = _chunk_values(chunks, chunk)[:, *inside][rows_in_chunk]
 
 
-def _inflated(chunks: _GzipChunks, chunk: h5py.h5d.StoreInfo) -> NDArray[Any]:
+def inflated(data: bytes, size: int) -> bytes | bytearray:
+    """Return what a gzip chunk of HDF5 held, ``size`` bytes; libdeflate is the fastest at floats and at masks."""
+    return zlib.decompress(data, bufsize=size) if deflate is None else deflate.zlib_decompress(data, size)
+
+
+def _chunk_values(chunks: _GzipChunks, chunk: h5py.h5d.StoreInfo) -> NDArray[Any]:
     """Return the values of one chunk.
 
     Raises
@@ -177,13 +178,13 @@ def _inflated(chunks: _GzipChunks, chunk: h5py.h5d.StoreInfo) -> NDArray[Any]:
     ValueError
         If the stored bytes are no gzip stream of the right length.
     """
-    data = os.pread(chunks.descriptor, chunk.size, chunk.byte_offset)
+    data: bytes | bytearray = os.pread(chunks.descriptor, chunk.size, chunk.byte_offset)
     size = int(np.prod(chunks.shape)) * chunks.dtype.itemsize
     deflated, shuffled = _applied(chunks, chunk.filter_mask)
     if deflated:
         try:
-            data = decompress(data, bufsize=size)
-        except DAMAGE as damage:
+            data = inflated(data, size)
+        except zlib.error if deflate is None else deflate.DeflateError as damage:
             raise ValueError(f"{chunks.name} is damaged in the chunk at {chunk.chunk_offset}: {damage}") from damage
     if len(data) != size:
         raise ValueError(f"{chunks.name} is damaged in the chunk at {chunk.chunk_offset}: wrong length")

@@ -305,20 +305,20 @@ def test_reading_may_stop_early(v1_tree, tmp_path):
 def test_images_are_inflated_once_and_whole_files_never_held(v1_tree, tmp_path, monkeypatch):
     v1_tree(tmp_path, hsc=[row(number) for number in range(12)])
     path = read_hsc_catalog(config(tmp_path), Counter()).files[0]
-    inflated: list[int] = []
-    decompress = chunks.decompress
+    sizes: list[int] = []
+    inflated = chunks.inflated
 
-    def counted(data: bytes, bufsize: int) -> bytes:
-        inflated.append(bufsize)
-        return decompress(data, bufsize=bufsize)
+    def counted(data: bytes, size: int) -> bytes | bytearray:
+        sizes.append(size)
+        return inflated(data, size)
 
-    monkeypatch.setattr(chunks, "decompress", counted)
+    monkeypatch.setattr(chunks, "inflated", counted)
     with h5py.File(path) as file:
         stored = sum(file[name].id.get_num_chunks() for name in ("image_array", "image_ivar", "image_mask"))
         rows_of_a_block = file["image_mask"].chunks[0]
     assert rows_of_a_block < 12
     assert len(list(read_cutouts(path, np.arange(12), Counter()))) == 12
-    assert len(inflated) == stored
+    assert len(sizes) == stored
 
 
 def test_survey_files_are_those_of_both_catalogues(v1_tree, tmp_path):

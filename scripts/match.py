@@ -12,12 +12,13 @@ def main(arguments: Sequence[str]) -> int:
     """Return the exit code of ``match.py``."""
     parser = config_parser(__doc__ or "")
     parser.add_argument("--out", required=True, help="folder of the store; datasets.load_from_disk opens it too")
+    parser.add_argument("--push", metavar="ORG/NAME", help="upload the store as this dataset repository, with a card")
     namespace = parse_arguments(parser, arguments)
 
     def action() -> None:
         from mmagn.pipeline import match  # after parsing, so that --help need not wait for torch
 
-        match(config_from_namespace(parser, namespace), Path(namespace.out))
+        match(config_from_namespace(parser, namespace), Path(namespace.out), push=namespace.push)
 
     return exit_code(action)
 

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 import yaml
 from jsonargparse import ArgumentParser, Namespace
 
+from mmagn.evaluation.ablation_config import AblationConfig
 from mmagn.evaluation.config import EvaluationConfig
 from mmagn.labels.config import LabelsConfig
 from mmagn.matching.config import MatchingConfig, SplitsConfig
@@ -60,6 +61,8 @@ class RunConfig:
         How the network is trained.
     evaluation
         How the trained model is judged.
+    ablation
+        Which models are compared by ``scripts/ablate.py``, on which folds.
     """
 
     name: str = "fused"
@@ -75,6 +78,7 @@ class RunConfig:
     models: ModelsConfig = field(default_factory=ModelsConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    ablation: AblationConfig = field(default_factory=AblationConfig)
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.name):
@@ -232,6 +236,8 @@ def without_effect(config: RunConfig) -> list[str]:
         "tensors.image_size": "image" not in config.models.branches and "models.branches has no image",
         "tensors.asinh_softening": "image" not in config.models.branches and "models.branches has no image",
         "models.spectrum.": "spectrum" not in config.models.branches and "models.branches has no spectrum",
+        "tensors.blank_lines": "spectrum" not in config.models.branches and "models.branches has no spectrum",
+        "tensors.features": "features" not in config.models.branches and "models.branches has no features",
         "tensors.spectrum_": "spectrum" not in config.models.branches and "models.branches has no spectrum",
     }
     for name in changed_settings(config):

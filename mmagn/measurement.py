@@ -21,8 +21,9 @@ from tqdm import tqdm
 
 from mmagn import __version__
 from mmagn.features.imaging import imaging_features
+from mmagn.features.names import FEATURE_NAMES
 from mmagn.features.spectral import spectral_features
-from mmagn.features.vector import FEATURE_NAMES, FEATURE_UNITS, feature_matrix
+from mmagn.features.vector import FEATURE_UNITS, feature_matrix
 from mmagn.labels.config import LabelsConfig
 from mmagn.labels.scheme import bpt_labels, class_counts, line_snr, reason_counts
 from mmagn.lines import REPORTED_LINES

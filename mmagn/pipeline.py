@@ -22,10 +22,10 @@ from mmagn.evaluation.calibration import fitted_calibration, unshifted_logits
 from mmagn.evaluation.predict import predicted_logits, predictions_table, save_predictions
 from mmagn.evaluation.scorecard import Scores
 from mmagn.evaluation.scores import best_threshold, scores
+from mmagn.features.names import FEATURE_NAMES
 from mmagn.features.vector import feature_matrix
 from mmagn.labels.scheme import class_counts, reason_counts, target
 from mmagn.matching import pairs
-from mmagn.matching.push import push_store
 from mmagn.matching.splits import SPLITS, sky_split
 from mmagn.matching.store import PairStore, pair_store
 from mmagn.measurement import (
@@ -99,16 +99,11 @@ def open_pairs(config: RunConfig) -> "IterableDataset":
         return pairs.open_pairs(config.data, config.matching)
 
 
-def match(config: RunConfig, out: Path, *, push: str | None = None) -> PairStore:
-    """Store of matched pairs in the folder ``out``, made now or found there; the report goes to standard output.
-
-    With ``push`` it is uploaded as that dataset repository (ORG/NAME) of a Hugging Face hub.
-    """
+def match(config: RunConfig, out: Path) -> PairStore:
+    """Store of matched pairs in the folder ``out``, made now or found there; the report goes to standard output."""
     with _engine(config):
         store = pair_store(config.data, config.matching, out)
     _say(store.report_text)
-    if push is not None:
-        _say(f"pushed: {push_store(store, push, config.data.hub)}")
     return store
 
 
@@ -172,7 +167,7 @@ def train(config: RunConfig, resume: str = "") -> FitResult:
     with run.log_lines():
         scaling = FeatureScaling.load(run.scaling)
         data = _datamodule(config, sample, scaling)
-        module = AgnModule(_network(config), config.training, _pos_weight(config, sample), config.seed)
+        module = AgnModule(network(config), config.training, _pos_weight(config, sample), config.seed)
         result = fit(
             module,
             data,
@@ -233,7 +228,7 @@ def _new_run(config: RunConfig, sample: Sample) -> RunFolder:
     ids = {name: sample.table[name][sample.rows] for name in ("object_id", "ra_deg", "dec_deg", "bpt_class")}
     Table({**ids, "target": sample.target, "split": sample.split}).write(run.split, format="parquet")
     sample.table.write(run.measurements, format="parquet")
-    values, valid = _features(sample)
+    values, valid = chosen_features(config, sample)
     training = sample.split == "train"
     FeatureScaling.fit(values[training], valid[training]).save(run.scaling)
     logger.info("run folder: %s; weight of the positive class %.2f", run.path, weight)
@@ -245,21 +240,26 @@ def _pos_weight(config: RunConfig, sample: Sample) -> float:
     return pos_weight(sample.target[sample.split == "train"]) if given is None else given
 
 
-def _features(sample: Sample) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+def chosen_features(config: RunConfig, sample: Sample) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Values and valid flags (object, feature) of the labelled pairs, the features of ``tensors.features`` alone."""
     values, valid = feature_matrix(sample.table)
-    return values[sample.rows], valid[sample.rows]
+    columns = [FEATURE_NAMES.index(name) for name in config.tensors.features]
+    return values[sample.rows][:, columns], valid[sample.rows][:, columns]
 
 
-def _network(config: RunConfig) -> FusionModel:
+def network(config: RunConfig) -> FusionModel:
+    """Network of a config with fresh weights, the same for the same seed."""
     torch.manual_seed(config.seed)
-    return FusionModel(config.models, spectrum_pixels=spectrum_pixels(config.tensors))
+    return FusionModel(
+        config.models, spectrum_pixels=spectrum_pixels(config.tensors), features=len(config.tensors.features)
+    )
 
 
 def _datamodule(config: RunConfig, sample: Sample, scaling: FeatureScaling) -> PairDataModule:
     tensors = pair_tensors(
         sample.store,
         sample.rows,
-        *_features(sample),
+        *chosen_features(config, sample),
         sample.target,
         scaling,
         config.tensors,
@@ -294,7 +294,7 @@ def _with_recorded_split(sample: Sample, run: RunFolder) -> Sample:
 
 def _evaluated(run: RunFolder, config: RunConfig, sample: Sample, data: PairDataModule, split: str) -> Scores:
     """Scores of the best checkpoint on one split; calibration and threshold come from the validation split."""
-    module = load_module(run.best, _network(config), config.training)
+    module = load_module(run.best, network(config), config.training)
     order, logits = predicted_logits(module, data.predict_dataloader(), device_name(config.training))
     logits = logits[np.argsort(order)]
     validation, scored = sample.split == "validation", sample.split == split

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from mmagn.evaluation.bootstrap import METRICS, resampled_metrics, scored_objects, stratified_counts
 from mmagn.evaluation.config import EvaluationConfig
@@ -86,7 +86,26 @@ def paired_difference(
     sample = np.ones((1, len(truth)), dtype=np.int64)
     values = [float(resampled_metrics(model, sample)[metric][0]) for model in models]
     draws_a, draws_b = (resampled_metrics(model, counts)[metric] for model in models)
-    draws = (draws_a - draws_b)[np.isfinite(draws_a - draws_b)]
+    return difference_of_draws(metric, (values[0], values[1]), draws_a - draws_b, config)
+
+
+def difference_of_draws(
+    metric: str, values: tuple[float, float], draws: NDArray[np.float64], config: EvaluationConfig
+) -> Difference:
+    """Return the difference of two scores with the interval and p value that its bootstrap draws give.
+
+    Parameters
+    ----------
+    metric
+        Which score.
+    values
+        Scores of model a and of model b on the sample, NaN where undefined.
+    draws
+        (draw,) score of a minus score of b on the same resampled objects, NaN where undefined.
+    config
+        Confidence and number of draws.
+    """
+    draws = draws[np.isfinite(draws)]
     defined = math.isfinite(values[0] - values[1]) and draws.size > 0
     tails = [(1 - config.confidence) / 2, (1 + config.confidence) / 2]
     low, high = np.quantile(draws, tails).tolist() if defined else (None, None)

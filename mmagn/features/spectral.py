@@ -3,7 +3,8 @@
 import numpy as np
 from astropy.table import Column, Table
 
-from mmagn.features.vector import FEATURE_NAMES, FEATURE_UNITS
+from mmagn.features.names import FEATURE_NAMES
+from mmagn.features.vector import FEATURE_UNITS
 
 SPECTRAL_NAMES: tuple[str, ...] = FEATURE_NAMES[:8]
 

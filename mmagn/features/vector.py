@@ -5,6 +5,8 @@ from astropy import units as u
 from astropy.table import MaskedColumn, Table
 from numpy.typing import NDArray
 
+from mmagn.features.names import FEATURE_NAMES
+
 LINE_FLUX_UNIT = u.Unit("1e-17 erg / (s cm2)")
 FLUX_DENSITY_UNIT = u.Unit("1e-17 erg / (s cm2 Angstrom)")
 
@@ -20,8 +22,7 @@ FEATURE_UNITS: dict[str, u.UnitBase] = {
     "concentration": u.dimensionless_unscaled,
     "contrast": u.dimensionless_unscaled,
 }
-FEATURE_NAMES: tuple[str, ...] = tuple(FEATURE_UNITS)
-"""Names in the order of the feature axis: eight of the spectrum, two of the image."""
+"""Unit of each of ``FEATURE_NAMES``, in their order."""
 
 
 def feature_matrix(table: Table) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:

@@ -10,6 +10,7 @@ from mmagn.models.image_branch import ImageBranch
 from mmagn.models.spectrum_branch import SpectrumBranch
 
 FEATURE_COUNT = 10
+"""Handcrafted features, where no other number is asked for."""
 
 
 class FusionModel(nn.Module):
@@ -25,14 +26,16 @@ class FusionModel(nn.Module):
         Branches, their settings, and the head.
     spectrum_pixels
         Length of the spectrum grid.
+    features
+        Number of features of the features branch.
     """
 
-    def __init__(self, config: ModelsConfig, *, spectrum_pixels: int) -> None:
+    def __init__(self, config: ModelsConfig, *, spectrum_pixels: int, features: int = FEATURE_COUNT) -> None:
         super().__init__()
         self.branches = config.branches
         self.image: nn.Module | None = None
         self.spectrum: nn.Module | None = None
-        width = FEATURE_COUNT if "features" in config.branches else 0
+        width = features if "features" in config.branches else 0
         if "image" in config.branches:
             dim = config.image.embedding_dim
             self.image, width = nn.Sequential(ImageBranch(config.image), nn.LayerNorm(dim)), width + dim

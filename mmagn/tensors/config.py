@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from mmagn.features.names import FEATURE_NAMES
+
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentConfig:
@@ -48,6 +50,11 @@ class TensorsConfig:
         Longest rest-frame vacuum wavelength of the spectrum grid.
     spectrum_binning
         Native pixels of 1e-4 dex averaged (with ivar weights) into one grid pixel.
+    blank_lines
+        Replace the diagnostic lines (Hb, [O III], [O I], [N II], Ha, [S II], +-1000 km/s) of every spectrum by
+        continuum plus noise.
+    features
+        Which of the ten handcrafted features the network is given, by name.
     augment
         Random changes of the training input.
     """
@@ -58,6 +65,8 @@ class TensorsConfig:
     spectrum_min_angstrom: float = 3800.0
     spectrum_max_angstrom: float = 7000.0
     spectrum_binning: int = 2
+    blank_lines: bool = False
+    features: tuple[str, ...] = FEATURE_NAMES
     augment: AugmentConfig = field(default_factory=AugmentConfig)
 
     def __post_init__(self) -> None:
@@ -71,3 +80,7 @@ class TensorsConfig:
             raise ValueError("tensors.spectrum_min_angstrom must be above 0 and below tensors.spectrum_max_angstrom")
         if self.spectrum_binning < 1:
             raise ValueError(f"tensors.spectrum_binning is {self.spectrum_binning}; allowed: 1 or more")
+        if unknown := [name for name in self.features if name not in FEATURE_NAMES]:
+            raise ValueError(f"tensors.features has {unknown[0]}; allowed: {', '.join(FEATURE_NAMES)}")
+        if not self.features or len(set(self.features)) != len(self.features):
+            raise ValueError(f"tensors.features is {self.features}; allowed: one or more features, each once")

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmagn.records import LOG10_STEP, Spectrum
+from mmagn.tensors.blanking import blank_windows, blanked
 from mmagn.tensors.config import TensorsConfig
 
 SPECTRUM_LIMIT = 6.0
@@ -42,6 +43,9 @@ def spectrum_tensor(spectrum: Spectrum, config: TensorsConfig) -> NDArray[np.flo
     ``snr = scale / noise`` of the pixel: above 0 exactly where valid, towards 1 where the pixel is sure, so the
     noise of channel 0 can be read back from it.
 
+    With ``config.blank_lines`` the windows of the diagnostic lines hold continuum plus noise before anything else is
+    done, see :mod:`mmagn.tensors.blanking`.
+
     Returns
     -------
     (2, pixel) float32; channel 0 within +-``SPECTRUM_LIMIT``, channel 1 in [0, 1].
@@ -63,7 +67,7 @@ def spectrum_tensor(spectrum: Spectrum, config: TensorsConfig) -> NDArray[np.flo
 def _on_grid(spectrum: Spectrum, config: TensorsConfig) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """(pixel,) flux and ivar, shifted to the rest frame and binned with ivar weights; both 0 outside coverage."""
     pixels, binning = spectrum_pixels(config), config.spectrum_binning
-    weighted_flux, ivar = np.zeros(pixels * binning), np.zeros(pixels * binning)
+    flux, ivar = np.zeros(pixels * binning), np.zeros(pixels * binning)
     if len(spectrum.flux):
         log_wavelength = np.log10(spectrum.wavelength_angstrom.astype(np.float64)) / LOG10_STEP
         start_observed = float(np.median(log_wavelength - np.arange(len(log_wavelength))))
@@ -74,7 +78,12 @@ def _on_grid(spectrum: Spectrum, config: TensorsConfig) -> tuple[NDArray[np.floa
             seen_ivar = spectrum.ivar[first:last].astype(np.float64)
             seen_flux = np.where(seen_ivar > 0, spectrum.flux[first:last], 0.0)
             ivar[first + start : last + start] = seen_ivar
-            weighted_flux[first + start : last + start] = seen_flux * seen_ivar
+            flux[first + start : last + start] = seen_flux
+            if config.blank_lines:
+                covered = np.zeros(len(ivar), dtype=bool)
+                covered[first + start : last + start] = True
+                windows = blank_windows(config.spectrum_min_angstrom, len(ivar))
+                flux, ivar = blanked(flux, ivar, covered, windows, spectrum.object_id)
+    weighted_flux = (flux * ivar).reshape(pixels, binning).sum(axis=1)
     ivar = ivar.reshape(pixels, binning).sum(axis=1)
-    weighted_flux = weighted_flux.reshape(pixels, binning).sum(axis=1)
     return np.divide(weighted_flux, ivar, out=np.zeros(pixels), where=ivar > 0), ivar

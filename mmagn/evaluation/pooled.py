@@ -1,0 +1,136 @@
+"""Out-of-fold scores pooled over folds, averaged over repeats, and the differences between models with their intervals.
+
+Every repeat tests each object once. A score is computed per repeat from all its objects and then averaged; a bootstrap
+draw resamples *objects* and holds the same ones in every repeat and for every model. The intervals therefore tell how
+the score would change with other objects to test, not with others to train on.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from astropy.table import Table
+from numpy.typing import NDArray
+
+from mmagn.evaluation.bootstrap import (
+    METRICS,
+    Floats,
+    decision_metrics,
+    resampled_metrics,
+    scored_objects,
+    stratified_counts,
+)
+from mmagn.evaluation.comparison import Difference, difference_of_draws
+from mmagn.evaluation.config import EvaluationConfig
+from mmagn.evaluation.scorecard import Score
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class OutOfFold:
+    """What a model said of objects that it was not trained on.
+
+    Attributes
+    ----------
+    target
+        (object,) 1 positive, 0 negative.
+    probability
+        (repeat, object) calibrated inside the fold.
+    called
+        (repeat, object) 1 where it is not below the threshold chosen inside the fold, else 0.
+    """
+
+    target: Floats
+    probability: Floats
+    called: Floats
+
+    def of(self, members: NDArray[np.bool_]) -> "OutOfFold":
+        """Return the same for some of the objects."""
+        return OutOfFold(
+            target=self.target[members], probability=self.probability[:, members], called=self.called[:, members]
+        )
+
+
+def out_of_fold(table: Table, object_id: NDArray[np.str_], target: NDArray[np.float64]) -> OutOfFold:
+    """Return the rows of one model's table by repeat and object, in the order of ``object_id``.
+
+    Raises
+    ------
+    ValueError
+        Where a repeat does not test every object exactly once.
+    """
+    place = {name: number for number, name in enumerate(object_id.tolist())}
+    repeat = np.asarray(table["repeat"])
+    shape = (len(np.unique(repeat)), len(object_id))
+    column = np.array([place[name] for name in np.asarray(table["object_id"]).tolist()])
+    tested = np.zeros(shape, dtype=np.int64)
+    np.add.at(tested, (repeat, column), 1)
+    if (tested != 1).any():
+        wrong, number = np.argwhere(tested != 1)[0].tolist()
+        raise ValueError(
+            f"object {object_id[number]} is tested {tested[wrong, number]} times in repeat {wrong}, not once"
+        )
+    probability, called = np.empty(shape), np.empty(shape)
+    probability[repeat, column] = table["calibrated_probability"]
+    called[repeat, column] = table["called"]
+    return OutOfFold(target=target, probability=probability, called=called)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PooledScores:
+    """All scores of one model and the same scores of resampled objects.
+
+    Attributes
+    ----------
+    objects, positives
+        Counts of the sample.
+    value
+        Score by name, mean over the repeats; NaN where undefined.
+    draws
+        (draw,) by name.
+    """
+
+    objects: int
+    positives: int
+    value: dict[str, float]
+    draws: dict[str, Floats]
+
+    def score(self, metric: str, config: EvaluationConfig) -> Score:
+        """Return one score with the percentile interval of its draws."""
+        drawn = self.draws[metric][np.isfinite(self.draws[metric])]
+        if not np.isfinite(self.value[metric]) or not drawn.size:
+            return Score(reason="undefined in this sample")
+        low, high = np.quantile(drawn, [(1 - config.confidence) / 2, (1 + config.confidence) / 2]).tolist()
+        return Score(value=self.value[metric], low=low, high=high)
+
+
+def pooled_scores(scored: OutOfFold, config: EvaluationConfig) -> PooledScores:
+    """Return all scores of a model; the draws are the same objects for every model of the same sample."""
+    rng = np.random.default_rng(config.seed)
+    counts = stratified_counts(scored.target, config.bootstrap_draws, rng)
+    once = np.ones((1, len(scored.target)), dtype=np.int64)
+    return PooledScores(
+        objects=len(scored.target),
+        positives=int(scored.target.sum()),
+        value={name: float(values[0]) for name, values in _mean_metrics(scored, once, config).items()},
+        draws=_mean_metrics(scored, counts, config),
+    )
+
+
+def difference(better: PooledScores, base: PooledScores, metric: str, config: EvaluationConfig) -> Difference:
+    """Return how much better one model scores than another on the same objects."""
+    return difference_of_draws(
+        metric, (better.value[metric], base.value[metric]), better.draws[metric] - base.draws[metric], config
+    )
+
+
+def _mean_metrics(scored: OutOfFold, counts: NDArray[np.int64], config: EvaluationConfig) -> dict[str, Floats]:
+    """(draw,) of each score, mean over repeats; the yes-or-no scores from ``called``, the others from probability."""
+    parts = []
+    for probability, called in zip(scored.probability, scored.called, strict=True):
+        objects = scored_objects(scored.target, probability, 0.5, config.calibration_bins)
+        weighed = counts.astype(np.float64)
+        tp, positives = weighed @ (called * scored.target), weighed @ scored.target
+        fp, negatives = weighed @ (called * (1 - scored.target)), weighed @ (1 - scored.target)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            decided = decision_metrics(tp, fp, positives, negatives)
+        parts.append(resampled_metrics(objects, counts) | decided)
+    return {name: np.mean([part[name] for part in parts], axis=0) for name in METRICS}

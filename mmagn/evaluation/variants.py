@@ -1,0 +1,128 @@
+"""What an ablation compares: models that see more or less of a galaxy, baselines, and questions about two of them."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from mmagn.features.names import FEATURE_NAMES, LINE_FREE_FEATURES
+from mmagn.models.config import Branch
+
+Level = Literal["L0", "L2", "L3", "nuisance", "baseline"]
+"""Rung of the leakage ladder: all lines; diagnostic lines blanked; image only; what should not matter; no network."""
+Kind = Literal["network", "logistic", "spline-logistic", "bpt-rule", "constant"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """One model of an ablation.
+
+    Attributes
+    ----------
+    name, level
+        Its name, and its rung of the leakage ladder.
+    inputs
+        What it sees, in words.
+    kind
+        A network; logistic regression, of the inputs or of splines of them; the two-ratio rule; nothing positive.
+    branches, blank_lines, features
+        Settings of the network: ``models.branches``, ``tensors.blank_lines`` and ``tensors.features``. Logistic
+        regression on the ten features takes ``features`` too; on anything else it takes what its name says.
+    """
+
+    name: str
+    level: Level
+    inputs: tuple[str, ...]
+    kind: Kind = "network"
+    branches: tuple[Branch, ...] = ()
+    blank_lines: bool = False
+    features: tuple[str, ...] = FEATURE_NAMES
+
+    @property
+    def title(self) -> str:
+        """Its name in a sentence."""
+        words = [f"the {word}" for word in self.inputs]
+        seen = words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}" if words else ""
+        match self.kind:
+            case "network":
+                return seen
+            case "logistic" | "spline-logistic":
+                return f"logistic regression on {seen}"
+            case "bpt-rule":
+                return f"the two-ratio BPT rule on {seen} (circular: it made the labels)"
+            case "constant":
+                return "calling nothing an AGN"
+
+
+def _network(name: str, level: Level, *branches: Branch, blank: bool = False) -> Variant:
+    words = {"image": "image", "spectrum": "spectrum", "features": "ten features"}
+    if blank:
+        words |= {"spectrum": "masked spectrum", "features": "line-free features"}
+    return Variant(
+        name=name,
+        level=level,
+        inputs=tuple(words[branch] for branch in branches),
+        branches=branches,
+        blank_lines=blank,
+        features=LINE_FREE_FEATURES if blank else FEATURE_NAMES,
+    )
+
+
+VARIANTS: dict[str, Variant] = {
+    variant.name: variant
+    for variant in (
+        _network("handcrafted", "L0", "features"),
+        _network("spectrum", "L0", "spectrum"),
+        _network("image-spectrum", "L0", "image", "spectrum"),
+        _network("fused", "L0", "image", "spectrum", "features"),
+        _network("masked-handcrafted", "L2", "features", blank=True),
+        _network("masked-spectrum", "L2", "spectrum", blank=True),
+        _network("masked-image-spectrum", "L2", "image", "spectrum", blank=True),
+        _network("masked-fused", "L2", "image", "spectrum", "features", blank=True),
+        _network("image", "L3", "image"),
+        Variant(name="redshift-only", level="nuisance", inputs=("redshift",), kind="spline-logistic"),
+        Variant(name="snr-only", level="nuisance", inputs=("S/N of the spectrum",), kind="spline-logistic"),
+        Variant(name="mask-only", level="nuisance", inputs=("map of masked pixels",), kind="logistic"),
+        Variant(name="logistic", level="baseline", inputs=("ten features",), kind="logistic"),
+        Variant(name="bpt-rule", level="baseline", inputs=("measured line ratios",), kind="bpt-rule"),
+        Variant(name="all-negative", level="baseline", inputs=(), kind="constant"),
+    )
+}
+"""All models an ablation knows, from the most that a model can see to nothing at all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """Whether model ``better`` is better than model ``base``."""
+
+    better: Variant
+    base: Variant
+
+    @property
+    def name(self) -> str:
+        """The question as it is written in a config."""
+        return f"{self.better.name} - {self.base.name}"
+
+    @property
+    def change(self) -> str:
+        """What is changed, as the beginning of a sentence."""
+        more, less = self.better, self.base
+        if more.kind == less.kind == "network" and set(less.inputs) < set(more.inputs):
+            added = [f"the {word}" for word in more.inputs if word not in less.inputs]
+            return f"adding {' and '.join(added)} to {less.title}"
+        return f"taking {more.title} instead of {less.title}"
+
+
+def question(text: str) -> Question:
+    """Return the question that is written as ``better - base``.
+
+    Raises
+    ------
+    ValueError
+        Where it is not two different names of ``VARIANTS``.
+    """
+    names = text.split(" - ")
+    unknown = [name for name in names if name not in VARIANTS]
+    if unknown or len(names) != 2 or names[0] == names[1]:
+        raise ValueError(
+            f"ablation.questions has {text!r}; allowed: 'a - b' with two different names of {', '.join(VARIANTS)}"
+        )
+    return Question(better=VARIANTS[names[0]], base=VARIANTS[names[1]])

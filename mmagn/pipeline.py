@@ -26,6 +26,7 @@ from mmagn.features.names import FEATURE_NAMES
 from mmagn.features.vector import feature_matrix
 from mmagn.labels.scheme import class_counts, reason_counts, target
 from mmagn.matching import pairs
+from mmagn.matching.push import push_store
 from mmagn.matching.splits import SPLITS, sky_split
 from mmagn.matching.store import PairStore, pair_store
 from mmagn.measurement import (
@@ -99,11 +100,16 @@ def open_pairs(config: RunConfig) -> "IterableDataset":
         return pairs.open_pairs(config.data, config.matching)
 
 
-def match(config: RunConfig, out: Path) -> PairStore:
-    """Store of matched pairs in the folder ``out``, made now or found there; the report goes to standard output."""
+def match(config: RunConfig, out: Path, *, push: str | None = None) -> PairStore:
+    """Store of matched pairs in the folder ``out``, made now or found there; the report goes to standard output.
+
+    With ``push`` it is uploaded as that dataset repository (ORG/NAME) of a Hugging Face hub.
+    """
     with _engine(config):
         store = pair_store(config.data, config.matching, out)
     _say(store.report_text)
+    if push is not None:
+        _say(f"pushed: {push_store(store, push, config.data.hub)}")
     return store
 
 

@@ -1,14 +1,10 @@
 """HATS catalogues hold what the v1 tree holds, and come out of the reader as the same records, on any cluster."""
 
-import os
 import pickle
 import shutil
-import signal
 import sys
 from collections import Counter
 from dataclasses import replace
-from functools import partial
-from itertools import chain
 
 import numpy as np
 import pyarrow as pa
@@ -130,33 +126,6 @@ def test_sources_change_when_a_catalogue_is_written_anew(data, tmp_path):
     properties = moved / "mmu_sdss" / "hats.properties"
     properties.write_text(properties.read_text().replace("hats_nrows=9", "hats_nrows=10"))
     assert HatsReader(data=again).sources() != sources
-
-
-def kill_once(flag, spectra):
-    """Ids of the spectra; whoever is called first dies of it."""
-    try:
-        os.close(os.open(flag, os.O_CREAT | os.O_EXCL))
-    except FileExistsError:
-        return [spectrum.object_id for spectrum in spectra]
-    os.kill(os.getpid(), signal.SIGKILL)
-    raise AssertionError("not reached")
-
-
-def test_a_killed_worker_costs_time_and_no_object(data, tmp_path):
-    optional_module("cloudpickle").register_pickle_by_value(sys.modules[__name__])
-    drops: Counter[str] = Counter()
-    reader = HatsReader(data=data)
-    flag = tmp_path / "killed"
-    with dask_client(DaskConfig(workers=2, memory_gb=2)) as client:
-        assert len(client.scheduler_info()["workers"]) == 2
-        found = list(reader.mapped_spectra(partial(kill_once, str(flag)), drops))
-        catalog = reader.read_sdss_catalog(drops)
-    assert flag.exists()
-    assert [len(names) for names in found] == [3, 3, 3]
-    names = list(chain.from_iterable(found))
-    assert names == [spectrum.object_id for spectrum in reader.iter_spectra(drops)]
-    assert names == catalog.object_id.tolist()
-    assert not drops
 
 
 def test_without_a_cluster_the_same_comes_out_and_losses_are_counted(data):

@@ -27,8 +27,10 @@ BLOCK_BYTES = 128 * 2**20
 """Most bytes of wanted rows of one dataset in one block; two blocks are under way at once."""
 CHUNKS_PER_TASK = 16
 
+_DAMAGE = (zlib.error,) if deflate is None else (zlib.error, deflate.DeflateError)
 _GZIP = (h5py.h5z.FILTER_DEFLATE,)
-_SHUFFLE_GZIP = (h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_DEFLATE)
+_SHUFFLE_DAMAGE = (zlib.error,) if deflate is None else (zlib.error, deflate.DeflateError)
+_GZIP = (h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_DEFLATE)
 
 
 def wanted_rows(dataset: h5py.Dataset, rows: NDArray[np.int64], pool: Executor) -> Iterator[NDArray[Any]]:
@@ -165,7 +167,7 @@ def _fill(
         part[...] = _chunk_values(chunks, chunk)[:, *inside][rows_in_chunk]
 
 
-def inflated(data: bytes, size: int) -> bytes | bytearray:
+def inflated(data: bytes | bytearray, size: int) -> bytes | bytearray:
     """Return what a gzip chunk of HDF5 held, ``size`` bytes; libdeflate is the fastest at floats and at masks."""
     return zlib.decompress(data, bufsize=size) if deflate is None else deflate.zlib_decompress(data, size)
 

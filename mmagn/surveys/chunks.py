@@ -27,10 +27,9 @@ BLOCK_BYTES = 128 * 2**20
 """Most bytes of wanted rows of one dataset in one block; two blocks are under way at once."""
 CHUNKS_PER_TASK = 16
 
-_DAMAGE = (zlib.error,) if deflate is None else (zlib.error, deflate.DeflateError)
+_DAMAGE: tuple[type[Exception], ...] = (zlib.error,) if deflate is None else (zlib.error, deflate.DeflateError)
 _GZIP = (h5py.h5z.FILTER_DEFLATE,)
-_SHUFFLE_DAMAGE = (zlib.error,) if deflate is None else (zlib.error, deflate.DeflateError)
-_GZIP = (h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_DEFLATE)
+_SHUFFLE_GZIP = (h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_DEFLATE)
 
 
 def wanted_rows(dataset: h5py.Dataset, rows: NDArray[np.int64], pool: Executor) -> Iterator[NDArray[Any]]:
@@ -186,7 +185,7 @@ def _chunk_values(chunks: _GzipChunks, chunk: h5py.h5d.StoreInfo) -> NDArray[Any
     if deflated:
         try:
             data = inflated(data, size)
-        except zlib.error if deflate is None else deflate.DeflateError as damage:
+        except _DAMAGE as damage:
             raise ValueError(f"{chunks.name} is damaged in the chunk at {chunk.chunk_offset}: {damage}") from damage
     if len(data) != size:
         raise ValueError(f"{chunks.name} is damaged in the chunk at {chunk.chunk_offset}: wrong length")

@@ -1,0 +1,130 @@
+"""Training without a run folder: one of the many fits of a cross-validation, with as little around it as possible.
+
+The optimisation is that of :func:`mmagn.training.fit.fit` (Adam, weighted loss, clipping, patience on the validation
+average precision, random numbers from seed, epoch and step alone); loggers, checkpoints and figures are left out.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from sklearn.metrics import average_precision_score
+from torch import Tensor, nn
+
+from mmagn.tensors.batches import OrderedBatches, ShuffledBatches
+from mmagn.training.callbacks import NonFiniteLossError
+from mmagn.training.config import TrainingConfig
+from mmagn.training.fit import device_name, precision_name
+from mmagn.training.losses import weighted_bce
+from mmagn.training.module import Batch, step_seed
+
+Augment = Callable[[Batch, torch.Generator], Batch]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShortFit:
+    """What came of a fit.
+
+    Attributes
+    ----------
+    best_epoch, best_score
+        Epoch from 0 whose weights the model has now, and its validation average precision, or minus its validation
+        loss where the validation rows lack a class.
+    epochs
+        Epochs trained.
+    """
+
+    best_epoch: int
+    best_score: float
+    epochs: int
+
+
+def short_fit(
+    model: nn.Module,
+    batch_of: Callable[[Tensor], dict[str, Tensor]],
+    train: Tensor,
+    validation: Tensor,
+    config: TrainingConfig,
+    *,
+    pos_weight: float,
+    seed: int,
+    augment: Augment,
+) -> ShortFit:
+    """Train a model in place and leave it with the weights of its best epoch, in evaluation mode.
+
+    Parameters
+    ----------
+    model
+        Maps a batch to (batch,) logits.
+    batch_of
+        Batch of the given rows, on the device of the training, with ``target``.
+    train, validation
+        (object,) int64 rows.
+    config
+        Settings of the optimisation.
+    pos_weight
+        Weight of the positive class in the loss.
+    seed
+        Seed of order, augmentation and dropout.
+    augment
+        Random changes of a training batch.
+
+    Raises
+    ------
+    NonFiniteLossError
+        Where the loss of an epoch is not finite.
+    """
+    device = device_name(config)
+    precision = torch.autocast(device, torch.bfloat16, enabled=precision_name(config, device) == "bf16-mixed")
+    model.to(device)
+    weight = torch.tensor(pos_weight, device=device)
+    optimiser = torch.optim.Adam(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    order = ShuffledBatches(train, config.batch_size, seed)
+    best_score, best_epoch, epoch, best_state = -np.inf, -1, -1, {}
+    while epoch + 1 < config.epochs and epoch - max(best_epoch, 0) < config.patience:
+        epoch += 1
+        order.set_epoch(epoch)
+        model.train()
+        total = torch.zeros((), device=device)
+        for step, rows in enumerate(order.batches()):
+            generator = torch.Generator(device=device).manual_seed(step_seed(seed, epoch, step, 1))
+            batch = augment(batch_of(rows), generator)
+            torch.manual_seed(step_seed(seed, epoch, step, 0))
+            with precision:
+                logits = model(batch)
+            loss = weighted_bce(logits.float(), batch["target"], weight).mean()
+            optimiser.zero_grad()
+            torch.autograd.backward(loss)
+            nn.utils.clip_grad_norm_(model.parameters(), config.gradient_clip or float("inf"))
+            optimiser.step()
+            total += loss.detach()
+        if not torch.isfinite(total):
+            raise NonFiniteLossError(f"the loss of epoch {epoch + 1} is {float(total)}; lower the learning rate", ())
+        score = _selection_score(model, batch_of, validation, weight, precision)
+        if score > best_score:
+            best_score, best_epoch = score, epoch
+            best_state = {name: value.detach().clone() for name, value in model.state_dict().items()}
+    model.load_state_dict(best_state)
+    model.eval()
+    return ShortFit(best_epoch=best_epoch, best_score=float(best_score), epochs=epoch + 1)
+
+
+@torch.inference_mode()
+def _selection_score(
+    model: nn.Module,
+    batch_of: Callable[[Tensor], dict[str, Tensor]],
+    rows: Tensor,
+    weight: Tensor,
+    precision: torch.autocast,
+) -> float:
+    """Average precision on the validation rows, minus the loss where they lack a class."""
+    model.eval()
+    with precision:
+        parts = [(model(batch), batch["target"]) for batch in map(batch_of, OrderedBatches(rows, 256).batches())]
+    logits, target = (torch.cat(values).float() for values in zip(*parts, strict=True))
+    if not torch.isfinite(logits).all():
+        raise NonFiniteLossError("a validation logit is not finite; lower the learning rate", ())
+    if 0 < float(target.sum()) < len(target):
+        return float(average_precision_score(target.cpu().numpy(), logits.cpu().numpy()))
+    return -float(weighted_bce(logits, target, weight).mean())

@@ -26,6 +26,8 @@ from mmagn.features.names import FEATURE_NAMES
 from mmagn.features.vector import feature_matrix
 from mmagn.labels.scheme import class_counts, reason_counts, target
 from mmagn.matching import pairs
+from mmagn.matching.diagnostics import MatchPlan, match_plan
+from mmagn.matching.index import no_pairs_sentence
 from mmagn.matching.push import push_store
 from mmagn.matching.splits import SPLITS, sky_split
 from mmagn.matching.store import PairStore, pair_store
@@ -39,6 +41,8 @@ from mmagn.measurement import (
 )
 from mmagn.models.fusion import FusionModel
 from mmagn.records import Pair, Spectrum
+from mmagn.reporting.figures import save_figures
+from mmagn.reporting.matching import plan_figures
 from mmagn.reporting.run_figures import sample_gallery, save_run_figures, validation_figures
 from mmagn.surveys.dask_client import dask_client
 from mmagn.surveys.hats import HatsReader
@@ -111,6 +115,38 @@ def match(config: RunConfig, out: Path, *, push: str | None = None) -> PairStore
     if push is not None:
         _say(f"pushed: {push_store(store, push, config.data.hub)}")
     return store
+
+
+def plan(config: RunConfig, out: Path) -> MatchPlan:
+    """What a match would find and why, from positions alone: as text, and as figures and numbers in the folder ``out``.
+
+    Raises
+    ------
+    NoPairsError
+        Where it would find no pair; text, figures and numbers are there then.
+    """
+    reader = survey_reader(config.data)
+    drops: Counter[str] = Counter()
+    with _engine(config):
+        sdss, hsc = reader.read_sdss_catalog(drops), reader.read_hsc_catalog(drops)
+    found = match_plan(sdss, hsc, config.matching.radius_arcsec, drops)
+    _say(str(found))
+    paired = (sdss.ra_deg[found.paired], sdss.dec_deg[found.paired])
+    figures = plan_figures(
+        (sdss.ra_deg, sdss.dec_deg),
+        (hsc.ra_deg, hsc.dec_deg),
+        paired,
+        found.cells,
+        found.radii,
+        found.separations,
+        found.radius_arcsec,
+    )
+    written = save_figures(figures, out)
+    write_json(out / "plan.json", found.as_dict())
+    _say(f"written to {out}: plan.json, {', '.join(path.name for path in written)}")
+    if not found.pairs:
+        raise pairs.NoPairsError(no_pairs_sentence(sdss, hsc, found.radius_arcsec, drops))
+    return found
 
 
 def measure(config: RunConfig, out: Path, *, of_pairs: bool = False, workers: int = 1) -> MeasurementSummary:

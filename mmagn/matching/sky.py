@@ -213,25 +213,37 @@ def nearest_separation_arcsec(left: Catalog, right: Catalog) -> float:
 def chance_pairs(left: Catalog, right: Catalog, radius_arcsec: float) -> float:
     """Return how many left objects would have a right neighbour within the radius by chance alone.
 
-    The local density of right objects is counted around every left object in a ring that starts outside the
-    radius, so true counterparts do not count; a Poisson field of that density puts at least one object within the
-    radius with probability ``1 - exp(-density * pi * radius**2)``. The sum is an upper limit to the false pairs:
-    an object with a true counterpart takes that one.
+    A Poisson field of the local density puts at least one object within the radius with probability
+    ``1 - exp(-density * pi * radius**2)``. The sum is an upper limit to the false pairs: an object with a true
+    counterpart takes that one.
     """
+    return expected_pairs(local_density(left, right, radius_arcsec), radius_arcsec)
+
+
+def expected_pairs(density: NDArray[np.float64], radius_arcsec: float) -> float:
+    """Return how many objects have a neighbour within the radius by chance, given the density around each."""
+    return float(np.sum(-np.expm1(-density * np.pi * radius_arcsec**2)))
+
+
+def local_density(left: Catalog, right: Catalog, radius_arcsec: float) -> NDArray[np.float64]:
+    """Return the density of right objects around every left object, (left object,), per arcsec2.
+
+    It is counted in a ring that starts outside the radius, so true counterparts do not count.
+    """
+    found = np.zeros(len(left))
     if not len(left) or not len(right):
-        return 0.0
+        return found
     inner = max(2 * radius_arcsec, BACKGROUND_INNER_ARCSEC)
     outer = max(10 * radius_arcsec, BACKGROUND_OUTER_ARCSEC)
     tree = cKDTree(_Positions(right.ra_deg, right.dec_deg).unit_vectors())
     positions = _Positions(left.ra_deg, left.dec_deg)
-    expected = 0.0
     for start in range(0, len(left), CANDIDATE_BLOCK):
-        vectors = positions.unit_vectors(slice(start, start + CANDIDATE_BLOCK))
+        block = slice(start, start + CANDIDATE_BLOCK)
+        vectors = positions.unit_vectors(block)
         within_outer = tree.query_ball_point(vectors, _chord(outer), return_length=True, workers=-1)
         within_inner = tree.query_ball_point(vectors, _chord(inner), return_length=True, workers=-1)
-        mean = (within_outer - within_inner) * radius_arcsec**2 / (outer**2 - inner**2)
-        expected += float(np.sum(-np.expm1(-mean)))
-    return expected
+        found[block] = (within_outer - within_inner) / (np.pi * (outer**2 - inner**2))
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)

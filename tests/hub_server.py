@@ -145,17 +145,21 @@ class _Handler(BaseHTTPRequestHandler):
         fault = self.hub.fault(path)
         if self._failed(fault):
             return
-        content = (self.hub.folder / str(stored) / path).read_bytes()
+        stored_file = self.hub.folder / str(stored) / path
+        length = stored_file.stat().st_size
         asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
         if asked is None or fault == "whole":
-            self._body(200, content, {}, fault)
+            self._body(200, stored_file.read_bytes(), {}, fault)
             return
-        start, stop = int(asked[1]), min(int(asked[2]) + 1, len(content))
-        if start >= len(content):
+        start, stop = int(asked[1]), min(int(asked[2]) + 1, length)
+        if start >= length:
             self._answer(416)
             return
         self.hub.ranges.append((path, start, stop))
-        self._body(206, content[start:stop], {"Content-Range": f"bytes {start}-{stop - 1}/{len(content)}"}, fault)
+        with stored_file.open("rb") as file:
+            file.seek(start)
+            content = file.read(stop - start)
+        self._body(206, content, {"Content-Range": f"bytes {start}-{stop - 1}/{length}"}, fault)
 
     def _body(self, status: int, body: bytes, headers: dict[str, str], fault: str | None) -> None:
         self.send_response(status)

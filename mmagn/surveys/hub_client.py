@@ -11,13 +11,13 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
+from importlib.metadata import version
 from threading import BoundedSemaphore, Lock
 from typing import Any, TypeVar
 from urllib.parse import quote
 
 import requests
-from huggingface_hub import constants, hf_hub_url
-from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
+from huggingface_hub import constants, get_token, hf_hub_url
 from requests.adapters import HTTPAdapter
 
 from mmagn.surveys.config import HubConfig
@@ -196,7 +196,7 @@ class HubClient:
         headers: dict[str, str],
         accepted: Sequence[int],
     ) -> Result:
-        headers = {**build_hf_headers(library_name="mmagn"), "Accept-Encoding": "identity", **headers}
+        headers = {**_who_asks(), "Accept-Encoding": "identity", **headers}
         ask = partial(self._session.get, url, headers=headers, stream=True, timeout=self.config.timeout_s)
         with self._open, ask() as answer:
             if answer.status_code in RETRY_STATUS:
@@ -237,6 +237,13 @@ class HubClient:
         wait_s = wait_s if asked is None else asked
         _LOGGER.info("hub: %s: %s; next try in %.1f s", subject, _reason(error), wait_s)
         time.sleep(wait_s)
+
+
+def _who_asks() -> dict[str, str]:
+    """Return the headers that name this package and carry the token; the hub's own builder of them asks the net."""
+    token = None if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN else get_token()
+    headers = {"User-Agent": f"mmagn/{version('mmagn')}"}
+    return headers if token is None else {**headers, "Authorization": f"Bearer {token}"}
 
 
 def _reason(error: Exception) -> str:

@@ -16,7 +16,8 @@ def exit_code(action: Callable[[], int | None]) -> int:
     (``ValueError``, ``OSError``); 130 on Ctrl-C. Any other exception is a defect and keeps its traceback.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    logging.getLogger("urllib3").setLevel(logging.ERROR)
+    for talkative in ("urllib3", "httpx", "httpx2"):
+        logging.getLogger(talkative).setLevel(logging.ERROR)
     try:
         return action() or 0
     except (ValueError, OSError) as error:

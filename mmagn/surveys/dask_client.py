@@ -1,7 +1,9 @@
 """The Dask cluster behind ``data.source`` hats: one that runs already, or processes of this machine."""
 
+import logging
 import warnings
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
@@ -9,6 +11,8 @@ from typing import Any
 from mmagn.surveys.hats_config import DaskConfig
 
 CONNECT_SECONDS = 30
+TASKS_PER_WORKER = 3
+"""Tasks under way for each worker: one that it works on, one that waits, one whose result is sent back."""
 
 
 def optional_module(name: str) -> Any:
@@ -37,6 +41,7 @@ def dask_client(config: DaskConfig) -> Iterator[Any]:
         Where the extra is not installed or the scheduler does not answer.
     """
     distributed = optional_module("distributed")
+    logging.getLogger("distributed").setLevel(logging.WARNING)  # says of every connection that it was made
     if config.scheduler is not None:
         try:
             client = distributed.Client(config.scheduler, timeout=CONNECT_SECONDS)
@@ -55,3 +60,21 @@ def dask_client(config: DaskConfig) -> Iterator[Any]:
             distributed.Client(cluster) as client,
         ):
             yield client
+
+
+def computed(tasks: Sequence[Any]) -> Iterator[Any]:
+    """Yield the results of Dask tasks in order, a bounded number of them under way."""
+    distributed = optional_module("distributed")
+    try:
+        client = distributed.default_client()
+    except ValueError:  # no cluster: one after the other, here
+        yield from (task.compute(scheduler="synchronous") for task in tasks)
+        return
+    at_once = TASKS_PER_WORKER * max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
+    under_way: deque[Any] = deque()
+    for task in tasks:
+        under_way.append(client.compute(task))
+        if len(under_way) >= at_once:
+            yield under_way.popleft().result()
+    while under_way:
+        yield under_way.popleft().result()

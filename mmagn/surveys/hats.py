@@ -5,28 +5,26 @@ pixels come straight from the row groups of the partition's file that hold wante
 catalogue is opened with the columns that are needed and no others.
 """
 
-import logging
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from mmagn.records import CELL_NSIDE, Catalog, Cutout, Spectrum
 from mmagn.surveys import hats_rows
 from mmagn.surveys.config import DataConfig
-from mmagn.surveys.dask_client import optional_module
+from mmagn.surveys.dask_client import computed, optional_module
+from mmagn.surveys.hats_partitions import PartitionColumns, partition_records
 from mmagn.surveys.readers import SourceFile, reading_settings
 from mmagn.surveys.text import plain_text
 
-Record = TypeVar("Record", Cutout, Spectrum)
 Result = TypeVar("Result")
 
 CELL_ORDER = CELL_NSIDE.bit_length() - 1
@@ -34,12 +32,6 @@ CUTOUTS_AT_ONCE = 16
 SPECTRA_AT_ONCE = 256
 BATCH_SPECTRA = 512
 """Spectra that a function of ``mapped_spectra`` is given at once."""
-TASKS_PER_WORKER = 3
-"""Partitions under way for each worker: one that it works on, one that waits, one that is sent back."""
-STREAM_BYTES = 1 << 20
-"""Bytes of a column read ahead."""
-
-_LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,21 +57,31 @@ class HatsReader:
         """Return the description of both catalogues, which changes whenever one is written anew."""
         hats = optional_module("hats")
         found = []
-        for path, needed in ((self.data.hats.sdss, hats_rows.NEEDED_SDSS_COLUMNS), (self.data.hats.hsc, ())):
+        for path, needed in ((self.sdss_path, hats_rows.NEEDED_SDSS_COLUMNS), (self.hsc_path, ())):
             base = _described(hats, path, needed).catalog_base_dir
             content = (base / "hats.properties").read_bytes()
             version = sha256(content).hexdigest()
             found.append(SourceFile(name=f"{base.name}/hats.properties", size_bytes=len(content), version=version))
         return tuple(found)
 
+    @property
+    def sdss_path(self) -> str:
+        """Where the SDSS catalogue is, as any process finds it."""
+        return _anywhere(self.data.hats.sdss)
+
+    @property
+    def hsc_path(self) -> str:
+        """Where the HSC catalogue is, as any process finds it."""
+        return _anywhere(self.data.hats.hsc)
+
     def open_sdss(self) -> Any:
         """Return the LSDB catalogue of SDSS ids, positions and redshifts."""
-        return self._opened(self.data.hats.sdss, (*hats_rows.POSITION_COLUMNS, "Z"), hats_rows.NEEDED_SDSS_COLUMNS)
+        return self._opened(self.sdss_path, (*hats_rows.POSITION_COLUMNS, "Z"), hats_rows.NEEDED_SDSS_COLUMNS)
 
     def open_hsc(self, *, margin: bool = False) -> Any:
         """Return the LSDB catalogue of HSC ids and positions, with ``margin`` of all cells and with its margin."""
         columns, needed = hats_rows.POSITION_COLUMNS, hats_rows.NEEDED_HSC_COLUMNS
-        return self._opened(self.data.hats.hsc, columns, needed, margin=margin)
+        return self._opened(self.hsc_path, columns, needed, margin=margin)
 
     def read_sdss_catalog(self, drops: Counter[str]) -> Catalog:
         """Return who is where in SDSS, every id once, gathered partition by partition.
@@ -104,13 +106,13 @@ class HatsReader:
     def read_spectra(self, path: str, rows: NDArray[np.int64], drops: Counter[str]) -> Iterator[tuple[int, Spectrum]]:
         """Yield (row, spectrum) of the wanted rows of one partition, ascending, a few rows at a time in memory."""
         from_row = partial(hats_rows.spectrum_from_hats, survey=self.data.hats.sdss_survey)
-        columns = _Columns("sdss", hats_rows.SDSS_COLUMNS, SPECTRA_AT_ONCE)
-        return _records(path, rows, columns, from_row, drops)
+        columns = PartitionColumns("sdss", hats_rows.SDSS_COLUMNS, SPECTRA_AT_ONCE)
+        return partition_records(path, rows, columns, from_row, drops)
 
     def read_cutouts(self, path: str, rows: NDArray[np.int64], drops: Counter[str]) -> Iterator[tuple[int, Cutout]]:
         """Yield (row, cutout) of the wanted rows of one partition, ascending, a few rows at a time in memory."""
-        columns = _Columns("hsc", hats_rows.HSC_COLUMNS, CUTOUTS_AT_ONCE)
-        return _records(path, rows, columns, hats_rows.cutout_from_hats, drops)
+        columns = PartitionColumns("hsc", hats_rows.HSC_COLUMNS, CUTOUTS_AT_ONCE)
+        return partition_records(path, rows, columns, hats_rows.cutout_from_hats, drops)
 
     def iter_spectra(self, drops: Counter[str]) -> Iterator[Spectrum]:
         """Yield every usable spectrum, partition by partition, each object once."""
@@ -150,7 +152,7 @@ class HatsReader:
         task = _PartitionTask(self, function, batch_spectra, _partition_files(catalog), order)
         meta = pd.DataFrame({"outcome": pd.Series(dtype=object)})
         tasks = catalog.map_partitions(task, include_pixel=True, meta=meta).to_delayed()
-        for frame in _computed(tasks):
+        for frame in computed(tasks):
             results, lost = frame["outcome"].iloc[0]
             drops.update(lost)
             yield from results
@@ -164,7 +166,7 @@ class HatsReader:
             return lsdb.open_catalog(
                 path if margin else described.catalog_base_dir,
                 columns=list(columns),
-                margin_cache=(self.data.hats.margin or None) if margin else None,
+                margin_cache=_margin_place(self.data.hats.margin) if margin else None,
                 search_filter=lsdb.PixelSearch(cells) if cells else None,
             )
         except FileNotFoundError as error:
@@ -174,6 +176,16 @@ class HatsReader:
                 raise
             named = ", ".join(map(str, self.data.cells))
             raise FileNotFoundError(f"none of data.cells {named} is in the HATS catalogue {path}") from error
+
+
+def _anywhere(path: str) -> str:
+    """Return a path that does not depend on the folder a process works in; a URL stays as it is."""
+    return path if "://" in path else str(Path(path).expanduser().resolve())
+
+
+def _margin_place(margin: str) -> str | None:
+    """Return what LSDB takes for a margin: a name in the collection, a path, or None for the collection's default."""
+    return (_anywhere(margin) if "/" in margin else margin) or None
 
 
 def _described(hats: Any, path: str, needed: Sequence[str]) -> Any:
@@ -279,66 +291,6 @@ def _catalog(catalog: Any, instrument: str, config: DataConfig, drops: Counter[s
 
 
 @dataclass(frozen=True, slots=True)
-class _Columns:
-    """What is read of a partition: survey name, column names and how many rows at once."""
-
-    instrument: str
-    names: tuple[str, ...]
-    rows_at_once: int
-
-
-def _records(
-    path: str,
-    rows: NDArray[np.int64],
-    columns: _Columns,
-    from_row: Callable[[pa.RecordBatch, int], Record],
-    drops: Counter[str],
-) -> Iterator[tuple[int, Record]]:
-    """Yield (row, record) of the wanted rows of a partition; rows and files that cannot be used are counted."""
-    wanted = np.unique(np.asarray(rows, dtype=np.int64))
-    done = 0
-    try:
-        for row, batch, place in _wanted_rows(path, wanted, columns):
-            done += 1
-            try:
-                record = from_row(batch, place)
-            except ValueError as error:
-                drops[f"{columns.instrument}: {error}"] += 1
-                _LOGGER.info("%s row %d dropped: %s", path, row, error)
-                continue
-            yield row, record
-    except (OSError, ValueError, pa.ArrowException) as error:
-        reason = f"{columns.instrument}: file {'/'.join(path.split('/')[-4:])} is left out, {error}"
-        _LOGGER.warning(reason)
-        drops[reason] += len(wanted) - done
-
-
-def _wanted_rows(path: str, wanted: NDArray[np.int64], columns: _Columns) -> Iterator[tuple[int, pa.RecordBatch, int]]:
-    """Yield (row, batch, place in the batch); row groups without a wanted row are not read."""
-    start = 0
-    for part in _parquet_files(path):
-        with part.open("rb") as opened:
-            file = pq.ParquetFile(opened, buffer_size=STREAM_BYTES, pre_buffer=False)
-            present = [name for name in columns.names if name in file.schema_arrow.names]
-            for group in range(file.num_row_groups):
-                end = start + file.metadata.row_group(group).num_rows
-                if np.searchsorted(wanted, start) < np.searchsorted(wanted, end):
-                    batches = file.iter_batches(columns.rows_at_once, row_groups=[group], columns=present)
-                    for batch in batches:
-                        low, high = np.searchsorted(wanted, [start, start + batch.num_rows])
-                        for row in wanted[low:high].tolist():
-                            yield row, batch, row - start
-                        start += batch.num_rows
-                start = end
-
-
-def _parquet_files(path: str) -> list[Any]:
-    """Return the file of a partition, or the files where a partition is a folder, in the order LSDB reads them."""
-    upath = optional_module("upath").UPath(path)
-    return sorted(upath.glob("*.parquet")) if path.endswith("/") or upath.is_dir() else [upath]
-
-
-@dataclass(frozen=True, slots=True)
 class _PartitionTask:
     """Applies a function to the spectra of one partition, on the worker that Dask chose."""
 
@@ -363,21 +315,3 @@ class _PartitionTask:
         if batch:
             results.append(self.function(batch))
         return pd.DataFrame({"outcome": pd.Series([(results, drops)], dtype=object)})
-
-
-def _computed(tasks: Sequence[Any]) -> Iterator[Any]:
-    """Yield the results of Dask tasks in order, a bounded number of them under way."""
-    distributed = optional_module("distributed")
-    try:
-        client = distributed.default_client()
-    except ValueError:  # no cluster: one after the other, here
-        yield from (task.compute(scheduler="synchronous") for task in tasks)
-        return
-    at_once = TASKS_PER_WORKER * max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
-    under_way: deque[Any] = deque()
-    for task in tasks:
-        under_way.append(client.compute(task))
-        if len(under_way) >= at_once:
-            yield under_way.popleft().result()
-    while under_way:
-        yield under_way.popleft().result()

@@ -63,6 +63,7 @@ class HubServer:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     hub: HubServer
 
     def log_message(self, *args: object) -> None:

@@ -177,12 +177,12 @@ def test_sources_record_the_commit(hub, hub_data):
 
 @pytest.mark.parametrize("kind", ["429", "500", "cut", "stall"])
 def test_a_passing_fault_changes_nothing(hub, hub_data, kind):
-    hub.fault = fault_once(kind, times=3)
+    hub.fault = fault_once(kind, times=2)
     hub.api_fault = fault_once("429", times=2)
     reader = HubReader(data=hub_data)
     drops = Counter()
     catalog = reader.read_hsc_catalog(drops)
-    hub.fault = fault_once(kind, times=2)
+    hub.fault = fault_once(kind, times=1)
     rows = catalog.row[catalog.file_index == 0]
     assert len(list(reader.read_cutouts(catalog.files[0], rows, drops))) == len(rows)
     assert not drops

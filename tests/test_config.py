@@ -18,7 +18,7 @@ from mmagn.config import (
     without_effect,
 )
 from mmagn.models.config import ModelsConfig
-from mmagn.surveys.config import DataConfig
+from mmagn.surveys.config import DataConfig, HubConfig
 
 
 def read(arguments: list[str]) -> RunConfig:
@@ -132,3 +132,9 @@ def test_reading_settings_does_not_load_torch() -> None:
 
     code = "import sys, mmagn.config; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_repository_that_is_not_read_is_said_to_have_no_effect():
+    config = RunConfig(data=DataConfig(source="hub", root="tree", hub=HubConfig(pairs="someone/pairs")))
+    reason = "has no effect: data.source is hub"
+    assert without_effect(config) == [f"data.root {reason}", f"data.hub.pairs {reason}"]

@@ -55,7 +55,11 @@ def dask_client(config: DaskConfig) -> Iterator[Any]:
         memory_bytes = int(config.memory_gb * 1e9)
         with (
             distributed.LocalCluster(
-                n_workers=config.workers, threads_per_worker=1, memory_limit=memory_bytes, dashboard_address=None
+                n_workers=config.workers,
+                threads_per_worker=1,
+                memory_limit=memory_bytes,
+                dashboard_address=":0",  # any free port: its usual one may belong to another cluster of this machine
+                scheduler_kwargs={"dashboard": False},
             ) as cluster,
             distributed.Client(cluster) as client,
         ):

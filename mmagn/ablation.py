@@ -108,11 +108,11 @@ def _stratified(config: RunConfig, sample: Sample, scored: Mapping[str, OutOfFol
     magnitude = np.asarray(sample.store.index["i_magnitude"], dtype=np.float64)[sample.rows]
     found = strata(sample.table[sample.rows], magnitude, config.labels.seyfert_liner)
     rows = []
-    for stratum, part_of in found.items():
-        for part in np.unique(part_of).tolist():
-            members = part_of == part
+    for stratum, parts in found.items():
+        for part, members in parts.items():
             if len(np.unique(sample.target[members])) < 2:
-                logger.info("%s %s: %d objects of one class, no scores", stratum, part, members.sum())
+                if members.any():
+                    logger.info("%s %s: %d objects of one class, no scores", stratum, part, members.sum())
                 continue
             for name, whole in scored.items():
                 pooled = pooled_scores(whole.of(members), config.evaluation)

@@ -23,6 +23,9 @@ from mmagn.evaluation.comparison import Difference, difference_of_draws
 from mmagn.evaluation.config import EvaluationConfig
 from mmagn.evaluation.scorecard import Score
 
+BINNED_METRICS = ("calibration_error", "brier_reliability", "brier_resolution", "brier_within_bins")
+"""Scores that depend on how many objects are in a bin."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class OutOfFold:
@@ -94,10 +97,12 @@ class PooledScores:
     draws: dict[str, Floats]
 
     def score(self, metric: str, config: EvaluationConfig) -> Score:
-        """Return one score with the percentile interval of its draws."""
+        """Return one score with the percentile interval of its draws, binned scores without: resampling raises them."""
         drawn = self.draws[metric][np.isfinite(self.draws[metric])]
         if not np.isfinite(self.value[metric]) or not drawn.size:
             return Score(reason="undefined in this sample")
+        if metric in BINNED_METRICS:
+            return Score(value=self.value[metric], reason="the draws of a binned score lie above it")
         low, high = np.quantile(drawn, [(1 - config.confidence) / 2, (1 + config.confidence) / 2]).tolist()
         return Score(value=self.value[metric], low=low, high=high)
 

@@ -16,12 +16,14 @@ WEAKEST_LINE_SNR_CUTS = (5.0, 10.0, 20.0)
 I_MAGNITUDE_CUTS = (18.0, 19.0)
 BORDER_DEX_CUTS = (0.05, 0.15)
 """The first is about the error of a ratio at S/N 10."""
+Parts = dict[str, NDArray[np.bool_]]
+"""Members (object,) of each part of a sample, by its name; every object is in one of them."""
 _PLANE = ((-2.5, 1.5), (-2.0, 2.0))
 _PLANE_STEP_DEX = 0.01
 
 
-def strata(measured: Table, i_magnitude: ArrayLike, seyfert_liner: SeyfertLiner) -> dict[str, NDArray[np.str_]]:
-    """Return the stratum (object,) of each object by redshift, weakest line, magnitude, survey and class border.
+def strata(measured: Table, i_magnitude: ArrayLike, seyfert_liner: SeyfertLiner) -> dict[str, Parts]:
+    """Return the parts of a sample by redshift, weakest line, magnitude, survey and class border.
 
     Parameters
     ----------
@@ -34,21 +36,23 @@ def strata(measured: Table, i_magnitude: ArrayLike, seyfert_liner: SeyfertLiner)
     """
     weakest = np.min([_column(measured, f"snr_{line}") for line in BPT_LINES], axis=0)
     border = border_distance_dex(*bpt_ratios(measured), seyfert_liner)
+    survey = np.asarray(measured["survey"], dtype=np.str_)
     return {
         "redshift": ranges(measured["redshift"], REDSHIFT_CUTS),
         "weakest line S/N": ranges(weakest, WEAKEST_LINE_SNR_CUTS),
         "i magnitude": ranges(i_magnitude, I_MAGNITUDE_CUTS),
-        "survey": np.asarray(measured["survey"], dtype=np.str_),
+        "survey": {name: survey == name for name in np.unique(survey).tolist()},
         "class border (dex)": ranges(border, BORDER_DEX_CUTS),
     }
 
 
-def ranges(values: ArrayLike, cuts: tuple[float, ...]) -> NDArray[np.str_]:
-    """Return the name of the range of each value, such as ``0.1 to 0.2``; ``unknown`` for NaN."""
+def ranges(values: ArrayLike, cuts: tuple[float, ...]) -> Parts:
+    """Return the members of each range by its name, such as ``0.1 to 0.2``, rising; last ``unknown``, the NaN."""
     numbers = np.asarray(values, dtype=np.float64)
     middle = [f"{low:g} to {high:g}" for low, high in pairwise(cuts)]
-    names = np.array([f"below {cuts[0]:g}", *middle, f"from {cuts[-1]:g}", "unknown"])
-    return names[np.where(np.isnan(numbers), len(names) - 1, np.searchsorted(cuts, numbers, side="right"))]
+    names = [f"below {cuts[0]:g}", *middle, f"from {cuts[-1]:g}", "unknown"]
+    place = np.where(np.isnan(numbers), len(names) - 1, np.searchsorted(cuts, numbers, side="right"))
+    return {name: place == number for number, name in enumerate(names)}
 
 
 def bpt_ratios(measured: Table) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -79,7 +79,7 @@ def _difference_panel(axes: Axes, answers: Sequence[Answer], metric: str) -> Non
     handles = [
         Line2D([], [], color=BLACK, marker="o", linestyle="none", markerfacecolor=face) for face in (BLACK, "white")
     ]
-    axes.legend(handles, ["shown", "not shown"], loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    axes.legend(handles, ["shown after correction", "not shown"], loc="upper left", bbox_to_anchor=(1.0, 1.0))
 
 
 def _whisker(

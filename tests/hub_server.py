@@ -86,7 +86,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(429, Retry_After=str(RETRY_AFTER_S))
         elif fault in ("500", "401", "403"):
             self._answer(int(fault))
-        return fault in ("429", "500", "401", "403")
+        elif fault == "hang up":
+            self.close_connection = True
+        return fault in ("429", "500", "401", "403", "hang up")
 
     def do_GET(self) -> None:
         address = urlsplit(self.path)

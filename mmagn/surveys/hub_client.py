@@ -7,12 +7,11 @@ bounded: a silent connection is given up, and a range that broke off goes on at 
 import logging
 import os
 import random
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
 from importlib.metadata import version
-from threading import BoundedSemaphore, Lock
+from threading import BoundedSemaphore, Event, Lock
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -67,6 +66,7 @@ class HubClient:
         self.bytes_moved = 0
         self.requests_made = 0
         self._counting = Lock()
+        self._giving_up = Event()
         self._open = BoundedSemaphore(config.workers)
         self._session = requests.Session()
         for scheme in ("http://", "https://"):
@@ -162,8 +162,13 @@ class HubClient:
         pool = ThreadPoolExecutor(min(self.config.workers, max(1, len(tasks))), thread_name_prefix="hub")
         try:
             return [future.result() for future in [pool.submit(task) for task in tasks]]
-        finally:
+        except BaseException:
+            self._giving_up.set()  # so that nobody sits out a long wait after a failure or Ctrl-C
             pool.shutdown(wait=True, cancel_futures=True)
+            self._giving_up.clear()
+            raise
+        finally:
+            pool.shutdown(wait=True)
 
     def _asked(
         self,
@@ -236,7 +241,13 @@ class HubClient:
         wait_s = min(LONGEST_WAIT_S, self.config.backoff_s * 2 ** (failures - 1)) * random.uniform(0.75, 1.25)
         wait_s = wait_s if asked is None else asked
         _LOGGER.info("hub: %s: %s; next try in %.1f s", subject, _reason(error), wait_s)
-        time.sleep(wait_s)
+        if _paused(self._giving_up, wait_s):
+            raise ValueError(f"the hub {self.endpoint} was given up") from error
+
+
+def _paused(giving_up: Event, wait_s: float) -> bool:
+    """Wait, and return whether to give up instead of trying again."""
+    return giving_up.wait(wait_s)
 
 
 def _who_asks() -> dict[str, str]:

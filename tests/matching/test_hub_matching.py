@@ -35,6 +35,17 @@ with open(sys.argv[2], "w") as told:
         told.flush()
         time.sleep(0.05)
 """
+STORE = """
+import sys
+from pathlib import Path
+from mmagn.command_line import exit_code
+from mmagn.matching.config import MatchingConfig
+from mmagn.matching.store import pair_store
+from mmagn.surveys.config import DataConfig
+
+data = DataConfig(source="hub", cache_dir=sys.argv[1])
+sys.exit(exit_code(lambda: pair_store(data, MatchingConfig(), Path(sys.argv[2]))))
+"""
 PIXELS = ("image_flux", "image_ivar", "spectrum_wavelength_angstrom", "spectrum_flux", "spectrum_ivar")
 
 
@@ -134,3 +145,20 @@ def test_a_store_stopped_by_the_hub_leaves_no_store_and_goes_on_later(hub, hub_d
     ids = store.index["sdss_object_id"]
     assert len(set(ids)) == len(ids) == len(pair_index(hub_data, MatchingConfig()).matches)
     assert [path.name for path in Path(tmp_path).iterdir() if path.name.startswith(".")] == []
+
+
+def test_ctrl_c_does_not_wait_for_a_hub_that_asks_to_wait(hub, hub_data, tmp_path, monkeypatch):
+    monkeypatch.setattr("hub_server.RETRY_AFTER_S", 60)
+    hub.fault = lambda path: "429" if path.endswith(".parquet") else None
+    script = [sys.executable, "-c", STORE, hub_data.cache_dir, str(tmp_path / "store")]
+    process = subprocess.Popen(script, stderr=subprocess.PIPE, text=True)
+    until = time.monotonic() + 60
+    while hub.calls["download"] < 3:
+        assert process.poll() is None and time.monotonic() < until
+        time.sleep(0.05)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=10)
+    assert process.returncode == 130
+    assert told.endswith("interrupted\n")
+    assert not (tmp_path / "store").exists()

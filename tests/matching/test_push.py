@@ -106,6 +106,15 @@ def test_a_hub_that_refuses_and_one_that_is_not_there_are_named(pairs_hub, store
         push_store(stores["float32"], "no-slash", HUB)
 
 
+def test_a_push_that_breaks_off_is_one_sentence_and_changes_nothing(pairs_hub, stores, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda _: None)
+    pairs_hub.api_fault = lambda path: "hang up" if "/commit/" in path else None
+    with pytest.raises(ValueError, match="refused the push to someone/pairs: "):
+        push_store(stores["float32"], HUB.pairs, HUB)
+    assert not list((pairs_hub.folder / HUB.pairs).iterdir())
+    assert not list(stores["float32"].path.parent.glob(".*push*"))
+
+
 def crossmatched(hub_folder, index):
     """Matched rows of two HATS repositories side by side, both structs whole, as a cross-match of them gives them."""
     sides = []

@@ -203,7 +203,7 @@ def test_a_cut_download_goes_on_where_it_stopped(hub, hub_data):
 
 def test_retry_after_is_heeded(hub, hub_data, monkeypatch):
     waits = []
-    monkeypatch.setattr(hub_client.time, "sleep", waits.append)
+    monkeypatch.setattr(hub_client, "_paused", lambda _, wait_s: waits.append(wait_s))
     monkeypatch.setattr("hub_server.RETRY_AFTER_S", 7)
     hub.api_fault = fault_once("429", times=2)
     HubReader(data=hub_data).sources()
@@ -212,7 +212,7 @@ def test_retry_after_is_heeded(hub, hub_data, monkeypatch):
 
 def test_waits_grow_without_retry_after(hub, hub_data, monkeypatch):
     waits = []
-    monkeypatch.setattr(hub_client.time, "sleep", waits.append)
+    monkeypatch.setattr(hub_client, "_paused", lambda _, wait_s: waits.append(wait_s))
     hub.api_fault = fault_once("500", times=3)
     HubReader(data=hub_data).sources()
     assert waits == sorted(waits)

@@ -105,7 +105,9 @@ def _primary(client: HubClient, repository: str, commit: str, sizes: Mapping[str
         named = re.search(r"^hats_primary_table_url\s*=\s*(\S+)\s*$", told, re.MULTILINE)
         if named and named[1].strip("/") in catalogs:
             return named[1].strip("/")
-    main = [name for name in catalogs if not any(other and name.startswith(f"{other}_") for other in catalogs)]
+    main = [name for name in catalogs if not any(name.startswith(f"{other}_") for other in catalogs)]
+    if "" in catalogs:
+        return ""
     if len(main) > 1:
         raise ValueError(
             f"the dataset repository {repository} holds {len(main)} catalogues ({', '.join(main)}) and no "

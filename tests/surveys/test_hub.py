@@ -135,6 +135,24 @@ def test_margin_catalogues_are_left_alone(hub_data):
     assert not [path for path in files if "10arcs" in path]
 
 
+@pytest.mark.parametrize(("main", "margin"), [("", "sdss_10arcs"), ("sdss", "sdss_10arcs")])
+def test_a_catalogue_is_told_from_its_margin_without_a_description(other_hub, hub_data, hub_folder, main, margin):
+    source = hub_folder / hub_data.hub.sdss / "mmu_sdss_sdss/dataset"
+    for name in (main, margin):
+        shutil.copytree(source, other_hub.folder / hub_data.hub.sdss / name / "dataset")
+    files = HubReader(data=hub_data).read_sdss_catalog(Counter()).files
+    assert len(files) == 4
+    assert not [path for path in files if margin in path]
+
+
+def test_two_catalogues_in_one_repository_are_refused_by_name(other_hub, hub_data, hub_folder):
+    source = hub_folder / hub_data.hub.sdss / "mmu_sdss_sdss/dataset"
+    for name in ("one", "two"):
+        shutil.copytree(source, other_hub.folder / hub_data.hub.sdss / name / "dataset")
+    with pytest.raises(ValueError, match=r"holds 2 catalogues \(one, two\)"):
+        HubReader(data=hub_data).read_sdss_catalog(Counter())
+
+
 def test_cells_choose_files_and_rows(hub, hub_data):
     reader = HubReader(data=hub_data)
     whole = reader.read_hsc_catalog(Counter())

@@ -107,10 +107,10 @@ def with_broad_component(found: Sequence[Suspects], tables: Grids, narrow: Measu
     system = _joined(ContinuumSystem, [part.system for part in found])
     active = torch.cat([part.active for part in found])
     before = torch.cat([part.objective for part in found])
-    task, state, log_sigma, snr, ratio = _fitted_broad(batch, tables, system, active)
+    task, state, _, log_sigma, snr, ratio = _fitted_broad(batch, tables, system, active)
     result = measures(batch, task, state)
     noise = torch.minimum(narrow.chi2_dof[row], result.chi2_dof).nan_to_num(1.0).clamp_min(1.0)
-    wider = log_sigma - state.kinematics[:, 0, 1] > math.log(WIDTH_RATIO)
+    wider = log_sigma + math.log(PIXEL_KMS) - state.kinematics[:, 0, 1] > math.log(WIDTH_RATIO)
     accepted = ((before - state.objective) / noise > CHI2_GAIN) & (snr > BROAD_SNR) & (ratio > FLUX_RATIO_MIN) & wider
     kept[row[accepted]] = True
     merged = {}
@@ -119,6 +119,18 @@ def with_broad_component(found: Sequence[Suspects], tables: Grids, narrow: Measu
         values[row[accepted]] = getattr(result, field.name)[accepted]
         merged[field.name] = values
     return Measures(**merged), kept
+
+
+def broad_curve(found: Suspects, tables: Grids) -> tuple[Problem, State, torch.Tensor]:
+    """Return the joint fit of suspects and their broad lines, (suspect, slot) scaled flux per pixel."""
+    task, state, velocity, log_sigma, _, _ = _fitted_broad(found.batch, tables, found.system, found.active)
+    slots = torch.arange(SLOTS, dtype=torch.float64, device=velocity.device)[None]
+    flux = continuum_coefficients(task, state)[:, found.system.columns.shape[1] :]
+    curve = torch.zeros(len(velocity), SLOTS, dtype=torch.float64, device=velocity.device)
+    for column, line in enumerate(_BALMER):
+        centre = (float(LINE_SLOT[line]) - found.batch.phase + velocity)[:, None]
+        curve += flux[:, column, None] * _gaussian(slots, centre, log_sigma.exp()[:, None])
+    return task, state, curve
 
 
 Record = TypeVar("Record", Measures, SpectrumBatch, ContinuumSystem)
@@ -230,8 +242,8 @@ def _with_columns(batch: SpectrumBatch, tables: Grids, system: ContinuumSystem, 
 
 def _fitted_broad(
     batch: SpectrumBatch, tables: Grids, system: ContinuumSystem, active: torch.Tensor
-) -> tuple[Problem, State, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return the joint fit, the broad component's log width in km/s, signal-to-noise and share of the narrow one."""
+) -> tuple[Problem, State, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return the joint fit; the broad component's velocity and log width (pixels), S/N and share of the narrow one."""
     count = len(batch)
     zeros = batch.phase.new_zeros(count)
     start = torch.stack([zeros, zeros + LOG_SIGMA_MEAN], 1)[:, None].expand(count, 2, 2)
@@ -273,4 +285,4 @@ def _fitted_broad(
     amplitude = torch.tensor([AMPLITUDES.index(LINES[line].name) for line in _BALMER], device=strongest.device)
     narrow = state.flux.gather(1, amplitude[strongest][:, None])[:, 0]
     ratio = coefficients.gather(1, strongest[:, None])[:, 0] / narrow.clamp_min(1e-30)
-    return task, state, log_sigma + math.log(PIXEL_KMS), snr, ratio
+    return task, state, velocity, log_sigma, snr, ratio

@@ -41,7 +41,8 @@ def _shifted(columns: NDArray[np.float64], shift: int) -> NDArray[np.float64]:
     return columns[:, np.clip(np.arange(SLOTS) + shift, 0, SLOTS - 1)]
 
 
-def _at_phase(columns: NDArray[np.float64], phase: float) -> NDArray[np.float64]:
+def columns_at_phase(columns: NDArray[np.float64], phase: float) -> NDArray[np.float64]:
+    """Return (term, slot) columns of a spectrum whose slot ``n`` is at ``n + phase``, by cubic interpolation."""
     weights = _cubic_weights(torch.tensor([phase % 1.0], dtype=torch.float64))[0].tolist()
     shift = -1 if phase < 0 else 0
     parts = [weight * _shifted(columns, shift + k) for k, weight in enumerate(weights, start=-1)]
@@ -92,7 +93,7 @@ def grids(basis: ContinuumBasis, device: torch.device) -> Grids:
     """Return the tables of one continuum model; kept, since every batch needs the same."""
     columns = basis.columns * PIXEL_ANGSTROM
     segment = np.stack([_shifted(columns, k)[:, SEGMENT_SLOTS] for k in range(-2, 3)])
-    binned = np.stack([binned_columns(_at_phase(columns, phase)) for phase in _NODES])
+    binned = np.stack([binned_columns(columns_at_phase(columns, phase)) for phase in _NODES])
     upper = np.triu_indices(len(columns))
     pairs = np.zeros((len(columns), len(columns)), np.int64)
     pairs[upper] = pairs.T[upper] = np.arange(len(upper[0]))

@@ -10,8 +10,10 @@ class SpectroscopyConfig:
 
     Attributes
     ----------
-    batch_size, cuda_batch_size
-        Spectra fitted at once on the CPU (few enough for its cache) and on a GPU (enough to fill it).
+    batch_size
+        Spectra fitted at once on the CPU: few enough for its cache.
+    cuda_batch_size
+        Spectra fitted at once on a GPU: enough to fill it.
     device
         ``auto`` takes CUDA where there is one.
     continuum

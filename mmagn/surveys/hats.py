@@ -30,6 +30,7 @@ Result = TypeVar("Result")
 CELL_ORDER = CELL_NSIDE.bit_length() - 1
 CUTOUTS_AT_ONCE = 16
 SPECTRA_AT_ONCE = 256
+HUB_BLOCK_BYTES = 1 << 18
 BATCH_SPECTRA = 512
 """Spectra that a function of ``mapped_spectra`` is given at once."""
 
@@ -164,10 +165,11 @@ class HatsReader:
         cells = [] if margin else [(CELL_ORDER, cell) for cell in self.data.cells]
         try:
             return lsdb.open_catalog(
-                path if margin else described.catalog_base_dir,
+                path if margin else str(described.catalog_base_dir),
                 columns=list(columns),
                 margin_cache=_margin_place(self.data.hats.margin) if margin else None,
                 search_filter=lsdb.PixelSearch(cells) if cells else None,
+                storage_options=_storage_options(path),
             )
         except FileNotFoundError as error:
             raise FileNotFoundError(f"{path} cannot be opened as a HATS catalogue with its margin: {error}") from error
@@ -181,6 +183,11 @@ class HatsReader:
 def _anywhere(path: str) -> str:
     """Return a path that does not depend on the folder a process works in; a URL stays as it is."""
     return path if "://" in path else str(Path(path).expanduser().resolve())
+
+
+def _storage_options(path: str) -> dict[str, int] | None:
+    """Return how a hub is read: its files come in blocks of 5 MB otherwise, and coordinates take far less."""
+    return {"block_size": HUB_BLOCK_BYTES} if path.startswith("hf://") else None
 
 
 def _margin_place(margin: str) -> str | None:
@@ -199,7 +206,7 @@ def _described(hats: Any, path: str, needed: Sequence[str]) -> Any:
         Where it lacks a column.
     """
     try:
-        found = hats.read_hats(path)
+        found = hats.read_hats(path, storage_options=_storage_options(path))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise FileNotFoundError(f"{path} is no HATS catalogue or collection: {error}") from error
     main = getattr(found, "main_catalog", found)

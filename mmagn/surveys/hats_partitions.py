@@ -17,7 +17,9 @@ from mmagn.surveys.dask_client import optional_module
 Record = TypeVar("Record", Cutout, Spectrum)
 
 STREAM_BYTES = 1 << 20
-"""Bytes of a column read ahead."""
+"""Bytes of a column read ahead from a disk."""
+REMOTE_STREAM_BYTES = 8 << 20
+"""Bytes of a column asked for at once from a server."""
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -63,8 +65,10 @@ def _wanted_rows(
     """Yield (row, batch, place in the batch); row groups without a wanted row are not read."""
     start = 0
     for part in _parquet_files(path):
-        with part.open("rb") as opened:
-            file = pq.ParquetFile(opened, buffer_size=STREAM_BYTES, pre_buffer=False)
+        remote = part.protocol not in ("", "file")
+        # The columns of a row group are read in turns; a cache of fsspec would read ahead anew at each turn.
+        with part.open("rb", **({"cache_type": "none"} if remote else {})) as opened:
+            file = pq.ParquetFile(opened, buffer_size=REMOTE_STREAM_BYTES if remote else STREAM_BYTES, pre_buffer=False)
             present = [name for name in columns.names if name in file.schema_arrow.names]
             for group in range(file.num_row_groups):
                 end = start + file.metadata.row_group(group).num_rows

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy.special import voigt_profile
 
 from mmagn.lines import LINE_BY_NAME
+from mmagn.records import LOG10_STEP
 from mmagn.spectroscopy.batch import FIRST_SLOT, PIXEL_ANGSTROM, REST_ANGSTROM, SLOTS, slots_between
 
 BLUE_WINDOW_ANGSTROM = (4730.0, 5140.0)
@@ -105,10 +106,15 @@ class ContinuumBasis:
         return cls(**arrays)
 
 
+def other_line_distance() -> NDArray[np.float64]:
+    """Return (pixel,) how many pixels away the nearest emission line is that is not fitted."""
+    centre = np.log10(np.array(OTHER_LINES_ANGSTROM)) / LOG10_STEP - FIRST_SLOT
+    return np.asarray(np.abs(np.arange(SLOTS) - centre[:, None]).min(0))
+
+
 def other_lines() -> NDArray[np.bool_]:
     """Return (pixel,) True in the cores of emission lines that are not fitted."""
-    centre = np.log10(np.array(OTHER_LINES_ANGSTROM)) / 1e-4 - FIRST_SLOT
-    return np.asarray((np.abs(np.arange(SLOTS) - centre[:, None]) <= OTHER_LINE_RADIUS).any(0))
+    return np.asarray(other_line_distance() <= OTHER_LINE_RADIUS)
 
 
 def window_polynomials(low_angstrom: float, high_angstrom: float, degree: int) -> NDArray[np.float64]:

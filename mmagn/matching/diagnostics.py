@@ -87,14 +87,14 @@ class MatchPlan:
         return len(self.paired)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain numbers, texts, lists and dicts, ready for JSON; NaN is None."""
+        """Return plain numbers, texts, lists and dicts; a number that is not defined is NaN."""
         told: dict[str, Any] = {"pairs": self.pairs}
         for item in fields(self):
             value = getattr(self, item.name)
             if isinstance(value, Table):
-                told[item.name] = {name: [_plain(entry) for entry in value[name].tolist()] for name in value.colnames}
+                told[item.name] = {name: value[name].tolist() for name in value.colnames}
             elif item.name != "paired":
-                told[item.name] = _plain(value)
+                told[item.name] = value
         return told
 
     def __str__(self) -> str:
@@ -133,10 +133,6 @@ class MatchPlan:
         if len(self.cells) > FOREMOST_CELLS:
             lines.append(f"and {len(self.cells) - FOREMOST_CELLS} more cells")
         return lines
-
-
-def _plain(value: Any) -> Any:
-    return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
 def match_plan(sdss: Catalog, hsc: Catalog, radius_arcsec: float, drops: Mapping[str, int]) -> MatchPlan:

@@ -203,11 +203,23 @@ def nearest_separation_arcsec(left: Catalog, right: Catalog) -> float:
     """Return the smallest separation between the two catalogues, NaN where one of them is empty."""
     if not len(left) or not len(right):
         return float("nan")
-    large = _Positions(left.ra_deg, left.dec_deg)
-    small = _Positions(right.ra_deg, right.dec_deg)
-    distance, nearest = cKDTree(small.unit_vectors()).query(large.unit_vectors(), k=1, workers=-1)
-    best = np.array([int(np.argmin(distance))])
-    return float(_separation_arcsec(large, best, small, np.asarray(nearest, dtype=np.int64)[best])[0])
+    one, other = _Positions(left.ra_deg, left.dec_deg), _Positions(right.ra_deg, right.dec_deg)
+    tree = cKDTree(other.unit_vectors())
+    # A few objects first: their distance bounds the search of the others, which is slow far from a dense field.
+    best_arcsec, bound = float("nan"), np.inf
+    step = max(1, len(left) // 256)
+    for rows in (np.arange(0, len(left), step), np.arange(len(left))):
+        for start in range(0, len(rows), CANDIDATE_BLOCK):
+            block = rows[start : start + CANDIDATE_BLOCK]
+            vectors = _Positions(one.ra_deg[block], one.dec_deg[block]).unit_vectors()
+            found = tree.query(vectors, k=1, distance_upper_bound=bound, workers=-1)
+            distance, nearest = np.asarray(found[0]), np.asarray(found[1], dtype=np.int64)
+            first = int(np.argmin(distance))
+            if np.isfinite(distance[first]):
+                bound = float(distance[first]) * (1 + 1e-9)
+                at = nearest[first : first + 1]
+                best_arcsec = float(_separation_arcsec(one, block[first : first + 1], other, at)[0])
+    return best_arcsec
 
 
 def chance_pairs(left: Catalog, right: Catalog, radius_arcsec: float) -> float:

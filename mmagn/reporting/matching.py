@@ -42,17 +42,26 @@ def plan_figures(
     """
     return {
         "sky": sky_figure(cells),
-        "coverage": coverage_figure(_thinned(sdss), _thinned(hsc), _thinned(pairs)),
+        "coverage": _coverage(sdss, hsc, pairs),
         "separations": separation_figure(separations, radius_arcsec),
         "radius": radius_figure(radii, radius_arcsec),
         "cells": cell_figure(cells),
     }
 
 
-def _thinned(position: Position) -> Position:
-    ra_deg, dec_deg = (np.asarray(each) for each in position)
-    step = max(1, -(-len(ra_deg) // MAX_POINTS))
-    return ra_deg[::step], dec_deg[::step]
+def _coverage(sdss: Position, hsc: Position, pairs: Position) -> Figure:
+    """Return the map of both surveys; where it draws only a part of a large one, it says so."""
+    names = ("SDSS spectra", "HSC images", "pairs")
+    steps = [max(1, -(-len(np.asarray(each[0])) // MAX_POINTS)) for each in (sdss, hsc, pairs)]
+    thinned = [
+        (np.asarray(each[0])[::step], np.asarray(each[1])[::step])
+        for each, step in zip((sdss, hsc, pairs), steps, strict=True)
+    ]
+    figure = coverage_figure(*thinned)
+    parts = [f"one in {step} {name}" for step, name in zip(steps, names, strict=True) if step > 1]
+    if parts:
+        figure.suptitle(f"drawn: {', '.join(parts)}", fontsize=10, color=GREY)
+    return figure
 
 
 @styled
@@ -68,7 +77,7 @@ def sky_figure(cells: Table) -> Figure:
     figure = blank_figure(9.0, 5.0)
     axes = figure.add_subplot(projection="mollweide")
     axes.grid(color=LIGHT_GREY, linewidth=0.5)
-    longitude = np.radians((180 - np.asarray(cells["ra_deg"])) % 360 - 180)
+    longitude = np.radians(180 - np.asarray(cells["ra_deg"]))
     latitude = np.radians(np.asarray(cells["dec_deg"]))
     for name, member in members.items():
         label = f"{name} ({member.sum():,})"
@@ -107,24 +116,24 @@ def radius_figure(radii: Table, radius_arcsec: float) -> Figure:
     upper.plot(radius, pairs, color=BLUE, marker="o", label="pairs")
     upper.plot(radius, ambiguous, color=ORANGE, marker="D", label="SDSS objects with several HSC objects")
     upper.plot(radius, chance, color=VERMILION, linestyle="--", label="expected by chance")
-    upper.set(ylabel="number", ylim=(0, 1.3 * max(1.0, pairs.max(), chance.max(), ambiguous.max())))
+    upper.set(ylabel="number", ylim=(0, 1.1 * max(1.0, pairs.max(), chance.max(), ambiguous.max())))
     upper.yaxis.set_major_locator(MaxNLocator(integer=True))
-    upper.legend(loc="upper left", ncols=1)
+    upper.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
     lower.plot(radius, false, color=VERMILION, marker="o")
     lower.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
     worst = float(np.nanmax(false)) if np.isfinite(false).any() else 0.0
     lower.set(xlabel="match radius [arcsec]", ylabel="expected false fraction", ylim=(0, max(0.01, 1.15 * worst)))
     if not np.isfinite(false).any():
         lower.text(0.5, 0.5, "no pairs", ha="center", va="center", color=GREY, transform=lower.transAxes)
-    for axes in (upper, lower):
-        _mark_radius(axes, radius_arcsec)
+    _mark_radius(upper, radius_arcsec)
+    lower.axvline(radius_arcsec, color=GREY, linewidth=1.0, linestyle=":")
     return figure
 
 
 @styled
 def cell_figure(cells: Table) -> Figure:
-    """Return the pairs of each cell beside its spectra and images, most pairs first, logarithmic."""
-    shown = cells[:MAX_BARS]
+    """Return the pairs of each cell that has both surveys beside its spectra and images, most pairs first."""
+    shown = cells[(np.asarray(cells["sdss"]) > 0) & (np.asarray(cells["hsc"]) > 0)][:MAX_BARS]
     figure = blank_figure(8.0, 2.0 + 0.27 * max(len(shown), 4))
     axes = figure.subplots()
     place = np.arange(len(shown))
@@ -132,13 +141,13 @@ def cell_figure(cells: Table) -> Figure:
         axes.barh(place, np.asarray(shown[name]), height=height, color=color, alpha=0.6, label=label)
     axes.barh(place, np.asarray(shown["pairs"]), height=0.25, color=VERMILION, label="pairs")
     axes.set_yticks(place, [str(cell) for cell in shown["healpix"]])
-    axes.invert_yaxis()
+    axes.set_ylim(max(len(shown), 4) - 0.5, -0.5)
     most = max(1, *(int(np.max(shown[name])) for name in ("sdss", "hsc"))) if len(shown) else 1
     axes.set(xscale="symlog", xlim=(0, 1.5 * most), xlabel="objects", ylabel=f"HEALPix cell, NSIDE {CELL_NSIDE}")
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     hidden = len(cells) - len(shown)
     title = f"pairs per cell: {int(np.sum(cells['pairs'])):,} in {int(np.sum(np.asarray(cells['pairs']) > 0))} cells"
-    axes.set_title(title + (f"; {hidden} cells are not shown" if hidden else ""), loc="left")
+    axes.set_title(title + (f"; {hidden} cells of less or of one survey are not shown" if hidden else ""), loc="left")
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.9 / (2.0 + 0.27 * max(len(shown), 4))), ncols=3)
     return figure
 

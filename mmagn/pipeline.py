@@ -204,8 +204,11 @@ def train(config: RunConfig, resume: str = "") -> FitResult:
     resume
         Run folder whose training is gone on with, in that folder; "" starts a new run.
     """
+    stopped = RunFolder.open(resume, needs=("config.yaml", "last.ckpt")) if resume else None
+    device_name(config.training)  # a device or a network that cannot be is refused before any data are read
+    _network(config)
     sample = labelled_sample(config)
-    run = RunFolder.open(resume, needs=("config.yaml", "last.ckpt")) if resume else _new_run(config, sample)
+    run = stopped or _new_run(config, sample)
     with run.log_lines():
         scaling = FeatureScaling.load(run.scaling)
         data = _datamodule(config, sample, scaling)

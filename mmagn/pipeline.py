@@ -206,7 +206,7 @@ def train(config: RunConfig, resume: str = "") -> FitResult:
     """
     stopped = RunFolder.open(resume, needs=("config.yaml", "last.ckpt")) if resume else None
     device_name(config.training)  # a device or a network that cannot be is refused before any data are read
-    _network(config)
+    network(config)
     sample = labelled_sample(config)
     run = stopped or _new_run(config, sample)
     with run.log_lines():

@@ -51,9 +51,10 @@ MASK_LEVEL = 0.0005
 """Emission above this fraction of the level is masked, what is left of the wings is subtracted."""
 QUIET_EW_ANGSTROM = 0.6
 """A galaxy with less H-alpha + [N II] emission shows the stars under its lines."""
+WEAK_HALPHA_ANGSTROM = 8.0
 QUIET_DECREMENT = 3.4
 """H-alpha over H-beta of such galaxies (3.1 and a little dust)."""
-SHOWN_LINES = ("hbeta", "oiii_4959", "oiii_5007", "sii_6718", "sii_6733")
+SHOWN_LINES = ("oiii_5007", "sii_6718", "sii_6733")
 """Lines where it does: H-beta sets the depth of the Balmer cores; the pixels of the others hold metal features that cannot be guessed from beside them."""
 OTHER_MASK_SIGMAS = 3.5
 """The same for lines that are not fitted."""
@@ -132,16 +133,16 @@ def _chunk_masked(batch: SpectrumBatch, tables: Grids) -> _Sample:
     task = problem(system, batch.phase, batch.lsf_sigma, constrained)
     state = settled(task, fitted(task, start_kinematics(task)))
     result = measures(batch, task, state)
-    quiet = _quiet(result)
-    state = replace(state, flux=torch.where(quiet[:, None], _expected_flux(state.flux), state.flux))
+    shown = _shown(result)
+    seen = torch.stack([shown[AMPLITUDES[a]] for a in range(len(AMPLITUDES))], 1)
+    state = replace(state, flux=torch.where(seen, _expected_flux(state.flux), state.flux))
     emission = line_model(task, state) * system.scale[:, None] / torch.from_numpy(PIXEL_ANGSTROM[SEGMENT_SLOTS])
     flux = batch.flux.double()
     flux[:, SEGMENT_SLOTS] -= emission
     weight = batch.ivar.double()
     covered = emission.abs() > MASK_LEVEL * result.level.abs()[:, None]
     for segment in SEGMENTS:
-        if all(LINES[line].name in SHOWN_LINES for line, _, _, _ in segment.parts):
-            covered[:, segment.pixels] &= ~quiet[:, None]
+        covered[:, segment.pixels] &= ~seen[:, list(segment.amplitudes)].all(1)[:, None]
     weight[:, SEGMENT_SLOTS] *= ~covered
     told = ~result.sigma_kms.isnan()
     log_sigma = torch.where(told, state.kinematics[:, :, 1], math.log(UNSEEN_SIGMA_KMS))
@@ -151,9 +152,9 @@ def _chunk_masked(batch: SpectrumBatch, tables: Grids) -> _Sample:
     reach = (OTHER_MASK_SIGMAS * sigma.amax(1)).clamp_min(OTHER_LINE_RADIUS)
     weight *= torch.from_numpy(other_line_distance()) > reach[:, None]
     slot = torch.arange(SLOTS)
-    for line, name in enumerate(line.name for line in LINES):
-        core = (slot - centre[:, line, None]).abs() <= MASK_SIGMAS * sigma[:, line, None]
-        weight *= ~(core & ~(quiet & (name in SHOWN_LINES))[:, None])
+    for index, line in enumerate(LINES):
+        core = (slot - centre[:, index, None]).abs() <= MASK_SIGMAS * sigma[:, index, None]
+        weight *= ~(core & ~shown[line.tied_to or line.name][:, None])
     level_slots = slots_between(*LEVEL_ANGSTROM)
     ivar = weight[:, level_slots]
     level = (ivar * flux[:, level_slots]).sum(1) / ivar.sum(1).clamp_min(1e-30)
@@ -169,11 +170,16 @@ def _expected_flux(flux: torch.Tensor) -> torch.Tensor:
     return expected
 
 
-def _quiet(result: Measures) -> torch.Tensor:
-    """Return (batch,) True for galaxies whose H-alpha and [N II] emission is measured to be next to nothing."""
+def _shown(result: Measures) -> dict[str, torch.Tensor]:
+    """Return for every free flux (batch,) True where the galaxy shows the stars under that line."""
     pair = [AMPLITUDES.index("halpha"), AMPLITUDES.index("nii_6584")]
     width, error = result.ew[:, pair].sum(1), result.ew_err[:, pair].square().sum(1).sqrt()
-    return (width < QUIET_EW_ANGSTROM) & (error < QUIET_EW_ANGSTROM)
+    quiet = (width < QUIET_EW_ANGSTROM) & (error < QUIET_EW_ANGSTROM)
+    halpha, halpha_err = result.ew[:, pair[0]], result.ew_err[:, pair[0]]
+    weak = (halpha < WEAK_HALPHA_ANGSTROM) & (halpha_err < QUIET_EW_ANGSTROM)
+    nothing = torch.zeros_like(quiet)
+    groups = {name: quiet if name in SHOWN_LINES else nothing for name in AMPLITUDES}
+    return {**groups, "hbeta": weak}
 
 
 def _basis(columns: torch.Tensor) -> ContinuumBasis:

@@ -4,6 +4,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mmagn.ablation import ablate
     from mmagn.config import RunConfig, load_config
     from mmagn.pipeline import evaluate, match, measure, open_pairs, train
     from mmagn.records import Cutout, Pair, Spectrum
@@ -15,6 +16,7 @@ __all__ = [
     "Pair",
     "RunConfig",
     "Spectrum",
+    "ablate",
     "evaluate",
     "load_config",
     "match",
@@ -24,6 +26,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "ablate": "mmagn.ablation",
     **dict.fromkeys(("Cutout", "Pair", "Spectrum"), "mmagn.records"),
     **dict.fromkeys(("RunConfig", "load_config"), "mmagn.config"),
     **dict.fromkeys(("evaluate", "match", "measure", "open_pairs", "train"), "mmagn.pipeline"),

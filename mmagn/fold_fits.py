@@ -27,6 +27,7 @@ from mmagn.evaluation.predict import predicted_logits
 from mmagn.evaluation.scores import best_threshold
 from mmagn.evaluation.strata import bpt_ratios
 from mmagn.evaluation.variants import Variant
+from mmagn.features.vector import feature_matrix
 from mmagn.models.config import Branch
 from mmagn.pipeline import Sample, chosen_features, network
 from mmagn.tensors.augment import augment_batch
@@ -221,7 +222,7 @@ class FoldFits:
     @cached_property
     def _data_digest(self) -> str:
         """Digest of everything the fits are made from, other than settings."""
-        values, _ = chosen_features(self.config, self.sample)
+        values, _ = feature_matrix(self._labelled)
         digest = hashlib.sha256(self.sample.store.fingerprint.encode())
         digest.update("\n".join(self.object_id.tolist()).encode())
         for array in (self.sample.target, values, self._labelled["redshift"], self._labelled["snr_median"]):

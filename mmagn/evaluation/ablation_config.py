@@ -32,7 +32,8 @@ class AblationConfig:
     features_patience
         Its patience in epochs, in place of ``training.patience``.
     fits_dir
-        Folder of finished fits, which are never repeated; empty is ``fits`` in ``data.cache_dir``.
+        Folder of finished fits, which are never repeated; empty is ``fits`` in ``data.cache_dir``. Fits are told apart
+        by their data and settings, not by the code: delete the folder after changing a model or the training.
     """
 
     scheme: Literal["folds", "leave-one-cell-out"] = "folds"

@@ -135,3 +135,11 @@ def test_a_score_does_not_depend_on_the_other_objects_of_the_batch() -> None:
 def test_the_same_seed_gives_the_same_weights() -> None:
     one, two = model().state_dict(), model().state_dict()
     assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_with_fewer_features_the_head_is_narrower_and_nothing_else_changes() -> None:
+    config = ModelsConfig(branches=("features",))
+    ten, three = FusionModel(config, spectrum_pixels=PIXELS), FusionModel(config, spectrum_pixels=PIXELS, features=3)
+    widths = [[layer.in_features for layer in model.head if isinstance(layer, nn.Linear)] for model in (ten, three)]
+    assert widths == [[10, 32, 16], [3, 32, 16]]
+    assert three({"features": torch.zeros(2, 3)}).shape == (2,)

@@ -18,6 +18,8 @@ from mmagn.spectroscopy.batch import LINE_SLOT, REST_ANGSTROM, slots_between
 from mmagn.spectroscopy.profiles import SEGMENTS
 
 ITERATIONS = 25
+UNKNOWN_VARIANCE = 0.3
+"""A column is dropped where a typical spectrum leaves more than this of its unit variance undetermined: it is noise."""
 WEIGHT_MAX = 2500.0
 """Signal-to-noise per pixel is capped at 50: galaxies far brighter than their fellows must not own the columns."""
 SMOOTH_RADIUS = 22
@@ -60,7 +62,8 @@ def eigenspectra(flux: torch.Tensor, weight: torch.Tensor, terms: int, start: to
     Returns
     -------
     torch.Tensor
-        (1 + terms, pixel): the mean, of level 1, then columns whose coefficients scatter by 1 for a galaxy of level 1.
+        (1 + terms or fewer, pixel): the mean, of level 1, then columns whose coefficients scatter
+        by 1 for a galaxy of level 1.
     """
     weight = weight.clamp_max(WEIGHT_MAX)
     columns = _start_columns(flux, weight, terms) if start is None else start
@@ -69,7 +72,10 @@ def eigenspectra(flux: torch.Tensor, weight: torch.Tensor, terms: int, start: to
         moments = coefficients[:, :, None] * coefficients[:, None] + covariance
         columns = _updated_columns(flux, weight, coefficients, moments)
         columns = _standardised(columns, coefficients.mean(0), moments.mean(0))
-    return columns
+    _, covariance = _coefficients(flux, weight, columns)
+    told = covariance.diagonal(dim1=1, dim2=2).median(0).values < UNKNOWN_VARIANCE
+    told[0] = True
+    return columns[told]
 
 
 def _start_columns(flux: torch.Tensor, weight: torch.Tensor, terms: int) -> torch.Tensor:

@@ -15,16 +15,21 @@ EXPLAINED = {
     (
         "1146264831163131904",
         "hbeta",
-    ): "Seyfert, line wings: the pipeline fits H-beta wider, with its own width, over H-beta absorption",
+    ): "Seyfert on strong starlight: the pipeline fits a wider line, less absorption",
     (
         "1146264831163131904",
         "halpha",
-    ): "Seyfert: H-alpha and [N II] wings overlap; [N II] agrees, the split of the wings differs",
+    ): "the same galaxy: [N II] agrees, the wings of the blend are shared differently",
     (
         "299518814033307648",
         "hbeta",
-    ): "EW 3 to 5 A at S/N 21: the local model takes 2 A more stellar absorption than the pipeline's templates",
-    ("299518814033307648", "oiii_5007"): "S/N 7: one standard deviation of either error",
+    ): "EW 3 to 5 A: the local model takes 2 A more absorption than the pipeline",
+    ("299518814033307648", "oiii_5007"): "S/N 7: a difference of one standard deviation",
+    ("299489676975171584", "halpha"): "EW 5 A on old stars: the absorption of the local model is 1 A deeper",
+    (
+        "299489676975171584",
+        "oiii_5007",
+    ): "EW 0.7 A: Fe 5015 of old stars under the line, unknown to a polynomial",
 }
 """Outliers beyond 15 per cent and why."""
 

@@ -11,9 +11,9 @@ import multiprocessing.connection
 import os
 import signal
 import threading
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,6 +28,8 @@ from mmagn.surveys.readers import SurveyReader
 ROWS_PER_BATCH = 32
 PAIRS_PER_PROCESS = 250
 """Pairs that are stored in the time a process needs to start; fewer are not worth one."""
+TAKEN_AHEAD = 2
+"""Shards that another process has before it, so that it never waits for this one."""
 _UNFINISHED = ".part"
 
 _log = logging.getLogger(__name__)
@@ -98,7 +100,7 @@ def write_shards(tasks: Sequence[ShardTask], workers: int) -> Iterator[ShardReco
     tasks
         Shards, all into one folder that no other run writes to.
     workers
-        Most processes at the same time; few pairs are written by this one.
+        Most processes at the same time, this one among them; few pairs are written by this one alone.
     """
     left = []
     for task in tasks:
@@ -179,15 +181,27 @@ def _written(task: ShardTask) -> ShardRecord | None:
 
 
 def _written_by_processes(tasks: Sequence[ShardTask], workers: int) -> Iterator[ShardRecord]:
-    """Yield records of shards as processes finish them; where a process dies, not all of them.
+    """Yield records of shards as they are finished; where a process dies, not all of them.
 
-    Processes are started anew and not forked, so that threads of this one cannot stop them.
+    This process is one of the workers: while others start and are given shards from the front, it takes them
+    from the back. Processes are started anew and not forked, so that threads of this one cannot stop them.
     """
     others = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker)
+    pool = ProcessPoolExecutor(workers - 1, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker)
     try:
-        for future in as_completed([pool.submit(write_shard, task) for task in tasks]):
-            yield future.result()
+        left = deque(tasks)
+        taken: set[Future[ShardRecord]] = set()
+        while left or taken:
+            while len(left) > 1 and len(taken) < TAKEN_AHEAD * (workers - 1):
+                taken.add(pool.submit(write_shard, left.popleft()))
+            if left:
+                yield write_shard(left.pop())
+                done = {future for future in taken if future.done()}
+            else:
+                done = wait(taken, return_when=FIRST_COMPLETED).done
+            taken -= done
+            for future in done:
+                yield future.result()
     except BrokenProcessPool:
         _log.warning("a process that stored pairs has died (too little memory?); the rest is stored by one process")
         remove_unfinished(tasks[0].folder)

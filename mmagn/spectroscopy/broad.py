@@ -26,6 +26,8 @@ SUSPECT_SIGMA_KMS = 350.0
 """Balmer lines wider than this are fitted again."""
 CHI2_GAIN = 60.0
 """Chi2 per degree of freedom that four more unknowns must gain (their BIC penalty is 28 for 1,000 pixels)."""
+CHI2_RISE_MAX = 1.25
+"""A gain in the continuum beside the lines must not be paid for under them."""
 BROAD_SNR = 5.0
 WIDTH_RATIO = 2.0
 """A broad component is at least this much wider than the narrow one."""
@@ -112,6 +114,7 @@ def with_broad_component(found: Sequence[Suspects], tables: Grids, narrow: Measu
     noise = torch.minimum(narrow.chi2_dof[row], result.chi2_dof).nan_to_num(1.0).clamp_min(1.0)
     wider = log_sigma + math.log(PIXEL_KMS) - state.kinematics[:, 0, 1] > math.log(WIDTH_RATIO)
     accepted = ((before - state.objective) / noise > CHI2_GAIN) & (snr > BROAD_SNR) & (ratio > FLUX_RATIO_MIN) & wider
+    accepted &= result.chi2_dof < CHI2_RISE_MAX * narrow.chi2_dof[row]
     kept[row[accepted]] = True
     merged = {}
     for field in fields(Measures):
@@ -259,7 +262,7 @@ def _fitted_broad(
             batch.lsf_sigma,
             active,
         )
-        state = fitted(task, start, steps=2)
+        state = fitted(task, start, steps=1)
         better = state.objective < best
         best = torch.where(better, state.objective, best)
         log_sigma = torch.where(better, width, log_sigma)

@@ -3,9 +3,9 @@
 Factor analysis on the rest grid (``eigenspectra.py``). Emission lines are the difficulty: their cores cover the Balmer
 absorption cores. Lines are therefore fitted first, with the best continuum known so far, and masked as far as each
 galaxy's own line width asks for. H-beta cores are shown by galaxies with weak H-alpha, less the emission that H-alpha
-implies; other cores by galaxies next to free of emission. Under the lines the eigenspectra are kept smooth (stars
-rotate and disperse), so that the absorption wings of galaxies with emission carry on where few galaxies show the core.
-Fit and analysis are repeated with the new basis.
+implies; other cores by galaxies next to free of emission. Under the lines the eigenspectra are kept smooth, so that
+the absorption wings of galaxies with emission carry on where few galaxies show the core. Fit and analysis are repeated
+with the new basis.
 """
 
 import math

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from mmagn.lines import SII_RATIO_RANGE
 from mmagn.spectroscopy.batch import LINE_SLOT, PIXEL_ANGSTROM, SpectrumBatch, slots_between
 from mmagn.spectroscopy.profiles import (
-    AMPLITUDE_GROUP,
     AMPLITUDES,
     ANCHORS,
     GROUPS,
@@ -23,7 +22,15 @@ from mmagn.spectroscopy.profiles import (
     line_patches,
     segment_rows,
 )
-from mmagn.spectroscopy.varpro import LOG_SIGMA_SCATTER, Problem, State, converged, detected_groups, flux_covariance
+from mmagn.spectroscopy.varpro import (
+    LOG_SIGMA_SCATTER,
+    Problem,
+    State,
+    converged,
+    detected_groups,
+    flux_covariance,
+    group_members,
+)
 
 COVERAGE_MIN = 0.65
 """Smallest share of a line's core on valid pixels for its flux to be reported."""
@@ -206,8 +213,7 @@ def measures(batch: SpectrumBatch, task: Problem, state: State) -> Measures:
     ew_err = (flux_err.square() + (flux / continuum * continuum_err).square()).sqrt() * rest
     told = kinematic.diagonal(dim1=1, dim2=2)[:, 1::2].sqrt() < 0.9 * LOG_SIGMA_SCATTER
     told = told & detected_groups(task, state)
-    member = torch.tensor([[own == group for own in AMPLITUDE_GROUP] for group in range(len(GROUPS))])
-    told = told & (~missing[:, None] & member.to(missing.device)).any(2)
+    told = told & (~missing[:, None] & (group_members(missing.device) > 0)).any(2)
     return Measures(
         flux=flux,
         flux_err=flux_err,

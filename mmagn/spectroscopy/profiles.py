@@ -7,6 +7,7 @@ line as narrow as a pixel keeps its flux.
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -99,6 +100,13 @@ def total_sigma(log_sigma: torch.Tensor, lsf_sigma: torch.Tensor) -> torch.Tenso
     return (intrinsic.square() + lsf_sigma.square()).sqrt()
 
 
+@lru_cache(maxsize=4)
+def _patch_grid(device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return (line,) positions in their patches and (pixel + 1,) borders of the pixels of a patch."""
+    start = torch.tensor(LINE_SLOT - np.array(_PATCH_START), dtype=torch.float64, device=device)
+    return start, torch.arange(_PATCH_PIXELS + 1, dtype=torch.float64, device=device) - 0.5
+
+
 def line_patches(kinematics: torch.Tensor, phase: torch.Tensor, lsf_sigma: torch.Tensor) -> torch.Tensor:
     """Return unit-flux profiles and their derivatives around every line.
 
@@ -118,9 +126,8 @@ def line_patches(kinematics: torch.Tensor, phase: torch.Tensor, lsf_sigma: torch
         1/2 [erf(b / sqrt 2) - erf(a / sqrt 2)] with a and b the pixel borders in units of the observed width.
     """
     sigma = total_sigma(kinematics[:, :, 1], lsf_sigma)
-    start = torch.tensor(LINE_SLOT - np.array(_PATCH_START), dtype=sigma.dtype, device=sigma.device)
+    start, borders = _patch_grid(sigma.device)
     centre = start - phase[:, None] + kinematics[:, LINE_GROUP, 0]
-    borders = torch.arange(_PATCH_PIXELS + 1, dtype=sigma.dtype, device=sigma.device) - 0.5
     inverse = 1.0 / sigma[:, :, None]
     z = (borders - centre[:, :, None]) * inverse
     cumulative = torch.erf(z * math.sqrt(0.5)).mul_(0.5)

@@ -35,7 +35,7 @@ GROUP_CORRELATION = 0.7
 """Prior: velocity about the redshift, natural log of the intrinsic width in km/s, and how alike the two groups are."""
 VELOCITY_LIMIT_KMS = 900.0
 SIGMA_LIMITS_KMS = (8.0, 700.0)
-STEPS = 7
+STEPS = 6
 TOLERANCE = 1e-6
 """Rise of chi2 that does not count: near the minimum rounding, and with it the company a spectrum keeps, must not
 decide whether a step is taken."""
@@ -56,6 +56,8 @@ class Problem:
     ----------
     system
         Continuum normal equations and native line pixels.
+    data
+        (batch, term + 1, segment pixel) continuum columns and the flux.
     root
         (batch, term, term) inverse of the lower Cholesky factor of the continuum's normal matrix.
     flux_root
@@ -67,6 +69,7 @@ class Problem:
     """
 
     system: ContinuumSystem
+    data: torch.Tensor
     root: torch.Tensor
     flux_root: torch.Tensor
     phase: torch.Tensor
@@ -117,22 +120,24 @@ class State:
         return State(**picked)
 
 
-def solved(matrix: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    """Return ``matrix^-1 right`` of symmetric positive definite matrices (batch, n, n), scaled to unit diagonal."""
+def factored(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return Cholesky factors of positive definite matrices (batch, n, n) scaled to unit diagonal, and the scales."""
     unit = matrix.diagonal(dim1=1, dim2=2).clamp_min(1e-300).rsqrt()
     scaled = matrix * unit[:, :, None] * unit[:, None, :]
     scaled.diagonal(dim1=1, dim2=2).add_(1e-12)
-    factor = torch.linalg.cholesky_ex(scaled).L
+    return torch.linalg.cholesky_ex(scaled).L, unit
+
+
+def solved(matrix: torch.Tensor | tuple[torch.Tensor, torch.Tensor], right: torch.Tensor) -> torch.Tensor:
+    """Return ``matrix^-1 right`` (batch, n, column) of matrices or of what ``factored`` made of them."""
+    factor, unit = factored(matrix) if isinstance(matrix, torch.Tensor) else matrix
     solution: torch.Tensor = torch.cholesky_solve(right * unit[:, :, None], factor)
     return solution * unit[:, :, None]
 
 
 def inverse_root(normal: torch.Tensor) -> torch.Tensor:
     """Return (batch, n, n) R with ``R normal R^T = 1``, lower triangular."""
-    unit = normal.diagonal(dim1=1, dim2=2).clamp_min(1e-300).rsqrt()
-    scaled = normal * unit[:, :, None] * unit[:, None, :]
-    scaled.diagonal(dim1=1, dim2=2).add_(1e-11)
-    factor = torch.linalg.cholesky_ex(scaled).L
+    factor, unit = factored(normal)
     identity = torch.eye(normal.shape[1], dtype=normal.dtype, device=normal.device).expand_as(normal)
     root: torch.Tensor = torch.linalg.solve_triangular(factor, identity, upper=False)
     return root * unit[:, None, :]
@@ -161,7 +166,17 @@ def problem(system: ContinuumSystem, phase: torch.Tensor, lsf_sigma: torch.Tenso
     """Return the problem with its continuum factorised."""
     root = inverse_root(system.normal)
     flux_root = (root @ system.right[:, :, None])[:, :, 0]
-    return Problem(system=system, root=root, flux_root=flux_root, phase=phase, lsf_sigma=lsf_sigma, active=active)
+    data = torch.cat([system.columns, system.flux[:, None]], 1)
+    return Problem(
+        system=system, data=data, root=root, flux_root=flux_root, phase=phase, lsf_sigma=lsf_sigma, active=active
+    )
+
+
+@lru_cache(maxsize=4)
+def group_members(device: torch.device) -> torch.Tensor:
+    """Return (group, amplitude) 1.0 where a flux belongs to a kinematic group."""
+    members = [[float(own == group) for own in AMPLITUDE_GROUP] for group in range(len(GROUPS))]
+    return torch.tensor(members, dtype=torch.float64, device=device)
 
 
 def _gram(task: Problem, kinematics: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -173,18 +188,16 @@ def _gram(task: Problem, kinematics: torch.Tensor) -> tuple[torch.Tensor, torch.
     patches = line_patches(kinematics, task.phase, task.lsf_sigma)
     system, count = task.system, 3 * _COUNT
     gram = patches.new_zeros((len(patches), count, count))
-    right = patches.new_zeros((len(patches), count))
-    coupling = patches.new_zeros((len(patches), count, system.columns.shape[1]))
+    against = patches.new_zeros((len(patches), count, task.data.shape[1]))
     for segment in SEGMENTS:
         rows = segment_rows(patches, segment)
         weighted = rows * system.weight[:, None, segment.pixels]
         own = slice(3 * segment.amplitudes[0], 3 * segment.amplitudes[-1] + 3)
         gram[:, own, own] = torch.bmm(weighted, rows.mT)
-        right[:, own] = torch.bmm(weighted, system.flux[:, segment.pixels, None])[:, :, 0]
-        coupling[:, own] = torch.bmm(weighted, system.columns[:, :, segment.pixels].mT)
-    coupling = torch.bmm(coupling, task.root.mT)
+        against[:, own] = torch.bmm(weighted, task.data[:, :, segment.pixels].mT)
+    coupling = torch.bmm(against[:, :, :-1], task.root.mT)
     gram -= torch.bmm(coupling, coupling.mT)
-    right -= torch.bmm(coupling, task.flux_root[:, :, None])[:, :, 0]
+    right = against[:, :, -1] - torch.bmm(coupling, task.flux_root[:, :, None])[:, :, 0]
     return gram, right, coupling
 
 
@@ -198,10 +211,10 @@ def evaluated(task: Problem, kinematics: torch.Tensor) -> State:
     normal = gram[:, :, 0, :, 0] * keep[:, :, None] * keep[:, None, :]
     normal = normal + torch.diag_embed(1.0 - keep)
     right_flux = right[:, :, 0] * keep
-    flux = solved(normal, right_flux[:, :, None])[:, :, 0]
+    factor = factored(normal)
+    flux = solved(factor, right_flux[:, :, None])[:, :, 0]
     # One column per group and kind: the derivative of the whole model of that group.
-    belongs = torch.tensor([[float(group == own) for own in AMPLITUDE_GROUP] for group in range(len(GROUPS))])
-    share = belongs.to(gram)[None] * flux[:, None]
+    share = group_members(gram.device)[None] * flux[:, None]
     mixed = torch.einsum("bgm,blkm->blgk", share, gram[:, :, 0, :, 1:].permute(0, 1, 3, 2))
     mixed = (mixed * keep[:, :, None, None]).flatten(2)
     curvature = torch.einsum("bgl,blimj,bhm->bgihj", share, gram[:, :, 1:, :, 1:], share).reshape(batch, 4, 4)
@@ -210,7 +223,7 @@ def evaluated(task: Problem, kinematics: torch.Tensor) -> State:
     mean, precision = kinematic_prior(gram.device)
     offset = kinematics.flatten(1) - mean
     pull = offset @ precision
-    reduced = curvature - mixed.mT @ solved(normal, mixed)
+    reduced = curvature - mixed.mT @ solved(factor, mixed)
     explained = (right_flux * flux).sum(1) + task.flux_root.square().sum(1)
     return State(
         kinematics=kinematics,
@@ -316,8 +329,7 @@ def detected_groups(task: Problem, state: State) -> torch.Tensor:
     """Return (batch, group) True where the positive lines of a group together exceed ``DETECTED_SNR``."""
     variance = solved(state.normal, torch.diag_embed(torch.ones_like(state.flux))).diagonal(dim1=1, dim2=2)
     snr = state.flux.clamp_min(0.0) / variance.clamp_min(1e-300).sqrt() * task.active
-    member = torch.tensor([[float(own == group) for own in AMPLITUDE_GROUP] for group in range(len(GROUPS))])
-    return (snr.square() @ member.to(snr).T).sqrt() > DETECTED_SNR
+    return (snr.square() @ group_members(snr.device).T).sqrt() > DETECTED_SNR
 
 
 def settled(task: Problem, state: State) -> State:

@@ -35,7 +35,7 @@ def test_without_noise_every_flux_comes_back(
 ):
     true = {name: brightness * flux for name, flux in line_fluxes.items()}
     one = spectrum(
-        true, redshift=redshift, sigma_kms=sigma_kms, velocity_kms=velocity_kms, lsf_sigma=lsf_sigma, assumed_noise=0.02
+        true, redshift=redshift, sigma_kms=sigma_kms, velocity_kms=velocity_kms, lsf_sigma=lsf_sigma, assumed_noise=0.2
     )
     table = line_table([one], CONFIG)
     # 0.4 A of this continuum is what a polynomial and an absorption profile can know about the stars.

@@ -88,7 +88,7 @@ def learned_basis(spectra: Iterable[Spectrum], config: SpectroscopyConfig) -> Co
         Spectra of the survey; QSOs, stars and broad-line objects are passed over, and no more than
         ``config.basis_maximum`` galaxies are read.
     config
-        Settings; the fit runs on ``config.device``.
+        Settings; learning runs on the CPU.
 
     Returns
     -------

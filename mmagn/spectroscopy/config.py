@@ -29,7 +29,7 @@ class SpectroscopyConfig:
         Try a second, broad Balmer component and keep it where chi2 says so.
     """
 
-    batch_size: int = 96
+    batch_size: int = 128
     cuda_batch_size: int = 8192
     device: Literal["auto", "cpu", "cuda"] = "auto"
     continuum: Literal["basis", "local"] = "basis"

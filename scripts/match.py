@@ -15,6 +15,8 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--plan", action="store_true", help="read positions only; --out gets figures and plan.json")
     parser.add_argument("--push", metavar="ORG/NAME", help="upload the store as this dataset repository, with a card")
     namespace = parse_arguments(parser, arguments)
+    if namespace.plan and namespace.push:
+        parser.error("--plan makes no store that --push could upload; leave one of them out")
 
     def action() -> None:
         from mmagn.pipeline import match, plan  # after parsing, so that --help need not wait for torch

@@ -10,18 +10,8 @@ from astropy.table import Table
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-INDEX_COLUMNS = (
-    "sdss_object_id",
-    "hsc_object_id",
-    "sdss_ra_deg",
-    "sdss_dec_deg",
-    "hsc_ra_deg",
-    "hsc_dec_deg",
-    "separation_arcsec",
-    "healpix",
-    "redshift",
-)
-"""Columns that say which object a row is about."""
+from mmagn.matching.rows import INDEX_COLUMNS
+
 _UNITS = {
     "sdss_ra_deg": units.deg,
     "sdss_dec_deg": units.deg,

@@ -82,24 +82,6 @@ def scores(target: ArrayLike, score: ArrayLike, threshold: float, *, config: Eva
     )
 
 
-def stratum_scores(
-    target: ArrayLike, score: ArrayLike, threshold: float, stratum: ArrayLike, *, config: EvaluationConfig
-) -> dict[str, Scores]:
-    """Return the scores of each stratum of the sample, by its name.
-
-    Parameters
-    ----------
-    target, score, threshold, config
-        As in :func:`scores`.
-    stratum
-        (object,) name of the stratum of each object, such as a range of redshift.
-    """
-    y, p, names = np.asarray(target), np.asarray(score), np.asarray(stratum, dtype=np.str_)
-    return {
-        str(name): scores(y[names == name], p[names == name], threshold, config=config) for name in np.unique(names)
-    }
-
-
 def best_threshold(target: ArrayLike, score: ArrayLike, metric: Literal["mcc", "f1"] = "mcc") -> float:
     """Return the probability threshold that maximises MCC or F1, half-way between the two scores it divides.
 

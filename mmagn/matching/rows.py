@@ -28,6 +28,7 @@ INDEX_COLUMNS = (
     "healpix",
     "redshift",
 )
+"""Columns that say which objects a row is about."""
 _TYPES = {
     "sdss_object_id": "string",
     "hsc_object_id": "string",

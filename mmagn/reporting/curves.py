@@ -1,4 +1,4 @@
-"""Figures of scores: precision-recall, ROC, confusion matrix, reliability, history of a training."""
+"""Figures of scores: precision-recall, ROC, confusion matrix, reliability."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -146,30 +146,6 @@ def reliability_figure(
     axes.legend(loc="upper left")
     counts.set(xlabel="Predicted probability of AGN", ylabel="Objects")
     counts.yaxis.set_major_locator(MaxNLocator(nbins=3, integer=True, min_n_ticks=2))
-    return figure
-
-
-@styled
-def history_figure(panels: Mapping[str, Mapping[str, ArrayLike]]) -> Figure:
-    """Return the course of a training: one panel per quantity, one line per split, against epochs from 1 on.
-
-    Parameters
-    ----------
-    panels
-        Quantity (label of the ordinate) to split to (epoch,) values; NaN where not measured.
-    """
-    figure = blank_figure(5.2, 2.4 * max(1, len(panels)) + 0.6)
-    rows = np.atleast_1d(figure.subplots(max(1, len(panels)), 1, sharex=True))
-    for axes, (quantity, lines) in zip(rows, panels.items(), strict=False):
-        for (name, values), (color, line) in zip(lines.items(), _HISTORY_STYLES, strict=False):
-            y = np.asarray(values, dtype=np.float64)
-            epoch = np.arange(1, len(y) + 1)
-            known = np.isfinite(y)
-            axes.plot(epoch[known], y[known], color=color, linestyle=line, marker=".", markersize=4, label=name)
-        axes.set_ylabel(quantity)
-        axes.legend(loc="best")
-    rows[-1].set_xlabel("Epoch")
-    rows[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
     return figure
 
 

@@ -1,16 +1,11 @@
 """The two surveys as dataset repositories of a Hugging Face hub in HATS layout: only what is matched is ever moved."""
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from mmagn.records import Catalog, Cutout, Spectrum
-from mmagn.surveys.config import DataConfig
+from mmagn.records import Cutout, Spectrum
 from mmagn.surveys.hats_rows import (
     HSC_COLUMNS,
     IMAGE_FIELDS,
@@ -19,7 +14,8 @@ from mmagn.surveys.hats_rows import (
     cutout_from_hats,
     spectrum_from_hats,
 )
-from mmagn.surveys.hub_catalog import HubCatalog, hub_parquet, index_catalog, records, source
+from mmagn.surveys.hub_catalog import HubCatalog, hub_parquet, source
+from mmagn.surveys.hub_sides import HubSides
 from mmagn.surveys.readers import SourceFile, reading_settings
 
 HUB_SURVEY = "sdss"
@@ -40,7 +36,7 @@ SDSS_NEEDED = _NEEDED | {"Z": "redshift"} | {name: "spectrum" for name in SDSS_P
 
 
 @dataclass(frozen=True, kw_only=True)
-class HubReader:
+class HubReader(HubSides):
     """Reader of the surveys of a hub; see ``readers.SurveyReader``.
 
     Attributes
@@ -48,8 +44,6 @@ class HubReader:
     data
         Settings with ``data.source`` hub.
     """
-
-    data: DataConfig
 
     def __post_init__(self) -> None:
         if HUB_SURVEY not in self.data.sdss_surveys:
@@ -67,29 +61,6 @@ class HubReader:
         """Return both repositories with the commit that is read."""
         client = hub_parquet(self.data).client
         return source(client, self._sdss()), source(client, self._hsc())
-
-    def read_sdss_catalog(self, drops: Counter[str]) -> Catalog:
-        """Return who is where in SDSS, every id once; only ids, positions and redshifts move, and only once."""
-        return index_catalog(self._sdss(), self.data, drops)
-
-    def read_hsc_catalog(self, drops: Counter[str]) -> Catalog:
-        """Return who is where in HSC, every id once; only ids and positions move, and only once."""
-        return index_catalog(self._hsc(), self.data, drops)
-
-    def read_spectra(self, path: str, rows: NDArray[np.int64], drops: Counter[str]) -> Iterator[tuple[int, Spectrum]]:
-        """Yield (row, spectrum) of the wanted rows of one file, ascending; one row group is held at a time."""
-        return records(self._sdss(), self.data, path, rows, drops)
-
-    def read_cutouts(self, path: str, rows: NDArray[np.int64], drops: Counter[str]) -> Iterator[tuple[int, Cutout]]:
-        """Yield (row, cutout) of the wanted rows of one file, ascending; one row group is held at a time."""
-        return records(self._hsc(), self.data, path, rows, drops)
-
-    def iter_spectra(self, drops: Counter[str]) -> Iterator[Spectrum]:
-        """Yield every usable spectrum of the repository, each object once."""
-        catalog = self.read_sdss_catalog(drops)
-        for number, path in enumerate(catalog.files):
-            for _, spectrum in self.read_spectra(path, catalog.row[catalog.file_index == number], drops):
-                yield spectrum
 
     def _sdss(self) -> HubCatalog[Spectrum]:
         return HubCatalog(

@@ -5,8 +5,7 @@ Two layouts are known: the rows of a store of pairs, as ``match.py --push`` writ
 found again by position, so that the same rules hold for these pairs as for any other.
 """
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
@@ -15,8 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mmagn.records import BANDS, CUTOUT_PIXELS, Catalog, Cutout, Spectrum
-from mmagn.surveys.config import DataConfig
+from mmagn.records import BANDS, CUTOUT_PIXELS, Cutout, Spectrum
 from mmagn.surveys.hats_rows import cutout_from_hats, spectrum_from_hats
 from mmagn.surveys.hub import (
     CUTOUTS_AT_ONCE,
@@ -27,7 +25,8 @@ from mmagn.surveys.hub import (
     SDSS_PAYLOAD,
     SPECTRA_AT_ONCE,
 )
-from mmagn.surveys.hub_catalog import HubCatalog, column_names, hub_files, hub_parquet, index_catalog, records, source
+from mmagn.surveys.hub_catalog import HubCatalog, column_names, hub_files, hub_parquet, source
+from mmagn.surveys.hub_sides import HubSides
 from mmagn.surveys.readers import SourceFile, reading_settings
 
 _IMAGE_SHAPE = (len(BANDS), CUTOUT_PIXELS, CUTOUT_PIXELS)
@@ -52,7 +51,7 @@ Record = TypeVar("Record", Cutout, Spectrum)
 
 
 @dataclass(frozen=True, kw_only=True)
-class HubPairsReader:
+class HubPairsReader(HubSides):
     """Reader of both sides of ready-made pairs; see ``readers.SurveyReader``.
 
     Attributes
@@ -60,8 +59,6 @@ class HubPairsReader:
     data
         Settings with ``data.source`` hub-pairs.
     """
-
-    data: DataConfig
 
     def settings(self) -> dict[str, Any]:
         """Return the settings that shape what is read, by dotted name; the commit is among the sources."""
@@ -72,29 +69,6 @@ class HubPairsReader:
     def sources(self) -> tuple[SourceFile, ...]:
         """Return the repository with the commit that is read."""
         return (replace(source(hub_parquet(self.data).client, self._sdss()), name=f"pairs {self.data.hub.pairs}"),)
-
-    def read_sdss_catalog(self, drops: Counter[str]) -> Catalog:
-        """Return who is where on the SDSS side, every id once; see ``hub_catalog.index_catalog``."""
-        return index_catalog(self._sdss(), self.data, drops)
-
-    def read_hsc_catalog(self, drops: Counter[str]) -> Catalog:
-        """Return who is where on the HSC side, every id once; see ``hub_catalog.index_catalog``."""
-        return index_catalog(self._hsc(), self.data, drops)
-
-    def read_spectra(self, path: str, rows: NDArray[np.int64], drops: Counter[str]) -> Iterator[tuple[int, Spectrum]]:
-        """Yield (row, spectrum) of the wanted rows of one file, ascending; no image moves."""
-        return records(self._sdss(), self.data, path, rows, drops)
-
-    def read_cutouts(self, path: str, rows: NDArray[np.int64], drops: Counter[str]) -> Iterator[tuple[int, Cutout]]:
-        """Yield (row, cutout) of the wanted rows of one file, ascending; no spectrum moves."""
-        return records(self._hsc(), self.data, path, rows, drops)
-
-    def iter_spectra(self, drops: Counter[str]) -> Iterator[Spectrum]:
-        """Yield every usable spectrum of the repository, each object once."""
-        catalog = self.read_sdss_catalog(drops)
-        for number, path in enumerate(catalog.files):
-            for _, spectrum in self.read_spectra(path, catalog.row[catalog.file_index == number], drops):
-                yield spectrum
 
     def _sdss(self) -> HubCatalog[Spectrum]:
         present = self._present()

@@ -11,7 +11,8 @@ from astropy import units
 from astropy.table import Table
 from torch import Tensor, nn
 
-from mmagn.evaluation.predict import INDEX_COLUMNS, predicted_logits, predictions_table, save_predictions
+from mmagn.evaluation.predict import predicted_logits, predictions_table, save_predictions
+from mmagn.matching.rows import INDEX_COLUMNS
 
 
 class SumOfFeatures(nn.Module):

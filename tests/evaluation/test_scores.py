@@ -7,11 +7,11 @@ import time
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from sklearn.metrics import average_precision_score, f1_score, matthews_corrcoef
+from sklearn.metrics import f1_score, matthews_corrcoef
 
 from mmagn.evaluation.bootstrap import METRICS
 from mmagn.evaluation.config import EvaluationConfig
-from mmagn.evaluation.scores import best_threshold, scores, stratum_scores
+from mmagn.evaluation.scores import best_threshold, scores
 
 CONFIG = EvaluationConfig(bootstrap_draws=300)
 
@@ -155,13 +155,3 @@ def test_one_class_leaves_the_threshold_at_a_half_and_says_so(caplog: pytest.Log
     with caplog.at_level(logging.WARNING):
         assert best_threshold([0, 0], [0.1, 0.9]) == 0.5
     assert "one class only" in caplog.text
-
-
-def test_strata_are_scored_apart() -> None:
-    y, p = sample()
-    stratum = np.where(np.arange(200) % 2, "near", "far")
-    found = stratum_scores(y, p, 0.3, stratum, config=CONFIG)
-    assert set(found) == {"near", "far"}
-    near = stratum == "near"
-    assert found["near"].objects == near.sum()
-    assert found["near"]["average_precision"].value == pytest.approx(average_precision_score(y[near], p[near]))

@@ -11,7 +11,6 @@ from mmagn.evaluation.config import EvaluationConfig
 from mmagn.evaluation.scores import scores
 from mmagn.reporting.curves import (
     confusion_figure,
-    history_figure,
     precision_recall_figure,
     reliability_figure,
     roc_figure,
@@ -96,12 +95,3 @@ def test_the_reliability_figure_has_one_point_per_bin_and_a_histogram() -> None:
     assert [len(data(each)[0]) for each in points] == [CONFIG.calibration_bins] * 2
     assert lower.get_xlabel() == "Predicted probability of AGN"
     assert lower.get_ylabel() == "Objects"
-
-
-def test_the_history_starts_at_epoch_one_and_leaves_out_what_was_not_measured() -> None:
-    figure = history_figure(
-        {"Loss": {"train": [3, 2, 1], "validation": [np.nan, 2, 1.5]}, "AP": {"validation": [0, 1]}}
-    )
-    loss, precision = figure.axes
-    assert [data(each)[0].tolist() for each in loss.lines] == [[1, 2, 3], [2, 3]]
-    assert (loss.get_ylabel(), precision.get_ylabel(), precision.get_xlabel()) == ("Loss", "AP", "Epoch")

@@ -18,10 +18,10 @@ from mmagn.evaluation.strata import strata
 from mmagn.evaluation.variants import VARIANTS, question
 from mmagn.fold_fits import FoldFits
 from mmagn.matching.sky import sky_group
-from mmagn.pipeline import Sample, labelled_sample
 from mmagn.records import CELL_NSIDE
 from mmagn.reporting.ablation import forest_figure
 from mmagn.reporting.figures import save_figures
+from mmagn.sample import Sample, labelled_sample
 from mmagn.training.runs import RunFolder, whole_file, write_json
 
 logger = logging.getLogger(__name__)

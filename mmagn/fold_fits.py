@@ -29,7 +29,7 @@ from mmagn.evaluation.strata import bpt_ratios
 from mmagn.evaluation.variants import Variant
 from mmagn.features.vector import feature_matrix
 from mmagn.models.config import Branch
-from mmagn.pipeline import Sample, chosen_features, network
+from mmagn.sample import Sample, chosen_features, network
 from mmagn.tensors.augment import augment_batch
 from mmagn.tensors.batches import BatchLoader, OrderedBatches
 from mmagn.tensors.datamodule import PairTensors, pair_tensors

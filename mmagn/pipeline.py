@@ -1,20 +1,15 @@
 """The composition root: RunConfig in, trained model and scores out. Read this file to see the way from sky to score."""
 
-import dataclasses
 import logging
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from astropy.table import Table
-from numpy.typing import NDArray
 from scipy.special import expit
 
 from mmagn.config import RunConfig, config_dict, load_config, save_config
@@ -22,37 +17,39 @@ from mmagn.evaluation.calibration import fitted_calibration, unshifted_logits
 from mmagn.evaluation.predict import predicted_logits, predictions_table, save_predictions
 from mmagn.evaluation.scorecard import Scores
 from mmagn.evaluation.scores import best_threshold, scores
-from mmagn.features.names import FEATURE_NAMES
-from mmagn.features.vector import feature_matrix
-from mmagn.labels.scheme import class_counts, reason_counts, target
 from mmagn.matching import pairs
 from mmagn.matching.diagnostics import MatchPlan, match_plan
 from mmagn.matching.index import no_pairs_sentence
 from mmagn.matching.push import push_store
-from mmagn.matching.splits import SPLITS, sky_split
 from mmagn.matching.store import PairStore, pair_store
 from mmagn.measurement import (
     MeasurementSummary,
-    measured_pairs,
     measured_table,
     sample_basis,
     write_measurements,
     write_tables,
 )
-from mmagn.models.fusion import FusionModel
 from mmagn.records import Pair, Spectrum
 from mmagn.reporting.figures import save_figures
 from mmagn.reporting.matching import plan_figures
 from mmagn.reporting.run_figures import sample_gallery, save_run_figures, validation_figures
-from mmagn.surveys.dask_client import dask_client
+from mmagn.sample import (
+    Sample,
+    chosen_features,
+    counts_text,
+    engine,
+    labelled_sample,
+    network,
+    sample_pos_weight,
+    sample_summary,
+    with_recorded_split,
+)
 from mmagn.surveys.hats import HatsReader
 from mmagn.surveys.readers import survey_reader
 from mmagn.tensors.datamodule import PairDataModule, pair_tensors
 from mmagn.tensors.scaling import FeatureScaling
-from mmagn.tensors.spectrum import spectrum_pixels
 from mmagn.training.checkpoints import load_module
 from mmagn.training.fit import FitResult, device_name, fit
-from mmagn.training.losses import pos_weight
 from mmagn.training.module import AgnModule
 from mmagn.training.runs import RunFolder, write_json
 
@@ -60,36 +57,6 @@ if TYPE_CHECKING:
     from datasets import IterableDataset
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Sample:
-    """The pairs of a config, measured and labelled, and the split of those that have a label.
-
-    Attributes
-    ----------
-    store
-        Payload of all pairs.
-    table
-        One row per pair of the store: the table of measurements.
-    rows
-        (object,) rows of store and table that have a label.
-    target
-        (object,) 1 for Seyfert and composite, 0 for star-forming and LINER.
-    split
-        (object,) ``train``, ``validation`` or ``test``.
-    """
-
-    store: PairStore
-    table: Table
-    rows: NDArray[np.int64]
-    target: NDArray[np.float64]
-    split: NDArray[np.str_]
-
-    @property
-    def bpt_class(self) -> NDArray[np.str_]:
-        """(object,) class of the labelled pairs."""
-        return np.asarray(self.table["bpt_class"], dtype=np.str_)[self.rows]
 
 
 def open_pairs(config: RunConfig) -> "IterableDataset":
@@ -100,7 +67,7 @@ def open_pairs(config: RunConfig) -> "IterableDataset":
     NoPairsError
         Where the two surveys have no object in common.
     """
-    with _engine(config):
+    with engine(config):
         return pairs.open_pairs(config.data, config.matching)
 
 
@@ -109,7 +76,7 @@ def match(config: RunConfig, out: Path, *, push: str | None = None) -> PairStore
 
     With ``push`` it is uploaded as that dataset repository (ORG/NAME) of a Hugging Face hub.
     """
-    with _engine(config):
+    with engine(config):
         store = pair_store(config.data, config.matching, out)
     _say(store.report_text)
     if push is not None:
@@ -127,7 +94,7 @@ def plan(config: RunConfig, out: Path) -> MatchPlan:
     """
     reader = survey_reader(config.data)
     drops: Counter[str] = Counter()
-    with _engine(config):
+    with engine(config):
         sdss, hsc = reader.read_sdss_catalog(drops), reader.read_hsc_catalog(drops)
     found = match_plan(sdss, hsc, config.matching.radius_arcsec, drops)
     _say(str(found))
@@ -155,7 +122,7 @@ def measure(config: RunConfig, out: Path, *, of_pairs: bool = False, workers: in
         summary = _measured_on_dask(config, out)
     else:
         summary = _measured_here(config, out, of_pairs=of_pairs, workers=workers)
-    _say(f"{out}: {summary.rows} rows\nclasses: {_counts(summary.classes)}")
+    _say(f"{out}: {summary.rows} rows\nclasses: {counts_text(summary.classes)}")
     _say_losses("unclassified", summary.reasons)
     _say_losses("dropped", summary.drops)
     return summary
@@ -167,7 +134,7 @@ def _measured_here(config: RunConfig, out: Path, *, of_pairs: bool, workers: int
     total: int | None = None
     rows: Iterator[Spectrum] | Iterator[Pair]
     if of_pairs or config.data.source == "store":
-        with _engine(config):
+        with engine(config):
             store = pair_store(config.data, config.matching)
         drops.update(store.report["pair_drops"])
         total = len(store)
@@ -182,16 +149,11 @@ def _measured_here(config: RunConfig, out: Path, *, of_pairs: bool, workers: int
 def _measured_on_dask(config: RunConfig, out: Path) -> MeasurementSummary:
     """Counts of the table that a Dask cluster measured, every partition of the SDSS catalogue where it was read."""
     drops: Counter[str] = Counter()
-    with _engine(config):
+    with engine(config):
         reader = HatsReader(data=config.data)
         basis = sample_basis(reader.iter_spectra(Counter()), config.spectroscopy)
         measured = partial(measured_table, spectroscopy=config.spectroscopy, labels=config.labels, basis=basis)
         return write_tables(reader.mapped_spectra(measured, drops), out, drops=drops)
-
-
-def _engine(config: RunConfig) -> AbstractContextManager[object]:
-    """Block within which ``data.source`` hats has its Dask cluster; the other sources need none."""
-    return dask_client(config.dask) if config.data.source == "hats" else nullcontext()
 
 
 def train(config: RunConfig, resume: str = "") -> FitResult:
@@ -212,7 +174,7 @@ def train(config: RunConfig, resume: str = "") -> FitResult:
     with run.log_lines():
         scaling = FeatureScaling.load(run.scaling)
         data = _datamodule(config, sample, scaling)
-        module = AgnModule(network(config), config.training, _pos_weight(config, sample), config.seed)
+        module = AgnModule(network(config), config.training, sample_pos_weight(config, sample), config.seed)
         result = fit(
             module,
             data,
@@ -240,34 +202,13 @@ def evaluate(run_path: Path, split: str = "test") -> Scores:
     """
     run = RunFolder.open(run_path, needs=("config.yaml", "best.ckpt", "split.parquet", "scaling.json"))
     config = load_config(run.config)
-    sample = _with_recorded_split(labelled_sample(config), run)
+    sample = with_recorded_split(labelled_sample(config), run)
     return _evaluated(run, config, sample, _datamodule(config, sample, FeatureScaling.load(run.scaling)), split)
-
-
-def labelled_sample(config: RunConfig) -> Sample:
-    """Pairs of a config, matched or taken from their store, measured, labelled and split by sky."""
-    with _engine(config):
-        store = pair_store(config.data, config.matching)
-    logger.info("pairs: %d in %s", len(store), store.path)
-    table = measured_pairs(
-        (store.pair(number) for number in range(len(store))), spectroscopy=config.spectroscopy, labels=config.labels
-    )
-    logger.info("classes: %s", _counts(class_counts(table)))
-    if reasons := reason_counts(table):
-        logger.info("unclassified: %s", _counts(reasons))
-    truth = target(table["bpt_class"])
-    rows = np.flatnonzero(np.isfinite(truth))
-    if not len(rows):
-        raise ValueError(f"none of the {len(store)} pairs has a label: {_counts(reason_counts(table))}")
-    ra_deg, dec_deg = (np.asarray(table[name], dtype=np.float64)[rows] for name in ("ra_deg", "dec_deg"))
-    split = sky_split(ra_deg, dec_deg, truth[rows], config.splits)
-    logger.info("split: %s", _counts({name: int(np.sum(split == name)) for name in SPLITS}))
-    return Sample(store=store, table=table, rows=rows, target=truth[rows], split=split)
 
 
 def _new_run(config: RunConfig, sample: Sample) -> RunFolder:
     """Folder of a new run with everything in it that is known before training."""
-    weight = _pos_weight(config, sample)
+    weight = sample_pos_weight(config, sample)
     run = RunFolder.create(config.runs_dir, config.name)
     save_config(config, run.config)
     ids = {name: sample.table[name][sample.rows] for name in ("object_id", "ra_deg", "dec_deg", "bpt_class")}
@@ -278,26 +219,6 @@ def _new_run(config: RunConfig, sample: Sample) -> RunFolder:
     FeatureScaling.fit(values[training], valid[training]).save(run.scaling)
     logger.info("run folder: %s; weight of the positive class %.2f", run.path, weight)
     return run
-
-
-def _pos_weight(config: RunConfig, sample: Sample) -> float:
-    given = config.training.pos_weight
-    return pos_weight(sample.target[sample.split == "train"]) if given is None else given
-
-
-def chosen_features(config: RunConfig, sample: Sample) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Values and valid flags (object, feature) of the labelled pairs, the features of ``tensors.features`` alone."""
-    values, valid = feature_matrix(sample.table)
-    columns = [FEATURE_NAMES.index(name) for name in config.tensors.features]
-    return values[sample.rows][:, columns], valid[sample.rows][:, columns]
-
-
-def network(config: RunConfig) -> FusionModel:
-    """Network of a config with fresh weights, the same for the same seed."""
-    torch.manual_seed(config.seed)
-    return FusionModel(
-        config.models, spectrum_pixels=spectrum_pixels(config.tensors), features=len(config.tensors.features)
-    )
 
 
 def _datamodule(config: RunConfig, sample: Sample, scaling: FeatureScaling) -> PairDataModule:
@@ -316,24 +237,6 @@ def _datamodule(config: RunConfig, sample: Sample, scaling: FeatureScaling) -> P
         batch_size=config.training.batch_size,
         augment=config.tensors.augment,
         seed=config.seed,
-    )
-
-
-def _with_recorded_split(sample: Sample, run: RunFolder) -> Sample:
-    """Sample with the objects, targets and split that the run was trained with."""
-    recorded = Table.read(run.split, format="parquet")
-    row_of = {name: row for row, name in enumerate(np.asarray(sample.table["object_id"]).tolist())}
-    ids = np.asarray(recorded["object_id"]).tolist()
-    if missing := [name for name in ids if name not in row_of]:
-        raise ValueError(
-            f"{run.path} was trained on other pairs than its settings give now: {len(missing)} of {len(ids)} objects "
-            f"are missing, the first {missing[0]}; restore the source {sample.store.path} was made from"
-        )
-    return dataclasses.replace(
-        sample,
-        rows=np.array([row_of[name] for name in ids], dtype=np.int64),
-        target=np.asarray(recorded["target"], dtype=np.float64),
-        split=np.asarray(recorded["split"], dtype=np.str_),
     )
 
 
@@ -361,24 +264,12 @@ def _evaluated(run: RunFolder, config: RunConfig, sample: Sample, data: PairData
     )
     save_predictions(predictions, run.predictions)
     path = run.scores if split == "test" else run.scores.with_stem(f"scores-{split}")
-    write_json(path, {"split": split, **found.as_dict(), "calibration": calibration.as_dict(), **_told(sample)})
+    write_json(
+        path, {"split": split, **found.as_dict(), "calibration": calibration.as_dict(), **sample_summary(sample)}
+    )
     save_run_figures(run.figures, sample.store, sample.table, predictions, split, found, config.evaluation)
     _say(f"scores on the {split} split\n{found.text()}\n\n{found.report_text}\nwritten to {path}")
     return found
-
-
-def _told(sample: Sample) -> dict[str, object]:
-    """What the scores are about: classes, reasons of exclusion, losses of the match, sizes of the splits."""
-    return {
-        "classes": class_counts(sample.table),
-        "unclassified": reason_counts(sample.table),
-        "splits": {name: int(np.sum(sample.split == name)) for name in SPLITS},
-        "matching": sample.store.report,
-    }
-
-
-def _counts(counted: Mapping[str, int]) -> str:
-    return ", ".join(f"{name} {count}" for name, count in counted.items())
 
 
 def _say_losses(what: str, counted: Mapping[str, int]) -> None:

@@ -21,7 +21,7 @@ from mmagn.evaluation.variants import VARIANTS
 from mmagn.features.names import FEATURE_NAMES, LINE_FREE_FEATURES
 from mmagn.fold_fits import FoldFits
 from mmagn.models.config import ModelsConfig, SpectrumBranchConfig
-from mmagn.pipeline import Sample
+from mmagn.sample import Sample
 from mmagn.surveys.config import DataConfig, SimulateConfig
 from mmagn.tensors.config import TensorsConfig
 from mmagn.training.config import TrainingConfig

@@ -97,7 +97,6 @@ class BatchLoader:
 
     def __init__(self, select: Callable[[Tensor], dict[str, Tensor]], sampler: BatchOrder) -> None:
         self.select, self.sampler = select, sampler
-        self.batch_sampler = None
         self.batch_sampler = None  # Lightning asks for it wherever there is a sampler
         self._delivered = 0
         self._resume: dict[str, int] = {}

@@ -29,7 +29,7 @@ from mmagn.evaluation.strata import bpt_ratios
 from mmagn.evaluation.variants import Variant
 from mmagn.features.vector import feature_matrix
 from mmagn.models.config import Branch
-from mmagn.sample import Sample, chosen_features, network
+from mmagn.sample import Sample, chosen_features, network, training_target
 from mmagn.tensors.augment import augment_batch
 from mmagn.tensors.batches import BatchLoader, OrderedBatches
 from mmagn.tensors.datamodule import PairTensors, pair_tensors
@@ -90,7 +90,8 @@ class FoldFits:
     def _fitted(self, variant: Variant, fold: Fold) -> Table:
         target, evaluation = self.sample.target, self.config.evaluation
         given = self.config.training.pos_weight
-        weight = pos_weight(target[fold.train]) if given is None else given
+        shown = training_target(self.config, self.sample, fold.train)
+        weight = pos_weight(shown[fold.train]) if given is None else given
         logits = self._logits(variant, fold, weight)
         if variant.kind == "constant":
             probability, threshold = np.zeros(len(target)), 0.5
@@ -176,7 +177,9 @@ class FoldFits:
             image=parts.get("image"),
             spectrum=parts.get("spectrum"),
             features=parts.get("features"),
-            target=torch.as_tensor(self.sample.target, dtype=torch.float32, device=self.device),
+            target=torch.as_tensor(
+                training_target(config, self.sample, fold.train), dtype=torch.float32, device=self.device
+            ),
             softening=config.tensors.asinh_softening,
         )
 

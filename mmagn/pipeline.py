@@ -42,6 +42,7 @@ from mmagn.sample import (
     network,
     sample_pos_weight,
     sample_summary,
+    training_target,
     with_recorded_split,
 )
 from mmagn.surveys.hats import HatsReader
@@ -226,7 +227,7 @@ def _datamodule(config: RunConfig, sample: Sample, scaling: FeatureScaling) -> P
         sample.store,
         sample.rows,
         *chosen_features(config, sample),
-        sample.target,
+        training_target(config, sample),
         scaling,
         config.tensors,
         config.models.branches,

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import cKDTree
 
 from mmagn.labels.bpt import BPT_CLASSES, SeyfertLiner, bpt_class_index, log_ratio
-from mmagn.labels.scheme import BPT_LINES, POSITIVE_CLASSES
+from mmagn.labels.scheme import BPT_LINES, CLEAN_PROBABILITY, POSITIVE_CLASSES
 
 REDSHIFT_CUTS = (0.1, 0.2)
 WEAKEST_LINE_SNR_CUTS = (5.0, 10.0, 20.0)
@@ -23,7 +23,7 @@ _PLANE_STEP_DEX = 0.01
 
 
 def strata(measured: Table, i_magnitude: ArrayLike, seyfert_liner: SeyfertLiner) -> dict[str, Parts]:
-    """Return the parts of a sample by redshift, weakest line, magnitude, survey and class border.
+    """Return the parts of a sample by redshift, weakest line, magnitude, survey, class border and clean label.
 
     Parameters
     ----------
@@ -37,12 +37,14 @@ def strata(measured: Table, i_magnitude: ArrayLike, seyfert_liner: SeyfertLiner)
     weakest = np.min([_column(measured, f"snr_{line}") for line in BPT_LINES], axis=0)
     border = border_distance_dex(*bpt_ratios(measured), seyfert_liner)
     survey = np.asarray(measured["survey"], dtype=np.str_)
+    clean = np.asarray(measured["clean"], dtype=bool)
     return {
         "redshift": ranges(measured["redshift"], REDSHIFT_CUTS),
         "weakest line S/N": ranges(weakest, WEAKEST_LINE_SNR_CUTS),
         "i magnitude": ranges(i_magnitude, I_MAGNITUDE_CUTS),
         "survey": {name: survey == name for name in np.unique(survey).tolist()},
         "class border (dex)": ranges(border, BORDER_DEX_CUTS),
+        "label": {f"clean, P > {CLEAN_PROBABILITY:g}": clean, "not clean": ~clean},
     }
 
 

@@ -24,6 +24,9 @@ class LabelsConfig:
         Monte-Carlo draws of the fluxes behind the class probabilities.
     seed
         Seed of those draws.
+    soft
+        Train on P(AGN) of each object, from the draws of its fluxes, instead of on 0 or 1; validation, test and all
+        scores keep 0 or 1.
     """
 
     seyfert_liner: Literal["schawinski2007", "cidfernandes2010"] = "schawinski2007"
@@ -33,6 +36,7 @@ class LabelsConfig:
     exclude_broad: bool = True
     draws: int = 1000
     seed: int = 0
+    soft: bool = False
 
     def __post_init__(self) -> None:
         if self.min_snr < 0:

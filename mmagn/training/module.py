@@ -52,7 +52,7 @@ class EpochScores(nn.Module):
     def update(self, losses: Tensor, logits: Tensor, target: Tensor) -> None:
         """Add a batch: (batch,) losses, logits and targets."""
         probability = logits.detach().sigmoid()
-        truth = target.int()
+        truth = (target >= 0.5).int()  # soft targets count as the likelier class
         self.loss.update(losses.detach())
         self.counts.update(probability, truth)
         self.scores.update(probability, truth)

@@ -35,8 +35,10 @@ def test_every_object_is_in_one_part_of_each_stratum() -> None:
     for line in BPT_LINES:
         table[f"snr_{line}"] = rng.uniform(3, 40, 50)
     table["redshift"], table["survey"] = rng.uniform(0, 0.3, 50), rng.choice(["sdss", "boss"], 50)
+    table["clean"] = rng.random(50) < 0.7
     found = strata(table, rng.uniform(16, 21, 50), "schawinski2007")
-    assert list(found) == ["redshift", "weakest line S/N", "i magnitude", "survey", "class border (dex)"]
+    assert list(found) == ["redshift", "weakest line S/N", "i magnitude", "survey", "class border (dex)", "label"]
+    np.testing.assert_array_equal(found["label"]["clean, P > 0.9"], table["clean"])
     for parts in found.values():
         np.testing.assert_array_equal(np.sum(list(parts.values()), axis=0), 1)
     log_nii_halpha, _ = bpt_ratios(table)

@@ -19,8 +19,22 @@ def test_a_training_split_of_one_class_is_refused_with_both_counts(target):
 
 
 def test_an_unclassified_object_in_the_training_split_is_refused():
-    with pytest.raises(ValueError, match="is nan; allowed: 0 or 1"):
+    with pytest.raises(ValueError, match="is nan; allowed: 0 to 1"):
         pos_weight(np.array([1.0, 0.0, np.nan]))
+
+
+def test_probabilities_count_as_parts_of_an_object():
+    assert pos_weight(np.array([0.9, 0.1, 0.0, 0.0])) == pytest.approx(3.0)
+
+
+def test_a_soft_target_has_its_smallest_loss_at_its_logit_shifted_by_the_weight():
+    weight, probability = torch.tensor(4.0), 0.3
+    best = math.log(probability / (1 - probability)) + math.log(4.0)
+    logits = torch.tensor([best - 0.1, best, best + 0.1], dtype=torch.float64, requires_grad=True)
+    losses = weighted_bce(logits, torch.full((3,), probability, dtype=torch.float64), weight)
+    (gradient,) = torch.autograd.grad(losses.sum(), logits)
+    assert gradient[0] < 0 < gradient[2]
+    assert float(gradient[1]) == pytest.approx(0, abs=1e-7)
 
 
 def test_loss_of_an_object_is_its_closed_form():

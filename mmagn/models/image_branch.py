@@ -8,6 +8,7 @@ from typing import Any
 import timm
 from safetensors import SafetensorError
 from timm.models import load_state_dict
+from timm.optim import param_groups_layer_decay
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -49,6 +50,17 @@ class ImageBranch(nn.Module):
             image = functional.interpolate(image, self.fixed_size, mode="bilinear", antialias=True)
         embedding: Tensor = self.embedding(self.backbone(image))
         return embedding
+
+
+def layer_groups(backbone: nn.Module, layer_decay: float) -> list[dict[str, Any]]:
+    """Parameters of a timm backbone by layer: ``params``, and ``lr_scale``, which is ``layer_decay`` to the depth.
+
+    The layer nearest the output has scale 1 (as in BEiT, Bao+2021).
+    """
+    groups = param_groups_layer_decay(
+        backbone, weight_decay=0.0, weight_decay_exclude_1d=False, layer_decay=layer_decay
+    )
+    return [{"params": group["params"], "lr_scale": float(group["lr_scale"])} for group in groups]
 
 
 def _backbone(config: ImageBranchConfig) -> Any:

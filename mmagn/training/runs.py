@@ -125,8 +125,18 @@ class RunFolder:
 
     @property
     def last(self) -> Path:
-        """Checkpoint of the last whole epoch: all that it takes to go on."""
+        """The latest checkpoint: all that it takes to go on."""
         return self.path / "last.ckpt"
+
+    @property
+    def previous(self) -> Path:
+        """The checkpoint before the latest, should that one be damaged."""
+        return self.path / "previous.ckpt"
+
+    @property
+    def weights(self) -> Path:
+        """Weights of the best epoch as safetensors; exists once training is complete."""
+        return self.path / "weights.safetensors"
 
     @property
     def bad_batch(self) -> Path:

@@ -1,9 +1,10 @@
 """Random changes of a training batch, on whatever device the batch is."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from mmagn.tensors.config import AugmentConfig, TensorsConfig
 from mmagn.tensors.spectrum import SPECTRUM_HALF_SNR, SPECTRUM_LIMIT
@@ -19,10 +20,10 @@ def augment_batch(
     *,
     softening: float = TensorsConfig.asinh_softening,
 ) -> dict[str, Tensor]:
-    """Batch with noise added and images turned, each object by its own draw; nothing else is touched.
+    """Batch with images shifted, turned and short of bands, and noise added, each object by its own draw.
 
     Noise is added to the flux behind the stretch, so it is right for faint and bright pixels alike, and never to
-    a spectrum pixel that was not observed.
+    a spectrum pixel that was not observed. Nothing waits for the device, and there is no loop over objects.
 
     Parameters
     ----------
@@ -35,18 +36,93 @@ def augment_batch(
     softening
         ``asinh_softening`` that the images were made with.
     """
-    changed = dict(batch)
+    return augmented(batch, augmentation_draws(batch, config, generator), config, softening=softening)
+
+
+def augmentation_draws(
+    batch: Mapping[str, Tensor], config: AugmentConfig, generator: torch.Generator
+) -> dict[str, Tensor]:
+    """Random numbers of a batch, those that ``config`` needs: all that :func:`augmented` cannot do by itself.
+
+    ``image_noise`` (batch, band, height, width) and ``spectrum_noise`` (batch, pixel) standard normal, ``element``
+    (batch,) of the dihedral group, ``shift`` (batch, 2) in pixels of x and y, ``dropped`` (batch, band) bool.
+    """
+    draws: dict[str, Tensor] = {}
     if "image" in batch:
         image = batch["image"]
         if config.image_noise > 0:
-            image = noisy_image(image, config.image_noise / softening, generator)
+            draws["image_noise"] = _normal(image, generator)
         if config.dihedral:
-            element = torch.randint(DIHEDRAL_ELEMENTS, (len(image),), generator=generator, device=image.device)
-            image = dihedral(image, element)
-        changed["image"] = image
+            draws["element"] = torch.randint(DIHEDRAL_ELEMENTS, (len(image),), generator=generator, device=image.device)
+        if config.shift_pixels > 0:
+            draws["shift"] = (2 * _uniform((len(image), 2), image, generator) - 1) * config.shift_pixels
+        if config.band_dropout > 0:
+            draws["dropped"] = _uniform(image.shape[:2], image, generator) < config.band_dropout
     if "spectrum" in batch and config.spectrum_noise > 0:
-        changed["spectrum"] = noisy_spectrum(batch["spectrum"], config.spectrum_noise, generator)
+        draws["spectrum_noise"] = _normal(batch["spectrum"][:, 0], generator)
+    return draws
+
+
+def augmented(
+    batch: Mapping[str, Tensor], draws: Mapping[str, Tensor], config: AugmentConfig, *, softening: float
+) -> dict[str, Tensor]:
+    """Batch changed as the draws say: a function of tensors alone, which ``torch.compile`` takes in whole."""
+    changed = dict(batch)
+    if "image" in batch:
+        image = batch["image"]
+        if "dropped" in draws:
+            image = without_bands(image, draws["dropped"])
+        if "shift" in draws:
+            image = shifted(image, draws["shift"])
+        if "image_noise" in draws:
+            image = noisy_image(image, config.image_noise / softening, draws["image_noise"])
+        if "element" in draws:
+            image = dihedral(image, draws["element"])
+        changed["image"] = image
+    if "spectrum_noise" in draws:
+        changed["spectrum"] = noisy_spectrum(batch["spectrum"], config.spectrum_noise, draws["spectrum_noise"])
     return changed
+
+
+def without_bands(image: Tensor, dropped: Tensor) -> Tensor:
+    """(batch, band, height, width) images whose dropped bands look like bands that were never observed.
+
+    As in ``image_tensor`` such a band takes the values of the nearest one that is left, the redder of two as near.
+    Where all are dropped the image stays as it is.
+
+    Parameters
+    ----------
+    image
+        (batch, band, height, width).
+    dropped
+        (batch, band) bool.
+    """
+    band = torch.arange(image.shape[1], device=image.device)
+    distance = 2 * (band[:, None] - band).abs() - (band > band[:, None]).int()
+    cost = distance + 4 * image.shape[1] * dropped[:, None, :].int()
+    source = cost.argmin(dim=2)
+    return image.gather(1, source[:, :, None, None].expand_as(image))
+
+
+def shifted(image: Tensor, shift: Tensor) -> Tensor:
+    """(batch, band, height, width) images, each moved by its own fraction of pixels; edge pixels are repeated.
+
+    Cubic interpolation, within 0.03 pixels: a linear one would smooth the noise by an amount that depends on the
+    shift.
+
+    Parameters
+    ----------
+    image
+        (batch, band, height, width).
+    shift
+        (batch, 2) pixels towards larger width and larger height.
+    """
+    height, width = image.shape[-2:]
+    size = torch.tensor([width, height], dtype=image.dtype, device=image.device)
+    identity = torch.eye(2, dtype=image.dtype, device=image.device).expand(len(image), 2, 2)
+    affine = torch.cat((identity, (-2 * shift / size)[:, :, None]), dim=2)
+    grid = functional.affine_grid(affine, list(image.shape), align_corners=False)
+    return functional.grid_sample(image, grid, mode="bicubic", padding_mode="border", align_corners=False)
 
 
 def dihedral(image: Tensor, element: Tensor) -> Tensor:
@@ -65,23 +141,37 @@ def dihedral(image: Tensor, element: Tensor) -> Tensor:
     return torch.where(bits[2], image.transpose(-1, -2), image)
 
 
-def noisy_image(image: Tensor, noise: float, generator: torch.Generator) -> Tensor:
-    """(batch, band, height, width) stretched images with Gaussian noise of that spread added before the stretch."""
-    return _asinh(_sinh(image) + noise * _normal(image, generator))
+def noisy_image(image: Tensor, noise: float, drawn: Tensor) -> Tensor:
+    """(batch, band, height, width) stretched images with ``noise`` times what was drawn added before the stretch."""
+    return _asinh(_sinh(image) + noise * drawn)
 
 
-def noisy_spectrum(spectrum: Tensor, noise: float, generator: torch.Generator) -> Tensor:
-    """(batch, 2, pixel) spectra with Gaussian noise, in units of each pixel's own, in the valid pixels."""
+def noisy_spectrum(spectrum: Tensor, noise: float, drawn: Tensor) -> Tensor:
+    """(batch, 2, pixel) spectra with Gaussian noise, in units of each pixel's own, in the valid pixels.
+
+    Parameters
+    ----------
+    spectrum
+        (batch, 2, pixel), as ``spectrum_tensor`` gives it.
+    noise
+        Standard deviation in units of each pixel's own noise.
+    drawn
+        (batch, pixel) standard normal.
+    """
     excess, information = spectrum[:, 0], spectrum[:, 1]
     valid = information > 0
     sigma = torch.sqrt((1 - information) / information.where(valid, 1.0)) / SPECTRUM_HALF_SNR
-    drawn = _asinh(_sinh(excess) + noise * sigma * _normal(excess, generator))
-    drawn = drawn.clamp(-SPECTRUM_LIMIT, SPECTRUM_LIMIT).where(valid, excess)
-    return torch.stack((drawn, information), dim=1)
+    changed = _asinh(_sinh(excess) + noise * sigma * drawn)
+    changed = changed.clamp(-SPECTRUM_LIMIT, SPECTRUM_LIMIT).where(valid, excess)
+    return torch.stack((changed, information), dim=1)
 
 
 def _normal(like: Tensor, generator: torch.Generator) -> Tensor:
     return torch.randn(like.shape, generator=generator, device=like.device, dtype=like.dtype)
+
+
+def _uniform(shape: Sequence[int], like: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.rand(tuple(shape), generator=generator, device=like.device, dtype=like.dtype)
 
 
 def _sinh(values: Tensor) -> Tensor:

@@ -1,8 +1,11 @@
 """Settings of the network input."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from mmagn.features.names import FEATURE_NAMES
+
+Residency = Literal["auto", "device", "memory", "stream"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,6 +16,11 @@ class AugmentConfig:
     ----------
     dihedral
         Rotations by 90 degrees and flips of the image.
+    shift_pixels
+        Largest shift of the image along each axis, in pixels and fractions of them.
+    band_dropout
+        Probability with which each band of an image is replaced by the nearest one that is left, as a band that was
+        never observed is.
     image_noise
         Standard deviation of Gaussian noise added to the image, in units of ``tensors.image_noise_njy``.
     spectrum_noise
@@ -20,13 +28,17 @@ class AugmentConfig:
     """
 
     dihedral: bool = True
+    shift_pixels: float = 0.0
+    band_dropout: float = 0.0
     image_noise: float = 0.1
     spectrum_noise: float = 0.1
 
     def __post_init__(self) -> None:
-        for name in ("image_noise", "spectrum_noise"):
+        for name in ("shift_pixels", "image_noise", "spectrum_noise"):
             if getattr(self, name) < 0:
                 raise ValueError(f"tensors.augment.{name} is {getattr(self, name)}; allowed: 0 or more")
+        if not 0 <= self.band_dropout < 1:
+            raise ValueError(f"tensors.augment.band_dropout is {self.band_dropout}; allowed: 0 to below 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +67,13 @@ class TensorsConfig:
         continuum plus noise.
     features
         Which of the ten handcrafted features the network is given, by name.
+    residency
+        Where prepared tensors live while batches are cut from them. ``device``: all of them on the device that trains;
+        ``memory``: in files of ``data.cache_dir`` that are read as they are needed, ahead of the steps; ``stream``:
+        nothing is prepared, each batch is made from the store, ahead of the steps; ``auto``: ``device`` where they
+        take at most half of its free memory, else ``memory``. What the network sees does not depend on it.
+    workers
+        Threads that prepare tensors, and batches ahead of the steps.
     augment
         Random changes of the training input.
     """
@@ -67,6 +86,8 @@ class TensorsConfig:
     spectrum_binning: int = 2
     blank_lines: bool = False
     features: tuple[str, ...] = FEATURE_NAMES
+    residency: Residency = "auto"
+    workers: int = 2
     augment: AugmentConfig = field(default_factory=AugmentConfig)
 
     def __post_init__(self) -> None:
@@ -78,6 +99,8 @@ class TensorsConfig:
             raise ValueError(f"tensors.asinh_softening is {self.asinh_softening}; allowed: above 0")
         if not 0 < self.spectrum_min_angstrom < self.spectrum_max_angstrom:
             raise ValueError("tensors.spectrum_min_angstrom must be above 0 and below tensors.spectrum_max_angstrom")
+        if not 1 <= self.workers <= 64:
+            raise ValueError(f"tensors.workers is {self.workers}; allowed: 1 to 64")
         if self.spectrum_binning < 1:
             raise ValueError(f"tensors.spectrum_binning is {self.spectrum_binning}; allowed: 1 or more")
         if unknown := [name for name in self.features if name not in FEATURE_NAMES]:

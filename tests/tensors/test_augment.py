@@ -4,7 +4,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from mmagn.tensors.augment import DIHEDRAL_ELEMENTS, augment_batch, dihedral, noisy_image
+from mmagn.tensors.augment import (
+    DIHEDRAL_ELEMENTS,
+    augment_batch,
+    augmentation_draws,
+    augmented,
+    dihedral,
+    noisy_image,
+    shifted,
+    without_bands,
+)
 from mmagn.tensors.config import AugmentConfig
 from mmagn.tensors.spectrum import SPECTRUM_HALF_SNR
 
@@ -79,7 +88,8 @@ def test_an_absent_branch_stays_absent(absent: str) -> None:
 @pytest.mark.parametrize("level", [0.0, 2.0, 6.0])
 def test_image_noise_is_gaussian_in_flux_at_any_brightness(level: float) -> None:
     image = torch.full((1, 5, 128, 128), level, dtype=torch.float64)
-    added = torch.sinh(noisy_image(image, 0.2, generator())) - torch.sinh(image)
+    drawn = torch.randn(image.shape, generator=generator(), dtype=image.dtype)
+    added = torch.sinh(noisy_image(image, 0.2, drawn)) - torch.sinh(image)
     assert added.std().item() == pytest.approx(0.2, rel=0.03)
     assert added.mean().item() == pytest.approx(0.0, abs=0.005)
 
@@ -102,3 +112,51 @@ def test_spectrum_noise_follows_each_pixels_own_noise_and_spares_the_unobserved(
     for start, weight in ((0, 0.2), (20000, 0.9)):
         own = ((1 - weight) / weight) ** 0.5 / SPECTRUM_HALF_SNR
         assert torch.sinh(noisy[0, 0, start : start + 20000]).std().item() == pytest.approx(0.5 * own, rel=0.03)
+
+
+EVERYTHING = AugmentConfig(shift_pixels=1.5, band_dropout=0.4)
+
+
+def test_a_shift_by_whole_pixels_moves_every_pixel_and_one_by_a_fraction_the_centroid() -> None:
+    grid = torch.arange(16.0, dtype=torch.float64)
+    blob = torch.exp(-((grid - 6)[:, None] ** 2 + (grid - 7)[None, :] ** 2) / 8).expand(2, 5, 16, 16)
+    shift = torch.tensor([[2.0, -1.0], [0.4, 0.25]], dtype=torch.float64)
+    moved_ = shifted(blob, shift)
+    torch.testing.assert_close(moved_[0, :, 1:14, 3:14], blob[0, :, 2:15, 1:12])
+    light = moved_[1, 0] / moved_[1, 0].sum()
+    assert float((light.sum(0) * grid).sum()) == pytest.approx(7.4, abs=0.05)
+    assert float((light.sum(1) * grid).sum()) == pytest.approx(6.25, abs=0.05)
+
+
+def test_no_shift_changes_nothing() -> None:
+    image = batch()["image"]
+    torch.testing.assert_close(shifted(image, torch.zeros((len(image), 2))), image)
+
+
+def test_a_dropped_band_looks_like_its_nearest_neighbour_the_redder_of_two() -> None:
+    image = torch.arange(5.0)[None, :, None, None].expand(4, 5, 2, 2)
+    dropped = torch.tensor([[0, 0, 1, 0, 0], [1, 1, 0, 0, 1], [1, 1, 1, 1, 0], [1, 1, 1, 1, 1]]).bool()
+    kept = without_bands(image, dropped)[:, :, 0, 0].tolist()
+    assert kept == [[0, 1, 3, 3, 4], [2, 2, 2, 3, 3], [4, 4, 4, 4, 4], [0, 1, 2, 3, 4]]
+
+
+def test_each_object_gets_its_own_shift_and_bands() -> None:
+    draws = augmentation_draws(batch(64), EVERYTHING, generator())
+    assert len({tuple(row) for row in draws["shift"].tolist()}) == 64
+    assert draws["shift"].abs().max() <= 1.5 and draws["shift"].std() == pytest.approx(1.5 / 3**0.5, rel=0.2)
+    assert draws["dropped"].float().mean() == pytest.approx(0.4, abs=0.1)
+
+
+def test_all_changes_are_one_graph_for_the_compiler_and_the_same_numbers() -> None:
+    given = batch()
+    draws = augmentation_draws(given, EVERYTHING, generator())
+    compiled = torch.compile(augmented, fullgraph=True, backend="eager")
+    eager, traced = (change(given, draws, EVERYTHING, softening=3.0) for change in (augmented, compiled))
+    for name in given:
+        torch.testing.assert_close(traced[name], eager[name])
+
+
+@pytest.mark.parametrize("wrong", [{"shift_pixels": -1.0}, {"band_dropout": 1.0}])
+def test_changes_beyond_reason_are_refused_by_name(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=f"tensors.augment.{next(iter(wrong))} is"):
+        AugmentConfig(**wrong)

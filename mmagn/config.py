@@ -14,6 +14,7 @@ from jsonargparse import ArgumentParser, Namespace
 
 from mmagn.evaluation.ablation_config import AblationConfig
 from mmagn.evaluation.config import EvaluationConfig
+from mmagn.evaluation.search_config import SearchConfig
 from mmagn.labels.config import LabelsConfig
 from mmagn.matching.config import MatchingConfig, SplitsConfig
 from mmagn.models.config import ModelsConfig
@@ -63,6 +64,8 @@ class RunConfig:
         How the trained model is judged.
     ablation
         Which models are compared by ``scripts/ablate.py``, on which folds.
+    search
+        Which settings ``scripts/search.py`` looks for, where, and for how long.
     """
 
     name: str = "fused"
@@ -79,6 +82,7 @@ class RunConfig:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     ablation: AblationConfig = field(default_factory=AblationConfig)
+    search: SearchConfig = field(default_factory=SearchConfig)
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.name):
@@ -242,6 +246,10 @@ def without_effect(config: RunConfig) -> list[str]:
         "tensors.blank_lines": "spectrum" not in config.models.branches and "models.branches has no spectrum",
         "tensors.features": "features" not in config.models.branches and "models.branches has no features",
         "tensors.spectrum_": "spectrum" not in config.models.branches and "models.branches has no spectrum",
+        "search.outer_folds": not config.search.nested and "search.nested is false",
+    } | {
+        f"search.ranges.{entry.name}": entry.name not in config.search.space and f"search.space has no {entry.name}"
+        for entry in dataclasses.fields(config.search.ranges)
     }
     for name in changed_settings(config):
         for prefix, reason in idle.items():

@@ -1,0 +1,1 @@
+"""Hyperparameters: what is searched, the study that searches it, and what is written about it."""

@@ -1,0 +1,112 @@
+"""What is searched: names, the settings behind them, and the place that a trial tries."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import reduce
+from typing import Any
+
+from optuna.trial import Trial
+
+from mmagn.config import RunConfig
+from mmagn.evaluation.search_config import SearchConfig
+
+SETTINGS = {
+    "hidden_dim": "models.hidden_dim",
+    "dropout": "models.dropout",
+    "learning_rate": "training.learning_rate",
+    "weight_decay": "training.weight_decay",
+    "widths": "models.spectrum.widths",
+    "image_size": "tensors.image_size",
+    "image_noise": "tensors.augment.image_noise",
+    "spectrum_noise": "tensors.augment.spectrum_noise",
+    "dihedral": "tensors.augment.dihedral",
+}
+"""Setting of the run behind each name of ``search.space``."""
+NEEDED_BRANCH = {
+    "widths": "spectrum",
+    "spectrum_noise": "spectrum",
+    "image_size": "image",
+    "image_noise": "image",
+    "dihedral": "image",
+}
+"""Branch without which a name changes nothing."""
+
+Values = Mapping[str, Any]
+
+
+def check_space(config: RunConfig) -> None:
+    """Raise where a name of the space changes nothing in this run.
+
+    Raises
+    ------
+    ValueError
+        Names the branch that it would need.
+    """
+    for name in config.search.space:
+        needed = NEEDED_BRANCH.get(name)
+        if needed is not None and needed not in config.models.branches:
+            raise ValueError(f"search.space has {name}, which changes nothing: models.branches has no {needed}")
+
+
+def suggested_values(trial: Trial, search: SearchConfig) -> dict[str, Any]:
+    """Return the place that a trial is to try, by name, as the sampler suggests it."""
+    return {name: _suggested(trial, name, getattr(search.ranges, name)) for name in search.space}
+
+
+def _suggested(trial: Trial, name: str, allowed: Any) -> Any:
+    match name:
+        case "hidden_dim":
+            return trial.suggest_int(name, *allowed, step=2)
+        case "learning_rate" | "weight_decay":
+            return trial.suggest_float(name, *allowed, log=True)
+        case "widths":
+            return next(each for each in allowed if _word(each) == trial.suggest_categorical(name, _words(allowed)))
+        case "image_size" | "dihedral":
+            return trial.suggest_categorical(name, allowed)
+        case _:
+            return trial.suggest_float(name, *allowed)
+
+
+def read_values(parameters: Values, search: SearchConfig) -> dict[str, Any]:
+    """Return the place of a finished trial from what the study kept of it."""
+    widths = {_word(each): each for each in search.ranges.widths}
+    return {name: widths[parameters[name]] if name == "widths" else parameters[name] for name in search.space}
+
+
+def base_parameters(config: RunConfig) -> dict[str, Any] | None:
+    """Return the run's own settings as a place for a first trial, None where they lie outside the ranges."""
+    found = {}
+    for name in config.search.space:
+        value, allowed = setting(config, SETTINGS[name]), getattr(config.search.ranges, name)
+        choices = name in ("widths", "image_size", "dihedral")
+        if not (value in allowed if choices else allowed[0] <= value <= allowed[1]):
+            return None
+        if name == "hidden_dim" and (value - allowed[0]) % 2:
+            return None
+        found[name] = _word(value) if name == "widths" else value
+    return found
+
+
+def with_values(config: RunConfig, values: Values) -> RunConfig:
+    """Return the settings of the run with those of a trial in their places."""
+    for name, value in values.items():
+        config = _with_setting(config, SETTINGS[name].split("."), value)
+    return config
+
+
+def setting(config: Any, name: str) -> Any:
+    """Return the value of a dotted setting."""
+    return reduce(getattr, name.split("."), config)
+
+
+def _with_setting(config: Any, path: list[str], value: Any) -> Any:
+    first, *rest = path
+    return replace(config, **{first: _with_setting(getattr(config, first), rest, value) if rest else value})
+
+
+def _word(widths: tuple[int, ...]) -> str:
+    return "-".join(map(str, widths))
+
+
+def _words(choices: tuple[tuple[int, ...], ...]) -> tuple[str, ...]:
+    return tuple(map(_word, choices))

@@ -8,15 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 from astropy.table import Table
-from scipy.special import expit
 
 from mmagn.config import RunConfig, config_dict, load_config, save_config
-from mmagn.evaluation.calibration import fitted_calibration, unshifted_logits
-from mmagn.evaluation.predict import predicted_logits, predictions_table, save_predictions
 from mmagn.evaluation.scorecard import Scores
-from mmagn.evaluation.scores import best_threshold, scores
 from mmagn.matching import pairs
 from mmagn.matching.diagnostics import MatchPlan, match_plan
 from mmagn.matching.index import no_pairs_sentence
@@ -32,8 +27,9 @@ from mmagn.measurement import (
 from mmagn.records import Pair, Spectrum
 from mmagn.reporting.figures import save_figures
 from mmagn.reporting.matching import plan_figures
-from mmagn.reporting.run_figures import sample_gallery, save_run_figures, validation_figures
+from mmagn.reporting.run_figures import sample_gallery, validation_figures
 from mmagn.sample import (
+    BASIS_FILE,
     Sample,
     chosen_features,
     counts_text,
@@ -41,15 +37,14 @@ from mmagn.sample import (
     labelled_sample,
     network,
     sample_pos_weight,
-    sample_summary,
     training_target,
     with_recorded_split,
 )
+from mmagn.scoring import evaluated
 from mmagn.surveys.hats import HatsReader
 from mmagn.surveys.readers import survey_reader
 from mmagn.tensors.datamodule import PairDataModule, pair_tensors
 from mmagn.tensors.scaling import FeatureScaling
-from mmagn.training.checkpoints import load_module
 from mmagn.training.fit import FitResult, device_name, fit
 from mmagn.training.module import AgnModule
 from mmagn.training.runs import RunFolder, write_json
@@ -188,7 +183,7 @@ def train(config: RunConfig, resume: str = "") -> FitResult:
             resume=run.last if resume else None,
         )
         if result.complete:
-            _evaluated(run, config, sample, data, "test")
+            evaluated(run, config, sample, data, "test")
     _say(f"run folder: {run.path}")
     return result
 
@@ -204,7 +199,7 @@ def evaluate(run_path: Path, split: str = "test") -> Scores:
     run = RunFolder.open(run_path, needs=("config.yaml", "best.ckpt", "split.parquet", "scaling.json"))
     config = load_config(run.config)
     sample = with_recorded_split(labelled_sample(config), run)
-    return _evaluated(run, config, sample, _datamodule(config, sample, FeatureScaling.load(run.scaling)), split)
+    return evaluated(run, config, sample, _datamodule(config, sample, FeatureScaling.load(run.scaling)), split)
 
 
 def _new_run(config: RunConfig, sample: Sample) -> RunFolder:
@@ -218,6 +213,8 @@ def _new_run(config: RunConfig, sample: Sample) -> RunFolder:
     values, valid = chosen_features(config, sample)
     training = sample.split == "train"
     FeatureScaling.fit(values[training], valid[training]).save(run.scaling)
+    if sample.basis is not None:
+        sample.basis.save(run.path / BASIS_FILE)
     logger.info("run folder: %s; weight of the positive class %.2f", run.path, weight)
     return run
 
@@ -239,38 +236,6 @@ def _datamodule(config: RunConfig, sample: Sample, scaling: FeatureScaling) -> P
         augment=config.tensors.augment,
         seed=config.seed,
     )
-
-
-def _evaluated(run: RunFolder, config: RunConfig, sample: Sample, data: PairDataModule, split: str) -> Scores:
-    """Scores of the best checkpoint on one split; calibration and threshold come from the validation split."""
-    module = load_module(run.best, network(config), config.training)
-    order, logits = predicted_logits(module, data.predict_dataloader(), device_name(config.training))
-    logits = logits[np.argsort(order)]
-    validation, scored = sample.split == "validation", sample.split == split
-    weight = float(module.pos_weight)
-    calibration = fitted_calibration(
-        sample.target[validation], logits[validation], pos_weight=weight, kind=config.evaluation.calibration
-    )
-    probability = calibration.probability(logits)
-    threshold = best_threshold(sample.target[validation], probability[validation], config.evaluation.threshold_metric)
-    found = scores(sample.target[scored], probability[scored], threshold, config=config.evaluation)
-    predictions = predictions_table(
-        sample.store.index[sample.rows],
-        bpt_class=sample.bpt_class,
-        truth=sample.target,
-        logit=logits,
-        probability=expit(unshifted_logits(logits, weight)),
-        calibrated_probability=probability,
-        split=sample.split,
-    )
-    save_predictions(predictions, run.predictions)
-    path = run.scores if split == "test" else run.scores.with_stem(f"scores-{split}")
-    write_json(
-        path, {"split": split, **found.as_dict(), "calibration": calibration.as_dict(), **sample_summary(sample)}
-    )
-    save_run_figures(run.figures, sample.store, sample.table, predictions, split, found, config.evaluation)
-    _say(f"scores on the {split} split\n{found.text()}\n\n{found.report_text}\nwritten to {path}")
-    return found
 
 
 def _say_losses(what: str, counted: Mapping[str, int]) -> None:

@@ -25,6 +25,9 @@ from mmagn.tensors.spectrum import spectrum_pixels
 from mmagn.training.losses import pos_weight
 from mmagn.training.runs import RunFolder
 
+BASIS_FILE = "basis.npz"
+"""Continuum basis in a run folder, where the spectra were measured with one."""
+
 logger = logging.getLogger(__name__)
 
 

@@ -21,6 +21,9 @@ class EvaluationConfig:
     calibration
         Map from logits to probabilities fitted on the validation split, after the prior shift of the weighted loss
         is undone; ``isotonic`` needs 1,000 objects there.
+    novelty_quantile
+        An object is flagged as unlike the training set where its embedding lies farther out than those of this fraction
+        of the validation split.
     calibration_bins
         Bins of about equal counts behind the calibration error, the parts of the Brier score and the reliability
         diagram.
@@ -31,6 +34,7 @@ class EvaluationConfig:
     threshold_metric: Literal["mcc", "f1"] = "mcc"
     seed: int = 0
     calibration: Literal["none", "temperature", "platt", "isotonic"] = "platt"
+    novelty_quantile: float = 0.99
     calibration_bins: int = 10
 
     def __post_init__(self) -> None:
@@ -38,5 +42,7 @@ class EvaluationConfig:
             raise ValueError(f"evaluation.bootstrap_draws is {self.bootstrap_draws}; allowed: 1 or more")
         if not 0 < self.confidence < 1:
             raise ValueError(f"evaluation.confidence is {self.confidence}; allowed: between 0 and 1")
+        if not 0 < self.novelty_quantile <= 1:
+            raise ValueError(f"evaluation.novelty_quantile is {self.novelty_quantile}; allowed: above 0, at most 1")
         if self.calibration_bins < 1:
             raise ValueError(f"evaluation.calibration_bins is {self.calibration_bins}; allowed: 1 or more")

@@ -64,9 +64,14 @@ def predicted_logits(
     finally:
         model.train(was_training)
     index, values = np.concatenate(indices), np.concatenate(logits)
-    if wrong := np.flatnonzero(~np.isfinite(values)).tolist():
-        raise ValueError(f"the logit of object {index[wrong[0]]} is {values[wrong[0]]}; the network has diverged")
-    return index, values
+    return index, checked_logits(index, values)
+
+
+def checked_logits(index: NDArray[np.int64], logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the logits (object,) of the objects numbered ``index``; ``ValueError`` where one is not finite."""
+    if wrong := np.flatnonzero(~np.isfinite(logits)).tolist():
+        raise ValueError(f"the logit of object {index[wrong[0]]} is {logits[wrong[0]]}; the network has diverged")
+    return logits
 
 
 def predictions_table(

@@ -1,0 +1,114 @@
+"""How unlike the training set an object is: Mahalanobis distance of its embedding over a validation quantile."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.covariance import ledoit_wolf
+
+from mmagn.evaluation.subsets import SUBSETS, Subset
+from mmagn.training.runs import whole_file
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Novelty:
+    """The cloud of training embeddings, and how far out validation objects lie.
+
+    Attributes
+    ----------
+    mean
+        (embedding,) of the training objects.
+    whitening
+        (embedding, embedding) that makes their covariance the identity, shrunk as by Ledoit & Wolf (2004) because
+        embeddings are long and training sets small.
+    limit
+        Distance that a fraction ``quantile`` of the validation objects stays within.
+    quantile
+        That fraction.
+    """
+
+    mean: Floats
+    whitening: Floats
+    limit: float
+    quantile: float
+
+    def distance(self, embedding: NDArray[np.floating[Any]]) -> Floats:
+        """Return the distance (object,) of each embedding in units of ``limit``: above 1 is unlike the training set."""
+        return np.asarray(_lengths(embedding, self.mean, self.whitening) / self.limit)
+
+
+def fitted_novelty(
+    training: NDArray[np.floating[Any]], validation: NDArray[np.floating[Any]], quantile: float
+) -> Novelty:
+    """Return the cloud of training embeddings with the limit that validation embeddings set.
+
+    Parameters
+    ----------
+    training, validation
+        (object, embedding). Without validation objects the training objects set the limit.
+    quantile
+        Fraction of them within the limit, above 0 and at most 1.
+
+    Raises
+    ------
+    ValueError
+        Where there are fewer than two training objects.
+    """
+    if len(training) < 2:
+        raise ValueError(f"{len(training)} training objects cannot show what is usual; needed: 2 or more")
+    values = np.asarray(training, dtype=np.float64)
+    mean, (covariance, _) = values.mean(axis=0), ledoit_wolf(values)
+    variances, axes = np.linalg.eigh(covariance)
+    floor = max(float(variances.max()) * 1e-6, np.finfo(np.float64).tiny)
+    whitening = axes / np.sqrt(np.maximum(variances, floor))
+    lengths = _lengths(validation if len(validation) else training, mean, whitening)
+    limit = float(np.quantile(lengths, quantile, method="higher")) or 1.0
+    return Novelty(mean=mean, whitening=whitening, limit=limit, quantile=quantile)
+
+
+def _lengths(embedding: NDArray[np.floating[Any]], mean: Floats, whitening: Floats) -> Floats:
+    return np.asarray(np.linalg.norm((np.asarray(embedding, dtype=np.float64) - mean) @ whitening, axis=1))
+
+
+def save_novelty(path: Path, clouds: Mapping[Subset, Novelty]) -> None:
+    """Write the cloud of each subset to an ``.npz`` file, as single precision."""
+    arrays: dict[str, Any] = {}
+    for name, cloud in clouds.items():
+        arrays |= {f"{name}.mean": cloud.mean, f"{name}.whitening": cloud.whitening}
+        arrays[f"{name}.limit"] = np.array([cloud.limit, cloud.quantile])
+    with whole_file(path) as part, part.open("wb") as file:
+        np.savez_compressed(
+            file, allow_pickle=False, **{name: each.astype(np.float32) for name, each in arrays.items()}
+        )
+
+
+def load_novelty(path: Path) -> dict[Subset, Novelty]:
+    """Return what :func:`save_novelty` wrote; nothing where there is no such file.
+
+    Raises
+    ------
+    ValueError
+        Where the file holds something else.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            arrays = {name: stored[name].astype(np.float64) for name in stored.files}
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{path} does not hold training embeddings by subset of modalities: {error}") from error
+    return {
+        name: Novelty(
+            mean=arrays[f"{name}.mean"],
+            whitening=arrays[f"{name}.whitening"],
+            limit=float(arrays[f"{name}.limit"][0]),
+            quantile=round(float(arrays[f"{name}.limit"][1]), 6),
+        )
+        for name in SUBSETS
+        if f"{name}.mean" in arrays
+    }

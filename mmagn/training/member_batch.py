@@ -1,0 +1,319 @@
+"""The optimisation behind many fits: heads of one architecture, trained step by step until the last one has stopped."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+from mmagn.tensors.batches import ShuffledBatches
+from mmagn.training.average_precision import average_precisions
+from mmagn.training.callbacks import NonFiniteLossError
+from mmagn.training.config import TrainingConfig
+from mmagn.training.losses import weighted_bce
+from mmagn.training.short_fit import ShortFit
+from mmagn.training.stacked_heads import StackedHeads
+
+_DROPOUT = 2
+"""Tells the draws of dropout from others that come from (seed, epoch)."""
+_BETAS, _EPSILON = (0.9, 0.999), 1e-8
+"""Those of ``torch.optim.Adam``."""
+_CLIP_EPSILON = 1e-6
+"""That of ``torch.nn.utils.clip_grad_norm_``."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Member:
+    """One fit among many.
+
+    Attributes
+    ----------
+    train, validation
+        (object,) rows to fit on, and to choose the epoch on.
+    pos_weight
+        Weight of the positive class in the loss.
+    seed
+        Seed of order and dropout.
+    config
+        Settings of the optimisation; learning rate, weight decay, clipping, batch size, epochs and patience may
+        differ from member to member.
+    view
+        Which of the views of the inputs it sees, such as the one that was scaled by its fold.
+    """
+
+    train: NDArray[np.int64]
+    validation: NDArray[np.int64]
+    pos_weight: float
+    seed: int
+    config: TrainingConfig
+    view: int = 0
+
+
+@dataclass(kw_only=True, eq=False)
+class _State:
+    """Weights, optimiser and settings of the members that are still in training; the first axis is member.
+
+    Attributes
+    ----------
+    number
+        (member,) place among the heads.
+    weights, mean, square, best_weights
+        (member, parameter) weights, moments of their gradients, and weights of the best epoch.
+    steps
+        (member, 1) optimiser steps taken.
+    rate, decay, clip, pos_weight
+        (member, 1) settings.
+    view, validation, valid
+        (member,) view; (member, object) rows to validate on, and False where they are padding.
+    epochs, patience, best_epoch, best_score
+        (member,).
+    """
+
+    number: Tensor
+    weights: Tensor
+    mean: Tensor
+    square: Tensor
+    best_weights: Tensor
+    steps: Tensor
+    rate: Tensor
+    decay: Tensor
+    clip: Tensor
+    pos_weight: Tensor
+    view: Tensor
+    validation: Tensor
+    valid: Tensor
+    epochs: Tensor
+    patience: Tensor
+    best_epoch: Tensor
+    best_score: Tensor
+
+    def of(self, rows: Tensor) -> Self:
+        """Return the state of some of the members."""
+        return type(self)(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Epoch:
+    """What the members see in one epoch.
+
+    Attributes
+    ----------
+    rows
+        (step, member, slot) rows, 0 where padded.
+    weight
+        (step, member, slot) 1 over the size of the batch, 0 where padded.
+    active
+        (step, member, 1) 1 where the member has a batch, else 0.
+    place
+        (step, member, slot) number of the row in the member's order.
+    kept
+        (member, row, unit) bool: False where dropout takes a unit away.
+    """
+
+    rows: Tensor
+    weight: Tensor
+    active: Tensor
+    place: Tensor
+    kept: Tensor
+
+
+class MemberBatch:
+    """Fits of heads of one architecture.
+
+    Parameters
+    ----------
+    heads, members
+        (member,) networks, and what is fitted.
+    views
+        (view, object, feature).
+    target
+        (object,).
+    numbers
+        (member,) by which results and errors name the members.
+    """
+
+    def __init__(
+        self,
+        heads: Sequence[nn.Sequential],
+        views: Tensor,
+        target: Tensor,
+        members: Sequence[Member],
+        numbers: Sequence[int],
+    ) -> None:
+        self.heads, self.members, self.numbers = heads, members, numbers
+        self.views, self.target, self.device = views, target.float(), views.device
+        self.stacked = StackedHeads(heads, views.device)
+        self.orders = [
+            ShuffledBatches(torch.from_numpy(member.train), member.config.batch_size, member.seed) for member in members
+        ]
+        sizes = [[len(rows) for rows in order.batches()] for order in self.orders]
+        self.places = [_places(size) for size in sizes]
+
+    def fitted(self) -> dict[int, ShortFit]:
+        """Results by number; the heads have the weights of their best epochs."""
+        state, epoch = self._start(), 0
+        results: dict[int, ShortFit] = {}
+        while len(state.number):
+            self._train(state, self._epoch(state, epoch), epoch)
+            score = self._scores(state)
+            better = score > state.best_score
+            state.best_score = torch.where(better, score, state.best_score)
+            state.best_epoch = torch.where(better, epoch, state.best_epoch)
+            state.best_weights = torch.where(better[:, None], state.weights, state.best_weights)
+            epoch += 1
+            tired = epoch - 1 - state.best_epoch.clamp(min=0) >= state.patience
+            ended = tired | (epoch >= state.epochs)
+            if ended.any():
+                results |= self._results(state.of(ended), epoch)
+                state = state.of(~ended)
+        return results
+
+    def _results(self, state: _State, epochs: int) -> dict[int, ShortFit]:
+        found = {}
+        for row, number in enumerate(state.number.tolist()):
+            self.stacked.write(state.best_weights[row], self.heads[number])
+            self.heads[number].eval()
+            found[self.numbers[number]] = ShortFit(
+                best_epoch=int(state.best_epoch[row]), best_score=float(state.best_score[row]), epochs=epochs
+            )
+        return found
+
+    def _start(self) -> _State:
+        weights, count = self.stacked.weights, len(self.members)
+        configs = [member.config for member in self.members]
+
+        def column(values: Sequence[float]) -> Tensor:
+            return torch.tensor(values, dtype=torch.float64, device=self.device)[:, None]
+
+        rows = [torch.from_numpy(member.validation) for member in self.members]
+        flags = [torch.ones(len(part), dtype=torch.bool) for part in rows]
+        return _State(
+            number=torch.arange(count, device=self.device),
+            weights=weights.clone(),
+            mean=torch.zeros_like(weights),
+            square=torch.zeros_like(weights),
+            best_weights=weights.clone(),
+            steps=torch.zeros((count, 1), dtype=torch.float64, device=self.device),
+            rate=column([config.learning_rate for config in configs]),
+            decay=column([config.weight_decay for config in configs]).float(),
+            clip=column([config.gradient_clip or float("inf") for config in configs]).float(),
+            pos_weight=column([member.pos_weight for member in self.members]).float(),
+            view=torch.tensor([member.view for member in self.members], device=self.device),
+            validation=pad_sequence(rows, batch_first=True).to(self.device),
+            valid=pad_sequence(flags, batch_first=True).to(self.device),
+            epochs=torch.tensor([config.epochs for config in configs], device=self.device),
+            patience=torch.tensor([config.patience for config in configs], device=self.device),
+            best_epoch=torch.full((count,), -1, device=self.device),
+            best_score=torch.full((count,), -torch.inf, dtype=torch.float64, device=self.device),
+        )
+
+    def _epoch(self, state: _State, epoch: int) -> _Epoch:
+        """Order and dropout of an epoch: functions of seed and epoch of each member alone."""
+        orders, kept = [], []
+        numbers = state.number.tolist()
+        for number in numbers:
+            self.orders[number].set_epoch(epoch)
+            orders.append(torch.cat(self.orders[number].batches()))
+            kept.append(self._kept(number, epoch))
+        # (member, step, slot) -> (step, member, slot), so that a step is one piece of memory
+        steps = max(len(self.places[number]) for number in numbers)
+        slots = max(self.places[number].shape[1] for number in numbers)
+        place = torch.full((len(numbers), steps, slots), -1)
+        for row, number in enumerate(numbers):
+            own = self.places[number]
+            place[row, : own.shape[0], : own.shape[1]] = own
+        place = place.transpose(0, 1).contiguous()
+        counted = place >= 0
+        place.clamp_(min=0)
+        order = pad_sequence(orders, batch_first=True)
+        rows = order[torch.arange(len(numbers))[:, None], place]
+        weight = counted / counted.sum(2, keepdim=True).clamp(min=1)
+        return _Epoch(
+            rows=rows.to(self.device),
+            weight=weight.to(self.device),
+            active=counted.any(2, keepdim=True).double().to(self.device),
+            place=place.to(self.device),
+            kept=pad_sequence(kept, batch_first=True).to(self.device),
+        )
+
+    def _kept(self, number: int, epoch: int) -> Tensor:
+        """(row, unit) bool of one member, in the order of the epoch."""
+        member, keep = self.members[number], self.stacked.keep[number].numpy()
+        draws = np.random.default_rng((member.seed, epoch, _DROPOUT))
+        return torch.from_numpy(draws.random((len(member.train), len(keep)), dtype=np.float32) < keep)
+
+    def _train(self, state: _State, seen: _Epoch, epoch: int) -> None:
+        """Take all steps of an epoch."""
+        parts = [part.requires_grad_() for part in self.stacked.parts(state.weights)]
+        member = torch.arange(len(state.number), device=self.device)[:, None]
+        scale = (1 / self.stacked.keep[state.number.cpu()]).to(self.device)[:, None]
+        widths = self.stacked.dropout_widths
+        taken = state.steps + seen.active.cumsum(0)
+        rates = (seen.active * state.rate / (1 - _BETAS[0] ** taken)).float()
+        spreads = (1 - _BETAS[1] ** taken).sqrt().float()
+        state.steps = taken[-1]
+        active = seen.active.float()
+        total = torch.zeros(len(state.number), device=self.device)
+        for step in range(len(seen.rows)):
+            rows = seen.rows[step]
+            kept = seen.kept[member, seen.place[step]] * scale
+            factors = torch.split(kept, widths, dim=2) if widths else ()
+            logits = self.stacked.logits(parts, self.views[state.view[:, None], rows], factors)
+            losses = weighted_bce(logits, self.target[rows], state.pos_weight)
+            loss = (losses * seen.weight[step]).sum(1)
+            gradients = torch.autograd.grad(loss.sum(), parts)
+            total += loss.detach()
+            with torch.no_grad():
+                gradient = torch.cat([part.flatten(1) for part in gradients], dim=1)
+                _adam_step(state, gradient, active[step], rates[step], spreads[step])
+        if not torch.isfinite(total).all():
+            self._refuse(state, ~torch.isfinite(total), f"the loss of epoch {epoch + 1}")
+
+    @torch.no_grad()
+    def _scores(self, state: _State) -> Tensor:
+        """(member,) validation average precision, minus the loss where a class is absent."""
+        logits = self.stacked.logits(
+            self.stacked.parts(state.weights), self.views[state.view[:, None], state.validation]
+        )
+        finite = (torch.isfinite(logits) | ~state.valid).all(1)
+        if not finite.all():
+            self._refuse(state, ~finite, "a validation logit")
+        target, counts = self.target[state.validation], state.valid.sum(1)
+        positives = (target * state.valid).sum(1)
+        losses = (weighted_bce(logits, target, state.pos_weight) * state.valid).sum(1) / counts
+        judged = (positives > 0) & (positives < counts)
+        return torch.where(judged, average_precisions(logits, target, state.valid), -losses.double())
+
+    def _refuse(self, state: _State, members: Tensor, what: str) -> None:
+        names = ", ".join(str(self.numbers[number]) for number in state.number[members].tolist())
+        raise NonFiniteLossError(f"{what} is not finite for member {names}; lower the learning rate", ())
+
+
+def _places(sizes: Sequence[int]) -> Tensor:
+    """(step, slot) number of each row in the order of an epoch whose batches have these sizes; -1 where padded."""
+    places = list(torch.split(torch.arange(sum(sizes)), list(sizes)))
+    return pad_sequence(places, batch_first=True, padding_value=-1)
+
+
+def _adam_step(state: _State, gradient: Tensor, active: Tensor, rate: Tensor, spread: Tensor) -> None:
+    """Clip and take one step of Adam (Kingma & Ba 2015) where ``active`` is 1; leave everything where it is 0.
+
+    Parameters
+    ----------
+    state
+        Weights and moments, changed in place.
+    gradient
+        (member, parameter).
+    active, rate, spread
+        (member, 1): 1 or 0; learning rate over the bias of the first moment; root of the bias of the second.
+    """
+    norm = torch.linalg.vector_norm(gradient, dim=1, keepdim=True)
+    gradient.mul_((state.clip / (norm + _CLIP_EPSILON)).clamp(max=1))
+    gradient.addcmul_(state.decay, state.weights)
+    state.mean.lerp_(gradient, (1 - _BETAS[0]) * active)
+    state.square.lerp_(gradient.square_(), (1 - _BETAS[1]) * active)
+    state.weights.sub_(rate * state.mean / (state.square.sqrt() / spread + _EPSILON))

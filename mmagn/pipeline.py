@@ -43,7 +43,8 @@ from mmagn.sample import (
 from mmagn.scoring import evaluated
 from mmagn.surveys.hats import HatsReader
 from mmagn.surveys.readers import survey_reader
-from mmagn.tensors.datamodule import PairDataModule, pair_tensors
+from mmagn.tensors.datamodule import PairDataModule
+from mmagn.tensors.residency import batch_source
 from mmagn.tensors.scaling import FeatureScaling
 from mmagn.training.fit import FitResult, device_name, fit
 from mmagn.training.module import AgnModule
@@ -220,7 +221,7 @@ def _new_run(config: RunConfig, sample: Sample) -> RunFolder:
 
 
 def _datamodule(config: RunConfig, sample: Sample, scaling: FeatureScaling) -> PairDataModule:
-    tensors = pair_tensors(
+    tensors = batch_source(
         sample.store,
         sample.rows,
         *chosen_features(config, sample),
@@ -228,6 +229,8 @@ def _datamodule(config: RunConfig, sample: Sample, scaling: FeatureScaling) -> P
         scaling,
         config.tensors,
         config.models.branches,
+        cache_dir=Path(config.data.cache_dir),
+        device=device_name(config.training),
     )
     return PairDataModule(
         tensors,
@@ -235,6 +238,7 @@ def _datamodule(config: RunConfig, sample: Sample, scaling: FeatureScaling) -> P
         batch_size=config.training.batch_size,
         augment=config.tensors.augment,
         seed=config.seed,
+        workers=config.tensors.workers,
     )
 
 

@@ -1,11 +1,15 @@
-"""Order of the batches: a pure function of (seed, epoch), and loaders that select rows of resident tensors."""
+"""Order of the batches: a pure function of (seed, epoch) and of who asks, and the loader that selects their rows."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from mmagn.tensors.sources import as_floats
 
 
 def seed_of(*parts: int) -> int:
@@ -30,21 +34,36 @@ class BatchOrder(Protocol):
 class ShuffledBatches:
     """Rows in an order drawn from (seed, epoch), for training.
 
-    The last batch may be smaller, but a single row that would be left over joins the batch before it: batch
+    Several processes share each batch: all draw the same order and each takes its part of every batch, so they make
+    the same number of steps, and the batches are those of one process. Parts differ by one row at most. The last
+    batch may be smaller, but rows that would leave a process fewer than two join the batch before it: batch
     normalisation has no spread over one object.
 
     Parameters
     ----------
     rows
-        (object,) int64 rows to draw from, two or more.
+        (object,) int64 rows to draw from.
     batch_size
-        Rows in a batch.
+        Rows in a batch, over all processes.
     seed
         Seed of the run.
+    rank, world
+        Which of how many processes this is.
+
+    Raises
+    ------
+    ValueError
+        Where a batch, or all rows together, do not give every process two rows.
     """
 
-    def __init__(self, rows: Tensor, batch_size: int, seed: int) -> None:
+    def __init__(self, rows: Tensor, batch_size: int, seed: int, *, rank: int = 0, world: int = 1) -> None:
+        if world > 1 and min(batch_size, len(rows)) < 2 * world:
+            raise ValueError(
+                f"training.batch_size is {batch_size} and there are {len(rows)} objects to train on; allowed: both at "
+                f"least {2 * world}, two for each of the {world} processes that share a batch"
+            )
         self.rows, self.batch_size, self.seed = rows, batch_size, seed
+        self.rank, self.world = rank, world
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -54,38 +73,59 @@ class ShuffledBatches:
     def __len__(self) -> int:
         """Return the number of batches of an epoch."""
         full, left = divmod(len(self.rows), self.batch_size)
-        return full + (left > 1 or (left == 1 and full == 0))
+        return full + (left >= 2 * self.world or full == 0)
 
     def batches(self) -> list[Tensor]:
-        """(batch,) int64 rows of each batch of the epoch."""
+        """(batch,) int64 rows of this process in each batch of the epoch."""
         generator = torch.Generator().manual_seed(seed_of(self.seed, self.epoch))
         rows = self.rows[torch.randperm(len(self.rows), generator=generator)]
         edges = [step * self.batch_size for step in range(1, len(self))]
-        return list(torch.tensor_split(rows, edges))
+        return [torch.tensor_split(batch, self.world)[self.rank] for batch in torch.tensor_split(rows, edges)]
+
+    def share(self, step: int) -> float:
+        """Return the rows of this process in a batch of the epoch over those of all, times the number of processes.
+
+        The mean over processes of their mean losses, each times its share, is the mean over the batch.
+        """
+        before = step * self.batch_size
+        batch = (len(self.rows) if step + 1 == len(self) else before + self.batch_size) - before
+        own = batch // self.world + (self.rank < batch % self.world)
+        return own * self.world / batch
 
 
 class OrderedBatches:
-    """Rows in the order given, for validation, test and prediction."""
+    """Rows in the order given, for validation, test and prediction.
 
-    def __init__(self, rows: Tensor, batch_size: int) -> None:
+    Of several processes each takes its part of every batch, and all have as many batches. Where there are fewer rows
+    than processes each takes all of them: no score changes when every object comes as often as the others.
+    """
+
+    def __init__(self, rows: Tensor, batch_size: int, *, rank: int = 0, world: int = 1) -> None:
+        if len(rows) < world:
+            rank, world = 0, 1
         self.rows, self.batch_size = rows, batch_size
+        self.rank, self.world = rank, world
         self.epoch = 0
 
     def __len__(self) -> int:
         """Return the number of batches."""
-        return -(-len(self.rows) // self.batch_size)
+        return min(-(-len(self.rows) // self.batch_size), len(self.rows) // self.world)
 
     def batches(self) -> list[Tensor]:
-        """(batch,) int64 rows of each batch."""
-        return list(torch.split(self.rows, self.batch_size)) if len(self.rows) else []
+        """(batch,) int64 rows of this process in each batch."""
+        if self.world == 1:
+            return list(torch.split(self.rows, self.batch_size)) if len(self.rows) else []
+        whole = torch.tensor_split(self.rows, len(self))
+        return [torch.tensor_split(batch, self.world)[self.rank] for batch in whole]
 
 
 class BatchLoader:
-    """Iterable over batches that are selected from tensors in memory, without workers and without collation.
+    """Iterable over batches that are selected by row, from memory or, by threads ahead of the steps, from elsewhere.
 
-    It is no torch ``DataLoader``: there is nothing for workers to do, and Lightning rebuilds and warns about those.
-    Lightning finds ``sampler.set_epoch`` and, through ``state_dict``, goes on in the middle of an epoch; as in a
-    ``DataLoader`` whose sampler gives whole batches, ``batch_sampler`` is None.
+    It is no torch ``DataLoader``: tensors in memory leave nothing for workers to do, threads read mapped files without
+    a further copy, and Lightning rebuilds and warns about those. Lightning finds ``sampler.set_epoch`` and, through
+    ``state_dict``, goes on in the middle of an epoch; as in a ``DataLoader`` whose sampler gives whole batches,
+    ``batch_sampler`` is None.
 
     Parameters
     ----------
@@ -93,10 +133,21 @@ class BatchLoader:
         Batch of the given (batch,) rows.
     sampler
         Order of the batches; read when the first batch of an epoch is asked for, not before.
+    device
+        Where batches are delivered, as float32; None delivers them as ``select`` gives them.
+    workers
+        Threads that select, each one batch ahead of the steps; 0 selects when asked.
     """
 
-    def __init__(self, select: Callable[[Tensor], dict[str, Tensor]], sampler: BatchOrder) -> None:
-        self.select, self.sampler = select, sampler
+    def __init__(
+        self,
+        select: Callable[[Tensor], dict[str, Tensor]],
+        sampler: BatchOrder,
+        *,
+        device: torch.device | None = None,
+        workers: int = 0,
+    ) -> None:
+        self.select, self.sampler, self.device, self.workers = select, sampler, device, workers
         self.batch_sampler = None  # Lightning asks for it wherever there is a sampler
         self._delivered = 0
         self._resume: dict[str, int] = {}
@@ -109,10 +160,27 @@ class BatchLoader:
         """Yield the batches of the sampler's epoch, from where a resumed run had stopped."""
         skip = self._resume.get("delivered", 0) if self._resume.get("epoch") == self.sampler.epoch else 0
         self._resume = {}
-        for step, rows in enumerate(self.sampler.batches()):
-            if step >= skip:
-                self._delivered = step + 1
-                yield self.select(rows)
+        left = self.sampler.batches()[skip:]
+        for step, batch in enumerate(self._ahead(left) if self.workers else map(self.select, left), start=skip):
+            self._delivered = step + 1
+            yield batch if self.device is None else self._on_device(batch, self.device)
+
+    def _ahead(self, batches: Sequence[Tensor]) -> Iterator[dict[str, Tensor]]:
+        pool = ThreadPoolExecutor(self.workers)
+        waiting: deque[Future[dict[str, Tensor]]] = deque()
+        try:
+            for rows in batches:
+                waiting.append(pool.submit(self.select, rows))
+                if len(waiting) > self.workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    @staticmethod
+    def _on_device(batch: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+        return as_floats({name: value.to(device, non_blocking=True) for name, value in batch.items()})
 
     def state_dict(self) -> dict[str, int]:
         """Epoch and number of batches delivered in it."""

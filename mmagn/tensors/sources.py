@@ -1,0 +1,198 @@
+"""What batches are cut from: tensors on a device, prepared files that are read row by row, or the store itself."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mmagn.records import Cutout, Spectrum
+from mmagn.tensors.config import TensorsConfig
+
+Halves = NDArray[np.float16]
+
+
+class PairSource(Protocol):
+    """What the tensors are made from, such as a ``PairStore``."""
+
+    def cutout(self, row: int, /) -> Cutout:
+        """Image of the pair in that row."""
+        ...
+
+    def spectrum(self, row: int, /) -> Spectrum:
+        """Spectrum of the pair in that row."""
+        ...
+
+
+class BatchSource(Protocol):
+    """Objects that batches can be cut from, wherever they are."""
+
+    @property
+    def target(self) -> Tensor:
+        """(object,) float32: 1, 0, a probability, or NaN where there is no label."""
+        ...
+
+    @property
+    def softening(self) -> float:
+        """``asinh_softening`` of the images."""
+        ...
+
+    def __len__(self) -> int:
+        """Return the number of objects."""
+        ...
+
+    def gathered(self, rows: Tensor, /) -> dict[str, Tensor]:
+        """Batch of the given (batch,) int64 rows in the number types it is kept in, and ``index``, the rows."""
+        ...
+
+    def batch(self, rows: Tensor, /) -> dict[str, Tensor]:
+        """Batch of the given (batch,) int64 rows as float32, and ``index``, the rows."""
+        ...
+
+
+def as_floats(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Batch with everything but ``index`` as float32, where it is."""
+    return {name: value if name == "index" else value.float() for name, value in batch.items()}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PairTensors:
+    """Network input of all objects, resident in the memory of one device; an absent branch is None.
+
+    Attributes
+    ----------
+    image
+        (object, band, height, width) float16, as ``image_tensor`` gives it.
+    spectrum
+        (object, 2, pixel) float16, as ``spectrum_tensor`` gives it.
+    features
+        (object, feature) float32, scaled.
+    target
+        (object,) float32: 1, 0, a probability, or NaN where there is no label.
+    softening
+        ``asinh_softening`` of the images.
+    """
+
+    image: Tensor | None
+    spectrum: Tensor | None
+    features: Tensor | None
+    target: Tensor
+    softening: float = TensorsConfig.asinh_softening
+
+    def __len__(self) -> int:
+        """Return the number of objects."""
+        return len(self.target)
+
+    def to(self, device: torch.device | str) -> Self:
+        """Return the same tensors on a device."""
+        parts = (self.image, self.spectrum, self.features)
+        image, spectrum, features = (None if part is None else part.to(device) for part in parts)
+        return replace(self, image=image, spectrum=spectrum, features=features, target=self.target.to(device))
+
+    def gathered(self, rows: Tensor) -> dict[str, Tensor]:
+        """Batch of the given (batch,) int64 rows; a selection on the device, which the host does not wait for."""
+        rows = rows.to(self.target.device, non_blocking=True)
+        present = {"image": self.image, "spectrum": self.spectrum, "features": self.features, "target": self.target}
+        return {**{name: tensor[rows] for name, tensor in present.items() if tensor is not None}, "index": rows}
+
+    def batch(self, rows: Tensor) -> dict[str, Tensor]:
+        """Batch of the given (batch,) int64 rows: present branches and ``target`` as float32, and ``index``."""
+        return as_floats(self.gathered(rows))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class MappedTensors:
+    """Network input of all objects, images and spectra in memory-mapped files of a whole store.
+
+    Attributes
+    ----------
+    parts
+        By branch: (pair, ...) float16, a row for each pair of the store.
+    rows
+        (object,) int64 row of each object in them.
+    features
+        (object, feature) float32, or None.
+    target
+        (object,) float32.
+    pinned
+        Gather into page-locked memory, from which a GPU copies without holding up the host.
+    softening
+        ``asinh_softening`` of the images.
+    """
+
+    parts: Mapping[str, Halves]
+    rows: NDArray[np.int64]
+    features: Tensor | None
+    target: Tensor
+    pinned: bool = False
+    softening: float = TensorsConfig.asinh_softening
+
+    def __len__(self) -> int:
+        """Return the number of objects."""
+        return len(self.target)
+
+    def gathered(self, rows: Tensor) -> dict[str, Tensor]:
+        """Batch of the given (batch,) int64 rows; runs beside other threads."""
+        wanted = self.rows[rows.numpy()]
+        batch: dict[str, Tensor] = {}
+        for name, values in self.parts.items():
+            batch[name] = torch.empty((len(wanted), *values.shape[1:]), dtype=torch.float16, pin_memory=self.pinned)
+            np.take(values, wanted, axis=0, out=batch[name].numpy(), mode="clip")  # other modes copy once more
+        return {**batch, **_small(self.features, self.target, rows)}
+
+    def batch(self, rows: Tensor) -> dict[str, Tensor]:
+        """Batch of the given (batch,) int64 rows as float32, and ``index``."""
+        return as_floats(self.gathered(rows))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class StreamedTensors:
+    """Network input that is made from the store anew for each batch.
+
+    Attributes
+    ----------
+    store
+        Source of cutouts and spectra.
+    makers
+        By branch: the (...) float32 array of the pair in a row of the store.
+    rows
+        (object,) int64 row of each object in the store.
+    features
+        (object, feature) float32, or None.
+    target
+        (object,) float32.
+    softening
+        ``asinh_softening`` of the images.
+    """
+
+    store: PairSource
+    makers: Mapping[str, Callable[[PairSource, int], NDArray[Any]]]
+    rows: NDArray[np.int64]
+    features: Tensor | None
+    target: Tensor
+    softening: float = TensorsConfig.asinh_softening
+
+    def __len__(self) -> int:
+        """Return the number of objects."""
+        return len(self.target)
+
+    def gathered(self, rows: Tensor) -> dict[str, Tensor]:
+        """Batch of the given (batch,) int64 rows; runs beside other threads."""
+        wanted = self.rows[rows.numpy()].tolist()
+        batch = {
+            name: torch.from_numpy(np.stack([make(self.store, row).astype(np.float16) for row in wanted]))
+            for name, make in self.makers.items()
+        }
+        return {**batch, **_small(self.features, self.target, rows)}
+
+    def batch(self, rows: Tensor) -> dict[str, Tensor]:
+        """Batch of the given (batch,) int64 rows as float32, and ``index``."""
+        return as_floats(self.gathered(rows))
+
+
+def _small(features: Tensor | None, target: Tensor, rows: Tensor) -> dict[str, Tensor]:
+    named = {"target": target[rows], "index": rows}
+    return named if features is None else {"features": features[rows], **named}

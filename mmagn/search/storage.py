@@ -63,8 +63,7 @@ def _made(url: str, heartbeat_s: int) -> RDBStorage:
             )
     except ImportError as error:
         raise ValueError(
-            f"search.storage {url} needs a driver that is not installed; "
-            "for PostgreSQL: pip install 'mmagn[postgres]'"
+            f"search.storage {url} needs a driver that is not installed; for PostgreSQL: pip install 'mmagn[postgres]'"
         ) from error
     except (ArgumentError, RuntimeError) as error:
         raise ValueError(f"search.storage {url}: {_first_line(error)}") from error

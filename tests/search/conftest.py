@@ -1,0 +1,56 @@
+"""Fixtures of the search: a sample of features alone, its labels planted, and settings that are quick to search."""
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from astropy.table import Table
+
+from mmagn.config import RunConfig
+from mmagn.evaluation.config import EvaluationConfig
+from mmagn.evaluation.search_config import SearchConfig
+from mmagn.features.names import FEATURE_NAMES
+from mmagn.models.config import ModelsConfig
+from mmagn.sample import Sample
+from mmagn.surveys.config import DataConfig
+from mmagn.training.config import TrainingConfig
+
+
+def planted_sample(count: int = 150, signal: float = 1.5, seed: int = 0) -> Sample:
+    """Labelled objects all over the sky; one of the ten features tells the label as far as asked, the rest is noise."""
+    rng = np.random.default_rng(seed)
+    target = (rng.random(count) < 0.35).astype(np.float64)
+    table = Table({name: rng.normal(size=count) for name in FEATURE_NAMES})
+    table["continuum_level"] += signal * target
+    table["object_id"] = np.arange(count).astype(str)
+    table["ra_deg"], table["dec_deg"] = rng.uniform(0, 360, count), rng.uniform(-60, 60, count)
+    table["redshift"], table["snr_median"] = rng.uniform(0, 0.3, count), rng.uniform(2, 30, count)
+    store = SimpleNamespace(fingerprint=str(seed), index=Table({"hsc_object_id": np.arange(count).astype(str)}))
+    return Sample(
+        store=store,  # type: ignore[arg-type]
+        table=table,
+        rows=np.arange(count),
+        target=target,
+        split=np.where(np.arange(count) % 5 == 0, "test", "train"),
+    )
+
+
+@pytest.fixture
+def sample_of() -> Callable[..., Sample]:
+    return planted_sample
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> RunConfig:
+    """A search of the head over a few trials, three epochs each."""
+    return RunConfig(
+        name="small",
+        runs_dir=str(tmp_path / "runs"),
+        data=DataConfig(cache_dir=str(tmp_path / "cache")),
+        models=ModelsConfig(branches=("features",)),
+        training=TrainingConfig(device="cpu", epochs=3, learning_rate=0.01),
+        evaluation=EvaluationConfig(bootstrap_draws=200),
+        search=SearchConfig(trials=6, folds=3, startup_trials=3, heartbeat_s=1),
+    )

@@ -7,11 +7,13 @@ from scipy.special import expit
 
 from mmagn.config import RunConfig
 from mmagn.evaluation.calibration import unshifted_logits
+from mmagn.evaluation.ceiling import noise_ceilings
 from mmagn.evaluation.judging import Judged, JudgedSample, judged
 from mmagn.evaluation.predict import predictions_table, save_predictions
 from mmagn.evaluation.scorecard import Scores
 from mmagn.evaluation.scores import scores
 from mmagn.labels.scheme import CLEAN_PROBABILITY
+from mmagn.report import write_report
 from mmagn.reporting.run_figures import save_run_figures
 from mmagn.sample import Sample, network, sample_summary
 from mmagn.tensors.datamodule import PairDataModule
@@ -49,12 +51,16 @@ def evaluated(run: RunFolder, config: RunConfig, sample: Sample, data: PairDataM
     )
     path = run.scores if split == "test" else run.scores.with_stem(f"scores-{split}")
     told = {"split": split, **on_all.as_dict(), "clean": {"probability": CLEAN_PROBABILITY, **on_clean.as_dict()}}
+    ceilings = noise_ceilings(sample.table["p_agn"][sample.rows][scored], config=config.evaluation)
+    told["noise_ceiling"] = {name: ceiling.as_dict() for name, ceiling in ceilings.items()}
     told |= {"subset": subset, "calibration": used.calibration.as_dict(), **sample_summary(sample)}
     write_json(path, told)
     save_run_figures(run.figures, sample.store, sample.table, predictions, split, on_all, config.evaluation)
+    page = write_report(run.path, sample.store)
     sys.stdout.write(
         f"scores on the {split} split\n{on_all.text()}\n\n{on_all.report_text}\n"
-        f"scores on its clean objects, P(class) > {CLEAN_PROBABILITY:g}\n{on_clean.text()}\n\nwritten to {path}\n"
+        f"scores on its clean objects, P(class) > {CLEAN_PROBABILITY:g}\n{on_clean.text()}\n\n"
+        f"noise ceiling of the average precision {ceilings['average_precision']}\nwritten to {path} and {page}\n"
     )
     return on_all
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import timm
+import timm.optim
 from safetensors import SafetensorError
 from timm.models import load_state_dict
-from timm.optim import param_groups_layer_decay
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -57,7 +57,7 @@ def layer_groups(backbone: nn.Module, layer_decay: float) -> list[dict[str, Any]
 
     The layer nearest the output has scale 1 (as in BEiT, Bao+2021).
     """
-    groups = param_groups_layer_decay(
+    groups = timm.optim.param_groups_layer_decay(  # type: ignore[attr-defined]
         backbone, weight_decay=0.0, weight_decay_exclude_1d=False, layer_decay=layer_decay
     )
     return [{"params": group["params"], "lr_scale": float(group["lr_scale"])} for group in groups]

@@ -1,14 +1,13 @@
-"""What happens beside the steps: checkpoints, early stop, the watch for a loss that is no number, figures."""
+"""What happens beside the steps: early stop, the watch for a loss that is no number, what is logged, figures."""
 
-import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from lightning import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
+from lightning.pytorch.callbacks import EarlyStopping, TQDMProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 from numpy.typing import NDArray
 from torch import Tensor
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
 ScoreFigure = Callable[[NDArray[np.float64], NDArray[np.float64]], "Figure"]
 """Draws a figure from (object,) target and (object,) probability."""
 StaticFigure = Callable[[], "Figure"]
-
-logger = logging.getLogger(__name__)
 
 
 class NonFiniteLossError(ValueError):
@@ -59,82 +56,44 @@ class PatienceStop(EarlyStopping):
             trainer.should_stop = True
 
 
-class BestAndLast(Checkpoint):
-    """Write ``best.ckpt`` (weights) and ``last.ckpt`` (all state) and one line of text after each epoch.
+class StepWatch(Callback):
+    """Look at the steps from time to time: stop where a loss is no number, and log how training goes.
 
-    Instead of Lightning's ModelCheckpoint, which keeps absolute paths in its state, so that a run folder that was
-    moved cannot be resumed, and writes its last checkpoint only where the best one was written too.
-    Checkpoints are made between epochs only: a run stopped within an epoch repeats that epoch, bit for bit.
+    A look makes the host wait for the device, so there is one every ``log_every`` steps and before every validation,
+    and none besides.
+
+    Parameters
+    ----------
+    run
+        Where a bad batch is written down.
+    log_every
+        Steps of the optimiser between looks.
+    object_ids
+        (object,) name of each row; empty where rows have none.
 
     Attributes
     ----------
-    best_score, best_epoch
-        Largest selection score so far, and its epoch from 0; -inf and -1 before the first.
-    epochs, steps
-        How many ``last.ckpt`` holds.
+    pairs_per_s
+        Pairs trained on per second, on all devices, as of the latest look.
+    batch
+        The batch of the current step, once it is on its device.
     """
 
-    def __init__(self, run: RunFolder) -> None:
-        self.run = run
-        self.best_score = float("-inf")
-        self.best_epoch = -1
-        self.epochs = 0
-        self.steps = 0
-        self._epoch_start_s = 0.0
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return all four attributes."""
-        return {name: getattr(self, name) for name in ("best_score", "best_epoch", "epochs", "steps")}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over all four attributes."""
-        for name in ("best_score", "best_epoch", "epochs", "steps"):
-            setattr(self, name, state_dict[name])
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        """Write the very first checkpoint, so that a run can be resumed from its first step on."""
-        if trainer.global_step == 0:
-            trainer.save_checkpoint(self.run.last)
-
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        """Look at the clock."""
-        self._epoch_start_s = time.monotonic()
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        """Write the checkpoints of this epoch and say how it went."""
-        score = float(trainer.callback_metrics[SELECTION])
-        better = score > self.best_score
-        if better:
-            self.best_score, self.best_epoch = score, trainer.current_epoch
-            trainer.save_checkpoint(self.run.best, weights_only=True)
-        self.epochs, self.steps = trainer.current_epoch + 1, trainer.global_step
-        trainer.save_checkpoint(self.run.last)
-        logger.info(self._line(trainer, better))
-
-    def _line(self, trainer: Trainer, better: bool) -> str:
-        names = {
-            "train/loss": "loss",
-            "validation/loss": "validation loss",
-            "validation/average_precision": "average precision",
-        }
-        values = trainer.callback_metrics
-        parts = [f"{text} {float(values[name]):.4f}" for name, text in names.items() if name in values]
-        last = trainer.max_epochs
-        seconds = time.monotonic() - self._epoch_start_s
-        head = f"epoch {trainer.current_epoch + 1:{len(str(last))}d}/{last}"
-        return "  ".join([head, *parts, f"{seconds:.1f} s", *(["best"] if better else [])])
-
-
-class FiniteLoss(Callback):
-    """Stop a run whose loss or gradient is NaN or infinite, and name the batch.
-
-    Looks every ``log_every`` steps and before every validation, since a look makes the host wait for the device.
-    """
-
-    def __init__(self, run: RunFolder, log_every: int) -> None:
+    def __init__(self, run: RunFolder, log_every: int, object_ids: Sequence[str] = ()) -> None:
         self.run = run
         self.log_every = log_every
+        self.object_ids = object_ids
+        self.pairs_per_s = 0.0
+        self.batch: Mapping[str, Tensor] | None = None
         self._unseen: list[tuple[int, Tensor, Tensor, Tensor]] = []
+        self._since_s: float | None = None
+        self._pairs = 0
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:  # noqa: ARG002
+        """Take hold of the batch."""
+        self.batch = batch
+        if self._since_s is None:
+            self._since_s = time.monotonic()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -144,30 +103,72 @@ class FiniteLoss(Callback):
         Raises
         ------
         NonFiniteLossError
-            Naming the step and the rows of its batch, which are also written to ``bad_batch.json``.
+            Naming the step and the objects of its batch, which are also written to ``bad_batch.json``.
         """
         assert isinstance(pl_module, AgnModule)
-        self._unseen.append((batch_idx, outputs["loss"], pl_module.gradient_norm, batch["index"]))
-        if len(self._unseen) < self.log_every and not trainer.is_last_batch:
-            return
-        values = torch.stack([torch.stack([loss, norm]) for _, loss, norm, _ in self._unseen]).float()
-        bad = ~torch.isfinite(values).all(dim=1).cpu()
-        if bad.any():
-            position = int(bad.nonzero()[0, 0])
-            step, _, _, index = self._unseen[position]
-            self._stop(trainer, step, values[position].tolist(), tuple(index.tolist()))
+        self.batch = None
+        loss = outputs["loss"] * trainer.accumulate_grad_batches  # Lightning has divided it
+        self._unseen.append((batch_idx, loss, pl_module.gradient_norm, batch["index"]))
+        self._pairs += len(batch["index"]) * trainer.world_size
+        stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0 or trainer.is_last_batch
+        due = stepped and trainer.global_step % self.log_every == 0
+        if due or trainer.is_last_batch:
+            values = self._look(trainer)
+            if due:
+                self._log(trainer, pl_module, values)
+        if trainer.is_last_batch:
+            self._since_s, self._pairs = None, 0  # what comes before the next step is no training
+
+    def _look(self, trainer: Trainer) -> list[float]:
+        """Loss and gradient norm of the latest step, once all that were not looked at are known to be numbers."""
+        values = torch.stack([torch.stack([loss, norm]) for _, loss, norm, _ in self._unseen]).tolist()
+        for (step, _, _, index), pair in zip(self._unseen, values, strict=True):
+            if not np.isfinite(pair).all():
+                self._stop(trainer, step, pair, tuple(index.tolist()))
         self._unseen.clear()
+        latest: list[float] = values[-1]
+        return latest
+
+    def _log(self, trainer: Trainer, module: AgnModule, values: list[float]) -> None:
+        """Log a look; the device has come as far as the host, so the clock tells the truth."""
+        now_s = time.monotonic()
+        if self._since_s is not None and now_s > self._since_s:
+            self.pairs_per_s = self._pairs / (now_s - self._since_s)
+        self._since_s, self._pairs = now_s, 0
+        names = list(module.branch_norms)
+        norms = torch.stack([module.branch_norms[name].to(module.device) for name in names]).tolist() if names else []
+        logged = {"train/loss_step": values[0], "train/gradient_norm": values[1], "speed/pairs_per_s": self.pairs_per_s}
+        logged |= {f"gradient_norm/{name}": norm for name, norm in zip(names, norms, strict=True)}
+        if module.device.type == "cuda":
+            logged["speed/gpu_memory_gib"] = torch.cuda.max_memory_allocated(module.device) / 2**30
+        for board in trainer.loggers:
+            board.log_metrics(logged, trainer.global_step - 1)
 
     def _stop(self, trainer: Trainer, step: int, values: list[float], index: tuple[int, ...]) -> None:
         epoch = trainer.current_epoch
+        names = [self.object_ids[row] for row in index] if len(self.object_ids) else []
         record = {"epoch": epoch, "step": step, "loss": str(values[0]), "gradient_norm": str(values[1])}
-        write_json(self.run.bad_batch, {**record, "index": index})
+        write_json(self.run.bad_batch, {**record, "index": index, "object_ids": names})
+        objects = ", ".join(names) if names else f"of rows {', '.join(map(str, index))}"
         raise NonFiniteLossError(
             f"training stopped at epoch {epoch + 1}, step {step + 1}: the loss is {values[0]} and the norm of its"
-            f" gradient {values[1]}; the batch holds the objects of rows {', '.join(map(str, index))}"
+            f" gradient {values[1]}; the batch holds the objects {objects}"
             f" (also in {self.run.bad_batch}); try a smaller training.learning_rate or look at these objects",
             index,
         )
+
+
+class PairsProgressBar(TQDMProgressBar):
+    """Progress bar that says how many pairs are trained on per second."""
+
+    def __init__(self, watch: StepWatch) -> None:
+        super().__init__(leave=False)
+        self.watch = watch
+
+    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+        """Pairs per second, beside what was logged for the bar."""
+        metrics = {name: value for name, value in super().get_metrics(trainer, pl_module).items() if name != "v_num"}
+        return {**metrics, "pairs/s": f"{self.watch.pairs_per_s:,.0f}"}
 
 
 class Figures(Callback):

@@ -1,6 +1,7 @@
 """Checkpoints on disk: written whole or not at all, read without running any code from them."""
 
 import errno
+import logging
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,9 @@ from torch import nn
 
 from mmagn.training.config import TrainingConfig
 from mmagn.training.module import AgnModule, state_difference
-from mmagn.training.runs import whole_file
+from mmagn.training.runs import RunFolder, whole_file
+
+logger = logging.getLogger(__name__)
 
 
 def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
@@ -35,6 +38,27 @@ def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise ValueError(f"{path} is not a checkpoint of a training run: it has no state_dict")
     return checkpoint
+
+
+def good_checkpoint(run: RunFolder) -> Path:
+    """Path of the latest checkpoint of a run that is whole: the last one, or else the one before.
+
+    Raises
+    ------
+    FileNotFoundError
+        Where there is none; says what is wrong with those that there are.
+    """
+    reasons = []
+    for path in (run.last, run.previous):
+        try:
+            read_checkpoint(path)
+        except (FileNotFoundError, ValueError) as error:
+            reasons.append(str(error))
+            continue
+        for reason in reasons:
+            logger.warning("%s; training goes on from %s instead", reason, path.name)
+        return path
+    raise FileNotFoundError(f"{run.path} holds no checkpoint to go on from: {'; '.join(reasons)}")
 
 
 def load_module(path: Path, model: nn.Module, config: TrainingConfig) -> AgnModule:
@@ -69,8 +93,15 @@ class WholeCheckpointIO(TorchCheckpointIO):
     where both lie in one file system.
     """
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:  # noqa: ARG002
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Write a checkpoint whole; the old one stays where that fails.
+
+        Parameters
+        ----------
+        checkpoint, path
+            What is written where.
+        storage_options
+            ``{"keep": path}`` moves the old checkpoint there once the new one is written.
 
         Raises
         ------
@@ -78,7 +109,7 @@ class WholeCheckpointIO(TorchCheckpointIO):
             Where the disk is full, with a sentence that says so.
         """
         try:
-            with whole_file(Path(path)) as part, part.open("wb") as file:
+            with whole_file(Path(path), keep=(storage_options or {}).get("keep")) as part, part.open("wb") as file:
                 torch.save(checkpoint, file)
         except (OSError, RuntimeError) as error:
             if getattr(error, "errno", None) == errno.ENOSPC or "PytorchStreamWriter" in str(error):

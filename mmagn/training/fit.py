@@ -5,7 +5,7 @@ import shutil
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,18 +13,22 @@ from typing import Any, Literal
 
 import torch
 from lightning import LightningDataModule, Trainer, seed_everything
-from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.utilities.exceptions import SIGTERMException
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from mmagn.training.callbacks import BestAndLast, Figures, FiniteLoss, PatienceStop, ScoreFigure, StaticFigure
-from mmagn.training.checkpoints import WholeCheckpointIO
+from mmagn.training.averaging import MovingAverage
+from mmagn.training.callbacks import Figures, PairsProgressBar, PatienceStop, ScoreFigure, StaticFigure, StepWatch
+from mmagn.training.checkpoints import WholeCheckpointIO, read_checkpoint
 from mmagn.training.config import TrainingConfig
+from mmagn.training.memory import batch_too_large, is_out_of_memory
 from mmagn.training.module import AgnModule
+from mmagn.training.projector import EmbeddingProjector
 from mmagn.training.runs import RunFolder
+from mmagn.training.saving import BestAndLast
+from mmagn.training.signals import StopSignal, TrainingStopped
+from mmagn.training.weights import save_weights
 
-Stopped = Literal["epochs", "patience", "interrupt", "sigterm"]
+Stopped = Literal["epochs", "patience"] | StopSignal
 
 HARMLESS_WARNINGS = (
     r".*does not have many workers",
@@ -55,7 +59,7 @@ class FitResult:
         Its selection score (validation average precision, or minus a loss where that is undefined) and its
         epoch from 0; -inf and -1 where no epoch was completed.
     epochs, steps
-        Whole epochs and their steps in all, before and after a resume; what ``last_path`` holds.
+        Whole epochs and steps of the optimiser in all, before and after a resume; what ``last_path`` holds.
     stopped
         Why training ended: ``epochs`` (as many as asked for), ``patience`` (early stop), ``interrupt`` (Ctrl-C) or
         ``sigterm``.
@@ -93,6 +97,9 @@ def fit(
     hyperparameters: Mapping[str, Any],
     figures: Mapping[str, ScoreFigure] | None = None,
     static_figures: Mapping[str, StaticFigure] | None = None,
+    object_ids: Sequence[str] = (),
+    classes: Sequence[str] = (),
+    identity: Mapping[str, str] | None = None,
     resume: Path | None = None,
 ) -> FitResult:
     """Train a module and return what came of it.
@@ -108,9 +115,13 @@ def fit(
     seed
         Seed of whatever draws random numbers outside the steps.
     hyperparameters
-        Settings to show in TensorBoard, may be nested.
+        Settings to show in TensorBoard and to keep in checkpoints, may be nested.
     figures, static_figures
         Figures for TensorBoard by tag: of validation target and probability, and of nothing.
+    object_ids, classes
+        (object,) name and class of each row that ``index`` of a batch can name; empty where there are none.
+    identity
+        What the run is made from, such as the fingerprint of its pairs; a checkpoint of anything else is refused.
     resume
         ``last.ckpt`` to go on from; that of another run folder brings its best checkpoint along.
 
@@ -118,24 +129,33 @@ def fit(
     ------
     NonFiniteLossError
         Where the loss is NaN or infinite; names the batch.
+    BatchTooLargeError
+        Where the memory does not hold a batch; says what it holds.
     ValueError, FileNotFoundError
-        Where ``resume`` is missing, damaged or of another network or seed, or the device is not there.
+        Where ``resume`` is missing, damaged or of another network, seed or identity, or the device is not there.
     """
     start_s = time.monotonic()
     seed_everything(seed, workers=True, verbose=False)
-    checkpoints, patience = BestAndLast(run), PatienceStop(config.patience)
+    average = MovingAverage(config.ema) if config.ema else None
+    checkpoints = BestAndLast(run, config, identity=identity, settings=hyperparameters, average=average)
+    patience, watch = PatienceStop(config.patience), StepWatch(run, config.log_every, object_ids)
     drawing = Figures(figures or {}, static_figures or {}, config.figures_every)
-    board = TensorBoardLogger(run.path, name="", version=run.tensorboard.name, default_hp_metric=False)
+    callbacks = [watch, drawing, patience, checkpoints]
+    callbacks += [EmbeddingProjector(classes, config.figures_every)] if len(classes) else []
+    board = _board(run, resume)
     with _calm_console():
-        trainer = _trainer(config, run, board, [FiniteLoss(run, config.log_every), drawing, patience, checkpoints])
+        trainer = _trainer(config, run, board, [*([average] if average else []), *callbacks], watch)
         board.log_hyperparams(dict(hyperparameters), {BEST_SCORE: 0.0})
         if resume is not None:
             _bring_best(resume, run)
-        stopped = _stopped(trainer, module, datamodule, resume)
+        try:
+            stopped = _stopped(trainer, module, datamodule, resume) or checkpoints.signals.received
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise batch_too_large(error, module, watch.batch, config) from None
         board.log_metrics({BEST_SCORE: checkpoints.best_score}, trainer.global_step)
         board.experiment.flush()
-    if stopped is None:
-        stopped = "patience" if patience.out_of_patience else "epochs"
     result = FitResult(
         best_path=run.best if checkpoints.best_epoch >= 0 else None,
         last_path=run.last,
@@ -143,24 +163,35 @@ def fit(
         best_epoch=checkpoints.best_epoch,
         epochs=checkpoints.epochs,
         steps=checkpoints.steps,
-        stopped=stopped,
+        stopped=stopped or ("patience" if patience.out_of_patience else "epochs"),
         seconds=time.monotonic() - start_s,
     )
+    if result.complete and result.best_path is not None and trainer.is_global_zero:
+        state = read_checkpoint(result.best_path)["state_dict"]
+        save_weights({name: state[f"model.{name}"] for name in module.model.state_dict()}, run.weights)
     logger.info(_sentence(result))
     return result
 
 
+def _board(run: RunFolder, resume: Path | None) -> TensorBoardLogger:
+    """Logger whose events replace those that a killed run wrote after its last checkpoint."""
+    step = None if resume is None else int(read_checkpoint(resume).get("global_step", 0))
+    return TensorBoardLogger(
+        run.path, name="", version=run.tensorboard.name, default_hp_metric=False, purge_step=step or None
+    )
+
+
 def _stopped(
     trainer: Trainer, module: AgnModule, datamodule: LightningDataModule, resume: Path | None
-) -> Stopped | None:
-    """Train, and return the signal that ended it, None where it ended by itself.
+) -> StopSignal | None:
+    """Train, and return the signal that ended it within an epoch, None where there was none.
 
-    Lightning turns Ctrl-C into SystemExit, and SIGTERM into its own kind of it at the end of the batch.
+    Lightning turns a Ctrl-C that nothing else took note of into SystemExit.
     """
     try:
         trainer.fit(module, datamodule=datamodule, ckpt_path=None if resume is None else str(resume))
-    except SIGTERMException:
-        return "sigterm"
+    except TrainingStopped as stop:
+        return stop.signal
     except SystemExit as error:
         if not isinstance(error.__context__, KeyboardInterrupt):
             raise
@@ -168,7 +199,9 @@ def _stopped(
     return None
 
 
-def _trainer(config: TrainingConfig, run: RunFolder, board: TensorBoardLogger, callbacks: list[Any]) -> Trainer:
+def _trainer(
+    config: TrainingConfig, run: RunFolder, board: TensorBoardLogger, callbacks: list[Any], watch: StepWatch
+) -> Trainer:
     device = device_name(config)
     progress = sys.stderr.isatty()
     return Trainer(
@@ -177,12 +210,13 @@ def _trainer(config: TrainingConfig, run: RunFolder, board: TensorBoardLogger, c
         precision=precision_name(config, device),
         deterministic="warn" if device == "cuda" else None,
         max_epochs=config.epochs,
+        accumulate_grad_batches=config.accumulate,
         log_every_n_steps=config.log_every,
         num_sanity_val_steps=0,
         default_root_dir=run.path,
         logger=board,
         plugins=[WholeCheckpointIO()],
-        callbacks=[*callbacks, *([TQDMProgressBar(leave=False)] if progress else [])],
+        callbacks=[*callbacks, *([PairsProgressBar(watch)] if progress else [])],
         enable_progress_bar=progress,
         enable_model_summary=False,
     )

@@ -1,24 +1,20 @@
 """The LightningModule: any network from batch to logits, its loss, its optimiser and its scores."""
 
 import logging
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import lightning
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torchmetrics import MeanMetric, MetricCollection
-from torchmetrics.classification import (
-    BinaryAUROC,
-    BinaryAveragePrecision,
-    BinaryPrecision,
-    BinaryRecall,
-    BinaryStatScores,
-)
+from torch._dynamo.exc import TorchDynamoException
 
 from mmagn.training.config import TrainingConfig
+from mmagn.training.epoch_scores import EpochScores
 from mmagn.training.losses import weighted_bce
+from mmagn.training.optimiser import optimiser, schedule
 
 Batch = Mapping[str, Tensor]
 
@@ -31,41 +27,6 @@ logger = logging.getLogger(__name__)
 def step_seed(seed: int, epoch: int, batch_index: int, rank: int) -> int:
     """Seed of all random numbers of one training step, different for every step, device and run."""
     return int(np.random.SeedSequence((seed, epoch, batch_index, rank)).generate_state(1, np.uint64)[0])
-
-
-class EpochScores(nn.Module):
-    """Loss and scores over one epoch, gathered on the device without waiting for it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.loss = MeanMetric(nan_strategy="disable")
-        self.counts = BinaryStatScores(validate_args=False)
-        self.scores = MetricCollection(
-            {
-                "average_precision": BinaryAveragePrecision(validate_args=False),
-                "roc_auc": BinaryAUROC(validate_args=False),
-                "recall": BinaryRecall(validate_args=False),
-                "precision": BinaryPrecision(validate_args=False),
-            }
-        )
-
-    def update(self, losses: Tensor, logits: Tensor, target: Tensor) -> None:
-        """Add a batch: (batch,) losses, logits and targets."""
-        probability = logits.detach().sigmoid()
-        truth = (target >= 0.5).int()  # soft targets count as the likelier class
-        self.loss.update(losses.detach())
-        self.counts.update(probability, truth)
-        self.scores.update(probability, truth)
-
-    def compute(self) -> dict[str, Tensor]:
-        """Return the scores by name and start anew; only ``loss`` where one class was absent."""
-        true_positive, false_positive, true_negative, false_negative, _ = self.counts.compute().tolist()
-        values = {"loss": self.loss.compute()}
-        if true_positive + false_negative and true_negative + false_positive:
-            values |= self.scores.compute()
-        for metric in (self.loss, self.counts, self.scores):
-            metric.reset()
-        return values
 
 
 class AgnModule(lightning.LightningModule):
@@ -89,6 +50,8 @@ class AgnModule(lightning.LightningModule):
     pos_weight: Tensor
     gradient_norm: Tensor
     """() norm of the latest gradient before clipping."""
+    branch_norms: dict[str, Tensor]
+    """() norm of the latest gradient that was logged, for each part of the network by its name."""
 
     def __init__(self, model: nn.Module, config: TrainingConfig, pos_weight: float, seed: int) -> None:
         super().__init__()
@@ -100,25 +63,51 @@ class AgnModule(lightning.LightningModule):
         self.register_buffer("pos_weight", torch.tensor(float(pos_weight)))
         self.train_scores = EpochScores()
         self.validation_scores = EpochScores()
+        self.branch_norms = {}
+        self._compiled: Callable[[Batch], Tensor] | None = None
         self._validation: dict[str, Tensor] = {}
         self._told_selection = False
 
     def forward(self, batch: Batch) -> Tensor:
         """Return the (batch,) logits as float32, whatever precision the network ran in."""
+        if self._compiled is not None:
+            try:
+                return self._compiled(batch).float()
+            except TorchDynamoException as error:
+                self._tell_uncompiled(error)
         logits: Tensor = self.model(batch)
         return logits.float()
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Return Adam with the configured learning rate and weight decay."""
-        return torch.optim.Adam(self.parameters(), lr=self.config.learning_rate, weight_decay=self.config.weight_decay)
+    def on_fit_start(self) -> None:
+        """Lay out the images as the device likes them best and compile the network where that is asked for."""
+        self.gradient_norm = torch.zeros((), device=self.device)
+        if self.device.type == "cuda":
+            self.model.to(memory_format=torch.channels_last)
+        if self.config.compile:
+            try:
+                self._compiled = torch.compile(lambda batch: self.model(batch))
+            except RuntimeError as error:
+                self._tell_uncompiled(error)
+
+    def _tell_uncompiled(self, error: Exception) -> None:
+        self._compiled = None
+        reason = str(error).strip().partition("\n")[0]
+        logger.warning("training.compile: the network cannot be compiled and is trained as it is: %s", reason)
+
+    def configure_optimizers(self) -> Any:
+        """Return the optimiser, with the course of its learning rate where that is not constant."""
+        adam = optimiser(self.model, self.config)
+        if self.config.schedule == "constant" and not self.config.warmup_epochs:
+            return adam
+        batches = len(self.trainer.datamodule.train_dataloader())  # type: ignore[attr-defined]
+        rates = schedule(adam, self.config, math.ceil(batches / self.config.accumulate))
+        return {"optimizer": adam, "lr_scheduler": {"scheduler": rates, "interval": "step"}}
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the mean loss of a batch."""
         torch.manual_seed(step_seed(self.seed, self.current_epoch, batch_idx, self.global_rank))
         losses, _ = self._losses(batch, self.train_scores)
-        loss = losses.mean()
-        self.log("train/loss_step", loss.detach(), on_step=True, on_epoch=False, batch_size=len(losses))
-        return loss
+        return losses.mean()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:  # noqa: ARG002 Lightning passes it
         """Return the (batch,) ``logits`` and ``target`` of a batch."""
@@ -132,14 +121,16 @@ class AgnModule(lightning.LightningModule):
         return losses, logits
 
     def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:  # noqa: ARG002
-        """Clip the gradient to ``config.gradient_clip`` and keep its norm."""
+        """Clip the gradient to ``config.gradient_clip`` and keep its norm, and each branch's where it is logged."""
+        if (self.global_step + 1) % self.config.log_every == 0:
+            self.branch_norms = {name: gradient_norm(part) for name, part in self.model.named_children()}
         largest = self.config.gradient_clip or float("inf")
         self.gradient_norm = nn.utils.clip_grad_norm_(self.parameters(), largest).detach()
-        self.log("train/gradient_norm", self.gradient_norm, on_step=True, on_epoch=False)
 
     def on_validation_epoch_end(self) -> None:
         """Log the validation scores."""
         self._validation = self.validation_scores.compute()
+        self.validation_scores.reset()
         self.log_dict({f"validation/{name}": value for name, value in self._validation.items()})
 
     def on_train_epoch_end(self) -> None:
@@ -149,8 +140,10 @@ class AgnModule(lightning.LightningModule):
         and minus the validation loss takes its place; where there is no validation split, minus the training loss.
         """
         train = self.train_scores.compute()
+        self.train_scores.reset()
         self.log_dict({f"train/{name}": value for name, value in train.items()})
-        self.log("train/learning_rate", float(self.optimizers().param_groups[0]["lr"]))  # type: ignore[union-attr]
+        groups = self.trainer.optimizers[0].param_groups
+        self.log("train/learning_rate", max(float(group["lr"]) for group in groups))
         if "average_precision" in self._validation:
             score = self._validation["average_precision"]
         else:
@@ -170,11 +163,12 @@ class AgnModule(lightning.LightningModule):
         self._told_selection = True
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Write the seed into the checkpoint."""
+        """Write the seed and the scores of an epoch that has begun into the checkpoint."""
         checkpoint["seed"] = self.seed
+        checkpoint["train_scores"] = self.train_scores.gathered()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse to go on with another seed or another network.
+        """Take up the scores of an epoch that had begun; refuse to go on with another seed or another network.
 
         Raises
         ------
@@ -188,6 +182,14 @@ class AgnModule(lightning.LightningModule):
             )
         if difference := state_difference(checkpoint["state_dict"], self.state_dict()):
             raise ValueError(f"the checkpoint holds another network: {difference}")
+        if self.global_rank == 0:  # what was gathered is of all devices
+            self.train_scores.take_up(checkpoint.get("train_scores", {}))
+
+
+def gradient_norm(part: nn.Module) -> Tensor:
+    """() norm of the gradient of a part of a network; 0 where none of its parameters has one."""
+    norms = [parameter.grad.norm() for parameter in part.parameters() if parameter.grad is not None]
+    return torch.stack(norms).norm() if norms else torch.zeros(())
 
 
 def state_difference(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:

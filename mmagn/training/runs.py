@@ -6,6 +6,7 @@ import math
 import os
 import platform
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -169,6 +170,16 @@ class RunFolder:
         return self.path / "run.log"
 
     @contextmanager
+    def kept_if_begun(self) -> Iterator[None]:
+        """Remove the folder where the context fails and left neither a checkpoint nor a bad batch to look at."""
+        try:
+            yield
+        except BaseException:
+            if not any(path.exists() for path in (self.last, self.previous, self.bad_batch)):
+                shutil.rmtree(self.path, ignore_errors=True)
+            raise
+
+    @contextmanager
     def log_lines(self) -> Iterator[Path]:
         """Append what the package logs to :attr:`log` while the context lasts; gives that path."""
         package = logging.getLogger("mmagn")
@@ -183,17 +194,19 @@ class RunFolder:
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def whole_file(path: Path, keep: Path | None = None) -> Iterator[Path]:
     """Give a path beside ``path`` to write to, which takes its place once the context ends well.
 
     A reader sees the old file or the new one, never a part: the move stays inside one folder, so it is atomic.
-    On an exception nothing is left behind and the old file stays.
+    On an exception nothing is left behind and the old file stays. With ``keep`` the old file is moved there last.
     """
     part = path.with_name(f".{path.name}.part")
     try:
         yield part
         with part.open("rb+") as file:
             os.fsync(file.fileno())
+        if keep is not None and path.exists():
+            path.replace(keep)
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)

@@ -1,6 +1,6 @@
 """A tiny problem: twelve numbers per object decide a class, with few positives."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +8,9 @@ import pytest
 import torch
 from lightning import LightningDataModule
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
+from mmagn.tensors.batches import BatchLoader, ShuffledBatches
 from mmagn.training.config import TrainingConfig
 from mmagn.training.fit import FitResult, fit
 from mmagn.training.module import AgnModule
@@ -25,25 +26,8 @@ class Rows(Dataset[Batch]):
     def __len__(self) -> int:
         return len(self.target)
 
-    def __getitem__(self, row: int) -> Batch:
-        return {"features": self.features[row], "target": self.target[row], "index": torch.tensor(row)}
-
-
-class ShuffledByEpoch(Sampler[int]):
-    """Another order each epoch, which Lightning announces."""
-
-    def __init__(self, count: int, seed: int) -> None:
-        self.count, self.seed, self.epoch = count, seed, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def __iter__(self) -> Iterator[int]:
-        generator = torch.Generator().manual_seed(1000 * self.seed + self.epoch)
-        yield from torch.randperm(self.count, generator=generator).tolist()
-
-    def __len__(self) -> int:
-        return self.count
+    def __getitem__(self, row: int | Tensor) -> Batch:
+        return {"features": self.features[row], "target": self.target[row], "index": torch.as_tensor(row)}
 
 
 class TinyData(LightningDataModule):
@@ -51,8 +35,9 @@ class TinyData(LightningDataModule):
         super().__init__()
         self.train, self.validation, self.batch_size = train, validation, batch_size
 
-    def train_dataloader(self) -> DataLoader[Batch]:
-        return DataLoader(self.train, self.batch_size, sampler=ShuffledByEpoch(len(self.train), 5))
+    def train_dataloader(self) -> BatchLoader:
+        order = ShuffledBatches(torch.arange(len(self.train)), self.batch_size, seed=5)
+        return BatchLoader(lambda rows: self.train[rows], order)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         return DataLoader(self.validation, self.batch_size)

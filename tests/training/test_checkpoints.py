@@ -21,6 +21,8 @@ def test_nothing_half_written_remains_in_the_run_folder(undisturbed):
         "tensorboard",
         "best.ckpt",
         "last.ckpt",
+        "previous.ckpt",
+        "weights.safetensors",
     }
 
 

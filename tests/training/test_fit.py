@@ -122,7 +122,8 @@ def test_a_run_stopped_at_any_step_goes_on_as_if_nothing_had_happened(
         assert stopped.stopped == {press_ctrl_c: "interrupt", send_sigterm: "sigterm"}[action]
         assert stopped.exit_code == (130 if action is press_ctrl_c else 0)
         assert not stopped.complete
-        assert stopped.steps == 4 * stopped.epochs == read_checkpoint(run.last)["global_step"]
+        assert stopped.steps == batch == read_checkpoint(run.last)["global_step"], "the step is the last that was done"
+        assert stopped.epochs == batch // 4
     result = trained(resume=run.last)
     assert result.complete
     assert_same_end(run, undisturbed[1])
@@ -227,7 +228,7 @@ def test_a_loss_that_is_not_a_number_stops_the_run_and_names_its_objects(trained
     rare = dataclasses.replace(config, log_every=100)
     with pytest.raises(NonFiniteLossError, match=r"epoch 1, step \d: the loss is nan .* objects of rows") as caught:
         trained(config=rare)
-    order = list(data.train_dataloader().sampler)
+    order = torch.cat(data.train_dataloader().sampler.batches()).tolist()
     first = min(order.index(7), order.index(21)) // 16
     assert caught.value.index == tuple(order[16 * first : 16 * first + 16])
     assert json.loads(run.bad_batch.read_text())["index"] == list(caught.value.index)

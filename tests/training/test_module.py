@@ -6,7 +6,8 @@ import torch
 from sklearn.metrics import average_precision_score, roc_auc_score
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from mmagn.training.module import AgnModule, EpochScores, step_seed
+from mmagn.training.epoch_scores import EpochScores
+from mmagn.training.module import AgnModule, step_seed
 
 
 def test_every_step_of_every_run_has_its_own_random_numbers():
@@ -43,6 +44,7 @@ def test_an_epoch_knows_nothing_of_the_one_before():
     scores = EpochScores()
     scores.update(torch.ones(2), torch.tensor([1.0, -1.0]), torch.tensor([0.0, 1.0]))
     scores.compute()
+    scores.reset()
     scores.update(torch.zeros(2), torch.tensor([-1.0, 1.0]), torch.tensor([0.0, 1.0]))
     assert scores.compute()["average_precision"] == 1.0
 

@@ -1,0 +1,200 @@
+"""When checkpoints are written: after every epoch, every few minutes, and where training is asked to stop."""
+
+import logging
+import time
+from collections.abc import Mapping
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+
+from mmagn.training.averaging import MovingAverage
+from mmagn.training.config import TrainingConfig
+from mmagn.training.module import SELECTION
+from mmagn.training.runs import RunFolder
+from mmagn.training.signals import StopSignals, TrainingStopped
+
+logger = logging.getLogger(__name__)
+
+
+class BestAndLast(Checkpoint):
+    """Write ``best.ckpt`` (weights) and ``last.ckpt`` (all state) and one line of text after each epoch.
+
+    Instead of Lightning's ModelCheckpoint, which keeps absolute paths in its state, so that a run folder that was
+    moved cannot be resumed, and writes its last checkpoint only where the best one was written too. Within an epoch
+    ``last.ckpt`` is also written every few minutes and where a signal asks training to stop, always between two steps
+    of the optimiser; the one before stays as ``previous.ckpt``.
+
+    Parameters
+    ----------
+    run
+        Where the checkpoints go.
+    config
+        Settings of the optimisation.
+    identity
+        What the run was made from, such as the fingerprint of its pairs: a checkpoint of anything else is refused.
+    settings
+        All settings of the run, plain values, for whoever opens a checkpoint.
+    average
+        The moving average of the weights, which is what ``best.ckpt`` holds; None where there is none.
+
+    Attributes
+    ----------
+    signals
+        Ctrl-C and SIGTERM.
+    best_score, best_epoch
+        Largest selection score so far, and its epoch from 0; -inf and -1 before the first.
+    epochs, steps
+        How many ``last.ckpt`` holds.
+    """
+
+    def __init__(
+        self,
+        run: RunFolder,
+        config: TrainingConfig,
+        *,
+        identity: Mapping[str, str] | None = None,
+        settings: Mapping[str, Any] | None = None,
+        average: MovingAverage | None = None,
+    ) -> None:
+        self.run = run
+        self.config = config
+        self.identity = dict(identity or {})
+        self.settings = dict(settings or {})
+        self.average = average
+        self.signals = StopSignals()
+        self.best_score = float("-inf")
+        self.best_epoch = -1
+        self.epochs = 0
+        self.steps = 0
+        self._epoch_start_s = 0.0
+        self._saved_s = 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all four attributes."""
+        return {name: getattr(self, name) for name in ("best_score", "best_epoch", "epochs", "steps")}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over all four attributes."""
+        for name in ("best_score", "best_epoch", "epochs", "steps"):
+            setattr(self, name, state_dict[name])
+
+    def on_save_checkpoint(
+        self,
+        trainer: Trainer,  # noqa: ARG002
+        pl_module: LightningModule,  # noqa: ARG002
+        checkpoint: dict[str, Any],
+    ) -> None:
+        """Add what the run was made from, its settings and the state of torch's random numbers."""
+        devices = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+        random_states = {"cpu": torch.get_rng_state(), "cuda": devices}
+        checkpoint |= {"identity": self.identity, "settings": self.settings, "random_states": random_states}
+
+    def on_load_checkpoint(
+        self,
+        trainer: Trainer,  # noqa: ARG002
+        pl_module: LightningModule,  # noqa: ARG002
+        checkpoint: dict[str, Any],
+    ) -> None:
+        """Take up the random numbers; refuse a checkpoint that was made from something else.
+
+        Raises
+        ------
+        ValueError
+            With what differs.
+        """
+        for name, value in checkpoint.get("identity", {}).items():
+            if self.identity.get(name, value) != value:
+                raise ValueError(
+                    f"the checkpoint was trained with other {name} than there are now"
+                    f" ({value}, not {self.identity[name]}); start a new run"
+                )
+        states = checkpoint.get("random_states", {"cpu": torch.get_rng_state(), "cuda": []})
+        torch.set_rng_state(states["cpu"].cpu())
+        if states["cuda"] and len(states["cuda"]) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all([state.cpu() for state in states["cuda"]])
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        """Write the very first checkpoint, so that a run can be resumed from its first step on; watch for signals."""
+        self._epoch_start_s = time.monotonic()
+        if trainer.global_step == 0:
+            self._save(trainer, epochs=0)
+        self._saved_s = time.monotonic()
+        self.signals.install()
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        """Watch for signals no more."""
+        self.signals.restore()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:  # noqa: ARG002
+        """Watch for signals no more."""
+        self.signals.restore()
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        """Look at the clock."""
+        self._epoch_start_s = time.monotonic()
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,  # noqa: ARG002
+        outputs: Any,  # noqa: ARG002
+        batch: Any,  # noqa: ARG002
+        batch_idx: int,
+    ) -> None:
+        """Write a checkpoint where it is time, or where training is asked to stop; the last step has the epoch's.
+
+        Raises
+        ------
+        TrainingStopped
+            Where it was asked to stop.
+        """
+        if trainer.is_last_batch or (batch_idx + 1) % trainer.accumulate_grad_batches:
+            return
+        if trainer.world_size > 1 and trainer.global_step % self.config.log_every:
+            return  # to agree on a checkpoint the devices wait for each other
+        due = time.monotonic() - self._saved_s >= 60 * self.config.checkpoint_every_minutes
+        asked = self._asked_to_stop(trainer)
+        if asked or trainer.strategy.reduce_boolean_decision(due, all=False):
+            self._save(trainer, epochs=trainer.current_epoch)
+        if asked:
+            raise TrainingStopped(self.signals.received or "sigterm")
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the checkpoints of this epoch, say how it went, and end training where that was asked for."""
+        score = float(trainer.callback_metrics[SELECTION])
+        better = score > self.best_score
+        if better:
+            self.best_score, self.best_epoch = score, trainer.current_epoch
+            with nullcontext() if self.average is None else self.average.in_place(pl_module):
+                trainer.save_checkpoint(self.run.best, weights_only=True)
+        self._save(trainer, epochs=trainer.current_epoch + 1)
+        logger.info(self._line(trainer, better))
+        if self._asked_to_stop(trainer):
+            self.signals.received = self.signals.received or "sigterm"
+            trainer.should_stop = True
+
+    def _asked_to_stop(self, trainer: Trainer) -> bool:
+        """Return whether a signal came, to whichever process."""
+        return trainer.strategy.reduce_boolean_decision(self.signals.received is not None, all=False)
+
+    def _save(self, trainer: Trainer, *, epochs: int) -> None:
+        """Write ``last.ckpt`` after so many whole epochs."""
+        self.epochs, self.steps = epochs, trainer.global_step
+        trainer.save_checkpoint(self.run.last, weights_only=False, storage_options={"keep": self.run.previous})
+        self._saved_s = time.monotonic()
+
+    def _line(self, trainer: Trainer, better: bool) -> str:
+        names = {
+            "train/loss": "loss",
+            "validation/loss": "validation loss",
+            "validation/average_precision": "average precision",
+        }
+        values = trainer.callback_metrics
+        parts = [f"{text} {float(values[name]):.4f}" for name, text in names.items() if name in values]
+        last = trainer.max_epochs
+        seconds = time.monotonic() - self._epoch_start_s
+        head = f"epoch {trainer.current_epoch + 1:{len(str(last))}d}/{last}"
+        return "  ".join([head, *parts, f"{seconds:.1f} s", *(["best"] if better else [])])

@@ -1,0 +1,58 @@
+"""Ctrl-C and SIGTERM while training: taken note of, and acted upon where nothing is lost."""
+
+import logging
+import signal
+import threading
+from types import FrameType
+from typing import Any, Literal
+
+StopSignal = Literal["interrupt", "sigterm"]
+
+logger = logging.getLogger(__name__)
+
+
+class TrainingStopped(Exception):  # noqa: N818 it is no error
+    """Training was asked to stop and its position was kept.
+
+    Attributes
+    ----------
+    signal
+        What asked for it.
+    """
+
+    def __init__(self, signal: StopSignal) -> None:
+        super().__init__(signal)
+        self.signal = signal
+
+
+class StopSignals:
+    """Takes note of Ctrl-C and SIGTERM between :meth:`install` and :meth:`restore`; a second Ctrl-C stops at once.
+
+    Attributes
+    ----------
+    received
+        The signal that came, None before.
+    """
+
+    def __init__(self) -> None:
+        self.received: StopSignal | None = None
+        self._before: dict[int, Any] = {}
+
+    def install(self) -> None:
+        """Take the place of the handlers there were; only the main thread of a process may."""
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._receive)
+
+    def restore(self) -> None:
+        """Give their place back to the handlers there were."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before.clear()
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 the signal module passes it
+        if number == signal.SIGINT and self.received == "interrupt":
+            raise KeyboardInterrupt
+        self.received = "interrupt" if number == signal.SIGINT else "sigterm"
+        again = "; Ctrl-C again stops at once" if number == signal.SIGINT else ""
+        logger.info("training stops with a checkpoint after this step%s", again)

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from mmagn.features.vector import feature_matrix
 from mmagn.labels.scheme import class_counts, reason_counts, target
 from mmagn.matching.splits import SPLITS, sky_split
 from mmagn.matching.store import PairStore, pair_store
-from mmagn.measurement import measured_pairs, sample_basis
+from mmagn.measured_store import measured_store
 from mmagn.models.fusion import FusionModel
 from mmagn.spectroscopy.basis import ContinuumBasis
 from mmagn.surveys.dask_client import dask_client
@@ -74,13 +75,7 @@ def labelled_sample(config: RunConfig) -> Sample:
     with engine(config):
         store = pair_store(config.data, config.matching)
     logger.info("pairs: %d in %s", len(store), store.path)
-    basis = sample_basis((store.spectrum(number) for number in range(len(store))), config.spectroscopy)
-    table = measured_pairs(
-        (store.pair(number) for number in range(len(store))),
-        spectroscopy=config.spectroscopy,
-        labels=config.labels,
-        basis=basis,
-    )
+    table, basis = measured_store(store, config.spectroscopy, config.labels, Path(config.data.cache_dir))
     logger.info("classes: %s", counts_text(class_counts(table)))
     if reasons := reason_counts(table):
         logger.info("unclassified: %s", counts_text(reasons))

@@ -16,7 +16,7 @@ from filelock import FileLock
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
-from mmagn import __version__
+from mmagn.code_digest import code_digest
 from mmagn.records import BANDS
 from mmagn.tensors.config import TensorsConfig
 from mmagn.tensors.image import image_tensor
@@ -28,6 +28,8 @@ SETTINGS = {
     "spectrum": ("spectrum_min_angstrom", "spectrum_max_angstrom", "spectrum_binning", "blank_lines"),
 }
 """Settings that the tensors of each branch depend on; no other one makes them anew."""
+CODE = ("lines.py", "lines.ecsv", "tensors/image.py", "tensors/spectrum.py", "tensors/blanking.py")
+"""What they depend on besides pairs and settings."""
 ROWS_AT_ONCE = 64
 _LOG_EVERY_S = 5.0
 
@@ -71,7 +73,7 @@ def shape_of(branch: str, config: TensorsConfig) -> tuple[int, ...]:
 def prepared_file(store: StoredPairs, branch: str, config: TensorsConfig, cache_dir: Path) -> Path:
     """Path of the prepared tensors of a branch; it differs where the pairs or a setting that matters differ."""
     settings: dict[str, Any] = {name: getattr(config, name) for name in SETTINGS[branch]}
-    settings |= {"pairs": store.fingerprint, "count": len(store), "mmagn": __version__}
+    settings |= {"pairs": store.fingerprint, "count": len(store), "code": code_digest(*CODE)}
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
     return cache_dir.expanduser() / "tensors" / f"{branch}-{digest}.npy"
 

@@ -1,4 +1,4 @@
-"""Tables on disk, written batch by batch: Parquet, FITS or ECSV by suffix, with units, whole or not at all."""
+"""Tables on disk, written batch by batch: Parquet, CSV, FITS, ECSV or VOTable by suffix, whole or not at all."""
 
 import contextlib
 import os
@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv
 import pyarrow.parquet as pq
 from astropy import units as u
+from astropy.io import fits
 from astropy.table import Table, meta
 
-SUFFIXES = (".parquet", ".fits", ".ecsv")
+SUFFIXES = (".parquet", ".fits", ".ecsv", ".csv", ".votable")
 ROW_GROUP_ROWS = 65536
 
 
@@ -26,9 +28,11 @@ def checked_suffix(out: Path) -> str:
 def table_file(out: Path) -> Iterator[Callable[[Table], None]]:
     """Give a function that appends a batch of rows to the table file ``out``.
 
-    Batches have the same columns in the same order. Parquet is written with bounded memory, however many batches come;
-    units are in each field's metadata under ``unit`` and, with the table's ``meta``, where ``astropy.table.Table.read``
-    looks for them. FITS and ECSV go through astropy, which holds the whole table in memory once at the end.
+    Batches have the same columns in the same order. Parquet and CSV are written with bounded memory, however many
+    batches come; in Parquet units are in each field's metadata under ``unit`` and, with descriptions and the table's
+    ``meta``, where ``astropy.table.Table.read`` looks for them; CSV knows none of these. FITS, ECSV and VOTable go
+    through astropy, which holds the whole table in memory once at the end; units, descriptions and UCDs (``ucd`` in the
+    ``meta`` of a column) are where TOPCAT looks for them.
     The file appears under its name when the block ends well and at least one batch came; otherwise nothing is left.
 
     Raises
@@ -108,12 +112,32 @@ def _write_whole(spool: Path, out: Path, writer: _SpoolWriter) -> None:
 
 
 def _convert(parquet: Path, out: Path, suffix: str) -> None:
+    if suffix == ".csv":
+        with pq.ParquetFile(parquet) as source, pyarrow.csv.CSVWriter(out, source.schema_arrow) as target:
+            for batch in source.iter_batches(batch_size=ROW_GROUP_ROWS):
+                target.write_batch(batch)
+        return
     table = Table.read(parquet, format="parquet")
     if suffix == ".ecsv":
         table.write(out, format="ascii.ecsv")
         return
     for column in table.itercols():
         if column.unit == u.dex:
-            column.unit = None  # FITS knows no dex
-            column.description = "dex"
-    table.write(out, format="fits")
+            column.unit = None  # FITS and VOTable know no dex
+            column.description = ", ".join(filter(None, [column.description, "dex"]))
+    if suffix == ".votable":
+        table.write(out, format="votable")
+    else:
+        table.write(out, format="fits")
+        _describe_columns(out, table)
+
+
+def _describe_columns(out: Path, table: Table) -> None:
+    """Write descriptions and UCDs of the columns to the header of a FITS table, as TOPCAT reads them."""
+    with fits.open(out, mode="update") as opened:
+        header = opened[1].header
+        for number, column in enumerate(table.itercols(), start=1):
+            if column.description:
+                header[f"TCOMM{number}"] = column.description
+            if ucd := (column.meta or {}).get("ucd"):
+                header[f"TUCD{number}"] = ucd

@@ -49,16 +49,20 @@ def pair_index(data: DataConfig, matching: MatchingConfig) -> PairIndex:
     reader = survey_reader(data)
     drops: Counter[str] = Counter()
     sdss, hsc = reader.read_sdss_catalog(drops), reader.read_hsc_catalog(drops)
-    if data.source == "hats":
-        from mmagn.matching.hats_matching import hats_matches  # only here, its libraries are an optional extra
-
-        matches = hats_matches(data, sdss, hsc, matching.radius_arcsec)
-    else:
-        matches = catalog_matches(sdss, hsc, matching.radius_arcsec)
+    matches = surveys_matches(data, matching, sdss, hsc)
     if not len(matches):
         raise NoPairsError(no_pairs_sentence(sdss, hsc, matching.radius_arcsec, drops))
     report = match_report(sdss, hsc, matches, matching.radius_arcsec, drops)
     return PairIndex(sdss=sdss, hsc=hsc, matches=matches, report=report)
+
+
+def surveys_matches(data: DataConfig, matching: MatchingConfig, sdss: Catalog, hsc: Catalog) -> Matches:
+    """Return the one-to-one matches of the two catalogues of a source, none at all included."""
+    if data.source == "hats":
+        from mmagn.matching.hats_matching import hats_matches  # only here, its libraries are an optional extra
+
+        return hats_matches(data, sdss, hsc, matching.radius_arcsec)
+    return catalog_matches(sdss, hsc, matching.radius_arcsec)
 
 
 def catalog_matches(left: Catalog, right: Catalog, radius_arcsec: float) -> Matches:

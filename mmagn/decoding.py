@@ -1,0 +1,239 @@
+"""Galaxies as network input, decoded ahead of the network in background threads or processes."""
+
+import multiprocessing
+import os
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mmagn.config import RunConfig
+from mmagn.features.imaging import imaging_features
+from mmagn.features.names import FEATURE_NAMES
+from mmagn.features.spectral import spectral_features
+from mmagn.lines import REPORTED_LINES
+from mmagn.matching.objects import Galaxy, ObjectPart
+from mmagn.records import BANDS
+from mmagn.spectroscopy.basis import ContinuumBasis
+from mmagn.spectroscopy.emission import line_table
+from mmagn.tensors.image import image_tensor
+from mmagn.tensors.spectrum import spectrum_pixels, spectrum_tensor
+
+PARTS_AHEAD = 2
+"""Parts under way for each worker: one that it works on, one that waits."""
+MOST_THREADS = 8
+NOT_MEASURED = "not measured"
+_SPECTRAL = FEATURE_NAMES[:8]
+_IMAGING = FEATURE_NAMES[8:]
+
+Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Decoded:
+    """Some galaxies as a network takes them, and who they are.
+
+    Attributes
+    ----------
+    asked
+        Galaxies asked for; those that are not here are in ``drops``.
+    drops
+        What could not be read, by reason.
+    identity
+        Columns (object,) by name: ids, position, separation, redshift.
+    image, spectrum
+        (object, band, height, width) and (object, 2, pixel) float16; None where the network has no such branch.
+    image_valid, spectrum_valid
+        (object,) True where there is a view with valid pixels.
+    features
+        For each basis (object, feature) values and valid flags of the ten features; empty where the network has none.
+    line_flags
+        For each reported line (object,) what was wrong with its measurement.
+    """
+
+    asked: int
+    drops: Counter[str]
+    identity: dict[str, NDArray[Any]]
+    image: NDArray[np.float16] | None
+    spectrum: NDArray[np.float16] | None
+    image_valid: Flags
+    spectrum_valid: Flags
+    features: list[tuple[Floats, Flags]]
+    line_flags: dict[str, NDArray[np.str_]]
+
+    def __len__(self) -> int:
+        """Return the number of galaxies."""
+        return len(self.image_valid)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Decoder:
+    """What makes network input of galaxies; it can be sent to another process.
+
+    Attributes
+    ----------
+    config
+        Settings of the run whose network is fed.
+    bases
+        Continuum bases that features are measured with, one for each way the members were trained.
+    """
+
+    config: RunConfig
+    bases: Sequence[ContinuumBasis | None]
+
+    def decoded(self, part: ObjectPart) -> Decoded:
+        """Return the galaxies of a part; images are let go one by one."""
+        config, branches = self.config, self.config.models.branches
+        count, size = len(part), config.tensors.image_size
+        image = np.zeros((count, len(BANDS), size, size), np.float16) if "image" in branches else None
+        pixels = spectrum_pixels(config.tensors)
+        spectrum = np.zeros((count, 2, pixels), np.float16) if "spectrum" in branches else None
+        image_valid, spectrum_valid = np.zeros(count, dtype=bool), np.zeros(count, dtype=bool)
+        imaging = np.full((count, len(_IMAGING)), np.nan)
+        galaxies: list[Galaxy] = []
+        drops: Counter[str] = Counter()
+        for place, galaxy in enumerate(part.galaxies(drops)):
+            if (cutout := galaxy.cutout) is not None:
+                image_valid[place] = bool((cutout.ivar > 0).any())
+                if image is not None:
+                    image[place] = image_tensor(cutout.flux, cutout.ivar, config.tensors)
+                    image_valid[place] = bool(image[place].any())
+                if "features" in branches:
+                    imaging[place] = imaging_features(cutout)
+            if galaxy.spectrum is not None:
+                spectrum_valid[place] = bool(galaxy.spectrum.valid.any())
+                if spectrum is not None:
+                    spectrum[place] = spectrum_tensor(galaxy.spectrum, config.tensors)
+                    spectrum_valid[place] = bool(spectrum[place, 1].any())
+            galaxies.append(_without_pixels(galaxy))
+        found = len(galaxies)
+        features, line_flags = self._measured(galaxies, imaging[:found])
+        return Decoded(
+            asked=count,
+            drops=drops,
+            identity=_identity(galaxies),
+            image=None if image is None else image[:found],
+            spectrum=None if spectrum is None else spectrum[:found],
+            image_valid=image_valid[:found],
+            spectrum_valid=spectrum_valid[:found],
+            features=features,
+            line_flags=line_flags,
+        )
+
+    def _measured(
+        self, galaxies: Sequence[Galaxy], imaging: Floats
+    ) -> tuple[list[tuple[Floats, Flags]], dict[str, NDArray[np.str_]]]:
+        """Values and valid flags of the ten features for each basis, and the flags of the lines."""
+        line_flags = {line: np.full(len(galaxies), NOT_MEASURED, dtype="U64") for line in REPORTED_LINES}
+        if "features" not in self.config.models.branches:
+            return [], line_flags
+        rows = [row for row, galaxy in enumerate(galaxies) if galaxy.spectrum is not None]
+        spectra = [galaxies[row].spectrum for row in rows]
+        features = []
+        for basis in self.bases:
+            values = np.full((len(galaxies), len(FEATURE_NAMES)), np.nan)
+            values[:, len(_SPECTRAL) :] = imaging
+            if rows:
+                lines = line_table([each for each in spectra if each is not None], self.config.spectroscopy, basis)
+                derived = spectral_features(lines)
+                for column, name in enumerate(_SPECTRAL):
+                    values[rows, column] = derived[name] if name in derived.colnames else lines[name]
+                for line, flags in line_flags.items():
+                    flags[rows] = np.asarray(lines[f"flags_{line}"], dtype=np.str_)
+            valid = np.isfinite(values)
+            features.append((np.where(valid, values, np.nan), valid))
+        return features, line_flags
+
+
+def _without_pixels(galaxy: Galaxy) -> Galaxy:
+    """Galaxy whose image holds no pixels: who it is and where is still to be told."""
+    cutout = galaxy.cutout
+    if cutout is None:
+        return galaxy
+    none = np.zeros((0,), np.float32)
+    light = type(cutout)(
+        object_id=cutout.object_id,
+        ra_deg=cutout.ra_deg,
+        dec_deg=cutout.dec_deg,
+        flux=none,
+        ivar=none,
+        psf_fwhm_arcsec=cutout.psf_fwhm_arcsec,
+        magnitude=cutout.magnitude,
+    )
+    return Galaxy(cutout=light, spectrum=galaxy.spectrum, separation_arcsec=galaxy.separation_arcsec)
+
+
+def _identity(galaxies: Sequence[Galaxy]) -> dict[str, NDArray[Any]]:
+    views = [galaxy.spectrum or galaxy.cutout for galaxy in galaxies]
+    return {
+        "sdss_object_id": np.array(
+            [each.spectrum.object_id if each.spectrum else "" for each in galaxies], dtype=np.str_
+        ),
+        "hsc_object_id": np.array([each.cutout.object_id if each.cutout else "" for each in galaxies], dtype=np.str_),
+        "ra_deg": np.array([view.ra_deg if view else np.nan for view in views], dtype=np.float64),
+        "dec_deg": np.array([view.dec_deg if view else np.nan for view in views], dtype=np.float64),
+        "separation_arcsec": np.array([each.separation_arcsec for each in galaxies], dtype=np.float64),
+        "redshift": np.array([e.spectrum.redshift if e.spectrum else np.nan for e in galaxies], dtype=np.float64),
+    }
+
+
+def decoded_parts(parts: Sequence[ObjectPart], decoder: Decoder, workers: int = 0) -> Iterator[Decoded]:
+    """Yield the parts in order, decoded ahead of whoever takes them; a bounded number is under way.
+
+    Parameters
+    ----------
+    parts
+        What to read.
+    decoder
+        How it becomes network input.
+    workers
+        Processes that decode; 0 decodes in threads of this process, which start at once.
+
+    Raises
+    ------
+    ValueError
+        Where ``workers`` is negative.
+    """
+    if workers < 0:
+        raise ValueError(f"--workers is {workers}; allowed: 0 or more")
+    threads = max(1, min(MOST_THREADS, cores() - 1))
+    pool: Executor
+    if workers:
+        context = multiprocessing.get_context("spawn")
+        pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(decoder,))
+    else:
+        pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+    under_way: deque[Future[Decoded]] = deque()
+    try:
+        for part in parts:
+            under_way.append(pool.submit(_decoded_in_worker, part) if workers else pool.submit(decoder.decoded, part))
+            if len(under_way) >= PARTS_AHEAD * (workers or threads):
+                yield under_way.popleft().result()
+        while under_way:
+            yield under_way.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+_worker_decoder: list[Decoder] = []
+"""In a worker process its decoder, sent once."""
+
+
+def _start_worker(decoder: Decoder) -> None:
+    torch.set_num_threads(1)
+    _worker_decoder[:] = [decoder]
+
+
+def _decoded_in_worker(part: ObjectPart) -> Decoded:
+    return _worker_decoder[0].decoded(part)

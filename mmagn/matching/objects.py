@@ -1,0 +1,260 @@
+"""Galaxies of any source in parts: pairs, and those that only one survey has; a part is a description until it is read.
+
+A part is small and can be sent to another process, which reads it there. Memory depends on the size of a part and on
+the catalogues of positions, never on the pixels of a survey.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmagn.matching.config import MatchingConfig
+from mmagn.matching.index import PairIndex, surveys_matches
+from mmagn.matching.provenance import store_settings
+from mmagn.matching.shards import PairShard, pair_shards, shard_pairs
+from mmagn.matching.sky import match_report
+from mmagn.matching.store import PairStore, open_store
+from mmagn.records import Catalog, Cutout, Spectrum
+from mmagn.surveys.config import DataConfig
+from mmagn.surveys.readers import SurveyReader, survey_reader
+
+WHOLE_FILES = 1 << 60
+PART_OBJECTS = 256
+"""Objects of a part."""
+Objects = Literal["pairs", "images", "spectra", "all"]
+OBJECTS: tuple[Objects, ...] = ("pairs", "images", "spectra", "all")
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, slots=True)
+class Galaxy:
+    """What is known of one galaxy: image, spectrum or both.
+
+    Attributes
+    ----------
+    cutout, spectrum
+        The two views, None where a survey has not seen it.
+    separation_arcsec
+        Angle between the two catalogue positions, NaN where there is one only.
+    """
+
+    cutout: Cutout | None
+    spectrum: Spectrum | None
+    separation_arcsec: float = float("nan")
+
+
+class ObjectPart(Protocol):
+    """Some galaxies of a source, not yet read."""
+
+    def __len__(self) -> int:
+        """Return the number of galaxies asked for."""
+        ...
+
+    def galaxies(self, drops: Counter[str]) -> Iterator[Galaxy]:
+        """Yield the usable ones; the others are counted in ``drops`` by reason."""
+        ...
+
+    def only(self, object_id: str) -> "ObjectPart":
+        """Return the galaxy with that SDSS or HSC object id alone; empty where it is not among these."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class StoredPart:
+    """Pairs ``start`` to ``stop`` of a store."""
+
+    store: PairStore
+    start: int
+    stop: int
+
+    def __len__(self) -> int:
+        """Return the number of pairs."""
+        return self.stop - self.start
+
+    def galaxies(self, drops: Counter[str]) -> Iterator[Galaxy]:  # noqa: ARG002 what a store holds is usable
+        """Yield the pairs as views of the store's files."""
+        for number in range(self.start, self.stop):
+            pair = self.store.pair(number)
+            yield Galaxy(cutout=pair.cutout, spectrum=pair.spectrum, separation_arcsec=pair.separation_arcsec)
+
+    def only(self, object_id: str) -> "StoredPart":
+        """Return the pair with that id in one of the surveys."""
+        index = self.store.index[self.start : self.stop]
+        found = [np.asarray(index[f"{survey}_object_id"], dtype=np.str_) == object_id for survey in ("sdss", "hsc")]
+        numbers = self.start + np.flatnonzero(found[0] | found[1])[:1]
+        return replace(self, start=int(numbers.sum()), stop=int(numbers.sum()) + len(numbers))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PairedPart:
+    """Pairs of two surveys, still in their files."""
+
+    reader: SurveyReader
+    shard: PairShard
+
+    def __len__(self) -> int:
+        """Return the number of pairs."""
+        return len(self.shard)
+
+    def galaxies(self, drops: Counter[str]) -> Iterator[Galaxy]:
+        """Yield the pairs whose two views are usable."""
+        for pair in shard_pairs(self.shard, self.reader, drops):
+            yield Galaxy(cutout=pair.cutout, spectrum=pair.spectrum, separation_arcsec=pair.separation_arcsec)
+
+    def only(self, object_id: str) -> "PairedPart":
+        """Return the pair with that id in one of the surveys."""
+        found = (self.shard.sdss_object_id == object_id) | (self.shard.hsc_object_id == object_id)
+        return replace(self, shard=_piece(self.shard, np.flatnonzero(found)))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SinglePart:
+    """Rows of one file of one survey, without the other."""
+
+    reader: SurveyReader
+    kind: Literal["images", "spectra"]
+    path: str
+    rows: NDArray[np.int64]
+    object_id: NDArray[np.str_]
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self.rows)
+
+    def galaxies(self, drops: Counter[str]) -> Iterator[Galaxy]:
+        """Yield the usable rows."""
+        if self.kind == "images":
+            for _, cutout in self.reader.read_cutouts(self.path, self.rows, drops):
+                yield Galaxy(cutout=cutout, spectrum=None)
+        else:
+            for _, spectrum in self.reader.read_spectra(self.path, self.rows, drops):
+                yield Galaxy(cutout=None, spectrum=spectrum)
+
+    def only(self, object_id: str) -> "SinglePart":
+        """Return the row with that id."""
+        found = self.object_id == object_id
+        return replace(self, rows=self.rows[found], object_id=self.object_id[found])
+
+
+def object_parts(
+    data: DataConfig, matching: MatchingConfig, objects: Objects, drops: Counter[str], size: int = PART_OBJECTS
+) -> list[ObjectPart]:
+    """Return the galaxies of a source in parts of at most ``size``: pairs first, then single images, then spectra.
+
+    Parameters
+    ----------
+    data, matching
+        Where they come from, and who counts as the same object.
+    objects
+        ``pairs``; ``images``: HSC objects without an SDSS match; ``spectra``: SDSS objects without an HSC one; ``all``.
+    drops
+        Added to: catalogue rows that are left out, by reason.
+    size
+        Most galaxies of a part.
+
+    Raises
+    ------
+    ValueError
+        Where there is no such object; where a store is asked for anything but its pairs.
+    """
+    if data.source == "store":
+        if objects not in ("pairs", "all"):
+            raise ValueError(f"data.source store holds pairs alone; {objects} without a partner need the surveys")
+        store = open_store(Path(str(data.root)).expanduser(), store_settings(matching, None))
+        return [StoredPart(store=store, start=n, stop=min(n + size, len(store))) for n in range(0, len(store), size)]
+    reader = survey_reader(data)
+    sdss = _catalog(reader.read_sdss_catalog, drops, required=objects != "images")
+    hsc = _catalog(reader.read_hsc_catalog, drops, required=objects != "spectra")
+    matches = surveys_matches(data, matching, sdss, hsc) if len(sdss) and len(hsc) else None
+    parts: list[ObjectPart] = []
+    if objects in ("pairs", "all") and matches is not None and len(matches):
+        report = match_report(sdss, hsc, matches, matching.radius_arcsec, drops)
+        index = PairIndex(sdss=sdss, hsc=hsc, matches=matches, report=report)
+        parts += [PairedPart(reader=reader, shard=piece) for shard in pair_shards(index) for piece in _cut(shard, size)]
+    paired = (np.empty(0, np.int64),) * 2 if matches is None else (matches.left_index, matches.right_index)
+    if objects in ("images", "all"):
+        parts += _single_parts(reader, "images", hsc, paired[1], size)
+    if objects in ("spectra", "all"):
+        parts += _single_parts(reader, "spectra", sdss, paired[0], size)
+    if not parts:
+        what = "galaxies" if objects == "all" else objects if objects == "pairs" else f"{objects} without a partner"
+        raise ValueError(f"data.source {data.source} has no {what} among {len(sdss)} SDSS and {len(hsc)} HSC objects")
+    return parts
+
+
+def galaxy_with_id(data: DataConfig, matching: MatchingConfig, object_id: str) -> Galaxy:
+    """Return the galaxy with that SDSS or HSC object id, paired where it has a partner.
+
+    Raises
+    ------
+    ValueError
+        Where no usable galaxy has that id.
+    """
+    drops: Counter[str] = Counter()
+    for part in object_parts(data, matching, "all", drops, size=WHOLE_FILES):
+        chosen = part.only(object_id)
+        for galaxy in chosen.galaxies(drops) if len(chosen) else ():
+            return galaxy
+    reasons = f"; left out: {', '.join(drops)}" if drops else ""
+    raise ValueError(f"data.source {data.source} has no usable galaxy with object_id {object_id}{reasons}")
+
+
+def _catalog(read: Callable[[Counter[str]], Catalog], drops: Counter[str], *, required: bool) -> Catalog:
+    """Return a catalogue; where it is not required, an empty one for a survey that is not there, and say so."""
+    try:
+        return read(drops)
+    except FileNotFoundError as error:
+        if required:
+            raise
+        logger.warning("nothing is matched: %s", error)
+    number, text = np.empty(0), np.empty(0, dtype=np.str_)
+    rows = number.astype(np.int64)
+    return Catalog(
+        object_id=text,
+        ra_deg=number,
+        dec_deg=number,
+        healpix=rows,
+        file_index=rows.astype(np.int32),
+        row=rows,
+        files=(),
+    )
+
+
+def _cut(shard: PairShard, size: int) -> Iterator[PairShard]:
+    """Yield a shard in pieces."""
+    for start in range(0, len(shard), size):
+        yield _piece(shard, np.arange(start, min(start + size, len(shard))))
+
+
+def _piece(shard: PairShard, members: NDArray[np.int64]) -> PairShard:
+    """Return some pairs of a shard with the files that they need."""
+    used, sdss_file = np.unique(shard.sdss_file[members], return_inverse=True)
+    names = ("hsc_row", "sdss_row", "sdss_object_id", "hsc_object_id", "separation_arcsec", "healpix")
+    return replace(
+        shard,
+        sdss_files=tuple(shard.sdss_files[number] for number in used.tolist()),
+        sdss_file=sdss_file.astype(np.int64),
+        **{name: getattr(shard, name)[members] for name in names},
+    )
+
+
+def _single_parts(
+    reader: SurveyReader, kind: Literal["images", "spectra"], catalog: Catalog, paired: NDArray[np.int64], size: int
+) -> Iterator[SinglePart]:
+    """Yield the rows of a catalogue that have no partner, file by file."""
+    single = np.ones(len(catalog), dtype=bool)
+    single[paired] = False
+    for number, path in enumerate(catalog.files):
+        members = np.flatnonzero(single & (catalog.file_index == number))
+        members = members[np.argsort(catalog.row[members])]
+        for start in range(0, len(members), size):
+            chosen = members[start : start + size]
+            rows, ids = catalog.row[chosen], catalog.object_id[chosen]
+            yield SinglePart(reader=reader, kind=kind, path=path, rows=rows, object_id=ids)

@@ -1,6 +1,7 @@
 """An ablation from config to answers: every model on the same folds, differences, tables and figures."""
 
 import logging
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -8,9 +9,11 @@ from pathlib import Path
 
 import numpy as np
 from astropy.table import Table, vstack
+from numpy.typing import NDArray
 
 from mmagn.config import RunConfig, save_config
 from mmagn.evaluation.ablation import Answer, Row, answers, markdown, rows_table, score_row
+from mmagn.evaluation.ceiling import PartCeiling, noise_ceilings
 from mmagn.evaluation.crossval import Fold, leave_one_group_out, sky_folds
 from mmagn.evaluation.pooled import OutOfFold, out_of_fold, pooled_scores
 from mmagn.evaluation.predict import save_predictions
@@ -18,13 +21,18 @@ from mmagn.evaluation.strata import strata
 from mmagn.evaluation.variants import VARIANTS, question
 from mmagn.fold_fits import FoldFits
 from mmagn.matching.sky import sky_group
+from mmagn.members import CONFIG_FILE
 from mmagn.records import CELL_NSIDE
-from mmagn.reporting.ablation import forest_figure
+from mmagn.report import write_report
+from mmagn.reporting.ablation import forest_figure, strata_figure
 from mmagn.reporting.figures import save_figures
-from mmagn.sample import Sample, labelled_sample
+from mmagn.sample import BASIS_FILE, Sample, labelled_sample, sample_summary
 from mmagn.training.runs import RunFolder, whole_file, write_json
 
 logger = logging.getLogger(__name__)
+
+Part = tuple[str, str, NDArray[np.bool_]]
+"""Stratum, name and members (object,) of a part of the sample."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,12 +72,16 @@ def ablate(config: RunConfig) -> Ablation:
         fits = FoldFits(config, sample, _fits_dir(config))
         names = config.ablation.variants
         logger.info("%d models x %d folds of %d objects", len(names), len(folds), len(sample.target))
+        fits.make([VARIANTS[name] for name in names], folds, config.ablation.workers)
         tables = {name: vstack([fits.table(VARIANTS[name], fold) for fold in folds]) for name in names}
         save_predictions(vstack(list(tables.values())), run.path / "out_of_fold.parquet")
         scored = {name: out_of_fold(table, fits.object_id, sample.target) for name, table in tables.items()}
         rows, found = _compared(config, scored)
-        parts = _stratified(config, sample, scored)
-        _write(config, run, rows, parts, found)
+        members = _parts(config, sample)
+        parts, ceilings = _stratified(config, members, scored), _ceilings(config, sample, members)
+        sample.table.write(run.measurements, format="parquet")
+        _write(config, run, sample, rows, parts, found, ceilings)
+        write_report(run.path, sample.store)
     sys.stdout.write((run.path / "ablation.md").read_text(encoding="utf-8") + f"run folder: {run.path}\n")
     return Ablation(path=run.path, rows=rows, strata=parts, answers=found, fitted=fits.fitted)
 
@@ -103,27 +115,49 @@ def _compared(config: RunConfig, scored: Mapping[str, OutOfFold]) -> tuple[list[
     return rows, answers(pooled, questions, config.ablation.metric, config.evaluation)
 
 
-def _stratified(config: RunConfig, sample: Sample, scored: Mapping[str, OutOfFold]) -> list[Row]:
+def _stratified(config: RunConfig, parts: Sequence[Part], scored: Mapping[str, OutOfFold]) -> list[Row]:
     """Scores of all models on every part of the sample that holds both classes."""
-    magnitude = np.asarray(sample.store.index["i_magnitude"], dtype=np.float64)[sample.rows]
-    found = strata(sample.table[sample.rows], magnitude, config.labels.seyfert_liner)
     rows = []
-    for stratum, parts in found.items():
-        for part, members in parts.items():
-            if len(np.unique(sample.target[members])) < 2:
-                if members.any():
-                    logger.info("%s %s: %d objects of one class, no scores", stratum, part, members.sum())
-                continue
-            for name, whole in scored.items():
-                pooled = pooled_scores(whole.of(members), config.evaluation)
-                rows.append(score_row(name, pooled, config.evaluation, stratum=stratum, part=part))
+    for stratum, part, members in parts:
+        for name, whole in scored.items():
+            pooled = pooled_scores(whole.of(members), config.evaluation)
+            rows.append(score_row(name, pooled, config.evaluation, stratum=stratum, part=part))
     return rows
 
 
+def _ceilings(config: RunConfig, sample: Sample, parts: Sequence[Part]) -> list[PartCeiling]:
+    """Noise ceilings of the whole sample, then of the same parts."""
+    p_agn = np.asarray(sample.table["p_agn"], dtype=np.float64)[sample.rows]
+    everyone = np.ones(len(p_agn), dtype=bool)
+    return [
+        PartCeiling(stratum=stratum, part=part, scores=noise_ceilings(p_agn[members], config=config.evaluation))
+        for stratum, part, members in [("", "", everyone), *parts]
+    ]
+
+
+def _parts(config: RunConfig, sample: Sample) -> list[Part]:
+    """Every part of the sample that holds both classes."""
+    magnitude = np.asarray(sample.store.index["i_magnitude"], dtype=np.float64)[sample.rows]
+    found = []
+    for stratum, parts in strata(sample.table[sample.rows], magnitude, config.labels.seyfert_liner).items():
+        for part, members in parts.items():
+            if len(np.unique(sample.target[members])) == 2:
+                found.append((stratum, part, members))
+            elif members.any():
+                logger.info("%s %s: %d objects of one class, no scores", stratum, part, members.sum())
+    return found
+
+
 def _write(
-    config: RunConfig, run: RunFolder, rows: Sequence[Row], parts: Sequence[Row], found: Sequence[Answer]
+    config: RunConfig,
+    run: RunFolder,
+    sample: Sample,
+    rows: Sequence[Row],
+    parts: Sequence[Row],
+    found: Sequence[Answer],
+    ceilings: Sequence[PartCeiling],
 ) -> None:
-    """Write tables (Markdown, CSV, JSON) and the forest plot."""
+    """Write tables (Markdown, CSV, JSON) and figures."""
     title = f"Ablation: {rows[0].objects} objects, {rows[0].positives} positive ({config.ablation.scheme})"
     with whole_file(run.path / "ablation.md") as unfinished:
         unfinished.write_text(markdown(rows, found, title=title, strata=parts), encoding="utf-8")
@@ -139,9 +173,34 @@ def _write(
         | each.difference.as_dict()
         for each in found
     ]
-    plain = {"models": [row.as_dict() for row in rows], "questions": told, "strata": [row.as_dict() for row in parts]}
+    plain = {
+        "models": [row.as_dict() for row in rows],
+        "questions": told,
+        "strata": [row.as_dict() for row in parts],
+        "noise_ceiling": ceilings[0].as_dict(),
+        "strata_noise_ceiling": [each.as_dict() for each in ceilings[1:]],
+        "sample": sample_summary(sample),
+    }
     write_json(run.path / "ablation.json", plain)
-    save_figures({"forest": forest_figure(rows, found, metric=config.ablation.metric)}, run.figures)
+    metric = config.ablation.metric
+    figures = {"forest": forest_figure(rows, found, metric=metric, ceiling=ceilings[0].scores[metric])}
+    if parts:
+        figures["strata"] = strata_figure(parts, ceilings[1:], metric=metric)
+    save_figures(figures, run.figures)
+
+
+def _keep_members(config: RunConfig, run: RunFolder, fits: FoldFits, folds: Sequence[Fold]) -> None:
+    """Copy the networks that prediction may load into the run folder, each with the settings of its model."""
+    if fits.sample.basis is not None:
+        fits.sample.basis.save(run.path / BASIS_FILE)
+    for name in config.ablation.variants:
+        if name not in config.ablation.members:
+            continue
+        variant, kept = VARIANTS[name], run.path / "members" / name
+        for fold, folder in zip(folds, fits.make_members(variant, folds, config.ablation.workers), strict=True):
+            place = kept / f"repeat-{fold.repeat}-fold-{fold.fold}"
+            shutil.copytree(folder, place, ignore=shutil.ignore_patterns("embedding-*"))
+        save_config(fits.inputs.variant_config(variant), kept / CONFIG_FILE)
 
 
 def _save_csv(table: Table, path: Path) -> None:

@@ -18,7 +18,9 @@ What it is not:
   lose one of them is left out, as are errors that the flux errors do not know (continuum, wrong redshift).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -82,6 +84,31 @@ def noise_ceiling(
     return noise_ceilings(p_agn, config=EvaluationConfig(bootstrap_draws=draws, seed=seed, confidence=confidence))[
         metric
     ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartCeiling:
+    """Noise ceilings of a sample or of one part of it.
+
+    Attributes
+    ----------
+    stratum, part
+        What the sample is parted by and which part it is; "" for the whole sample.
+    scores
+        Ceiling by name of the score.
+    """
+
+    stratum: str
+    part: str
+    scores: Mapping[str, Score]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return {
+            "stratum": self.stratum,
+            "part": self.part,
+            **{name: score.as_dict() for name, score in self.scores.items()},
+        }
 
 
 def oracle_threshold(p_agn: ArrayLike, config: EvaluationConfig) -> float:

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from mmagn.evaluation.calibration import reliability
+from mmagn.evaluation.ceiling import ceiling_curve
 from mmagn.evaluation.config import EvaluationConfig
 from mmagn.evaluation.intervals import precision_recall_band, roc_band
 from mmagn.evaluation.scorecard import Scores
@@ -22,7 +23,12 @@ _HISTORY_STYLES = ((BLUE, "-"), (VERMILION, "--"), (GREEN, "-."), (PINK, ":"), (
 
 @styled
 def precision_recall_figure(
-    target: ArrayLike, score: ArrayLike, *, config: EvaluationConfig, scores: Scores | None = None
+    target: ArrayLike,
+    score: ArrayLike,
+    *,
+    config: EvaluationConfig,
+    scores: Scores | None = None,
+    p_agn: ArrayLike = (),
 ) -> Figure:
     """Return precision against recall with its bootstrap band and the prevalence, which a blind model reaches.
 
@@ -36,10 +42,15 @@ def precision_recall_figure(
         Draws and confidence of the band.
     scores
         Numbers to print: average precision with its interval, and the point of the threshold.
+    p_agn
+        (object,) soft labels; where given, the noise ceiling is drawn.
     """
     figure, axes, y = _unit_square(target, "Recall (AGN found / all AGN)", "Precision (AGN / called AGN)")
     if y is None:
         return figure
+    if (ceiling := ceiling_curve(p_agn, config=config)) is not None:
+        axes.fill_between(ceiling.recall, ceiling.low, ceiling.high, color=GREEN, alpha=0.18, linewidth=0)
+        axes.plot(ceiling.recall, ceiling.precision, color=GREEN, linestyle="-.", linewidth=1.3, label="noise ceiling")
     band = precision_recall_band(y, score, config=config)
     axes.fill_between(
         band.x, band.low, band.high, step="pre", label=f"{config.confidence:.0%} bootstrap interval", **_BAND
@@ -62,7 +73,7 @@ def roc_figure(
 ) -> Figure:
     """Return the true-positive against the false-positive rate with its bootstrap band and the line of chance.
 
-    Parameters are those of :func:`precision_recall_figure`.
+    Parameters are those of :func:`precision_recall_figure`, which shows the noise ceiling.
     """
     figure, axes, y = _unit_square(target, "False-positive rate", "True-positive rate (recall)")
     if y is None:

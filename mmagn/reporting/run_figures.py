@@ -8,8 +8,10 @@ import numpy as np
 from astropy.table import Table
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from scipy.special import expit, logit
 from sklearn.metrics import confusion_matrix
 
+from mmagn.evaluation.calibration import unshifted_logits
 from mmagn.evaluation.config import EvaluationConfig
 from mmagn.evaluation.scorecard import Scores
 from mmagn.labels.bpt import BPT_CLASSES
@@ -28,8 +30,16 @@ TRAINING_DRAWS = 200
 ScoreFigure = Callable[[NDArray[np.float64], NDArray[np.float64]], Figure]
 
 
-def validation_figures(config: EvaluationConfig) -> dict[str, ScoreFigure]:
-    """Figures of validation target and probability, by their TensorBoard tag."""
+def validation_figures(config: EvaluationConfig, *, pos_weight: float = 1.0) -> dict[str, ScoreFigure]:
+    """Figures of validation target and probability, by their TensorBoard tag.
+
+    Parameters
+    ----------
+    config
+        Draws, bins and confidence.
+    pos_weight
+        Weight of the positive class in the loss, which is undone for the reliability diagram.
+    """
     quick = replace(config, bootstrap_draws=min(config.bootstrap_draws, TRAINING_DRAWS))
 
     def confusion(target: NDArray[np.float64], probability: NDArray[np.float64]) -> Figure:
@@ -39,7 +49,19 @@ def validation_figures(config: EvaluationConfig) -> dict[str, ScoreFigure]:
     def precision_recall(target: NDArray[np.float64], probability: NDArray[np.float64]) -> Figure:
         return precision_recall_figure(target, probability, config=quick)
 
-    return {"validation/precision_recall": precision_recall, "validation/confusion": confusion}
+    def roc(target: NDArray[np.float64], probability: NDArray[np.float64]) -> Figure:
+        return roc_figure(target, probability, config=quick)
+
+    def calibration(target: NDArray[np.float64], probability: NDArray[np.float64]) -> Figure:
+        at_odds = expit(unshifted_logits(logit(np.clip(probability, 1e-12, 1 - 1e-12)), pos_weight))
+        return reliability_figure(target, {"before calibration": at_odds}, config=quick)
+
+    return {
+        "validation/precision_recall": precision_recall,
+        "validation/roc": roc,
+        "validation/reliability": calibration,
+        "validation/confusion": confusion,
+    }
 
 
 def sample_gallery(store: PairStore, rows: NDArray[np.int64], bpt_class: NDArray[np.str_]) -> Figure:
@@ -99,7 +121,10 @@ def save_run_figures(
     }
     if len(scored):
         figures["bpt_probability"] = measured_bpt_figure(table[rows], probability=probability, title=f"{split} split")
-        figures["precision_recall"] = precision_recall_figure(truth, probability, config=config, scores=scores)
+        p_agn = np.asarray(table["p_agn"], dtype=np.float64)[rows]
+        figures["precision_recall"] = precision_recall_figure(
+            truth, probability, config=config, scores=scores, p_agn=p_agn
+        )
         figures["roc"] = roc_figure(truth, probability, config=config, scores=scores)
         plain = {"before": np.asarray(scored["probability"]), "after": probability}
         figures["reliability"] = reliability_figure(truth, plain, config=config)

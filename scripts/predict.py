@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from mmagn.command_line import exit_code
@@ -11,8 +12,9 @@ from mmagn.table_files import SUFFIXES
 
 def base_config(arguments: Sequence[str]) -> list[str]:
     """Return the arguments with the settings of the first --run as base, where no other --config is given."""
-    runs = [text for before, text in zip(arguments, arguments[1:], strict=False) if before == "--run"]
-    if not runs or "--config" in arguments:
+    runs = [text for option, text in pairwise(arguments) if option == "--run"]
+    runs += [text.removeprefix("--run=") for text in arguments if text.startswith("--run=")]
+    if not runs or "--config" in arguments or not Path(runs[0], "config.yaml").is_file():
         return list(arguments)
     return ["--config", f"{runs[0]}/config.yaml", *arguments]
 

@@ -13,7 +13,7 @@ class TrainingConfig:
     epochs
         Largest number of passes over the training split.
     batch_size
-        Pairs per batch.
+        Pairs per batch, over all devices.
     accumulate
         Batches whose gradients are summed up into one step of the optimiser.
     learning_rate
@@ -38,6 +38,14 @@ class TrainingConfig:
         Epochs without a better validation average precision before the run stops.
     device
         ``auto`` takes CUDA where there is one.
+    devices
+        Devices of each machine that train together, a process for each, which ``torchrun`` or SLURM has started;
+        ``auto`` takes as many as there are.
+    nodes
+        Machines that train together; ``auto`` takes as many as ``torchrun`` or SLURM has started.
+    sync_batchnorm
+        Normalise over the whole batch of all GPUs, as on one; else, and always on CPUs, each process normalises by
+        its own part of it.
     precision
         ``auto`` is bf16 mixed precision on GPUs that have it and float32 elsewhere.
     compile
@@ -63,6 +71,9 @@ class TrainingConfig:
     gradient_clip: float = 1.0
     patience: int = 8
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    devices: int | Literal["auto"] = "auto"
+    nodes: int | Literal["auto"] = "auto"
+    sync_batchnorm: bool = True
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
     compile: bool = False
     checkpoint_every_minutes: float = 5.0
@@ -73,6 +84,10 @@ class TrainingConfig:
         for name in ("epochs", "batch_size", "accumulate", "patience", "log_every", "figures_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"training.{name} is {getattr(self, name)}; allowed: 1 or more")
+        for name in ("devices", "nodes"):
+            asked = getattr(self, name)
+            if asked != "auto" and asked < 1:
+                raise ValueError(f"training.{name} is {asked}; allowed: 1 or more, or auto")
         if self.learning_rate <= 0:
             raise ValueError(f"training.learning_rate is {self.learning_rate}; allowed: above 0")
         if not 0 <= self.warmup_epochs <= self.epochs:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import torch
 from lightning import LightningDataModule, Trainer, seed_everything
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.strategies import DDPStrategy
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from mmagn.training.averaging import MovingAverage
@@ -26,6 +27,7 @@ from mmagn.training.projector import EmbeddingProjector
 from mmagn.training.runs import RunFolder
 from mmagn.training.saving import BestAndLast
 from mmagn.training.signals import StopSignal, TrainingStopped
+from mmagn.training.team import launched_team
 from mmagn.training.weights import save_weights
 
 Stopped = Literal["epochs", "patience"] | StopSignal
@@ -146,7 +148,7 @@ def fit(
     with _calm_console():
         trainer = _trainer(config, run, board, [*([average] if average else []), *callbacks], watch)
         board.log_hyperparams(dict(hyperparameters), {BEST_SCORE: 0.0})
-        if resume is not None:
+        if resume is not None and trainer.is_global_zero:
             _bring_best(resume, run)
         try:
             stopped = _stopped(trainer, module, datamodule, resume) or checkpoints.signals.received
@@ -202,11 +204,16 @@ def _stopped(
 def _trainer(
     config: TrainingConfig, run: RunFolder, board: TensorBoardLogger, callbacks: list[Any], watch: StepWatch
 ) -> Trainer:
-    device = device_name(config)
-    progress = sys.stderr.isatty()
+    device, team = device_name(config), launched_team(config)
+    progress = sys.stderr.isatty() and team.leads
     return Trainer(
         accelerator=device,
-        devices=1,
+        devices=team.devices,
+        num_nodes=team.nodes,
+        # a branch that a batch has no valid input for gets no gradient
+        strategy="auto" if team.world == 1 else DDPStrategy(find_unused_parameters=True),
+        sync_batchnorm=config.sync_batchnorm and device == "cuda" and team.world > 1,
+        use_distributed_sampler=False,  # batches are shared out where they are cut
         precision=precision_name(config, device),
         deterministic="warn" if device == "cuda" else None,
         max_epochs=config.epochs,

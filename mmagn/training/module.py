@@ -104,10 +104,10 @@ class AgnModule(lightning.LightningModule):
         return {"optimizer": adam, "lr_scheduler": {"scheduler": rates, "interval": "step"}}
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Return the mean loss of a batch."""
+        """Return the mean loss of a batch; times the ``share`` of this process where several share the batch."""
         torch.manual_seed(step_seed(self.seed, self.current_epoch, batch_idx, self.global_rank))
         losses, _ = self._losses(batch, self.train_scores)
-        return losses.mean()
+        return losses.mean() * batch["share"] if "share" in batch else losses.mean()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:  # noqa: ARG002 Lightning passes it
         """Return the (batch,) ``logits`` and ``target`` of a batch."""

@@ -260,12 +260,16 @@ def without_effect(config: RunConfig) -> list[str]:
 
 def changed_settings(config: RunConfig) -> dict[str, Any]:
     """Dotted name and value of every setting that differs from its default."""
-    default = RunConfig()
-    changed = {}
+    return {name: value for name, (value, _) in differing_settings(config, RunConfig()).items()}
+
+
+def differing_settings(config: RunConfig, other: RunConfig) -> dict[str, tuple[Any, Any]]:
+    """Dotted name and both values of every setting that two configs do not share."""
+    differing = {}
     for name in setting_names():
-        value, usual = config, default
+        value, others = config, other
         for part in name.split("."):
-            value, usual = getattr(value, part), getattr(usual, part)
-        if value != usual:
-            changed[name] = value
-    return changed
+            value, others = getattr(value, part), getattr(others, part)
+        if value != others:
+            differing[name] = (value, others)
+    return differing

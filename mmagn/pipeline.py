@@ -28,6 +28,7 @@ from mmagn.records import Pair, Spectrum
 from mmagn.reporting.figures import save_figures
 from mmagn.reporting.matching import plan_figures
 from mmagn.reporting.run_figures import sample_gallery, validation_figures
+from mmagn.resumption import run_to_resume
 from mmagn.sample import (
     BASIS_FILE,
     Sample,
@@ -46,6 +47,7 @@ from mmagn.surveys.readers import survey_reader
 from mmagn.tensors.datamodule import PairDataModule
 from mmagn.tensors.residency import batch_source
 from mmagn.tensors.scaling import FeatureScaling
+from mmagn.training.checkpoints import good_checkpoint
 from mmagn.training.fit import FitResult, device_name, fit
 from mmagn.training.module import AgnModule
 from mmagn.training.runs import RunFolder, write_json
@@ -161,14 +163,16 @@ def train(config: RunConfig, resume: str = "") -> FitResult:
     config
         Settings of the run.
     resume
-        Run folder whose training is gone on with, in that folder; "" starts a new run.
+        Run folder whose training is gone on with, in that folder; ``auto`` takes the latest one that can be gone on
+        with, if there is one; "" starts a new run.
     """
-    stopped = RunFolder.open(resume, needs=("config.yaml", "last.ckpt")) if resume else None
+    stopped = run_to_resume(config, resume)
     device_name(config.training)  # a device or a network that cannot be is refused before any data are read
     network(config)
     sample = labelled_sample(config)
+    sample = sample if stopped is None else with_recorded_split(sample, stopped)
     run = stopped or _new_run(config, sample)
-    with run.log_lines():
+    with run.kept_if_begun(), run.log_lines():
         scaling = FeatureScaling.load(run.scaling)
         data = _datamodule(config, sample, scaling)
         module = AgnModule(network(config), config.training, sample_pos_weight(config, sample), config.seed)
@@ -179,9 +183,12 @@ def train(config: RunConfig, resume: str = "") -> FitResult:
             config.training,
             seed=config.seed,
             hyperparameters=config_dict(config),
-            figures=validation_figures(config.evaluation),
+            figures=validation_figures(config.evaluation, pos_weight=float(module.pos_weight)),
             static_figures={"sample": partial(sample_gallery, sample.store, sample.rows, sample.bpt_class)},
-            resume=run.last if resume else None,
+            object_ids=sample.table["object_id"][sample.rows].tolist(),
+            classes=sample.bpt_class.tolist(),
+            identity={"pairs": sample.store.fingerprint},
+            resume=None if stopped is None else good_checkpoint(run),
         )
         if result.complete:
             evaluated(run, config, sample, data, "test")
@@ -207,15 +214,16 @@ def _new_run(config: RunConfig, sample: Sample) -> RunFolder:
     """Folder of a new run with everything in it that is known before training."""
     weight = sample_pos_weight(config, sample)
     run = RunFolder.create(config.runs_dir, config.name)
-    save_config(config, run.config)
-    ids = {name: sample.table[name][sample.rows] for name in ("object_id", "ra_deg", "dec_deg", "bpt_class")}
-    Table({**ids, "target": sample.target, "split": sample.split}).write(run.split, format="parquet")
-    sample.table.write(run.measurements, format="parquet")
-    values, valid = chosen_features(config, sample)
-    training = sample.split == "train"
-    FeatureScaling.fit(values[training], valid[training]).save(run.scaling)
-    if sample.basis is not None:
-        sample.basis.save(run.path / BASIS_FILE)
+    with run.kept_if_begun():
+        save_config(config, run.config)
+        ids = {name: sample.table[name][sample.rows] for name in ("object_id", "ra_deg", "dec_deg", "bpt_class")}
+        Table({**ids, "target": sample.target, "split": sample.split}).write(run.split, format="parquet")
+        sample.table.write(run.measurements, format="parquet")
+        values, valid = chosen_features(config, sample)
+        training = sample.split == "train"
+        FeatureScaling.fit(values[training], valid[training]).save(run.scaling)
+        if sample.basis is not None:
+            sample.basis.save(run.path / BASIS_FILE)
     logger.info("run folder: %s; weight of the positive class %.2f", run.path, weight)
     return run
 

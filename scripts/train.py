@@ -10,10 +10,10 @@ from mmagn.config import config_from_namespace, config_parser, parse_arguments
 def main(arguments: Sequence[str]) -> int:
     """Return the exit code of ``train.py``."""
     parser = config_parser(__doc__ or "")
-    parser.add_argument("--resume", default="", help="run folder to go on with; its own settings are the base")
+    parser.add_argument("--resume", default="", help="run folder to go on with, whose settings are the base; or auto")
     if "--resume" in arguments[:-1] and "--config" not in arguments:
         run = arguments[list(arguments).index("--resume") + 1]
-        arguments = ["--config", f"{run}/config.yaml", *arguments]
+        arguments = arguments if run == "auto" else ["--config", f"{run}/config.yaml", *arguments]
     namespace = parse_arguments(parser, arguments)
 
     def action() -> int:

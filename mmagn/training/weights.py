@@ -10,6 +10,9 @@ from torch import Tensor, nn
 from mmagn.training.module import state_difference
 from mmagn.training.runs import whole_file
 
+WEIGHTS_FILE = "weights.safetensors"
+"""Name of the file in a run folder and in the folder of a member."""
+
 
 def save_weights(state: Mapping[str, Tensor], path: Path) -> None:
     """Write the state dict of a network, atomically."""

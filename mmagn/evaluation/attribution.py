@@ -1,0 +1,167 @@
+"""Why a network says what it says of one galaxy: integrated gradients and occlusion over image, spectrum and features.
+
+Both ask how the logit changes when part of the input becomes *nothing to see*: empty sky in the image, bare continuum
+in the spectrum, the imputed value for a feature. Both are in units of the logit, so they can be compared.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mmagn.lines import LINES
+from mmagn.records import LIGHT_SPEED_KMS
+from mmagn.training.module import Batch
+
+Logits = Callable[[Batch], Tensor]
+Floats = NDArray[np.float64]
+STEPS = 64
+"""Points on the way from nothing to the galaxy at which gradients are taken (midpoint rule)."""
+PATCH_PIXELS = 8
+WINDOW_PIXELS = 14
+"""Grid pixels of a sliding window of the spectrum: about 2000 km/s at the usual binning."""
+LINE_HALF_WIDTH_KMS = 1000.0
+AT_ONCE = 64
+INPUTS = ("image", "spectrum", "features")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Gradients:
+    """Integrated gradients of one galaxy.
+
+    Attributes
+    ----------
+    parts
+        By input: (band, height, width), (pixel,) or (feature,) share of the logit.
+    logit, baseline_logit
+        Of the galaxy, and of nothing to see; all shares add up to their difference.
+    """
+
+    parts: Mapping[str, Floats]
+    logit: float
+    baseline_logit: float
+
+    @property
+    def gap(self) -> float:
+        """What the shares miss of the difference of the logits: the error of the integral."""
+        return self.logit - self.baseline_logit - float(sum(part.sum() for part in self.parts.values()))
+
+
+def nothing_to_see(batch: Batch, imputed: Tensor) -> dict[str, Tensor]:
+    """Return the baseline of a batch: empty sky, bare continuum with the same noise, imputed features.
+
+    Parameters
+    ----------
+    batch
+        Of one galaxy.
+    imputed
+        (feature,) what a feature is where it is not measured.
+    """
+    empty = dict(batch)
+    if "image" in batch:
+        empty["image"] = torch.zeros_like(batch["image"])
+    if "spectrum" in batch:
+        empty["spectrum"] = batch["spectrum"].clone()
+        empty["spectrum"][:, 0] = 0
+    if "features" in batch:
+        empty["features"] = imputed.to(batch["features"]).expand_as(batch["features"])
+    return empty
+
+
+def integrated_gradients(logits: Logits, batch: Batch, imputed: Tensor, steps: int = STEPS) -> Gradients:
+    """Return the share that every input value has in the logit (Sundararajan, Taly & Yan 2017).
+
+    Parameters
+    ----------
+    logits
+        The network in evaluation mode.
+    batch
+        Of one galaxy.
+    imputed
+        (feature,) what a feature is where it is not measured.
+    steps
+        Points of the integral.
+    """
+    empty = nothing_to_see(batch, imputed)
+    names = [name for name in INPUTS if name in batch]
+    total = {name: torch.zeros_like(batch[name][0], dtype=torch.float64) for name in names}
+    for fractions in torch.split((torch.arange(steps) + 0.5) / steps, AT_ONCE):
+        path = _repeated(batch, len(fractions))
+        for name in names:
+            along = fractions.to(batch[name]).view(-1, *([1] * (batch[name].ndim - 1)))
+            path[name] = (empty[name] + along * (batch[name] - empty[name])).requires_grad_()
+        gradients = torch.autograd.grad(logits(path).sum(), [path[name] for name in names], allow_unused=True)
+        for name, gradient in zip(names, gradients, strict=True):
+            if gradient is not None:
+                total[name] += gradient.double().sum(0)
+    shares = {name: total[name] * (batch[name][0] - empty[name][0]).double() / steps for name in names}
+    if "spectrum" in shares:
+        shares["spectrum"] = shares["spectrum"][0]  # the noise is the same on the whole way
+    with torch.inference_mode():
+        ends = [float(logits(end)[0]) for end in (batch, empty)]
+    plain = {name: share.cpu().numpy() for name, share in shares.items()}
+    return Gradients(parts=plain, logit=ends[0], baseline_logit=ends[1])
+
+
+def image_occlusion(logits: Logits, batch: Batch, patch: int = PATCH_PIXELS) -> Floats:
+    """Return (row, column) by how much the logit falls when a square patch becomes empty sky in all bands."""
+    height, width = batch["image"].shape[-2:]
+    rows, columns = range(0, height, patch), range(0, width, patch)
+
+    def occluded() -> Iterator[Tensor]:
+        for top in rows:
+            for left in columns:
+                image = batch["image"][0].clone()
+                image[:, top : top + patch, left : left + patch] = 0
+                yield image
+
+    return _falls(logits, batch, "image", occluded()).reshape(len(rows), len(columns))
+
+
+def spectrum_occlusion(logits: Logits, batch: Batch, windows: list[tuple[int, int]]) -> Floats:
+    """Return (window,) by how much the logit falls when the pixels ``first`` to ``stop`` become bare continuum."""
+
+    def occluded() -> Iterator[Tensor]:
+        for first, stop in windows:
+            spectrum = batch["spectrum"][0].clone()
+            spectrum[0, first:stop] = 0
+            yield spectrum
+
+    return _falls(logits, batch, "spectrum", occluded())
+
+
+def sliding_windows(pixels: int, width: int = WINDOW_PIXELS) -> list[tuple[int, int]]:
+    """Return windows of the grid, each half over the one before."""
+    return [(first, min(first + width, pixels)) for first in range(0, max(1, pixels - width // 2), max(1, width // 2))]
+
+
+def line_windows(grid_angstrom: Floats, half_width_kms: float = LINE_HALF_WIDTH_KMS) -> dict[str, tuple[int, int]]:
+    """Return the pixels around each emission line that lies on a rest-frame grid (pixel,), by the name of the line."""
+    windows = {}
+    for line in LINES:
+        reach = math.exp(half_width_kms / LIGHT_SPEED_KMS)
+        ends = np.searchsorted(grid_angstrom, [line.wavelength_angstrom / reach, line.wavelength_angstrom * reach])
+        if grid_angstrom[0] < line.wavelength_angstrom < grid_angstrom[-1] and ends[0] < ends[1]:
+            windows[line.name] = (int(ends[0]), int(ends[1]))
+    return windows
+
+
+def _repeated(batch: Batch, count: int) -> dict[str, Tensor]:
+    return {name: value.expand(count, *value.shape[1:]).clone() for name, value in batch.items()}
+
+
+def _falls(logits: Logits, batch: Batch, name: str, occluded: Iterator[Tensor]) -> Floats:
+    """(variant,) logit of the galaxy less that of each variant of one input."""
+    found: list[Floats] = []
+    with torch.inference_mode():
+        whole = logits(batch).double().cpu().numpy()[0]
+        variants = list(occluded)
+        for start in range(0, len(variants), AT_ONCE):
+            some = torch.stack(variants[start : start + AT_ONCE])
+            shown = {**_repeated(batch, len(some)), name: some}
+            found.append(whole - logits(shown).double().cpu().numpy())
+    return np.concatenate(found) if found else np.zeros(0)

@@ -3,8 +3,9 @@
 import shutil
 import subprocess
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from optuna.exceptions import ExperimentalWarning
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
@@ -29,8 +30,9 @@ def storage_url(config: RunConfig) -> str:
     return DRIVERS.get(scheme, scheme) + separator + rest
 
 
-def study_storage(config: RunConfig) -> RDBStorage:
-    """Return the database of studies, made where it is empty.
+@contextmanager
+def study_storage(config: RunConfig) -> Iterator[RDBStorage]:
+    """Give the database of studies, made where it is empty; its connections are closed at the end.
 
     Its running trials give signs of life; the next worker that asks for a trial takes up one that fell silent.
 
@@ -44,10 +46,19 @@ def study_storage(config: RunConfig) -> RDBStorage:
     url = storage_url(config)
     if url.startswith("sqlite:///"):
         Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    storage = _storage(url, config.search.heartbeat_s)
     try:
-        return _made(url, config.search.heartbeat_s)
+        yield storage
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
+
+
+def _storage(url: str, heartbeat_s: int) -> RDBStorage:
+    try:
+        return _made(url, heartbeat_s)
     except (IntegrityError, ProgrammingError):  # another worker made the same tables in this moment
-        return _made(url, config.search.heartbeat_s)
+        return _made(url, heartbeat_s)
 
 
 def _made(url: str, heartbeat_s: int) -> RDBStorage:
@@ -89,7 +100,8 @@ def show_dashboard(config: RunConfig) -> str:
     command = dashboard_command(config)
     if shutil.which(command[0]) is None:
         return f"optuna-dashboard is not installed: pip install optuna-dashboard, then {' '.join(command)}"
-    study_storage(config)
+    with study_storage(config):
+        pass
     if code := subprocess.run(command, check=False).returncode:
         raise ValueError(f"{' '.join(command)} ended with exit code {code}")
     return ""
@@ -97,8 +109,3 @@ def show_dashboard(config: RunConfig) -> str:
 
 def _first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
-def is_local(config: RunConfig) -> bool:
-    """Return whether the storage is a file of this machine."""
-    return urlsplit(storage_url(config)).scheme == "sqlite"

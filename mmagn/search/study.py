@@ -1,6 +1,8 @@
 """The study: opened or gone on with, its trials run until there are enough of them."""
 
 import logging
+import os
+import platform
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -26,6 +28,8 @@ FOLD_SCORES = "fold_scores"
 """Attribute of a trial: average precision of each of its folds."""
 DIVERGED = "diverged"
 """Attribute of a trial that was given up because its loss was not finite: the reason."""
+WORKER = "worker"
+"""Attribute of a trial: machine and process that ran it."""
 _SETTINGS, _DATA = "settings", "data"
 _DECIDING = (
     "seed",
@@ -188,6 +192,7 @@ def run_trials(study: Study, config: RunConfig, fold_scores: FoldScores) -> None
 
     def objective(trial: Trial) -> float:
         scores: list[float] = []
+        trial.set_user_attr(WORKER, f"{platform.node()}:{os.getpid()}")
         try:
             for number, score in enumerate(fold_scores(with_values(config, suggested_values(trial, search)))):
                 scores.append(score)

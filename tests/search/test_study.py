@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from optuna.storages import InMemoryStorage
+from optuna.storages import BaseStorage, InMemoryStorage
 from optuna.study import Study
 from optuna.trial import TrialState
 
@@ -15,8 +15,10 @@ from mmagn.search.study import finished_trials, open_study, run_trials
 from mmagn.training.callbacks import NonFiniteLossError
 
 
-def opened(config: RunConfig, name: str = "study", data: str = "objects") -> Study:
-    return open_study(config, study_storage(config), name, data)
+@pytest.fixture
+def storage(small: RunConfig) -> Iterator[BaseStorage]:
+    with study_storage(small) as made:
+        yield made
 
 
 def in_memory(config: RunConfig) -> Study:
@@ -47,8 +49,8 @@ def test_the_sampler_finds_the_peak_and_the_first_trial_is_the_run_as_it_is(smal
     assert abs(study.best_params["hidden_dim"] - 40) <= 10
 
 
-def test_an_interrupted_study_ends_as_an_undisturbed_one(small: RunConfig) -> None:
-    undisturbed, disturbed = in_memory(small), opened(small, "disturbed")
+def test_an_interrupted_study_ends_as_an_undisturbed_one(small: RunConfig, storage: BaseStorage) -> None:
+    undisturbed, disturbed = in_memory(small), open_study(small, storage, "disturbed", "objects")
     run_trials(undisturbed, small, peak_scores)
     calls = 0
 
@@ -63,7 +65,7 @@ def test_an_interrupted_study_ends_as_an_undisturbed_one(small: RunConfig) -> No
     with pytest.raises(KeyboardInterrupt):
         run_trials(disturbed, small, interrupted)
     assert len(finished_trials(disturbed)) == 4
-    again = opened(small, "disturbed")
+    again = open_study(small, storage, "disturbed", "objects")
     run_trials(again, small, interrupted)
     assert places(again) == places(undisturbed)
     assert [trial.state for trial in again.trials].count(TrialState.FAIL) == 1
@@ -71,10 +73,10 @@ def test_an_interrupted_study_ends_as_an_undisturbed_one(small: RunConfig) -> No
     assert calls == small.search.trials + 1
 
 
-def test_more_trials_go_on_with_the_same_study(small: RunConfig) -> None:
-    run_trials(opened(small), small, peak_scores)
+def test_more_trials_go_on_with_the_same_study(small: RunConfig, storage: BaseStorage) -> None:
+    run_trials(open_study(small, storage, "study", "objects"), small, peak_scores)
     more = with_search(small, trials=9)
-    study = opened(more)
+    study = open_study(more, storage, "study", "objects")
     run_trials(study, more, peak_scores)
     assert len(finished_trials(study)) == 9
 
@@ -89,22 +91,22 @@ def test_more_trials_go_on_with_the_same_study(small: RunConfig) -> None:
     ],
 )
 def test_another_space_or_setting_is_refused_by_naming_the_difference(
-    small: RunConfig, changes: dict[str, object], told: str
+    small: RunConfig, storage: BaseStorage, changes: dict[str, object], told: str
 ) -> None:
-    opened(small)
+    open_study(small, storage, "study", "objects")
     other = small
     for name, value in changes.items():
         room, _, last = name.rpartition(".")
         other = replace(other, **{room: replace(getattr(other, room), **{last: value})} if room else {last: value})
     with pytest.raises(ValueError, match="study study was made with") as error:
-        opened(other)
+        open_study(other, storage, "study", "objects")
     assert told in str(error.value)
 
 
-def test_other_objects_are_refused(small: RunConfig) -> None:
-    opened(small)
+def test_other_objects_are_refused(small: RunConfig, storage: BaseStorage) -> None:
+    open_study(small, storage, "study", "objects")
     with pytest.raises(ValueError, match="study study was made with other objects or labels"):
-        opened(small, data="other objects")
+        open_study(small, storage, "study", "other objects")
 
 
 def test_a_hopeless_trial_is_given_up_after_a_fold(small: RunConfig) -> None:

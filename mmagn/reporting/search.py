@@ -105,7 +105,7 @@ def parallel_figure(trials: Sequence[TrialRecord]) -> Figure:
     shades = ScalarMappable(Normalize(min(scores), max(scores)), colormaps["viridis_r"])
     for height, trial in sorted(zip(heights, known, strict=True), key=lambda pair: pair[1].score):
         whole = trial.state == "complete"
-        color = shades.to_rgba(trial.score) if whole else LIGHT_GREY
+        color = shades.to_rgba(np.array(trial.score)) if whole else LIGHT_GREY
         axes.plot(range(len(height)), height, color=color, linewidth=1.4 if whole else 0.7, zorder=3 if whole else 2)
     axes.set_xlim(-0.3, len(names) + 0.6)
     axes.set_ylim(-0.08, 1.08)

@@ -13,7 +13,8 @@ from mmagn.config import RunConfig
 from mmagn.evaluation.ablation_config import AblationConfig
 from mmagn.evaluation.crossval import Fold
 from mmagn.evaluation.variants import Variant
-from mmagn.fold_fits import FoldFits
+from mmagn.fold_inputs import FoldInputs
+from mmagn.fold_networks import FoldNetworks
 from mmagn.sample import Sample
 
 
@@ -73,16 +74,14 @@ class NetworkScores:
         Objects that the search may see.
     folds
         Inner folds.
-    fits_dir
-        Where finished fits are kept.
     """
 
-    def __init__(self, sample: Sample, folds: Sequence[Fold], fits_dir: Path) -> None:
-        self.sample, self.folds, self.fits_dir = sample, folds, fits_dir
+    def __init__(self, sample: Sample, folds: Sequence[Fold]) -> None:
+        self.sample, self.folds = sample, folds
 
     def __call__(self, config: RunConfig) -> Iterator[float]:
         """Average precision on the test objects of one inner fold after another."""
-        fits = FoldFits(as_trained(config), self.sample, self.fits_dir)
+        networks = FoldNetworks(FoldInputs(as_trained(config), self.sample))
         for fold in self.folds:
-            table = fits.table(own_variant(config), fold)
-            yield float(average_precision_score(np.asarray(table["truth"]), np.asarray(table["logit"])))
+            (found,) = networks.fitted(own_variant(config), [fold])
+            yield float(average_precision_score(self.sample.target[fold.test], found.logits[fold.test]))

@@ -1,71 +1,99 @@
 """What settings of the head are worth, on embeddings of branches that were fitted once per fold."""
 
+import logging
+import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
+import numpy as np
 import torch
 from sklearn.metrics import average_precision_score
 from torch import Tensor, nn
 
 from mmagn.config import RunConfig
 from mmagn.evaluation.crossval import Fold
+from mmagn.fold_fits import FoldFits
 from mmagn.models.fusion import FusionModel
-from mmagn.sample import Sample, training_target
+from mmagn.search.folds import own_variant
 from mmagn.tensors.spectrum import spectrum_pixels
-from mmagn.training.losses import pos_weight
 from mmagn.training.many_fits import Member, many_fits, many_logits
+
+logger = logging.getLogger(__name__)
 
 
 class HeadScores:
     """What settings are worth when only the head is fitted with them.
 
+    The branches below it are those of a network that is fitted once to the training objects of each fold, with the
+    other settings of the run; it is kept on disk and never repeated.
+
     Parameters
     ----------
-    sample
-        Objects that the search may see.
+    fits
+        Fits of the run on the objects that the search may see.
     folds
         Inner folds.
-    embeddings
-        (fold, object, embedding) what the head sees, from branches that were fitted to the training rows of the fold.
     """
 
-    def __init__(self, sample: Sample, folds: Sequence[Fold], embeddings: Tensor) -> None:
-        self.sample, self.folds, self.embeddings = sample, folds, embeddings
+    def __init__(self, fits: FoldFits, folds: Sequence[Fold]) -> None:
+        self.folds, self.truth = folds, fits.sample.target
+        device = fits.inputs.device
+        started = time.monotonic()
+        self.embeddings = fold_embeddings(fits, folds).to(device)
+        logger.info("embeddings of %d folds: %.1f s", len(folds), time.monotonic() - started)
+        self.target = torch.from_numpy(np.stack([fits.inputs.target(fold) for fold in folds])).to(device)
+        self.pos_weight = [fits.networks.pos_weight(fold) for fold in folds]
 
     def __call__(self, config: RunConfig) -> Iterator[float]:
         """Average precision on the test objects of one inner fold after another; all but the first are one batch."""
-        together = [range(1), range(1, len(self.folds))]
-        alone = [range(number, number + 1) for number in range(len(self.folds))]
-        for numbers in alone if config.labels.soft else together:
-            yield from self._scores(config, numbers)
+        yield from self._scores(config, range(1))
+        yield from self._scores(config, range(1, len(self.folds)))
 
     def _scores(self, config: RunConfig, numbers: Sequence[int]) -> list[float]:
-        shown = training_target(config, self.sample, self.folds[numbers[0]].train)
-        members = [self._member(config, number) for number in numbers]
-        heads = [self._head(config, member.seed) for member in members]
-        target = torch.as_tensor(shown, dtype=torch.float32, device=self.embeddings.device)
-        many_fits(heads, self.embeddings, target, members)
-        logits = many_logits(heads, self.embeddings, numbers).cpu().numpy()
+        members = [
+            Member(
+                train=self.folds[number].train,
+                validation=self.folds[number].validation,
+                pos_weight=self.pos_weight[number],
+                seed=self.folds[number].seed,
+                config=config.training,
+                view=number,
+            )
+            for number in numbers
+        ]
+        with one_thread():
+            heads = [self._head(config, member.seed) for member in members]
+            many_fits(heads, self.embeddings, self.target, members)
+            logits = many_logits(heads, self.embeddings, numbers).cpu().numpy()
         tested = [self.folds[number].test for number in numbers]
         return [
-            float(average_precision_score(self.sample.target[test], row[test]))
+            float(average_precision_score(self.truth[test], row[test]))
             for row, test in zip(logits, tested, strict=True)
         ]
 
-    def _member(self, config: RunConfig, number: int) -> Member:
-        fold, given = self.folds[number], config.training.pos_weight
-        shown = training_target(config, self.sample, fold.train)
-        return Member(
-            train=fold.train,
-            validation=fold.validation,
-            pos_weight=pos_weight(shown[fold.train]) if given is None else given,
-            seed=fold.seed,
-            config=config.training,
-            view=number,
-        )
-
     def _head(self, config: RunConfig, seed: int) -> nn.Sequential:
         torch.manual_seed(seed)
-        models = replace(config.models, branches=("features",))
-        width = self.embeddings.shape[-1]
+        models, width = replace(config.models, branches=("features",)), self.embeddings.shape[-1]
         return FusionModel(models, spectrum_pixels=spectrum_pixels(config.tensors), features=width).head
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch use one thread: for layers this small, waking others takes longer than the work."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def fold_embeddings(fits: FoldFits, folds: Sequence[Fold]) -> Tensor:
+    """(fold, object, embedding) what the head sees of all objects, from the branches of each fold's own network."""
+    config = fits.config
+    if config.models.branches == ("features",):
+        return torch.from_numpy(np.stack([fits.inputs.scaled(config, fold)[1] for fold in folds]))
+    variant = own_variant(config)
+    fits.make([variant], folds)
+    return torch.from_numpy(np.stack([fits.embedding(variant, fold) for fold in folds]))

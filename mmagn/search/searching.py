@@ -12,16 +12,16 @@ from optuna.study import Study
 
 from mmagn.config import RunConfig, save_config
 from mmagn.fold_fits import FoldFits
+from mmagn.report import write_report
 from mmagn.reporting.search import TrialRecord
 from mmagn.sample import Sample, labelled_sample
-from mmagn.search.embeddings import fold_embeddings
 from mmagn.search.folds import NetworkScores, as_trained, fits_dir, sample_folds, searched_sample
 from mmagn.search.heads import HeadScores
 from mmagn.search.nested import NestedSearch, nested_search
 from mmagn.search.results import best_record, trial_records, write_results
 from mmagn.search.space import check_space
 from mmagn.search.storage import dashboard_command, study_storage
-from mmagn.search.study import FoldScores, open_study, run_trials
+from mmagn.search.study import finished_trials, open_study, run_trials
 from mmagn.training.runs import RunFolder
 
 logger = logging.getLogger(__name__)
@@ -35,16 +35,13 @@ class Search:
     ----------
     path
         Run folder.
-    study
-        The study, with the trials of all workers.
     best
-        Best trial.
+        Best trial of the study, over all workers.
     nested
         Score of the whole search, None where it was not asked for.
     """
 
     path: Path
-    study: Study
     best: TrialRecord
     nested: NestedSearch | None
 
@@ -65,25 +62,28 @@ def search(config: RunConfig) -> Search:
     """
     check_space(config)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    storage = study_storage(config)
-    sample = searched_sample(labelled_sample(config))
-    run = RunFolder.create(config.runs_dir, config.name)
-    save_config(config, run.config)
+    with study_storage(config) as storage:
+        sample = searched_sample(labelled_sample(config))
+        run = RunFolder.create(config.runs_dir, config.name)
+        save_config(config, run.config)
+        with run.log_lines():
+            return _searched(config, sample, storage, run)
+
+
+def _searched(config: RunConfig, sample: Sample, storage: BaseStorage, run: RunFolder) -> Search:
     name = config.search.study or config.name
-    with run.log_lines():
-        study = finished_study(config, sample, storage, name)
-        nested = None
-        if config.search.nested:
-            nested = nested_search(
-                config,
-                sample,
-                lambda part, word: best_record(
-                    trial_records(finished_study(config, part, storage, f"{name}-{word}"), config.search)
-                ),
-            )
-        best = write_results(config, run, study, _told(config, sample, nested), float(sample.target.mean()))
+    study = finished_study(config, sample, storage, name)
+    nested = None
+    if config.search.nested:
+
+        def inner(part: Sample, word: str) -> TrialRecord:
+            return best_record(trial_records(finished_study(config, part, storage, f"{name}-{word}"), config.search))
+
+        nested = nested_search(config, sample, inner)
+    best = write_results(config, run, study, _told(config, sample, nested), float(sample.target.mean()))
+    write_report(run.path)
     _say(config, run, best, nested)
-    return Search(path=run.path, study=study, best=best, nested=nested)
+    return Search(path=run.path, best=best, nested=nested)
 
 
 def finished_study(config: RunConfig, sample: Sample, storage: BaseStorage, name: str) -> Study:
@@ -101,11 +101,6 @@ def finished_study(config: RunConfig, sample: Sample, storage: BaseStorage, name
     folds = sample_folds(config, sample, config.search.folds)
     fits = FoldFits(as_trained(config), sample, fits_dir(config))
     study = open_study(config, storage, name, fits.data_digest)
-    scores: FoldScores = (
-        HeadScores(sample, folds, fold_embeddings(config, sample, folds, fits))
-        if config.search.over == "head"
-        else NetworkScores(sample, folds, fits_dir(config))
-    )
     logger.info(
         "study %s: %d folds of %d objects, %d positive",
         name,
@@ -114,7 +109,9 @@ def finished_study(config: RunConfig, sample: Sample, storage: BaseStorage, name
         int(sample.target.sum()),
     )
     try:
-        run_trials(study, config, scores)
+        if len(finished_trials(study)) < config.search.trials:
+            over_head = config.search.over == "head"
+            run_trials(study, config, HeadScores(fits, folds) if over_head else NetworkScores(sample, folds))
     except KeyboardInterrupt:
         logger.info("study %s is kept; the same command goes on with it", name)
         raise

@@ -205,8 +205,8 @@ def run_trials(study: Study, config: RunConfig, fold_scores: FoldScores) -> None
             raise optuna.TrialPruned from error
         return float(np.mean(scores))
 
+    enough = MaxTrialsCallback(search.trials, states=FINISHED)
     if len(finished_trials(study)) < search.trials:
-        enough = MaxTrialsCallback(search.trials, states=FINISHED)
         study.optimize(objective, callbacks=[enough, lambda study, trial: _log_trial(study, trial, search.trials)])
 
 

@@ -4,6 +4,7 @@ import logging
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,12 +46,14 @@ from mmagn.scoring import evaluated
 from mmagn.surveys.hats import HatsReader
 from mmagn.surveys.readers import survey_reader
 from mmagn.tensors.datamodule import PairDataModule
+from mmagn.tensors.missing import FeatureOrigin
 from mmagn.tensors.residency import batch_source
 from mmagn.tensors.scaling import FeatureScaling
 from mmagn.training.checkpoints import good_checkpoint
 from mmagn.training.fit import FitResult, device_name, fit
 from mmagn.training.module import AgnModule
 from mmagn.training.runs import RunFolder, write_json
+from mmagn.training.team import joined_team
 
 if TYPE_CHECKING:
     from datasets import IterableDataset
@@ -166,34 +169,43 @@ def train(config: RunConfig, resume: str = "") -> FitResult:
         Run folder whose training is gone on with, in that folder; ``auto`` takes the latest one that can be gone on
         with, if there is one; "" starts a new run.
     """
-    stopped = run_to_resume(config, resume)
-    device_name(config.training)  # a device or a network that cannot be is refused before any data are read
-    network(config)
-    sample = labelled_sample(config)
-    sample = sample if stopped is None else with_recorded_split(sample, stopped)
-    run = stopped or _new_run(config, sample)
-    with run.kept_if_begun(), run.log_lines():
-        scaling = FeatureScaling.load(run.scaling)
-        data = _datamodule(config, sample, scaling)
-        module = AgnModule(network(config), config.training, sample_pos_weight(config, sample), config.seed)
-        result = fit(
-            module,
-            data,
-            run,
-            config.training,
-            seed=config.seed,
-            hyperparameters=config_dict(config),
-            figures=validation_figures(config.evaluation, pos_weight=float(module.pos_weight)),
-            static_figures={"sample": partial(sample_gallery, sample.store, sample.rows, sample.bpt_class)},
-            object_ids=sample.table["object_id"][sample.rows].tolist(),
-            classes=sample.bpt_class.tolist(),
-            identity={"pairs": sample.store.fingerprint},
-            resume=None if stopped is None else good_checkpoint(run),
-        )
-        if result.complete:
-            evaluated(run, config, sample, data, "test")
-    _say(f"run folder: {run.path}")
+    with joined_team(config.training) as team:
+        stopped = team.told(run_to_resume(config, resume) if team.leads else None)
+        device_name(config.training)  # a device or a network that cannot be is refused before any data are read
+        network(config)
+        sample = labelled_sample(config)
+        sample = sample if stopped is None else with_recorded_split(sample, stopped)
+        run = stopped or RunFolder(team.told(_new_run(config, sample).path if team.leads else Path()))
+        with ExitStack() as written:
+            if team.leads:
+                written.enter_context(run.kept_if_begun())
+                written.enter_context(run.log_lines())
+            data = _datamodule(config, sample, FeatureScaling.load(run.scaling))
+            result = _fitted(config, sample, run, data, None if stopped is None else good_checkpoint(run))
+            if result.complete and team.leads:
+                evaluated(run, config, sample, data, "test")
+        if team.leads:
+            _say(f"run folder: {run.path}")
     return result
+
+
+def _fitted(config: RunConfig, sample: Sample, run: RunFolder, data: PairDataModule, resume: Path | None) -> FitResult:
+    """What came of training a network on a labelled sample."""
+    module = AgnModule(network(config), config.training, sample_pos_weight(config, sample), config.seed)
+    return fit(
+        module,
+        data,
+        run,
+        config.training,
+        seed=config.seed,
+        hyperparameters=config_dict(config),
+        figures=validation_figures(config.evaluation, pos_weight=float(module.pos_weight)),
+        static_figures={"sample": partial(sample_gallery, sample.store, sample.rows, sample.bpt_class)},
+        object_ids=sample.table["object_id"][sample.rows].tolist(),
+        classes=sample.bpt_class.tolist(),
+        identity={"pairs": sample.store.fingerprint},
+        resume=resume,
+    )
 
 
 def evaluate(run_path: Path, split: str = "test") -> Scores:
@@ -246,6 +258,7 @@ def _datamodule(config: RunConfig, sample: Sample, scaling: FeatureScaling) -> P
         batch_size=config.training.batch_size,
         augment=config.tensors.augment,
         seed=config.seed,
+        origin=FeatureOrigin.of(config.tensors.features, scaling),
         workers=config.tensors.workers,
     )
 

@@ -13,5 +13,7 @@ FEATURE_NAMES: tuple[str, ...] = (
     "contrast",
 )
 """Eight of the spectrum, two of the image."""
+IMAGING_FEATURES: tuple[str, ...] = ("concentration", "contrast")
+"""Those that are measured on the image; the others come from the spectrum."""
 LINE_FREE_FEATURES: tuple[str, ...] = ("continuum_level", "concentration", "contrast")
 """Those that no emission line enters: what is left of the ten where the diagnostic lines are blanked."""

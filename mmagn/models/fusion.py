@@ -11,14 +11,21 @@ from mmagn.models.spectrum_branch import SpectrumBranch
 
 FEATURE_COUNT = 10
 """Handcrafted features, where no other number is asked for."""
+START_BESIDE_FEATURES = 0.1
+"""Spread with which an embedding starts beside the features, whose spread is 1."""
 
 
 class FusionModel(nn.Module):
     """Logits from any combination of image, spectrum and handcrafted features.
 
-    Each embedding is layer-normalised, so it enters the head on the scale of the standardised features. The head is
-    Linear(hidden), ReLU, Dropout, Linear(hidden / 2), ReLU, Dropout, Linear(1). With the features alone the
-    network is the head and nothing else: 10 -> hidden -> hidden / 2 -> 1.
+    Each embedding is layer-normalised. Beside the features it starts at a tenth of their spread: at first the network
+    is that of the features, and it takes in of image and spectrum what it learns to use. On equal terms from the
+    start, embeddings of which nothing is known yet are noise that a few hundred objects are soon remembered by.
+
+    The head is Linear(hidden), ReLU, Dropout, Linear(hidden / 2), ReLU, Dropout, Linear(1). With the features alone
+    the network is the head and nothing else: 10 -> hidden -> hidden / 2 -> 1.
+
+    Where a batch says that an image or a spectrum is not valid, a learned embedding stands in for it.
 
     Parameters
     ----------
@@ -33,16 +40,16 @@ class FusionModel(nn.Module):
     def __init__(self, config: ModelsConfig, *, spectrum_pixels: int, features: int = FEATURE_COUNT) -> None:
         super().__init__()
         self.branches = config.branches
-        self.image: nn.Module | None = None
-        self.spectrum: nn.Module | None = None
-        width = features if "features" in config.branches else 0
+        self.image: EmbeddedBranch | None = None
+        self.spectrum: EmbeddedBranch | None = None
+        width, start = (features, START_BESIDE_FEATURES) if "features" in config.branches else (0, 1.0)
         if "image" in config.branches:
             dim = config.image.embedding_dim
-            self.image, width = nn.Sequential(ImageBranch(config.image), nn.LayerNorm(dim)), width + dim
+            self.image, width = EmbeddedBranch(ImageBranch(config.image), dim, start), width + dim
         if "spectrum" in config.branches:
             dim = config.spectrum.embedding_dim
             branch = SpectrumBranch(config.spectrum, spectrum_pixels)
-            self.spectrum, width = nn.Sequential(branch, nn.LayerNorm(dim)), width + dim
+            self.spectrum, width = EmbeddedBranch(branch, dim, start), width + dim
         self.head = nn.Sequential(
             nn.Linear(width, config.hidden_dim),
             nn.ReLU(),
@@ -60,7 +67,9 @@ class FusionModel(nn.Module):
         ----------
         batch
             ``image`` (batch, band, height, width), ``spectrum`` (batch, 2, pixel), ``features`` (batch, feature);
-            those of the branches that are switched on.
+            those of the branches that are switched on. ``image_valid`` and ``spectrum_valid`` (batch,) bool, all valid
+            where absent: what stands in an image or spectrum that is not valid has no effect, but must be finite in
+            training.
 
         Raises
         ------
@@ -75,7 +84,34 @@ class FusionModel(nn.Module):
         for branch in self.branches:
             if branch not in batch:
                 raise ValueError(f"the {branch} branch is on but the batch has no {branch}; it has {', '.join(batch)}")
-        parts = [] if self.image is None else [self.image(batch["image"])]
-        parts += [] if self.spectrum is None else [self.spectrum(batch["spectrum"])]
+        parts = [] if self.image is None else [self.image(batch["image"], batch.get("image_valid"))]
+        parts += [] if self.spectrum is None else [self.spectrum(batch["spectrum"], batch.get("spectrum_valid"))]
         parts += [batch["features"]] if "features" in self.branches else []
         return torch.cat(parts, dim=1)
+
+
+class EmbeddedBranch(nn.Module):
+    """Layer-normalised embedding of a branch, and what stands in for it where an object has no such input.
+
+    Parameters
+    ----------
+    branch
+        Maps its input to (batch, embedding).
+    embedding_dim
+        Length of the embedding.
+    start
+        Spread of the normalised embedding before training.
+    """
+
+    def __init__(self, branch: nn.Module, embedding_dim: int, start: float) -> None:
+        super().__init__()
+        self.branch, self.norm = branch, nn.LayerNorm(embedding_dim)
+        nn.init.constant_(self.norm.weight, start)
+        self.stand_in = nn.Parameter(torch.zeros(embedding_dim))
+
+    def forward(self, values: Tensor, valid: Tensor | None) -> Tensor:
+        """(batch, embedding) from the input of the branch and its (batch,) valid flags, None for all valid."""
+        embedding: Tensor = self.norm(self.branch(values))
+        if valid is None:
+            valid = torch.ones(len(embedding), dtype=torch.bool, device=embedding.device)
+        return torch.where(valid[:, None], embedding, self.stand_in.to(embedding.dtype))

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from mmagn.tensors.config import AugmentConfig, TensorsConfig
+from mmagn.tensors.missing import FeatureOrigin, modality_draws, modality_dropout
 from mmagn.tensors.spectrum import SPECTRUM_HALF_SNR, SPECTRUM_LIMIT
 
 DIHEDRAL_ELEMENTS = 8
@@ -19,8 +20,9 @@ def augment_batch(
     generator: torch.Generator,
     *,
     softening: float = TensorsConfig.asinh_softening,
+    origin: FeatureOrigin | None = None,
 ) -> dict[str, Tensor]:
-    """Batch with images shifted, turned and short of bands, and noise added, each object by its own draw.
+    """Batch with images shifted, turned and short of bands, noise added, and some objects short of a modality.
 
     Noise is added to the flux behind the stretch, so it is right for faint and bright pixels alike, and never to
     a spectrum pixel that was not observed. Nothing waits for the device, and there is no loop over objects.
@@ -35,8 +37,11 @@ def augment_batch(
         Source of all draws, on the device of the batch; its state alone decides the outcome.
     softening
         ``asinh_softening`` that the images were made with.
+    origin
+        Of the features, on the device of the batch; needed where modalities are dropped from a batch with features.
     """
-    return augmented(batch, augmentation_draws(batch, config, generator), config, softening=softening)
+    draws = augmentation_draws(batch, config, generator)
+    return augmented(batch, draws, config, softening=softening, origin=origin)
 
 
 def augmentation_draws(
@@ -45,7 +50,8 @@ def augmentation_draws(
     """Random numbers of a batch, those that ``config`` needs: all that :func:`augmented` cannot do by itself.
 
     ``image_noise`` (batch, band, height, width) and ``spectrum_noise`` (batch, pixel) standard normal, ``element``
-    (batch,) of the dihedral group, ``shift`` (batch, 2) in pixels of x and y, ``dropped`` (batch, band) bool.
+    (batch,) of the dihedral group, ``shift`` (batch, 2) in pixels of x and y, ``dropped`` (batch, band) bool,
+    ``modality`` (batch,) uniform from 0 to 1.
     """
     draws: dict[str, Tensor] = {}
     if "image" in batch:
@@ -60,11 +66,16 @@ def augmentation_draws(
             draws["dropped"] = _uniform(image.shape[:2], image, generator) < config.band_dropout
     if "spectrum" in batch and config.spectrum_noise > 0:
         draws["spectrum_noise"] = _normal(batch["spectrum"][:, 0], generator)
-    return draws
+    return draws | modality_draws(batch, config, generator)
 
 
 def augmented(
-    batch: Mapping[str, Tensor], draws: Mapping[str, Tensor], config: AugmentConfig, *, softening: float
+    batch: Mapping[str, Tensor],
+    draws: Mapping[str, Tensor],
+    config: AugmentConfig,
+    *,
+    softening: float,
+    origin: FeatureOrigin | None = None,
 ) -> dict[str, Tensor]:
     """Batch changed as the draws say: a function of tensors alone, which ``torch.compile`` takes in whole."""
     changed = dict(batch)
@@ -81,6 +92,8 @@ def augmented(
         changed["image"] = image
     if "spectrum_noise" in draws:
         changed["spectrum"] = noisy_spectrum(batch["spectrum"], config.spectrum_noise, draws["spectrum_noise"])
+    if "modality" in draws:
+        changed = modality_dropout(changed, draws["modality"], config, origin)
     return changed
 
 

@@ -25,6 +25,11 @@ class AugmentConfig:
         Standard deviation of Gaussian noise added to the image, in units of ``tensors.image_noise_njy``.
     spectrum_noise
         Standard deviation of Gaussian noise added to the spectrum, in units of each grid pixel's own noise.
+    image_dropout
+        Probability with which an object is shown without its image and the features of the image, by a network that
+        sees image and spectrum; so it learns to predict from a spectrum alone.
+    spectrum_dropout
+        Probability with which an object is shown without its spectrum and the features of the spectrum, likewise.
     """
 
     dihedral: bool = True
@@ -32,11 +37,19 @@ class AugmentConfig:
     band_dropout: float = 0.0
     image_noise: float = 0.1
     spectrum_noise: float = 0.1
+    image_dropout: float = 0.0
+    spectrum_dropout: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("shift_pixels", "image_noise", "spectrum_noise"):
             if getattr(self, name) < 0:
                 raise ValueError(f"tensors.augment.{name} is {getattr(self, name)}; allowed: 0 or more")
+        for name in ("image_dropout", "spectrum_dropout"):
+            if getattr(self, name) < 0 or self.image_dropout + self.spectrum_dropout > 1:
+                raise ValueError(
+                    f"tensors.augment.{name} is {getattr(self, name)}; allowed: 0 or more, image and spectrum dropout"
+                    " together at most 1"
+                )
         if not 0 <= self.band_dropout < 1:
             raise ValueError(f"tensors.augment.band_dropout is {self.band_dropout}; allowed: 0 to below 1")
 

@@ -12,6 +12,7 @@ from mmagn.matching.splits import SPLITS
 from mmagn.tensors.augment import augment_batch
 from mmagn.tensors.batches import BatchLoader, BatchOrder, OrderedBatches, ShuffledBatches, seed_of
 from mmagn.tensors.config import AugmentConfig
+from mmagn.tensors.missing import FeatureOrigin
 from mmagn.tensors.residency import pair_tensors
 from mmagn.tensors.sources import BatchSource, PairTensors
 
@@ -40,6 +41,8 @@ class PairDataModule(LightningDataModule):
         Random changes in training.
     seed
         Seed of the run.
+    origin
+        Of the features; needed where modalities are dropped from batches with features.
     workers
         Threads that make batches ahead of the steps, where the tensors are not in memory.
     """
@@ -52,6 +55,7 @@ class PairDataModule(LightningDataModule):
         batch_size: int,
         augment: AugmentConfig,
         seed: int,
+        origin: FeatureOrigin | None = None,
         workers: int = 2,
     ) -> None:
         super().__init__()
@@ -61,6 +65,7 @@ class PairDataModule(LightningDataModule):
             raise ValueError(f"unknown split {unknown[0]}; allowed: {', '.join(SPLITS)}")
         self.tensors, self.split = tensors, split
         self.batch_size, self.augment, self.seed = batch_size, augment, seed
+        self.origin = origin
         self.workers = 0 if isinstance(tensors, PairTensors) else workers
         self._order: ShuffledBatches | None = None
 
@@ -106,7 +111,9 @@ class PairDataModule(LightningDataModule):
             batch = {**batch, "share": torch.full((), self._order.share(step), device=device)}
         generator = torch.Generator(device=device)
         generator.manual_seed(seed_of(self.seed, self.trainer.current_epoch, step, *([rank] if rank else [])))
-        return augment_batch(batch, self.augment, generator, softening=self.tensors.softening)
+        if self.origin is not None:
+            self.origin = self.origin.to(device)
+        return augment_batch(batch, self.augment, generator, softening=self.tensors.softening, origin=self.origin)
 
     def _place(self) -> tuple[int, int]:
         """Which of how many processes this is."""

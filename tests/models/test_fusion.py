@@ -11,6 +11,8 @@ from mmagn.models.fusion import FusionModel
 BRANCHES = ("image", "spectrum", "features")
 COMBINATIONS = [chosen for count in (1, 2, 3) for chosen in combinations(BRANCHES, count)]
 PIXELS = 96
+MIXED = {"image_valid": torch.arange(16) % 4 != 1, "spectrum_valid": torch.arange(16) % 4 != 2}
+"""Of 16 objects 8 with both, 4 with the spectrum alone, 4 with the image alone."""
 
 
 def model(branches: Any = BRANCHES, **settings: Any) -> FusionModel:
@@ -45,7 +47,7 @@ def loss_of(network: nn.Module, given: dict[str, Tensor]) -> Tensor:
 @pytest.mark.parametrize("branches", COMBINATIONS, ids="+".join)
 def test_every_parameter_gets_a_gradient(branches: tuple[str, ...]) -> None:
     network = model(branches)
-    loss_of(network, batch()).backward()
+    loss_of(network, {**batch(), **MIXED}).backward()
     for name, parameter in network.named_parameters():
         assert parameter.grad is not None, name
         assert torch.isfinite(parameter.grad).all(), name
@@ -111,11 +113,35 @@ def test_one_batch_can_be_overfitted(branches: tuple[str, ...]) -> None:
     assert loss < 0.02
 
 
-def test_embeddings_enter_the_head_on_the_scale_of_the_features() -> None:
-    embedding = model().eval().embedding(batch())
-    assert embedding.shape == (16, 8 + 6 + 10)
-    for part in (embedding[:, :8], embedding[:, 8:14]):
-        torch.testing.assert_close(part.std(dim=1, unbiased=False), torch.ones(16), rtol=0.05, atol=0.0)
+def test_embeddings_start_at_spread_one_and_at_a_tenth_beside_the_features() -> None:
+    for branches, spread in ((("image", "spectrum"), 1.0), (BRANCHES, 0.1)):
+        embedding = model(branches).eval().embedding(batch())
+        assert embedding.shape == (16, 8 + 6 + 10 * ("features" in branches))
+        for part in (embedding[:, :8], embedding[:, 8:14]):
+            torch.testing.assert_close(part.std(dim=1, unbiased=False), torch.full((16,), spread), rtol=0.05, atol=0.0)
+
+
+def test_what_is_not_valid_has_no_effect_on_score_or_gradient() -> None:
+    network, given, changed = model().eval(), {**batch(), **MIXED}, {**batch(), **MIXED}
+    for name in ("image", "spectrum"):
+        changed[name] = changed[name].clone()
+        changed[name][~MIXED[f"{name}_valid"]] = 7.0
+    assert torch.equal(network(changed), network(given))
+    given["image"].requires_grad_()
+    network(given).sum().backward()
+    gradient = given["image"].grad
+    assert gradient is not None
+    assert torch.equal(gradient.abs().sum((1, 2, 3)) > 0, MIXED["image_valid"])
+
+
+def test_in_a_batch_of_mixed_presence_each_object_scores_as_it_does_alone() -> None:
+    network, given = model().eval(), {**batch(), **MIXED}
+    together = network(given)
+    for row in range(4):
+        alone = network({name: value[row : row + 1] for name, value in given.items()})
+        torch.testing.assert_close(together[row : row + 1], alone, rtol=1e-4, atol=1e-5)
+    whole = network({name: value[MIXED["image_valid"] & MIXED["spectrum_valid"]] for name, value in batch().items()})
+    torch.testing.assert_close(together[MIXED["image_valid"] & MIXED["spectrum_valid"]], whole, rtol=1e-4, atol=1e-5)
 
 
 def test_bf16_autocast_is_finite_and_close() -> None:

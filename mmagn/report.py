@@ -67,7 +67,7 @@ def write_report(run_path: Path, store: PairStore | None = None) -> Path:
     page = Page(
         title=run.path.name,
         kind=kinds[-1],
-        started=str(read_json(run.provenance).get("started", "")),
+        started=str(read_json(run.provenance).get("started", "")).replace("T", " "),
         outcomes=OUTCOMES,
         changed=[(name, str(value)) for name, value in changed_settings(config).items()],
         config_text=yaml.safe_dump(yaml.safe_load(run.config.read_text(encoding="utf-8")), sort_keys=False),
@@ -117,8 +117,8 @@ def _ablation(run: RunFolder, config: RunConfig, store: PairStore | None) -> dic
         parts = _galaxies(verdicts, config, store, f"all folds, as the model {variant} judged them unseen")
         sections.append(
             Section(
-                name="calibration",
-                title=f"Calibration of {variant}",
+                name="curves",
+                title=f"Curves of {variant}",
                 figures=_score_curves(verdicts, config),
             )
         )

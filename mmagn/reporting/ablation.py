@@ -74,7 +74,9 @@ def strata_figure(rows: Sequence[Row], ceilings: Sequence[PartCeiling], *, metri
     for axes, (stratum, members) in zip(panels, parts.items(), strict=False):
         for place, part in enumerate(members):
             if (limit := limits.get((stratum, part))) is not None and limit.value is not None:
-                axes.plot([limit.low, limit.high], [place] * 2, color=GREEN, linewidth=9, alpha=0.25, zorder=1)
+                axes.plot(
+                    [limit.low, limit.high], [place] * 2, color=GREEN, linewidth=9, alpha=0.25, solid_capstyle="butt"
+                )
                 axes.plot([limit.value], [place], color=GREEN, marker="|", markersize=14, markeredgewidth=2, zorder=2)
             present = [row for row in rows if (row.stratum, row.part) == (stratum, part) and row.variant in shown]
             for number, row in enumerate(present):

@@ -32,7 +32,7 @@ SDSS_SKY = "https://skyserver.sdss.org/dr18/VisualTools/navi?ra={:.6f}&dec={:.6f
 HSC_SKY = "https://hsc-release.mtk.nao.ac.jp/hscMap-pdr3/app/#/?_={}"
 HSC_FIELD_RADIAN = 1.5e-4
 """Height of the hscMap view, 31 arcsec."""
-_WIDTH, _HEIGHT, _BASE, _TOP = 600, 170, 150, 34
+_WIDTH, _HEIGHT, _BASE, _TOP = 600, 174, 152, 36
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -195,7 +195,7 @@ def _line_marks() -> list[Markup]:
         words = label.replace(r"$\beta$", "β").replace(r"$\alpha$", "α")
         drawn.append(
             Markup('<text class="label middle" x="{:.1f}" y="{}">{}</text>').format(
-                np.mean(places), 12 + 14 * (number % 2), words
+                np.mean(places), 15 + 16 * (number % 2), words
             )
         )
     return drawn
@@ -219,13 +219,13 @@ def _curve(wave: NDArray[np.float64], flux: NDArray[np.float64]) -> str:
     low, high = min(low, 0.9 * low), max(high, low + 1e-6)
     up = _BASE - 4 - (flux[usable] - low) / (high - low) * (_BASE - _TOP - 8)
     places = np.stack([_across(wave[usable]), np.clip(up, _TOP - 4, _BASE)], axis=1)
-    tenths = np.rint(places * (1, 1) * 2).astype(int)
-    steps = np.diff(tenths, axis=0)
+    halves = np.rint(places * 2).astype(int)
+    steps = np.diff(halves, axis=0)
 
     def short(half_units: int) -> str:
         return f"{half_units / 2:g}"
 
-    start = f"M{short(tenths[0, 0])} {short(tenths[0, 1])}l"
+    start = f"M{short(halves[0, 0])} {short(halves[0, 1])}l"
     return start + " ".join(f"{short(across)} {short(down)}" for across, down in steps.tolist())
 
 

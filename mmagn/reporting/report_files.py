@@ -1,6 +1,7 @@
 """What a run folder holds, read for its report: tables, JSON, the curves of the training, where it comes from."""
 
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ def training_curves(folder: Path) -> Curves:
     found: Curves = {}
     if not folder.is_dir():
         return found
+    logging.getLogger("tensorboard").setLevel(logging.WARNING)  # else it tells of every file that it opens
     events = EventAccumulator(str(folder), size_guidance={"scalars": 0, "images": 1, "histograms": 1})
     events.Reload()
     tags = events.Tags()["scalars"]

@@ -88,7 +88,7 @@ def _draw_curves(plane: Plane, seyfert_liner: SeyfertLiner) -> None:
     plane.line(np.where(above, x, np.nan), y, "ink dotted")
     for across, up, words in ((-1.55, -0.4, "star-forming"), (-0.8, 1.25, "Seyfert"), (0.25, 0.1, "LINER")):
         plane.text(across, up, words, "faint")
-    plane.text(-0.24, -1.0, "composite", "faint")
+    plane.text(-0.13, -1.05, "composite", "faint")
 
 
 def precision_recall_plane(verdicts: Verdicts, config: EvaluationConfig, p_agn: NDArray[np.float64]) -> Markup:

@@ -137,7 +137,7 @@ def scores_section(told: Numbers, figures: Sequence[FigureView]) -> Section:
         figures=figures,
         tables=[
             TableView(
-                caption="Scores; bar: value with interval, black mark: all negative, green: noise ceiling",
+                caption="Scores; bar: value with interval, upright mark: all negative, green: noise ceiling",
                 head=head,
                 rows=rows,
             ),
@@ -317,13 +317,13 @@ def _models_section(models: Sequence[Numbers], metric: str, ceilings: Numbers) -
         title="Leakage ladder",
         text=[
             f"Every model on the same folds: {first['objects']:,} objects, {first['positives']:,} AGN (prevalence "
-            f"{first['prevalence']:.3f}, the black mark). L0 sees all lines and L2 none of the diagnostic ones; L3 "
+            f"{first['prevalence']:.3f}, the upright mark). L0 sees all lines and L2 none of the diagnostic ones; L3 "
             "sees the image only; nuisance models see what should not matter.",
             *([CEILING_TEXT] if ceiling.get("value") is not None else []),
         ],
         tables=[
             TableView(
-                caption=f"Models; bar: {score_name(metric)}, black mark: prevalence, green: noise ceiling",
+                caption=f"Models; bar: {score_name(metric)}, upright mark: prevalence, green: noise ceiling",
                 head=head,
                 rows=rows + ([_ceiling_row(ceilings)] if ceiling.get("value") is not None else []),
             )

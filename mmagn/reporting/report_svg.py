@@ -141,7 +141,7 @@ def ticks(low: float, high: float, about: int = 6) -> list[float]:
     step = float(power * min((1, 2, 2.5, 5, 10), key=lambda each: abs(each * power - raw)))
     first = np.ceil(min(low, high) / step - 1e-9)
     last = np.floor(max(low, high) / step + 1e-9)
-    return [float(round(number * step, 10)) for number in np.arange(first, last + 1)]
+    return [float(round(number * step, 10)) + 0.0 for number in np.arange(first, last + 1)]
 
 
 def path(x: ArrayLike, y: ArrayLike) -> str:

@@ -20,32 +20,49 @@
   const form = document.getElementById("filters");
   const list = document.getElementById("cards");
   const cards = list ? [...list.querySelectorAll(".card")] : [];
+  const more = document.getElementById("more");
+  const step = list ? Number(list.dataset.step) : 0;
+  let limit = step;
   const number = (text, otherwise) => (text === "" || Number.isNaN(Number(text)) ? otherwise : Number(text));
   const arrange = () => {
     const asked = new FormData(form);
     const within = (card, key) => {
       const value = Number(card.dataset[key]);
-      return value >= number(asked.get(`${key}-low`), -Infinity) && value <= number(asked.get(`${key}-high`), Infinity);
+      const ends = [number(asked.get(`${key}-low`), -Infinity), number(asked.get(`${key}-high`), Infinity)];
+      return !(value < ends[0]) && !(value > ends[1]); // what is unknown is always inside
     };
-    let shown = 0;
-    for (const card of cards) {
-      const fits =
-        ["probability", "redshift", "snr"].every((key) => within(card, key)) &&
-        (asked.get("outcome") === "" || asked.get("outcome") === card.dataset.outcome) &&
-        (asked.get("class") === "" || asked.get("class") === card.dataset.class);
-      card.hidden = !fits;
-      shown += fits;
-    }
     const [key, way] = asked.get("sort").split(":");
     const sign = way === "up" ? 1 : -1;
-    cards.sort((one, other) => sign * (Number(one.dataset[key]) - Number(other.dataset[key])));
+    const rank = (card) => (Number.isNaN(Number(card.dataset[key])) ? Infinity : sign * Number(card.dataset[key]));
+    cards.sort((one, other) => (rank(one) === rank(other) ? 0 : rank(one) - rank(other)));
     list.append(...cards);
-    document.getElementById("count").textContent = `${shown} of ${cards.length} galaxies`;
+    const fits = cards.filter(
+      (card) =>
+        ["probability", "redshift", "snr"].every((name) => within(card, name)) &&
+        (asked.get("outcome") === "" || asked.get("outcome") === card.dataset.outcome) &&
+        (asked.get("class") === "" || asked.get("class") === card.dataset.class),
+    );
+    const shown = new Set(fits.slice(0, limit));
+    for (const card of cards) card.hidden = !shown.has(card);
+    more.hidden = fits.length <= limit;
+    document.getElementById("count").textContent = `${fits.length} of ${cards.length} galaxies`;
+  };
+  const again = () => {
+    limit = step;
+    arrange();
   };
   if (form) {
-    form.addEventListener("input", arrange);
+    form.addEventListener("input", again);
     form.addEventListener("submit", (event) => event.preventDefault());
-    form.addEventListener("reset", () => setTimeout(arrange));
+    document.getElementById("all").addEventListener("click", () => {
+      form.reset();
+      again();
+    });
+    more.addEventListener("click", () => {
+      limit += step;
+      arrange();
+    });
+    arrange();
   }
 
   const plane = document.getElementById("plane-figure");
@@ -54,6 +71,7 @@
     const open = (card) => {
       if (card.hidden) {
         form.reset();
+        limit = cards.length;
         arrange();
       }
       for (const other of cards) other.classList.toggle("chosen", other === card);

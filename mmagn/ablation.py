@@ -81,6 +81,7 @@ def ablate(config: RunConfig) -> Ablation:
         parts, ceilings = _stratified(config, members, scored), _ceilings(config, sample, members)
         sample.table.write(run.measurements, format="parquet")
         _write(config, run, sample, rows, parts, found, ceilings)
+        _keep_members(config, run, fits, folds)
         write_report(run.path, sample.store)
     sys.stdout.write((run.path / "ablation.md").read_text(encoding="utf-8") + f"run folder: {run.path}\n")
     return Ablation(path=run.path, rows=rows, strata=parts, answers=found, fitted=fits.fitted)

@@ -6,52 +6,66 @@ Scaling, imputation, stop, calibration and threshold see the training and valida
 import hashlib
 import json
 import logging
-import time
-from dataclasses import asdict, replace
-from functools import cached_property
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from astropy.table import Table
 from numpy.typing import NDArray
-from torch import Tensor
 
 from mmagn import __version__
 from mmagn.config import RunConfig, config_dict
 from mmagn.evaluation.baselines import logistic_logits, rule_logits
-from mmagn.evaluation.calibration import fitted_calibration
 from mmagn.evaluation.crossval import Fold
-from mmagn.evaluation.predict import predicted_logits
-from mmagn.evaluation.scores import best_threshold
+from mmagn.evaluation.judging import CALIBRATION_FILE, calibrated
 from mmagn.evaluation.strata import bpt_ratios
 from mmagn.evaluation.variants import Variant
-from mmagn.features.vector import feature_matrix
-from mmagn.models.config import Branch
-from mmagn.sample import Sample, chosen_features, network, training_target
-from mmagn.tensors.augment import augment_batch
-from mmagn.tensors.batches import BatchLoader, OrderedBatches
-from mmagn.tensors.datamodule import PairTensors, pair_tensors
-from mmagn.tensors.mask import valid_fractions
-from mmagn.tensors.scaling import FeatureScaling
-from mmagn.training.fit import device_name
-from mmagn.training.losses import pos_weight
+from mmagn.fold_inputs import FoldInputs
+from mmagn.fold_networks import FoldNetworks
+from mmagn.members import WEIGHTS_FILE
+from mmagn.sample import Sample
 from mmagn.training.runs import whole_file, write_json
-from mmagn.training.short_fit import short_fit
+from mmagn.workers import done_here, shared_out
 
-PREDICTED_AT_ONCE = 256
-NO_FEATURES = FeatureScaling(softening=(), median=(), mean=(), gain=())
-"""Scaling of tensors that are made without features: those differ from fold to fold."""
+NOT_DECIDING = {
+    "training": ("device", "compile", "checkpoint_every_minutes", "log_every", "figures_every"),
+    "tensors": ("residency", "workers"),
+}
+"""Settings that change nothing about what a fit learns."""
 
 logger = logging.getLogger(__name__)
 
 Floats = NDArray[np.float64]
-Features = tuple[Floats, NDArray[np.bool_]]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FitTask:
+    """What is done in one go: the fits of a model on some folds, or the judging of one that is fitted.
+
+    Attributes
+    ----------
+    what
+        ``fit`` or ``judge``.
+    variant, folds
+        Model and folds.
+    """
+
+    what: str
+    variant: Variant
+    folds: tuple[Fold, ...]
+
+    def __str__(self) -> str:
+        """One phrase for the log."""
+        places = ", ".join(f"repeat {fold.repeat} fold {fold.fold}" for fold in self.folds[:1])
+        rest = f" and {len(self.folds) - 1} more" if len(self.folds) > 1 else ""
+        return f"{self.what} {self.variant.name}, {places}{rest}"
 
 
 class FoldFits:
-    """The fits of an ablation on one sample; what they share is made once.
+    """The fits of an ablation on one sample.
 
     Parameters
     ----------
@@ -60,53 +74,135 @@ class FoldFits:
     sample
         Labelled pairs.
     folder
-        Where finished fits are kept, one folder per model and settings, one Parquet file per fold.
+        Where finished fits are kept: one folder per model and settings, in it one Parquet file per fold, and beside
+        that, for a network, a folder with weights, scaling, and what was made of them.
     """
 
     def __init__(self, config: RunConfig, sample: Sample, folder: Path) -> None:
         self.config, self.sample, self.folder = config, sample, folder
-        self.device = device_name(config.training)
+        self.inputs = FoldInputs(config, sample)
+        self.networks = FoldNetworks(self.inputs)
         self.fitted = 0
-        self._parts: dict[tuple[Branch, bool], Tensor] = {}
 
     def table(self, variant: Variant, fold: Fold) -> Table:
         """Rows of the test objects of a fold, fitted now or found on disk.
 
         Columns ``variant, repeat, fold, seed, object_id, truth, logit, calibrated_probability, threshold, called``.
         """
-        path = self._path(variant, fold)
-        if path.is_file():
-            return Table.read(path, format="parquet")
-        started = time.monotonic()
-        table = self._fitted(variant, fold)
-        with whole_file(path) as part:
-            table.write(part, format="parquet", overwrite=True)
-        self.fitted += 1
-        logger.info(
-            "fit %s, repeat %d, fold %d: %.1f s", variant.name, fold.repeat, fold.fold, time.monotonic() - started
-        )
-        return table
+        self.make([variant], [fold])
+        return Table.read(self._path(variant, fold), format="parquet")
 
-    def _fitted(self, variant: Variant, fold: Fold) -> Table:
-        target, evaluation = self.sample.target, self.config.evaluation
-        given = self.config.training.pos_weight
-        shown = training_target(self.config, self.sample, fold.train)
-        weight = pos_weight(shown[fold.train]) if given is None else given
-        logits = self._logits(variant, fold, weight)
+    def make(self, variants: Sequence[Variant], folds: Sequence[Fold], workers: int = 1) -> None:
+        """Make all fits that are not on disk yet; networks on features alone as one batch each.
+
+        Parameters
+        ----------
+        variants, folds
+            Every model is fitted on every fold.
+        workers
+            Processes at the same time. What is fitted does not depend on it; one that is killed loses its fit alone.
+        """
+        missing = {
+            variant.name: [fold for fold in folds if not self._path(variant, fold).is_file()] for variant in variants
+        }
+        together, alone = [], []
+        for variant in variants:
+            if variant.branches in ((), ("features",)):
+                together += [FitTask(what="fit", variant=variant, folds=tuple(missing[variant.name]))]
+            else:
+                alone += [FitTask(what="fit", variant=variant, folds=(fold,)) for fold in missing[variant.name]]
+        self._run([task for task in together if task.folds], workers=1)
+        self._run(alone, workers)
+
+    def make_members(self, variant: Variant, folds: Sequence[Fold], workers: int = 1) -> list[Path]:
+        """Folders that prediction loads networks from, one per fold: weights, scaling, calibration and novelty."""
+        self.make([variant], folds, workers)
+        folders = [self._member(variant, fold) for fold in folds]
+        tasks = [
+            FitTask(what="judge", variant=variant, folds=(fold,))
+            for fold, folder in zip(folds, folders, strict=True)
+            if not (folder / CALIBRATION_FILE).is_file()
+        ]
+        self._run(tasks, workers)
+        return folders
+
+    def embedding(self, variant: Variant, fold: Fold) -> NDArray[np.float32]:
+        """(object, embedding) what the head of a fold's network sees of all objects; kept on disk.
+
+        The branches are those of the network that was fitted to the training rows of this fold, with its epoch chosen
+        on the validation rows. They never saw the test rows, so that another head that is fitted to the embeddings of
+        the training rows can be scored on those of the test rows.
+        """
+        self.make([variant], [fold])
+        folder = self._member(variant, fold)
+        digest = hashlib.sha256((folder / WEIGHTS_FILE).read_bytes()).hexdigest()[:16]
+        path = folder / f"embedding-{digest}.npy"
+        if not path.is_file():
+            found = self.networks.embedding(variant, fold, folder)
+            with whole_file(path) as part, part.open("wb") as file:
+                np.save(file, found, allow_pickle=False)
+        return np.asarray(np.load(path, allow_pickle=False), dtype=np.float32)
+
+    def do(self, task: FitTask) -> None:
+        """Do a task in this process."""
+        if task.what == "judge":
+            for fold in task.folds:
+                self.networks.judge(task.variant, fold, self._member(task.variant, fold))
+        else:
+            self._fit(task.variant, task.folds)
+
+    def _run(self, tasks: Sequence[FitTask], workers: int) -> None:
+        """Do tasks here, or in processes that are given the sample and nothing else."""
+        shared = min(workers, len(tasks)) > 1
+        prepare = partial(fit_worker, self.config, self.sample, self.folder)
+        done = shared_out(tasks, prepare, workers) if shared else done_here(tasks, self.do)
+        for number, each in enumerate(done, start=1):
+            self.fitted += len(each.task.folds) if each.task.what == "fit" else 0
+            logger.info(
+                "%s: %.1f s, processor %.1f s (%d of %d)",
+                each.task,
+                each.seconds,
+                each.processor_seconds,
+                number,
+                len(tasks),
+            )
+
+    def _fit(self, variant: Variant, folds: Sequence[Fold]) -> None:
+        """Fit a model on folds and write what came of it; the Parquet file comes last and says that a fit is whole."""
+        if variant.kind == "network":
+            for fold, found in zip(folds, self.networks.fitted(variant, folds), strict=True):
+                self.networks.save(found.model, variant, fold, self._member(variant, fold))
+                self._write(variant, fold, found.logits)
+        else:
+            for fold in folds:
+                self._write(variant, fold, self._plain_logits(variant, fold))
+
+    def _plain_logits(self, variant: Variant, fold: Fold) -> Floats:
+        """(object,) logits of validation and test rows; what stands in training rows is not to be used."""
+        target = self.sample.target
+        if variant.kind == "constant":
+            return np.full(len(target), -np.inf)
+        if variant.kind == "bpt-rule":
+            return rule_logits(*bpt_ratios(self.inputs.labelled), self.config.labels.seyfert_liner)
+        values, valid = self.inputs.columns(variant)
+        weight, splines = self.networks.pos_weight(fold), variant.kind == "spline-logistic"
+        return logistic_logits(values, valid, target, fold.train, pos_weight=weight, splines=splines)
+
+    def _write(self, variant: Variant, fold: Fold, logits: Floats) -> None:
+        """Calibrate on the validation rows and write what is said of the test rows."""
+        target, seen = self.sample.target, fold.validation
         if variant.kind == "constant":
             probability, threshold = np.zeros(len(target)), 0.5
         else:
-            weight = 1.0 if variant.kind == "bpt-rule" else weight
-            kind, seen = evaluation.calibration, target[fold.validation]
-            map_ = fitted_calibration(seen, logits[fold.validation], pos_weight=weight, kind=kind)
-            probability = map_.probability(logits)
-            threshold = best_threshold(seen, probability[fold.validation], evaluation.threshold_metric)
+            weight = 1.0 if variant.kind == "bpt-rule" else self.networks.pos_weight(fold)
+            found = calibrated(target[seen], logits[seen], self.config.evaluation, pos_weight=weight)
+            probability, threshold = found.calibration.probability(logits), found.threshold
         count = len(fold.test)
-        return Table(
+        table = Table(
             {
                 "variant": np.full(count, variant.name),
                 **{name: np.full(count, getattr(fold, name)) for name in ("repeat", "fold", "seed")},
-                "object_id": self.object_id[fold.test],
+                "object_id": self.inputs.object_id[fold.test],
                 "truth": target[fold.test],
                 "logit": logits[fold.test],
                 "calibrated_probability": probability[fold.test],
@@ -114,138 +210,41 @@ class FoldFits:
                 "called": (probability[fold.test] >= threshold).astype(np.float64),
             }
         )
+        with whole_file(self._path(variant, fold)) as part:
+            table.write(part, format="parquet", overwrite=True)
 
-    def _logits(self, variant: Variant, fold: Fold, weight: float) -> Floats:
-        """(object,) logits of validation and test rows; what stands in training rows is not to be used."""
-        if variant.kind == "constant":
-            return np.full(len(self.sample.target), -np.inf)
-        if variant.kind == "bpt-rule":
-            return rule_logits(*bpt_ratios(self._labelled), self.config.labels.seyfert_liner)
-        if variant.kind == "network":
-            return self._network_logits(variant, fold, weight)
-        values, valid = self._columns(variant)
-        splines = variant.kind == "spline-logistic"
-        return logistic_logits(values, valid, self.sample.target, fold.train, pos_weight=weight, splines=splines)
-
-    def _network_logits(self, variant: Variant, fold: Fold, weight: float) -> Floats:
-        config = replace(self.variant_config(variant), seed=fold.seed)
-        tensors = self._tensors(config, fold)
-        train, validation = (torch.from_numpy(rows) for rows in (fold.train, fold.validation))
-        model = network(config)
-        short_fit(
-            model,
-            tensors.batch,
-            train,
-            validation,
-            config.training,
-            pos_weight=weight,
-            seed=fold.seed,
-            augment=lambda batch, draws: augment_batch(
-                batch, config.tensors.augment, draws, softening=tensors.softening
-            ),
-        )
-        asked = torch.from_numpy(np.concatenate([fold.validation, fold.test]))
-        loader = BatchLoader(tensors.batch, OrderedBatches(asked, PREDICTED_AT_ONCE))
-        logits = np.full(len(self.sample.target), np.nan)
-        rows, found = predicted_logits(model, loader, self.device)
-        logits[rows] = found
-        return logits
-
-    def variant_config(self, variant: Variant) -> RunConfig:
-        """Settings of the run as a network variant has them."""
-        config, short = self.config, variant.branches == ("features",)
-        ablation = config.ablation
-        return replace(
-            config,
-            models=replace(config.models, branches=variant.branches or config.models.branches),
-            tensors=replace(config.tensors, blank_lines=variant.blank_lines, features=variant.features),
-            training=replace(config.training, epochs=ablation.features_epochs, patience=ablation.features_patience)
-            if short
-            else config.training,
-        )
-
-    def _tensors(self, config: RunConfig, fold: Fold) -> PairTensors:
-        """Input of one fit: shared images and spectra, features scaled by the training rows of the fold."""
-        parts: dict[Branch, Tensor] = {
-            branch: self._part(branch, config) for branch in config.models.branches if branch != "features"
-        }
-        if "features" in config.models.branches:
-            values, valid = chosen_features(config, self.sample)
-            scaling = FeatureScaling.fit(values[fold.train], valid[fold.train])
-            parts["features"] = torch.from_numpy(scaling.transform(values, valid)).to(self.device)
-        return PairTensors(
-            image=parts.get("image"),
-            spectrum=parts.get("spectrum"),
-            features=parts.get("features"),
-            target=torch.as_tensor(
-                training_target(config, self.sample, fold.train), dtype=torch.float32, device=self.device
-            ),
-            softening=config.tensors.asinh_softening,
-        )
-
-    def _part(self, branch: Branch, config: RunConfig) -> Tensor:
-        """Images or spectra of all objects on the device, made where a variant first asks for them."""
-        key = (branch, branch == "spectrum" and config.tensors.blank_lines)
-        if key not in self._parts:
-            sample, count = self.sample, len(self.sample.target)
-            none = np.empty((count, 0)), np.empty((count, 0), dtype=bool)
-            made = pair_tensors(sample.store, sample.rows, *none, sample.target, NO_FEATURES, config.tensors, (branch,))
-            part = made.image if branch == "image" else made.spectrum
-            assert part is not None
-            self._parts[key] = part.to(self.device)
-        return self._parts[key]
-
-    def _columns(self, variant: Variant) -> Features:
-        """Raw columns of a logistic model and where they are defined."""
-        match variant.name:
-            case "redshift-only" | "snr-only":
-                name = {"redshift-only": "redshift", "snr-only": "snr_median"}[variant.name]
-                values = np.asarray(self._labelled[name], dtype=np.float64)[:, None]
-                return values, np.isfinite(values)
-            case "mask-only":
-                return self._mask, np.ones(self._mask.shape, dtype=bool)
-            case _:
-                return chosen_features(self.variant_config(variant), self.sample)
-
-    @cached_property
+    @property
     def object_id(self) -> NDArray[np.str_]:
         """(object,) SDSS ids of the labelled pairs."""
-        return np.asarray(self._labelled["object_id"], dtype=np.str_)
+        return self.inputs.object_id
 
-    @cached_property
-    def _labelled(self) -> Table:
-        return self.sample.table[self.sample.rows]
-
-    @cached_property
-    def _mask(self) -> Floats:
-        store, tensors = self.sample.store, replace(self.config.tensors, blank_lines=False)
-        rows = self.sample.rows.tolist()
-        return np.stack([valid_fractions(store.cutout(row), store.spectrum(row), tensors) for row in rows])
-
-    @cached_property
-    def _data_digest(self) -> str:
+    @property
+    def data_digest(self) -> str:
         """Digest of everything the fits are made from, other than settings."""
-        values, _ = feature_matrix(self._labelled)
-        digest = hashlib.sha256(self.sample.store.fingerprint.encode())
-        digest.update("\n".join(self.object_id.tolist()).encode())
-        for array in (self.sample.target, values, self._labelled["redshift"], self._labelled["snr_median"]):
-            digest.update(np.ascontiguousarray(array, dtype=np.float64).tobytes())
-        return digest.hexdigest()
+        return self.inputs.data_digest
+
+    def _member(self, variant: Variant, fold: Fold) -> Path:
+        return self._path(variant, fold).with_suffix("")
 
     def _path(self, variant: Variant, fold: Fold) -> Path:
         """File of a fit, in a folder that is named after all settings that it depends on."""
-        every = config_dict(self.variant_config(variant))
+        every = config_dict(self.inputs.variant_config(variant))
         settings: dict[str, Any] = {name: every[name] for name in ("labels", "tensors", "models", "training")}
         settings |= {name: every["evaluation"][name] for name in ("calibration", "threshold_metric")}
-        settings |= {"variant": asdict(variant), "data": self._data_digest, "mmagn": __version__}
-        for name in ("log_every", "figures_every"):
-            del settings["training"][name]
+        settings |= {"variant": asdict(variant), "data": self.data_digest, "mmagn": __version__}
+        for section, names in NOT_DECIDING.items():
+            settings[section] = {name: value for name, value in settings[section].items() if name not in names}
         folder = self.folder / f"{variant.name}-{_digest(json.dumps(settings, sort_keys=True, default=list))}"
         if not folder.is_dir():
-            folder.mkdir(parents=True)
+            folder.mkdir(parents=True, exist_ok=True)
             write_json(folder / "settings.json", settings)
         rows = np.concatenate([fold.train, [-1], fold.validation, [-1], fold.test])
         return folder / f"repeat-{fold.repeat}-fold-{fold.fold}-{_digest(f'{fold.seed} {rows.tolist()}')}.parquet"
+
+
+def fit_worker(config: RunConfig, sample: Sample, folder: Path) -> Callable[[FitTask], None]:
+    """What does the tasks of :class:`FoldFits` in a process of its own."""
+    return FoldFits(config, sample, folder).do
 
 
 def _digest(text: str) -> str:

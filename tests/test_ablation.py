@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from astropy.table import Table, vstack
 from sklearn.metrics import average_precision_score
 
@@ -20,8 +21,9 @@ from mmagn.evaluation.pooled import out_of_fold
 from mmagn.evaluation.variants import VARIANTS
 from mmagn.features.names import FEATURE_NAMES, LINE_FREE_FEATURES
 from mmagn.fold_fits import FoldFits
+from mmagn.members import load_members
 from mmagn.models.config import ModelsConfig, SpectrumBranchConfig
-from mmagn.sample import Sample
+from mmagn.sample import Sample, labelled_sample
 from mmagn.surveys.config import DataConfig, SimulateConfig
 from mmagn.tensors.config import TensorsConfig
 from mmagn.training.config import TrainingConfig
@@ -30,9 +32,15 @@ SMALL = AblationConfig(
     folds=3,
     repeats=1,
     features_epochs=15,
+    workers=1,
+    members=("masked-spectrum",),
     variants=("handcrafted", "masked-spectrum", "image", "redshift-only", "mask-only", "bpt-rule", "all-negative"),
     questions=("handcrafted - redshift-only", "handcrafted - image"),
 )
+
+
+UNTIL = 18
+"""Fits before the interruption."""
 
 
 def sample_of(count: int = 240, leak: float = 0.0, seed: int = 0) -> Sample:
@@ -111,7 +119,7 @@ def test_masked_features_know_nothing_of_a_line(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
-    """A small ablation of the embedded survey that was interrupted after five fits and started anew."""
+    """A small ablation of the embedded survey that was interrupted at its last fit but two and started anew."""
     base = tmp_path_factory.mktemp("ablation")
     config = RunConfig(
         name="small",
@@ -123,16 +131,17 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
         evaluation=EvaluationConfig(bootstrap_draws=100),
         ablation=dataclasses.replace(SMALL, features_epochs=5),
     )
-    real, calls = FoldFits._fitted, []
+    real, calls = FoldFits._write, []
 
-    def interrupted(self, variant, fold):
-        calls.append((variant.name, fold.fold))
-        if len(calls) == 6:
+    def interrupted(self, variant, fold, logits):
+        if len(calls) == UNTIL:
+            calls.append(None)
             raise KeyboardInterrupt
-        return real(self, variant, fold)
+        calls.append((variant.name, fold.fold))
+        real(self, variant, fold, logits)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(FoldFits, "_fitted", interrupted)
+        patch.setattr(FoldFits, "_write", interrupted)
         with pytest.raises(KeyboardInterrupt):
             ablate(config)
         again = ablate(config)
@@ -141,13 +150,50 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
 
 def test_a_resumed_ablation_repeats_no_fit(run: SimpleNamespace) -> None:
     wanted = len(SMALL.variants) * SMALL.folds
-    assert run.result.fitted == wanted - 5
-    finished = [*run.calls[:5], *run.calls[6:]]
+    assert run.result.fitted == wanted - UNTIL
+    finished = [each for each in run.calls if each is not None]
     assert len(finished) == len(set(finished)) == wanted
     third = ablate(run.config)
     assert third.fitted == 0
     first, second = (read_json(result.path / "ablation.json") for result in (run.result, third))
     assert first == second
+
+
+def test_two_processes_fit_what_one_fits(run: SimpleNamespace, tmp_path: Path) -> None:
+    config, variant = run.config, VARIANTS["masked-spectrum"]
+    sample = labelled_sample(config)
+    folds = ablation_folds(config, sample)
+    here, there = (FoldFits(config, sample, folder) for folder in (Path(config.data.cache_dir) / "fits", tmp_path))
+    there.make([variant], folds, workers=2)
+    assert there.fitted == len(folds)
+    for fold in folds:
+        one, two = here.table(variant, fold), there.table(variant, fold)
+        for name in ("object_id", "logit", "calibrated_probability", "called"):
+            np.testing.assert_array_equal(one[name], two[name])
+    assert here.fitted == 0
+
+
+def test_members_are_kept_as_prediction_loads_them(run: SimpleNamespace) -> None:
+    members = load_members([run.result.path], "masked-spectrum")
+    assert [member.path.name for member in members] == [f"repeat-0-fold-{fold}" for fold in range(3)]
+    for member in members:
+        assert member.config.tensors.blank_lines
+        assert "spectrum" in member.calibrations
+        assert not member.model.training
+
+
+def test_embeddings_and_head_give_the_logits_of_the_fit(run: SimpleNamespace) -> None:
+    config = run.config
+    sample = labelled_sample(config)
+    fits = FoldFits(config, sample, Path(config.data.cache_dir) / "fits")
+    fold = ablation_folds(config, sample)[1]
+    for name in ("masked-spectrum", "handcrafted"):
+        variant = VARIANTS[name]
+        embedding = fits.embedding(variant, fold)
+        model = fits.networks.load(variant, fits._member(variant, fold))
+        logits = model.head(torch.from_numpy(embedding)).squeeze(-1).detach().numpy()
+        np.testing.assert_allclose(logits[fold.test], fits.table(variant, fold)["logit"], rtol=1e-4, atol=1e-5)
+    assert fits.fitted == 0
 
 
 def read_json(path: Path) -> dict:

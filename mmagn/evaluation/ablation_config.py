@@ -31,6 +31,11 @@ class AblationConfig:
         cheap.
     features_patience
         Its patience in epochs, in place of ``training.patience``.
+    workers
+        Processes that fit at the same time, one thread each; what is fitted does not depend on it.
+    members
+        Network models whose fits are kept in the run folder, for ``scripts/predict.py``; those that are not among the
+        variants are left out.
     fits_dir
         Folder of finished fits, which are never repeated; empty is ``fits`` in ``data.cache_dir``. Fits are told apart
         by their data and settings, not by the code: delete the folder after changing a model or the training.
@@ -53,18 +58,23 @@ class AblationConfig:
     metric: str = "average_precision"
     features_epochs: int = 100
     features_patience: int = 20
+    workers: int = 2
+    members: tuple[str, ...] = ("fused",)
     fits_dir: str = ""
 
     def __post_init__(self) -> None:
         if self.folds < 2:
             raise ValueError(f"ablation.folds is {self.folds}; allowed: 2 or more")
-        for name in ("repeats", "features_epochs", "features_patience"):
+        for name in ("repeats", "features_epochs", "features_patience", "workers"):
             if getattr(self, name) < 1:
                 raise ValueError(f"ablation.{name} is {getattr(self, name)}; allowed: 1 or more")
         if unknown := [name for name in self.variants if name not in VARIANTS]:
             raise ValueError(f"ablation.variants has {unknown[0]}; allowed: {', '.join(VARIANTS)}")
         if not self.variants or len(set(self.variants)) != len(self.variants):
             raise ValueError(f"ablation.variants is {self.variants}; allowed: one or more models, each once")
+        networks = [name for name, variant in VARIANTS.items() if variant.kind == "network"]
+        if wrong := [name for name in self.members if name not in networks]:
+            raise ValueError(f"ablation.members has {wrong[0]}; allowed: {', '.join(networks)}")
         for text in self.questions:
             asked = question(text)
             for variant in (asked.better, asked.base):

@@ -34,7 +34,7 @@ def many_fits(
     inputs
         (view, object, feature) float32 on the device of the training; (object, feature) is one view.
     target
-        (object,) float32: 1 or 0.
+        (object,) float32: 1, 0 or the probability of 1; or (view, object) where it differs from view to view.
     members
         (member,) what is fitted.
 
@@ -90,8 +90,8 @@ def _alike(heads: Sequence[nn.Sequential]) -> Iterator[list[int]]:
 def _check(heads: Sequence[nn.Sequential], views: Tensor, target: Tensor, members: Sequence[Member]) -> None:
     if len(heads) != len(members):
         raise ValueError(f"{len(heads)} heads came with {len(members)} members; needed: one head for each")
-    if views.shape[1] != len(target):
-        raise ValueError(f"inputs of {views.shape[1]} objects came with {len(target)} targets")
+    if target.shape not in (views.shape[1:2], views.shape[:2]):
+        raise ValueError(f"inputs {tuple(views.shape)} (view, object, feature) came with targets {tuple(target.shape)}")
     for number, member in enumerate(members):
         if not 0 <= member.view < len(views):
             raise ValueError(f"member {number} wants view {member.view} of the inputs; there are {len(views)}")

@@ -131,7 +131,7 @@ class MemberBatch:
     views
         (view, object, feature).
     target
-        (object,).
+        (object,), or (view, object).
     numbers
         (member,) by which results and errors name the members.
     """
@@ -145,7 +145,7 @@ class MemberBatch:
         numbers: Sequence[int],
     ) -> None:
         self.heads, self.members, self.numbers = heads, members, numbers
-        self.views, self.target, self.device = views, target.float(), views.device
+        self.views, self.target, self.device = views, target.float().expand(views.shape[:2]), views.device
         self.stacked = StackedHeads(heads, views.device)
         self.orders = [
             ShuffledBatches(torch.from_numpy(member.train), member.config.batch_size, member.seed) for member in members
@@ -249,7 +249,7 @@ class MemberBatch:
     def _train(self, state: _State, seen: _Epoch, epoch: int) -> None:
         """Take all steps of an epoch."""
         parts = [part.requires_grad_() for part in self.stacked.parts(state.weights)]
-        member = torch.arange(len(state.number), device=self.device)[:, None]
+        member, view = torch.arange(len(state.number), device=self.device)[:, None], state.view[:, None]
         scale = (1 / self.stacked.keep[state.number.cpu()]).to(self.device)[:, None]
         widths = self.stacked.dropout_widths
         taken = state.steps + seen.active.cumsum(0)
@@ -262,8 +262,8 @@ class MemberBatch:
             rows = seen.rows[step]
             kept = seen.kept[member, seen.place[step]] * scale
             factors = torch.split(kept, widths, dim=2) if widths else ()
-            logits = self.stacked.logits(parts, self.views[state.view[:, None], rows], factors)
-            losses = weighted_bce(logits, self.target[rows], state.pos_weight)
+            logits = self.stacked.logits(parts, self.views[view, rows], factors)
+            losses = weighted_bce(logits, self.target[view, rows], state.pos_weight)
             loss = (losses * seen.weight[step]).sum(1)
             gradients = torch.autograd.grad(loss.sum(), parts)
             total += loss.detach()
@@ -282,7 +282,7 @@ class MemberBatch:
         finite = (torch.isfinite(logits) | ~state.valid).all(1)
         if not finite.all():
             self._refuse(state, ~finite, "a validation logit")
-        target, counts = self.target[state.validation], state.valid.sum(1)
+        target, counts = self.target[state.view[:, None], state.validation], state.valid.sum(1)
         positives = (target * state.valid).sum(1)
         losses = (weighted_bce(logits, target, state.pos_weight) * state.valid).sum(1) / counts
         judged = (positives > 0) & (positives < counts)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mmagn.config import RunConfig
 from mmagn.features.imaging import imaging_features
-from mmagn.features.names import FEATURE_NAMES
+from mmagn.features.names import FEATURE_NAMES, IMAGING_FEATURES
 from mmagn.features.spectral import spectral_features
 from mmagn.lines import REPORTED_LINES
 from mmagn.matching.objects import Galaxy, ObjectPart
@@ -28,8 +28,7 @@ PARTS_AHEAD = 2
 """Parts under way for each worker: one that it works on, one that waits."""
 MOST_THREADS = 8
 NOT_MEASURED = "not measured"
-_SPECTRAL = FEATURE_NAMES[:8]
-_IMAGING = FEATURE_NAMES[8:]
+_SPECTRAL = FEATURE_NAMES[: -len(IMAGING_FEATURES)]
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -95,7 +94,7 @@ class Decoder:
         pixels = spectrum_pixels(config.tensors)
         spectrum = np.zeros((count, 2, pixels), np.float16) if "spectrum" in branches else None
         image_valid, spectrum_valid = np.zeros(count, dtype=bool), np.zeros(count, dtype=bool)
-        imaging = np.full((count, len(_IMAGING)), np.nan)
+        imaging = np.full((count, len(IMAGING_FEATURES)), np.nan)
         galaxies: list[Galaxy] = []
         drops: Counter[str] = Counter()
         for place, galaxy in enumerate(part.galaxies(drops)):

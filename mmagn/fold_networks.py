@@ -136,8 +136,8 @@ class FoldNetworks:
             target=self.inputs.sample.target,
             train=fold.train,
             validation=fold.validation,
-            scaling=self.inputs.scaled(config, fold)[0],
             features=config.tensors.features,
+            origin=FeatureOrigin.of(config.tensors.features, self.inputs.scaled(config, fold)[0]),
         )
         found = judged(
             self.load(variant, folder),

@@ -15,6 +15,7 @@ from mmagn.features.names import FEATURE_NAMES
 from mmagn.models.fusion import FusionModel
 from mmagn.sample import BASIS_FILE, network
 from mmagn.spectroscopy.basis import ContinuumBasis
+from mmagn.tensors.missing import FeatureOrigin
 from mmagn.tensors.scaling import FeatureScaling
 from mmagn.training.weights import load_weights
 
@@ -23,7 +24,10 @@ SCALING_FILE = "scaling.json"
 CONFIG_FILE = "config.yaml"
 DEFAULT_VARIANT = "fused"
 _INPUT_SECTIONS = ("tensors", "spectroscopy")
-_NO_INPUT = {"tensors": ("augment", "residency", "workers"), "spectroscopy": ("device", "batch_size", "cuda_batch_size")}
+_NO_INPUT = {
+    "tensors": ("augment", "residency", "workers"),
+    "spectroscopy": ("device", "batch_size", "cuda_batch_size"),
+}
 """Settings of those sections that change nothing about the input of a trained network."""
 
 
@@ -61,6 +65,11 @@ class TrainedMember:
     def feature_columns(self) -> list[int]:
         """Columns of the ten features that the network is given."""
         return [FEATURE_NAMES.index(name) for name in self.config.tensors.features]
+
+    @property
+    def origin(self) -> FeatureOrigin:
+        """What its features are measured on, and what stands in for them."""
+        return FeatureOrigin.of(self.config.tensors.features, self.scaling)
 
     @property
     def known(self) -> tuple[Subset, ...]:

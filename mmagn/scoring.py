@@ -17,6 +17,7 @@ from mmagn.report import write_report
 from mmagn.reporting.run_figures import save_run_figures
 from mmagn.sample import Sample, network, sample_summary
 from mmagn.tensors.datamodule import PairDataModule
+from mmagn.tensors.missing import FeatureOrigin
 from mmagn.tensors.scaling import FeatureScaling
 from mmagn.training.checkpoints import load_module
 from mmagn.training.fit import device_name
@@ -75,7 +76,7 @@ def _judged(run: RunFolder, config: RunConfig, sample: Sample, data: PairDataMod
         target=sample.target,
         train=np.flatnonzero(sample.split == "train"),
         validation=np.flatnonzero(sample.split == "validation"),
-        scaling=FeatureScaling.load(run.scaling),
         features=config.tensors.features,
+        origin=FeatureOrigin.of(config.tensors.features, FeatureScaling.load(run.scaling)),
     )
     return judged(model, shown, config.evaluation, pos_weight=weight, device=device_name(config.training)), weight

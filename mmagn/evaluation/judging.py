@@ -17,14 +17,13 @@ from mmagn.evaluation.scores import best_threshold
 from mmagn.evaluation.subsets import (
     Subset,
     SubsetCalibration,
-    imputed_features,
     known_subsets,
     save_calibrations,
     shown_batch,
 )
 from mmagn.models.fusion import FusionModel
 from mmagn.tensors.batches import OrderedBatches
-from mmagn.tensors.scaling import FeatureScaling
+from mmagn.tensors.missing import FeatureOrigin
 from mmagn.training.module import Batch
 
 CALIBRATION_FILE = "calibration.json"
@@ -71,18 +70,18 @@ class JudgedSample:
         (object,) 1 positive, 0 negative.
     train, validation
         Rows that it was trained on, and those that calibration, threshold and limit of novelty come from.
-    scaling
-        Of the features, where the network has them.
     features
         Names of the features.
+    origin
+        What they are measured on, and what stands in for them.
     """
 
     batch_of: BatchOf
     target: NDArray[np.float64]
     train: Rows
     validation: Rows
-    scaling: FeatureScaling
     features: Sequence[str]
+    origin: FeatureOrigin
 
 
 def judged(
@@ -120,7 +119,6 @@ def judged(
     few = sample.train[:: max(1, -(-len(sample.train) // NOVELTY_OBJECTS))]
     needed = np.unique(np.concatenate([few, sample.validation]))
     every = np.arange(count) if wanted is None else np.unique(np.concatenate([needed, wanted]))
-    imputed = imputed_features(sample.scaling)
     logits = np.full(count, np.nan)
     calibrations: dict[Subset, SubsetCalibration] = {}
     novelty: dict[Subset, Novelty] = {}
@@ -129,7 +127,7 @@ def judged(
         rows = every if subset == known[0] else needed
         batches = (sample.batch_of(part) for part in OrderedBatches(torch.from_numpy(rows), JUDGED_AT_ONCE).batches())
         if subset != known[0]:
-            batches = (shown_batch(batch, subset, sample.features, imputed) for batch in batches)
+            batches = (shown_batch(batch, subset, sample.origin) for batch in batches)
         found, embedding = embedded(model, batches, device)
         of_row = np.full(count, np.nan)
         of_row[rows] = checked_logits(rows, found)

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mmagn.evaluation.calibration import Calibration
-from mmagn.features.names import FEATURE_NAMES
-from mmagn.tensors.scaling import FeatureScaling
+from mmagn.features.names import IMAGING_FEATURES
+from mmagn.tensors.missing import FeatureOrigin
 from mmagn.training.runs import write_json
 
 Subset = Literal["image+spectrum", "image", "spectrum"]
@@ -24,20 +24,13 @@ SUBSETS: dict[Subset, tuple[str, ...]] = {
 }
 """Modalities of each subset, the widest first."""
 MODALITIES = ("image", "spectrum")
-IMAGING_FEATURES = FEATURE_NAMES[8:]
-"""Handcrafted features that are measured on the image; the others come from the spectrum."""
-
-
-def feature_modality(name: str) -> str:
-    """Return which modality a handcrafted feature is measured on."""
-    return "image" if name in IMAGING_FEATURES else "spectrum"
 
 
 def seen_modalities(branches: Sequence[str], features: Sequence[str]) -> tuple[str, ...]:
     """Return the modalities that reach a model, through a branch of their own or through a handcrafted feature."""
     seen = set(branches)
     if "features" in branches:
-        seen |= {feature_modality(name) for name in features}
+        seen |= {"image" if name in IMAGING_FEATURES else "spectrum" for name in features}
     return tuple(name for name in MODALITIES if name in seen)
 
 
@@ -58,37 +51,24 @@ def subset_names(
     return names
 
 
-def imputed_features(scaling: FeatureScaling) -> Tensor:
-    """(feature,) float32, what scaling makes of features that are not valid."""
-    none = np.zeros((1, len(scaling.median)))
-    return torch.from_numpy(scaling.transform(none, none.astype(bool))[0])
-
-
-def shown_batch(
-    batch: Mapping[str, Tensor], subset: Subset, features: Sequence[str], imputed: Tensor
-) -> dict[str, Tensor]:
+def shown_batch(batch: Mapping[str, Tensor], subset: Subset, origin: FeatureOrigin) -> dict[str, Tensor]:
     """Return a batch without the modalities outside a subset: not valid, and the features of theirs imputed.
 
     Parameters
     ----------
     batch
-        With ``index`` or ``target`` (batch,) among its tensors.
+        As the network takes it.
     subset
         What stays.
-    features
-        Names of the columns of ``features``.
-    imputed
-        (feature,) their imputed values.
+    origin
+        Of the features.
     """
-    shown, size = dict(batch), len(next(iter(batch.values())))
-    for modality in MODALITIES:
-        if modality in SUBSETS[subset]:
-            continue
-        shown[f"{modality}_valid"] = torch.zeros(size, dtype=torch.bool, device=next(iter(batch.values())).device)
-        if "features" in batch:
-            columns = [number for number, name in enumerate(features) if feature_modality(name) == modality]
-            shown["features"] = shown["features"].clone()
-            shown["features"][:, columns] = imputed[columns].to(shown["features"])
+    some = next(iter(batch.values()))
+    every = torch.ones(len(some), dtype=torch.bool, device=some.device)
+    valid = {name: batch.get(f"{name}_valid", every).bool() & (name in SUBSETS[subset]) for name in MODALITIES}
+    shown = {**batch, **{f"{name}_valid": flags for name, flags in valid.items()}}
+    if "features" in batch:
+        shown["features"] = origin.to(some.device).shown(batch["features"], valid["image"], valid["spectrum"])
     return shown
 
 

@@ -143,6 +143,26 @@ class SinglePart:
         return replace(self, rows=self.rows[found], object_id=self.object_id[found])
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class GivenPart:
+    """Galaxies that are in memory already."""
+
+    given: tuple[Galaxy, ...]
+
+    def __len__(self) -> int:
+        """Return the number of galaxies."""
+        return len(self.given)
+
+    def galaxies(self, drops: Counter[str]) -> Iterator[Galaxy]:  # noqa: ARG002 all of them are usable
+        """Yield them."""
+        yield from self.given
+
+    def only(self, object_id: str) -> "GivenPart":
+        """Return the galaxy with that id in one of the surveys."""
+        views = [(galaxy, (galaxy.cutout, galaxy.spectrum)) for galaxy in self.given]
+        return GivenPart(given=tuple(g for g, seen in views if any(v and v.object_id == object_id for v in seen)))
+
+
 def object_parts(
     data: DataConfig, matching: MatchingConfig, objects: Objects, drops: Counter[str], size: int = PART_OBJECTS
 ) -> list[ObjectPart]:

@@ -133,7 +133,7 @@ def draw_spectrum(axes: Axes, spectrum: Spectrum, *, color: str = BLUE) -> None:
     margin = 0.08 * (high - low) or 1.0
     axes.set_ylim(min(low, 0.9 * low) - margin, high + margin)
     axes.yaxis.set_major_locator(MaxNLocator(nbins=4))
-    _mark_lines(axes)
+    mark_lines(axes)
 
 
 def _smoothed(flux: ArrayLike, ivar: ArrayLike) -> NDArray[np.float64]:
@@ -144,7 +144,8 @@ def _smoothed(flux: ArrayLike, ivar: ArrayLike) -> NDArray[np.float64]:
     return np.divide(weighted, total, out=np.full_like(total, np.nan), where=total > 0)
 
 
-def _mark_lines(axes: Axes) -> None:
+def mark_lines(axes: Axes) -> None:
+    """Mark the diagnostic lines of a rest-frame axis and name them above it."""
     above = axes.get_xaxis_transform()
     for number, (label, names) in enumerate(LINE_MARKS):
         waves = [LINE_BY_NAME[name].wavelength_angstrom for name in names]

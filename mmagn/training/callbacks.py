@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks import EarlyStopping, TQDMProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 from numpy.typing import NDArray
 from torch import Tensor
+from torchmetrics.utilities.distributed import gather_all_tensors
 
 from mmagn.training.module import SELECTION, AgnModule
 from mmagn.training.runs import RunFolder, write_json
@@ -180,7 +181,7 @@ class Figures(Callback):
         Figures of the validation split by tag, drawn after the first epoch, each ``every`` epochs and the last;
         left out where the split lacks a class.
     static
-        Figures drawn once at the start, by tag.
+        Figures drawn once, after the first epoch, by tag.
     every
         Epochs between figures.
     """
@@ -191,9 +192,9 @@ class Figures(Callback):
         self.every = every
         self._outputs: list[dict[str, Tensor]] = []
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        """Draw the static figures of a run that begins."""
-        if trainer.global_step == 0:
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        """Draw the static figures after the first epoch: its steps do not wait for them."""
+        if trainer.current_epoch == 0 and trainer.is_global_zero:
             for tag, draw in self.static.items():
                 self._add(trainer, tag, draw())
 
@@ -219,10 +220,12 @@ class Figures(Callback):
         """Draw the figures where they are due."""
         if not self._outputs:
             return
-        logits = torch.cat([output["logits"] for output in self._outputs])
-        target = torch.cat([output["target"] for output in self._outputs]).double().cpu().numpy()
-        score = logits.double().sigmoid().cpu().numpy()
-        if 0 < target.sum() < target.size:
+        parts = {name: torch.cat([output[name] for output in self._outputs]) for name in ("logits", "target")}
+        if trainer.world_size > 1:
+            parts = {name: torch.cat(gather_all_tensors(part)) for name, part in parts.items()}
+        target = parts["target"].double().cpu().numpy()
+        score = parts["logits"].double().sigmoid().cpu().numpy()
+        if 0 < target.sum() < target.size and trainer.is_global_zero:
             for tag, draw in self.scored.items():
                 self._add(trainer, tag, draw(target, score))
 

@@ -21,6 +21,7 @@ from mmagn.training.averaging import MovingAverage
 from mmagn.training.callbacks import Figures, PairsProgressBar, PatienceStop, ScoreFigure, StaticFigure, StepWatch
 from mmagn.training.checkpoints import WholeCheckpointIO, read_checkpoint
 from mmagn.training.config import TrainingConfig
+from mmagn.training.first_step import FirstStep
 from mmagn.training.memory import batch_too_large, is_out_of_memory
 from mmagn.training.module import AgnModule
 from mmagn.training.projector import EmbeddingProjector
@@ -145,7 +146,7 @@ def fit(
     checkpoints = BestAndLast(run, config, identity=identity, settings=hyperparameters, average=average)
     patience, watch = PatienceStop(config.patience), StepWatch(run, config.log_every, object_ids)
     drawing = Figures(figures or {}, static_figures or {}, config.figures_every)
-    callbacks = [watch, drawing, patience, checkpoints]
+    callbacks = [FirstStep(), watch, drawing, patience, checkpoints]
     callbacks += [EmbeddingProjector(classes, config.figures_every)] if len(classes) else []
     board = _board(run, resume)
     with _calm_console():

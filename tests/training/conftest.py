@@ -87,6 +87,11 @@ def make_network() -> Callable[..., nn.Module]:
     return TinyNetwork
 
 
+@pytest.fixture(scope="session")
+def make_data() -> Callable[[], TinyData]:
+    return tiny_data
+
+
 @pytest.fixture
 def data() -> TinyData:
     return tiny_data()

@@ -9,24 +9,12 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from training_runs import assert_same_end, at_training_batch
 
 from mmagn.training.callbacks import NonFiniteLossError
 from mmagn.training.checkpoints import read_checkpoint
 from mmagn.training.fit import device_name, precision_name
 from mmagn.training.runs import RunFolder
-
-
-def assert_same_end(left, right):
-    """Weights, buffers and optimiser agree bit for bit."""
-    left, right = read_checkpoint(left.last), read_checkpoint(right.last)
-    assert left["state_dict"].keys() == right["state_dict"].keys()
-    for name, value in left["state_dict"].items():
-        assert torch.equal(value, right["state_dict"][name]), name
-    for one, other in zip(
-        left["optimizer_states"][0]["state"].values(), right["optimizer_states"][0]["state"].values(), strict=True
-    ):
-        assert all(torch.equal(one[name], other[name]) for name in one)
-    assert left["global_step"] == right["global_step"]
 
 
 def board(run):
@@ -37,20 +25,6 @@ def board(run):
 
 def scalars(run, tag):
     return [event.value for event in board(run).Scalars(tag)]
-
-
-def at_training_batch(module, number, action):
-    """Do something when the network sees its training batch of that number, counted from 1."""
-    seen = []
-
-    def look(network, arguments):
-        if network.training:
-            seen.append(1)
-            if len(seen) == number:
-                action(arguments[0])
-
-    module.model.register_forward_pre_hook(look)
-    return module
 
 
 def test_one_batch_can_be_overfitted(trained, data, config, run, make_rows, make_module, make_network):
@@ -219,7 +193,8 @@ def test_the_console_gets_one_line_per_epoch(trained, caplog, capfd):
     epochs = [message for message in caplog.messages if message.startswith("epoch ")]
     assert [line.split()[1] for line in epochs] == ["1/4", "2/4", "3/4", "4/4"]
     assert all("validation loss" in line and "average precision" in line for line in epochs)
-    assert len(caplog.messages) == 5, "and one sentence at the end"
+    assert caplog.messages[0].startswith("first step: ")
+    assert len(caplog.messages) == 6, "and one sentence at the end"
     assert capfd.readouterr().err == ""
 
 

@@ -92,8 +92,8 @@ def test_occluding_blanked_pixels_does_nothing_to_a_real_branch(galaxy) -> None:
     branch = SpectrumBranch(SpectrumBranchConfig(widths=(4, 8)), len(GRID)).eval()
     galaxy["spectrum"][:, :, 200:400] = 0  # not observed
     inside, beside = spectrum_occlusion(lambda batch: branch(batch["spectrum"])[:, 0], galaxy, [(220, 380), (420, 580)])
-    assert inside == 0
-    assert abs(beside) > 1e-6
+    assert inside == pytest.approx(0, abs=2e-6)  # rounding of single precision
+    assert abs(beside) > 1e-4
     blank = {**galaxy, "image": galaxy["image"].clone()}
     blank["image"][:, :, *PATCH] = 0
     assert not image_occlusion(looks_at_one_line_and_one_patch, blank).any()

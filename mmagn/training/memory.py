@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mmagn.training.config import TrainingConfig
 from mmagn.training.losses import weighted_bce
-from mmagn.training.module import AgnModule
+from mmagn.training.module import AgnModule, first_pairs
 
 CPU_PHRASE = "can't allocate memory"
 """What torch's allocator for the CPU says; it raises a plain RuntimeError."""
@@ -62,7 +62,7 @@ def fitting_batch_size(module: AgnModule, batch: Mapping[str, Tensor]) -> int:
     size = len(batch["target"]) // 2
     while size >= SMALLEST_BATCH:
         try:
-            logits = module({name: value[:size] for name, value in batch.items()})
+            logits = module(first_pairs(batch, size))
             torch.autograd.backward(weighted_bce(logits, batch["target"][:size], module.pos_weight).mean())
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):

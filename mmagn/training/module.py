@@ -192,6 +192,11 @@ def gradient_norm(part: nn.Module) -> Tensor:
     return torch.stack(norms).norm() if norms else torch.zeros(())
 
 
+def first_pairs(batch: Batch, count: int) -> dict[str, Tensor]:
+    """Batch of the first pairs of a batch."""
+    return {name: value[:count] if value.ndim else value for name, value in batch.items()}
+
+
 def state_difference(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:
     """Return one phrase that names how two state dicts differ in names and shapes; "" where they agree."""
     phrases = []

@@ -8,7 +8,7 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor, nn
 
-from mmagn.training.module import AgnModule
+from mmagn.training.module import AgnModule, first_pairs
 
 LARGEST_SAMPLE = 300
 THUMBNAIL_PIXELS = 32
@@ -56,7 +56,7 @@ class EmbeddingProjector(Callback):
         wanted = LARGEST_SAMPLE - len(self._rows)
         if not self._due(trainer) or wanted <= 0 or not hasattr(pl_module.model, "embedding"):
             return
-        part = {name: value[:wanted] for name, value in batch.items()}
+        part = first_pairs(batch, wanted)
         self._embeddings.append(pl_module.model.embedding(part).float().cpu())  # type: ignore[operator]
         self._rows += part["index"].tolist()
         if "image" in part:

@@ -103,6 +103,17 @@ def test_a_run_stopped_at_any_step_goes_on_as_if_nothing_had_happened(
     assert_same_end(run, undisturbed[1])
 
 
+def test_a_second_ctrl_c_stops_at_once_and_the_last_checkpoint_stands(trained, config, run, make_module, undisturbed):
+    def twice(batch):
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    stopped = trained(module=at_training_batch(make_module(config), 6, twice))
+    assert (stopped.stopped, stopped.steps) == ("interrupt", 4)
+    trained(resume=run.last)
+    assert_same_end(run, undisturbed[1])
+
+
 def test_signals_are_back_in_place_after_training(trained, config, make_module):
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     trained(module=at_training_batch(make_module(config), 2, press_ctrl_c))
@@ -173,6 +184,8 @@ def test_every_promised_quantity_is_in_tensorboard(trained, config, run):
         "train/learning_rate",
         "selection/score",
         "selection/best_score",
+        "speed/pairs_per_s",
+        "gradient_norm/layers",
     }
     assert wanted <= set(tags["scalars"])
     assert set(tags["images"]) == {"validation/precision_recall_curve", "gallery"}
@@ -185,6 +198,8 @@ def test_every_promised_quantity_is_in_tensorboard(trained, config, run):
     assert 0 < target.sum() < 48
     assert ((score > 0) & (score < 1)).all()
     assert scalars(run, "train/learning_rate") == pytest.approx([0.01] * 4)
+    assert all(speed > 0 for speed in scalars(run, "speed/pairs_per_s"))
+    assert scalars(run, "gradient_norm/layers") == pytest.approx(scalars(run, "train/gradient_norm"), rel=1e-5)
 
 
 def test_the_console_gets_one_line_per_epoch(trained, caplog, capfd):
@@ -209,6 +224,14 @@ def test_a_loss_that_is_not_a_number_stops_the_run_and_names_its_objects(trained
     assert json.loads(run.bad_batch.read_text())["index"] == list(caught.value.index)
     weights = read_checkpoint(run.last)["state_dict"]
     assert all(torch.isfinite(value).all() for value in weights.values()), "what can be resumed is sound"
+
+
+def test_a_bad_batch_is_known_by_the_names_of_its_objects(trained, config, data, run):
+    data.train.features[:] = math.nan
+    names = [f"spec-{row:04d}" for row in range(64)]
+    with pytest.raises(NonFiniteLossError, match=r"the batch holds the objects spec-\d{4}, spec-\d{4}, ") as caught:
+        trained(object_ids=names)
+    assert json.loads(run.bad_batch.read_text())["object_ids"] == [names[row] for row in caught.value.index]
 
 
 def test_without_positives_in_validation_its_loss_decides(trained, data, run, caplog):

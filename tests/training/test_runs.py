@@ -86,3 +86,15 @@ def test_what_the_package_logs_lands_in_the_run(tmp_path):
     text = run.log.read_text()
     assert "inside" in text
     assert "outside" not in text
+
+
+def test_a_run_that_never_began_leaves_no_folder_and_one_that_did_keeps_it(tmp_path):
+    run = RunFolder.create(tmp_path, "tiny")
+    with pytest.raises(OSError, match="disk"), run.kept_if_begun():
+        raise OSError("disk")
+    assert list(tmp_path.iterdir()) == []
+    run = RunFolder.create(tmp_path, "tiny")
+    run.last.touch()
+    with pytest.raises(OSError, match="disk"), run.kept_if_begun():
+        raise OSError("disk")
+    assert run.last.is_file()

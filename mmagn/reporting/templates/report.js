@@ -52,7 +52,7 @@
     arrange();
   };
   if (form) {
-    form.addEventListener("input", again);
+    for (const kind of ["input", "change"]) form.addEventListener(kind, again);
     form.addEventListener("submit", (event) => event.preventDefault());
     document.getElementById("all").addEventListener("click", () => {
       form.reset();

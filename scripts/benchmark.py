@@ -1,6 +1,15 @@
 """Measure mmagn against its goals and print goal and figure side by side; each subcommand measures a part."""
 
 import argparse
+from importlib import import_module
+
+BENCHMARKS = {
+    "lines": ("lines", "line_benchmark"),
+    "resume": ("resume", "resume_benchmark"),
+    "pairs": ("pairs", "pair_benchmark"),
+    "coverage": ("coverage", "coverage_benchmark"),
+}
+"""Module and function behind each subcommand."""
 
 
 def main() -> None:
@@ -16,15 +25,20 @@ def main() -> None:
     pairs.add_argument("--workers", type=int, default=2, help="processes that store")
     pairs.add_argument("--astropy", action="store_true", help="time match_to_catalog_sky too")
     pairs.add_argument("--seed", type=int, default=5, help="seed of every draw")
+    resume = commands.add_parser("resume", help="whether a run that was killed ends as an undisturbed one, bit for bit")
+    resume.add_argument("--kills", type=int, default=20, help="random moments of a kill with SIGKILL")
+    resume.add_argument("--pairs", type=int, default=200, help="pairs of the embedded survey")
+    resume.add_argument("--seed", type=int, default=5, help="seed of the moments")
+    coverage = commands.add_parser("coverage", help="intervals of the scores and calibration on simulated surveys")
+    coverage.add_argument("--surveys", type=int, default=200, help="simulated surveys of each size")
+    coverage.add_argument("--draws", type=int, default=2000, help="bootstrap draws behind each interval")
+    coverage.add_argument("--random_counts", action="store_true", help="draw the number of positives too")
+    coverage.add_argument("--seed", type=int, default=5, help="seed of every draw")
     arguments = vars(parser.parse_args())
-    if arguments.pop("command") == "lines":
-        from benchmarks.lines import line_benchmark  # here, so that processes of the other need not wait for torch
-
-        line_benchmark(**arguments)
-    else:
-        from benchmarks.pairs import pair_benchmark
-
-        pair_benchmark(**arguments)
+    module, function = BENCHMARKS[arguments.pop("command")]
+    getattr(import_module(f"benchmarks.{module}"), function)(
+        **arguments
+    )  # late, so that --help need not wait for torch
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ BENCHMARKS = {
     "resume": ("resume", "resume_benchmark"),
     "pairs": ("pairs", "pair_benchmark"),
     "coverage": ("coverage", "coverage_benchmark"),
+    "predict": ("predict", "predict_benchmark"),
 }
 """Module and function behind each subcommand."""
 
@@ -34,6 +35,13 @@ def main() -> None:
     coverage.add_argument("--draws", type=int, default=2000, help="bootstrap draws behind each interval")
     coverage.add_argument("--random_counts", action="store_true", help="draw the number of positives too")
     coverage.add_argument("--seed", type=int, default=5, help="seed of every draw")
+    predict = commands.add_parser("predict", help="streaming prediction from a store beside the forward pass alone")
+    predict.add_argument("--pairs", type=int, default=1000, help="pairs of the store, 1 MB of disk each")
+    predict.add_argument("--repeats", type=int, default=3, help="runs of each, by turns; the median is told")
+    predict.add_argument("--workers", type=int, default=0, help="processes that decode; 0 takes threads")
+    predict.add_argument("--backbone", default="test_byobnet", help="image backbone, any name of timm")
+    predict.add_argument("--image_size", type=int, default=96, help="pixels of the crop")
+    predict.add_argument("--seed", type=int, default=5, help="seed of survey and network")
     arguments = vars(parser.parse_args())
     module, function = BENCHMARKS[arguments.pop("command")]
     getattr(import_module(f"benchmarks.{module}"), function)(

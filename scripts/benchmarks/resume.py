@@ -1,0 +1,156 @@
+"""Kill a training process at random moments, go on with it, and compare its weights with an undisturbed run's."""
+
+import dataclasses
+import logging
+import os
+import random
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mmagn import pipeline
+from mmagn.config import RunConfig, load_config
+from mmagn.pipeline import train
+from mmagn.training.checkpoints import good_checkpoint, read_checkpoint
+from mmagn.training.module import AgnModule
+from mmagn.training.runs import RunFolder
+from mmagn.training.weights import WEIGHTS_FILE
+
+GOAL = "identical final weights at every kill point"
+EPOCHS = 4
+COMPARED = ("state_dict", "current_model_state", "optimizer_states", "lr_schedulers", "global_step")
+"""Entries of a last checkpoint that must agree bit for bit."""
+
+
+def resume_benchmark(kills: int, pairs: int, seed: int) -> None:
+    """Print, for each kill, where it struck, where the run went on and whether it ended as the undisturbed one.
+
+    Parameters
+    ----------
+    kills
+        Random moments: a step, and a time within it that may fall into a step, a checkpoint or a validation.
+    pairs
+        Pairs of the embedded survey.
+    seed
+        Seed of the moments.
+    """
+    torch.set_num_threads(1)  # a forked process has none of its parent's threads, and sums depend on their number
+    draws = random.Random(seed)
+    with tempfile.TemporaryDirectory() as folder:
+        base = Path(folder)
+        config = _config(base, pairs)
+        _ended(lambda: train(config))  # the first run makes the store and what was measured; the second is timed
+        started_s = time.monotonic()
+        _ended(lambda: train(_in(config, base / "whole")))
+        whole = _only_run(base / "whole")
+        steps = int(read_checkpoint(whole.last)["global_step"])
+        print(f"undisturbed run: {steps} steps, {time.monotonic() - started_s:.0f} s", flush=True)
+        same = 0
+        for number in range(1, kills + 1):
+            here = _in(config, base / f"kill-{number}")
+            step, delay_s = draws.randint(1, steps), draws.uniform(0, 0.1)
+            killed = _ended(lambda here=here, step=step, delay_s=delay_s: _killed_training(here, step, delay_s))
+            run = _only_run(base / f"kill-{number}")
+            stood = int(read_checkpoint(good_checkpoint(run))["global_step"])
+            _ended(lambda here=here: train(here, resume="auto"))
+            agree = _same_end(run, whole)
+            same += agree
+            told = "killed" if killed == signal.SIGKILL else "had ended before it was to be killed"
+            print(
+                f"{number:3d}  {told} {1000 * delay_s:3.0f} ms into step {step:3d}, went on after step {stood:3d}: "
+                + ("identical" if agree else "DIFFERENT"),
+                flush=True,
+            )
+    print(f"{GOAL}: {same} of {kills}")
+
+
+def _config(base: Path, pairs: int) -> RunConfig:
+    """A fused network with everything that has a state of its own, and a checkpoint after every step."""
+    config = load_config("fused.yaml")
+    replace = dataclasses.replace
+    return replace(
+        config,
+        runs_dir=str(base / "first"),
+        data=replace(config.data, cache_dir=str(base / "cache"), simulate=replace(config.data.simulate, pairs=pairs)),
+        tensors=replace(config.tensors, image_size=32),
+        training=replace(
+            config.training,
+            epochs=EPOCHS,
+            batch_size=8,
+            accumulate=2,
+            ema=0.9,
+            schedule="cosine",
+            warmup_epochs=0.5,
+            device="cpu",
+            checkpoint_every_minutes=0.0,
+        ),
+        evaluation=replace(config.evaluation, bootstrap_draws=50),
+    )
+
+
+def _in(config: RunConfig, runs_dir: Path) -> RunConfig:
+    return dataclasses.replace(config, runs_dir=str(runs_dir))
+
+
+def _only_run(runs_dir: Path) -> RunFolder:
+    (path,) = runs_dir.iterdir()
+    return RunFolder(path)
+
+
+def _killed_training(config: RunConfig, step: int, delay_s: float) -> None:
+    """Train, and be killed so long after that step of the optimiser began."""
+    original = AgnModule.training_step
+    seen: list[int] = []
+
+    def training_step(module: AgnModule, batch: Any, batch_idx: int) -> torch.Tensor:
+        if module.global_step + 1 == step and not seen:
+            seen.append(step)
+            threading.Timer(delay_s, os.kill, (os.getpid(), signal.SIGKILL)).start()
+        return original(module, batch, batch_idx)
+
+    AgnModule.training_step = training_step  # type: ignore[method-assign]
+    train(config)
+
+
+def _ended(action: Callable[[], object]) -> int:
+    """Do something in a silent process of its own and return the signal that ended it, 0 where none did."""
+    child = os.fork()
+    if child == 0:
+        logging.disable(logging.WARNING)
+        pipeline.evaluated = lambda *_: None  # scores and figures take longest and change no weight
+        try:
+            with Path(os.devnull).open("w", encoding="utf-8") as nowhere, redirect_stdout(nowhere):
+                action()
+        except BaseException as error:
+            sys.stderr.write(f"{type(error).__name__}: {error}\n")
+            os._exit(1)
+        os._exit(0)
+    status = os.waitpid(child, 0)[1]
+    if os.WIFEXITED(status) and os.WEXITSTATUS(status):
+        raise SystemExit(1)
+    return os.WTERMSIG(status)
+
+
+def _same_end(run: RunFolder, whole: RunFolder) -> bool:
+    ours, theirs = read_checkpoint(run.last), read_checkpoint(whole.last)
+    weights = [(folder.path / WEIGHTS_FILE).read_bytes() for folder in (run, whole)]
+    return weights[0] == weights[1] and all(_equal(ours[name], theirs[name]) for name in COMPARED)
+
+
+def _equal(left: Any, right: Any) -> bool:
+    """Return whether nested plain values and tensors agree bit for bit."""
+    if isinstance(left, torch.Tensor):
+        return torch.equal(left, right)
+    if isinstance(left, dict):
+        return left.keys() == right.keys() and all(_equal(left[name], right[name]) for name in left)
+    if isinstance(left, list | tuple):
+        return len(left) == len(right) and all(_equal(one, other) for one, other in zip(left, right, strict=True))
+    return bool(left == right)

@@ -196,13 +196,14 @@ def run_trials(study: Study, config: RunConfig, fold_scores: FoldScores) -> None
         try:
             for number, score in enumerate(fold_scores(with_values(config, suggested_values(trial, search)))):
                 scores.append(score)
-                trial.set_user_attr(FOLD_SCORES, scores)
                 trial.report(float(np.mean(scores)), number)
                 if number + 1 < search.folds and trial.should_prune():
                     raise optuna.TrialPruned
         except NonFiniteLossError as error:
             trial.set_user_attr(DIVERGED, str(error))
             raise optuna.TrialPruned from error
+        finally:
+            trial.set_user_attr(FOLD_SCORES, scores)
         return float(np.mean(scores))
 
     enough = MaxTrialsCallback(search.trials, states=FINISHED)

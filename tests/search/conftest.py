@@ -37,20 +37,30 @@ def planted_sample(count: int = 150, signal: float = 1.5, seed: int = 0) -> Samp
     )
 
 
-@pytest.fixture
+def small_config(base: Path) -> RunConfig:
+    """A search of the head over a few trials, three epochs each."""
+    return RunConfig(
+        name="small",
+        runs_dir=str(base / "runs"),
+        data=DataConfig(cache_dir=str(base / "cache")),
+        models=ModelsConfig(branches=("features",)),
+        training=TrainingConfig(device="cpu", epochs=3, learning_rate=0.01),
+        evaluation=EvaluationConfig(bootstrap_draws=200),
+        search=SearchConfig(trials=6, folds=3, startup_trials=3, heartbeat_s=1),
+    )
+
+
+@pytest.fixture(scope="session")
 def sample_of() -> Callable[..., Sample]:
     return planted_sample
 
 
 @pytest.fixture
 def small(tmp_path: Path) -> RunConfig:
-    """A search of the head over a few trials, three epochs each."""
-    return RunConfig(
-        name="small",
-        runs_dir=str(tmp_path / "runs"),
-        data=DataConfig(cache_dir=str(tmp_path / "cache")),
-        models=ModelsConfig(branches=("features",)),
-        training=TrainingConfig(device="cpu", epochs=3, learning_rate=0.01),
-        evaluation=EvaluationConfig(bootstrap_draws=200),
-        search=SearchConfig(trials=6, folds=3, startup_trials=3, heartbeat_s=1),
-    )
+    return small_config(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def lasting(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
+    """The same in a folder that lasts."""
+    return small_config(tmp_path_factory.mktemp("search"))

@@ -1,8 +1,8 @@
 """The optimisation behind many fits: heads of one architecture, trained step by step until the last one has stopped."""
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Self
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,15 +15,13 @@ from mmagn.training.average_precision import average_precisions
 from mmagn.training.callbacks import NonFiniteLossError
 from mmagn.training.config import TrainingConfig
 from mmagn.training.losses import weighted_bce
+from mmagn.training.member_state import BETAS, MemberState, adam_step
+from mmagn.training.optimiser import learning_rate_factor
 from mmagn.training.short_fit import ShortFit
 from mmagn.training.stacked_heads import StackedHeads
 
 _DROPOUT = 2
 """Tells the draws of dropout from others that come from (seed, epoch)."""
-_BETAS, _EPSILON = (0.9, 0.999), 1e-8
-"""Those of ``torch.optim.Adam``."""
-_CLIP_EPSILON = 1e-6
-"""That of ``torch.nn.utils.clip_grad_norm_``."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -53,49 +51,6 @@ class Member:
     view: int = 0
 
 
-@dataclass(kw_only=True, eq=False)
-class _State:
-    """Weights, optimiser and settings of the members that are still in training; the first axis is member.
-
-    Attributes
-    ----------
-    number
-        (member,) place among the heads.
-    weights, mean, square, best_weights
-        (member, parameter) weights, moments of their gradients, and weights of the best epoch.
-    steps
-        (member, 1) optimiser steps taken.
-    rate, decay, clip, pos_weight
-        (member, 1) settings.
-    view, validation, valid
-        (member,) view; (member, object) rows to validate on, and False where they are padding.
-    epochs, patience, best_epoch, best_score
-        (member,).
-    """
-
-    number: Tensor
-    weights: Tensor
-    mean: Tensor
-    square: Tensor
-    best_weights: Tensor
-    steps: Tensor
-    rate: Tensor
-    decay: Tensor
-    clip: Tensor
-    pos_weight: Tensor
-    view: Tensor
-    validation: Tensor
-    valid: Tensor
-    epochs: Tensor
-    patience: Tensor
-    best_epoch: Tensor
-    best_score: Tensor
-
-    def of(self, rows: Tensor) -> Self:
-        """Return the state of some of the members."""
-        return type(self)(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
-
-
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Epoch:
     """What the members see in one epoch.
@@ -105,9 +60,9 @@ class _Epoch:
     rows
         (step, member, slot) rows, 0 where padded.
     weight
-        (step, member, slot) 1 over the size of the batch, 0 where padded.
+        (step, member, slot) 1 over the size of the batch and the batches of a step, 0 where padded.
     active
-        (step, member, 1) 1 where the member has a batch, else 0.
+        (step, member, 1) 1 where the optimiser of the member takes a step, else 0: it has no batch, or gathers more.
     place
         (step, member, slot) number of the row in the member's order.
     kept
@@ -163,7 +118,7 @@ class MemberBatch:
             better = score > state.best_score
             state.best_score = torch.where(better, score, state.best_score)
             state.best_epoch = torch.where(better, epoch, state.best_epoch)
-            state.best_weights = torch.where(better[:, None], state.weights, state.best_weights)
+            state.best_weights = torch.where(better[:, None], state.average, state.best_weights)
             epoch += 1
             tired = epoch - 1 - state.best_epoch.clamp(min=0) >= state.patience
             ended = tired | (epoch >= state.epochs)
@@ -172,7 +127,7 @@ class MemberBatch:
                 state = state.of(~ended)
         return results
 
-    def _results(self, state: _State, epochs: int) -> dict[int, ShortFit]:
+    def _results(self, state: MemberState, epochs: int) -> dict[int, ShortFit]:
         found = {}
         for row, number in enumerate(state.number.tolist()):
             self.stacked.write(state.best_weights[row], self.heads[number])
@@ -182,7 +137,7 @@ class MemberBatch:
             )
         return found
 
-    def _start(self) -> _State:
+    def _start(self) -> MemberState:
         weights, count = self.stacked.weights, len(self.members)
         configs = [member.config for member in self.members]
 
@@ -191,16 +146,18 @@ class MemberBatch:
 
         rows = [torch.from_numpy(member.validation) for member in self.members]
         flags = [torch.ones(len(part), dtype=torch.bool) for part in rows]
-        return _State(
+        return MemberState(
             number=torch.arange(count, device=self.device),
             weights=weights.clone(),
             mean=torch.zeros_like(weights),
             square=torch.zeros_like(weights),
+            average=weights.clone(),
             best_weights=weights.clone(),
             steps=torch.zeros((count, 1), dtype=torch.float64, device=self.device),
             rate=column([config.learning_rate for config in configs]),
             decay=column([config.weight_decay for config in configs]).float(),
             clip=column([config.gradient_clip or float("inf") for config in configs]).float(),
+            blend=column([1 - config.ema for config in configs]),
             pos_weight=column([member.pos_weight for member in self.members]).float(),
             view=torch.tensor([member.view for member in self.members], device=self.device),
             validation=pad_sequence(rows, batch_first=True).to(self.device),
@@ -211,7 +168,7 @@ class MemberBatch:
             best_score=torch.full((count,), -torch.inf, dtype=torch.float64, device=self.device),
         )
 
-    def _epoch(self, state: _State, epoch: int) -> _Epoch:
+    def _epoch(self, state: MemberState, epoch: int) -> _Epoch:
         """Order and dropout of an epoch: functions of seed and epoch of each member alone."""
         orders, kept = [], []
         numbers = state.number.tolist()
@@ -231,11 +188,15 @@ class MemberBatch:
         place.clamp_(min=0)
         order = pad_sequence(orders, batch_first=True)
         rows = order[torch.arange(len(numbers))[:, None], place]
-        weight = counted / counted.sum(2, keepdim=True).clamp(min=1)
+        several = torch.tensor([self.members[number].config.accumulate for number in numbers])[:, None]
+        count = counted.sum(2, keepdim=True)
+        batch = torch.arange(1, steps + 1)[:, None, None]
+        last = (count > 0).sum(0)
+        active = (count > 0) & ((batch % several == 0) | (batch == last))
         return _Epoch(
             rows=rows.to(self.device),
-            weight=weight.to(self.device),
-            active=counted.any(2, keepdim=True).double().to(self.device),
+            weight=(counted / (count * several).clamp(min=1)).to(self.device),
+            active=active.double().to(self.device),
             place=place.to(self.device),
             kept=pad_sequence(kept, batch_first=True).to(self.device),
         )
@@ -246,18 +207,22 @@ class MemberBatch:
         draws = np.random.default_rng((member.seed, epoch, _DROPOUT))
         return torch.from_numpy(draws.random((len(member.train), len(keep)), dtype=np.float32) < keep)
 
-    def _train(self, state: _State, seen: _Epoch, epoch: int) -> None:
+    def _train(self, state: MemberState, seen: _Epoch, epoch: int) -> None:
         """Take all steps of an epoch."""
         parts = [part.requires_grad_() for part in self.stacked.parts(state.weights)]
         member, view = torch.arange(len(state.number), device=self.device)[:, None], state.view[:, None]
         scale = (1 / self.stacked.keep[state.number.cpu()]).to(self.device)[:, None]
         widths = self.stacked.dropout_widths
         taken = state.steps + seen.active.cumsum(0)
-        rates = (seen.active * state.rate / (1 - _BETAS[0] ** taken)).float()
-        spreads = (1 - _BETAS[1] ** taken).sqrt().float()
+        begun = taken.clamp(min=1)  # before its first step a member is not active
+        rates = seen.active * state.rate * self._factors(state, begun) / (1 - BETAS[0] ** begun)
+        rates = rates.float()
+        spreads = (1 - BETAS[1] ** begun).sqrt().float()
+        blends = (seen.active * torch.where(taken == 1, 1.0, state.blend)).float()
         state.steps = taken[-1]
         active = seen.active.float()
         total = torch.zeros(len(state.number), device=self.device)
+        gathered = torch.zeros_like(state.weights)
         for step in range(len(seen.rows)):
             rows = seen.rows[step]
             kept = seen.kept[member, seen.place[step]] * scale
@@ -268,16 +233,30 @@ class MemberBatch:
             gradients = torch.autograd.grad(loss.sum(), parts)
             total += loss.detach()
             with torch.no_grad():
-                gradient = torch.cat([part.flatten(1) for part in gradients], dim=1)
-                _adam_step(state, gradient, active[step], rates[step], spreads[step])
+                gathered += torch.cat([part.flatten(1) for part in gradients], dim=1)
+                adam_step(state, gathered.clone(), active[step], rates[step], spreads[step])
+                state.average.lerp_(state.weights, blends[step])
+                gathered *= 1 - active[step]
         if not torch.isfinite(total).all():
             self._refuse(state, ~torch.isfinite(total), f"the loss of epoch {epoch + 1}")
 
+    def _factors(self, state: MemberState, taken: Tensor) -> Tensor:
+        """(step, member, 1) factors of the learning rate in steps that are counted from 1."""
+        factors = torch.ones_like(taken)
+        for row, number in enumerate(state.number.tolist()):
+            config = self.members[number].config
+            if config.schedule != "constant" or config.warmup_epochs:
+                each = math.ceil(len(self.orders[number]) / config.accumulate)
+                steps = (taken[:, row, 0] - 1).tolist()
+                values = [learning_rate_factor(int(step), config, each) for step in steps]
+                factors[:, row, 0] = torch.tensor(values, dtype=factors.dtype)
+        return factors
+
     @torch.no_grad()
-    def _scores(self, state: _State) -> Tensor:
+    def _scores(self, state: MemberState) -> Tensor:
         """(member,) validation average precision, minus the loss where a class is absent."""
         logits = self.stacked.logits(
-            self.stacked.parts(state.weights), self.views[state.view[:, None], state.validation]
+            self.stacked.parts(state.average), self.views[state.view[:, None], state.validation]
         )
         finite = (torch.isfinite(logits) | ~state.valid).all(1)
         if not finite.all():
@@ -288,7 +267,7 @@ class MemberBatch:
         judged = (positives > 0) & (positives < counts)
         return torch.where(judged, average_precisions(logits, target, state.valid), -losses.double())
 
-    def _refuse(self, state: _State, members: Tensor, what: str) -> None:
+    def _refuse(self, state: MemberState, members: Tensor, what: str) -> None:
         names = ", ".join(str(self.numbers[number]) for number in state.number[members].tolist())
         raise NonFiniteLossError(f"{what} is not finite for member {names}; lower the learning rate", ())
 
@@ -297,23 +276,3 @@ def _places(sizes: Sequence[int]) -> Tensor:
     """(step, slot) number of each row in the order of an epoch whose batches have these sizes; -1 where padded."""
     places = list(torch.split(torch.arange(sum(sizes)), list(sizes)))
     return pad_sequence(places, batch_first=True, padding_value=-1)
-
-
-def _adam_step(state: _State, gradient: Tensor, active: Tensor, rate: Tensor, spread: Tensor) -> None:
-    """Clip and take one step of Adam (Kingma & Ba 2015) where ``active`` is 1; leave everything where it is 0.
-
-    Parameters
-    ----------
-    state
-        Weights and moments, changed in place.
-    gradient
-        (member, parameter).
-    active, rate, spread
-        (member, 1): 1 or 0; learning rate over the bias of the first moment; root of the bias of the second.
-    """
-    norm = torch.linalg.vector_norm(gradient, dim=1, keepdim=True)
-    gradient.mul_((state.clip / (norm + _CLIP_EPSILON)).clamp(max=1))
-    gradient.addcmul_(state.decay, state.weights)
-    state.mean.lerp_(gradient, (1 - _BETAS[0]) * active)
-    state.square.lerp_(gradient.square_(), (1 - _BETAS[1]) * active)
-    state.weights.sub_(rate * state.mean / (state.square.sqrt() / spread + _EPSILON))

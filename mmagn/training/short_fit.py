@@ -1,9 +1,11 @@
 """Training without a run folder: one of the many fits of a cross-validation, with as little around it as possible.
 
-The optimisation is that of :func:`mmagn.training.fit.fit` (Adam, weighted loss, clipping, patience on the validation
-average precision, random numbers from seed, epoch and step alone); loggers, checkpoints and figures are left out.
+The optimisation is that of :func:`mmagn.training.fit.fit` (Adam and the course of its rate, weighted loss, clipping,
+averaging, patience on the validation average precision, random numbers from seed, epoch and step alone); loggers,
+checkpoints and figures are left out.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -11,6 +13,7 @@ import numpy as np
 import torch
 from sklearn.metrics import average_precision_score
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mmagn.tensors.batches import OrderedBatches, ShuffledBatches
 from mmagn.training.callbacks import NonFiniteLossError
@@ -18,6 +21,7 @@ from mmagn.training.config import TrainingConfig
 from mmagn.training.fit import device_name, precision_name
 from mmagn.training.losses import weighted_bce
 from mmagn.training.module import Batch, step_seed
+from mmagn.training.optimiser import optimiser, schedule
 
 Augment = Callable[[Batch, torch.Generator], Batch]
 
@@ -79,8 +83,8 @@ def short_fit(
     precision = torch.autocast(device, torch.bfloat16, enabled=precision_name(config, device) == "bf16-mixed")
     model.to(device)
     weight = torch.tensor(pos_weight, device=device)
-    optimiser = torch.optim.Adam(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     order = ShuffledBatches(train, config.batch_size, seed)
+    steps = _Steps(model, config, math.ceil(len(order) / config.accumulate))
     best_score, best_epoch, epoch, best_state = -np.inf, -1, -1, {}
     while epoch + 1 < config.epochs and epoch - max(best_epoch, 0) < config.patience:
         epoch += 1
@@ -94,20 +98,48 @@ def short_fit(
             with precision:
                 logits = model(batch)
             loss = weighted_bce(logits.float(), batch["target"], weight).mean()
-            optimiser.zero_grad()
-            torch.autograd.backward(loss)
-            nn.utils.clip_grad_norm_(model.parameters(), config.gradient_clip or float("inf"))
-            optimiser.step()
+            torch.autograd.backward(loss / config.accumulate)
+            if (step + 1) % config.accumulate == 0 or step + 1 == len(order):
+                steps.take()
             total += loss.detach()
         if not torch.isfinite(total):
             raise NonFiniteLossError(f"the loss of epoch {epoch + 1} is {float(total)}; lower the learning rate", ())
-        score = _selection_score(model, batch_of, validation, weight, precision)
+        score = _selection_score(steps.judged, batch_of, validation, weight, precision)
         if score > best_score:
             best_score, best_epoch = score, epoch
-            best_state = {name: value.detach().clone() for name, value in model.state_dict().items()}
+            best_state = {name: value.detach().clone() for name, value in steps.judged.state_dict().items()}
     model.load_state_dict(best_state)
     model.eval()
     return ShortFit(best_epoch=best_epoch, best_score=float(best_score), epochs=epoch + 1)
+
+
+class _Steps:
+    """The optimiser of a model with all that belongs to a step: clipping, course of the rate, average of the weights.
+
+    Attributes
+    ----------
+    judged
+        The model, or the moving average of its weights: what is validated and kept.
+    """
+
+    def __init__(self, model: nn.Module, config: TrainingConfig, steps_per_epoch: int) -> None:
+        self.model, self.config, self.judged = model, config, model
+        self.adam = optimiser(model, config)
+        self.rates = schedule(self.adam, config, steps_per_epoch)
+        self.average: AveragedModel | None = None
+        if config.ema:
+            decaying = get_ema_multi_avg_fn(config.ema)  # type: ignore[no-untyped-call]
+            self.average = AveragedModel(model, multi_avg_fn=decaying, use_buffers=True)
+            self.judged = self.average.module
+
+    def take(self) -> None:
+        """Take a step with the gradients that there are, and start new ones."""
+        nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_clip or float("inf"))
+        self.adam.step()
+        self.adam.zero_grad()
+        self.rates.step()
+        if self.average is not None:
+            self.average.update_parameters(self.model)
 
 
 @torch.inference_mode()

@@ -28,7 +28,7 @@ def head_of(seed: int, hidden: int = 8, dropout: float = 0.0) -> nn.Sequential:
     return nn.Sequential(first, nn.ReLU(), drop[0], second, nn.ReLU(), drop[1], nn.Linear(hidden // 2, 1))
 
 
-def member_of(seed: int, train: int = 90, validation: int = 30, view: int = 0, **settings: float) -> Member:
+def member_of(seed: int, train: int = 90, validation: int = 30, view: int = 0, **settings: object) -> Member:
     return Member(
         train=ROWS[:train],
         validation=ROWS[COUNT - validation :],
@@ -46,6 +46,8 @@ MEMBERS = (
     member_of(3, gradient_clip=0.02, batch_size=10),
     member_of(4, gradient_clip=0.0, epochs=2),
     member_of(5, train=97, patience=1, epochs=12),
+    member_of(6, train=70, accumulate=3),
+    member_of(7, schedule="cosine", warmup_epochs=1.5, ema=0.9, accumulate=2),
 )
 
 

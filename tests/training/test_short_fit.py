@@ -1,5 +1,7 @@
 """A fit of a cross-validation learns what there is to learn, repeats itself, and keeps its best weights."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -73,6 +75,23 @@ def test_the_best_epoch_is_kept_and_patience_ends_the_fit(target: Tensor) -> Non
     assert not model.training
     logits = model({"features": features[VALIDATION]}).detach().numpy()
     assert average_precision_score(target[VALIDATION].numpy(), logits) == pytest.approx(result.best_score)
+
+
+def test_accumulated_batches_are_one_large_batch_and_the_average_lags_behind(target: Tensor) -> None:
+    features = torch.randn(300, 4, generator=torch.Generator().manual_seed(2)) + target[:, None]
+    once = TrainingConfig(epochs=1, batch_size=90, learning_rate=0.01, device="cpu")
+    changes = ({}, {"batch_size": 45, "accumulate": 2}, {"ema": 0.9})
+    states = [fitted_without_dropout(features, target, dataclasses.replace(once, **each)) for each in changes]
+    torch.testing.assert_close(states[0], states[1], rtol=1e-4, atol=1e-6)
+    start = torch.cat([part.flatten() for part in Net().parameters()]).detach()
+    assert (states[2] - start).norm() < (states[0] - start).norm()
+
+
+def fitted_without_dropout(features: Tensor, target: Tensor, config: TrainingConfig) -> Tensor:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.nn.functional, "dropout", lambda values, *_, **__: values)
+        model, _ = fitted(features, target, config)
+    return torch.cat([part.detach().flatten() for part in model.parameters()])
 
 
 def test_one_class_in_validation_is_judged_by_its_loss(target: Tensor) -> None:

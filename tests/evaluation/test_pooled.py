@@ -54,6 +54,41 @@ def test_identical_models_differ_by_nothing() -> None:
     assert "by +0.000 [+0.000, +0.000]: not shown" in answer.sentence
 
 
+def test_shuffled_labels_score_at_prevalence() -> None:
+    leak = said(6.0, count=600)
+    shuffled = dataclasses.replace(leak, target=np.random.default_rng(8).permutation(leak.target))
+    told, noise = pooled_scores(leak, CONFIG), pooled_scores(shuffled, CONFIG)
+    assert told.value["average_precision"] > 0.99
+    assert noise.value["average_precision"] == pytest.approx(leak.target.mean(), abs=0.05)
+    assert abs(noise.value["mcc"]) < 0.1
+    assert noise.value["roc_auc"] == pytest.approx(0.5, abs=0.05)
+
+
+def test_intervals_of_scores_and_of_differences_hold_the_truth_about_95_per_cent_of_the_time() -> None:
+    rng, quick = np.random.default_rng(6), EvaluationConfig(bootstrap_draws=300)
+
+    def survey(positives: int, negatives: int) -> list[OutOfFold]:
+        target = np.repeat([1.0, 0.0], [positives, negatives])
+        common, own = rng.normal(size=len(target)), rng.normal(size=(2, len(target)))
+        scores = [gain * target + 0.8 * common + 0.6 * each for gain, each in zip((2.2, 1.8), own, strict=True)]
+        probability = [1 / (1 + np.exp(-score)) for score in scores]
+        return [
+            OutOfFold(target=target, probability=p[None], called=(p > 0.8)[None].astype(float)) for p in probability
+        ]
+
+    population = survey(30_000, 90_000)
+    true = [average_precision_score(model.target, model.probability[0]) for model in population]
+    held = {"score": 0, "difference": 0}
+    for _ in range(100):
+        better, base = (pooled_scores(model, quick) for model in survey(132, 396))
+        score = better.score("average_precision", quick)
+        gap = difference(better, base, "average_precision", quick)
+        for name, part, value in (("score", score, true[0]), ("difference", gap, true[0] - true[1])):
+            assert part.low is not None and part.high is not None
+            held[name] += part.low <= value <= part.high
+    assert all(0.89 <= count / 100 <= 0.99 for count in held.values()), held
+
+
 def answer_of(value: float, low: float, high: float, p_corrected: float) -> Answer:
     found = Difference(
         metric="average_precision",

@@ -242,6 +242,7 @@ def without_effect(config: RunConfig) -> list[str]:
         "models.image.": "image" not in config.models.branches and "models.branches has no image",
         "tensors.image_size": "image" not in config.models.branches and "models.branches has no image",
         "tensors.asinh_softening": "image" not in config.models.branches and "models.branches has no image",
+        "training.layer_decay": "image" not in config.models.branches and "models.branches has no image",
         "models.spectrum.": "spectrum" not in config.models.branches and "models.branches has no spectrum",
         "tensors.blank_lines": "spectrum" not in config.models.branches and "models.branches has no spectrum",
         "tensors.features": "features" not in config.models.branches and "models.branches has no features",

@@ -12,31 +12,15 @@ from mmagn.training.config import TrainingConfig
 
 
 def optimiser(model: nn.Module, config: TrainingConfig) -> torch.optim.Adam:
-    """Adam over the parameters of a model that is on its device already; one fused kernel a step on CUDA.
-
-    Raises
-    ------
-    ValueError
-        Where ``config.layer_decay`` is below 1 and the model has no image backbone.
-    """
+    """Adam over the parameters of a model that is on its device already; one fused kernel a step on CUDA."""
     fused = all(parameter.is_cuda for parameter in model.parameters())
     groups = parameter_groups(model, config) if config.layer_decay < 1 else model.parameters()
     return torch.optim.Adam(groups, lr=config.learning_rate, weight_decay=config.weight_decay, fused=fused or None)
 
 
 def parameter_groups(model: nn.Module, config: TrainingConfig) -> list[dict[str, Any]]:
-    """Groups of parameters with their learning rates: a group per layer of a backbone, and one of all the others.
-
-    Raises
-    ------
-    ValueError
-        Where the model has no backbone with layers.
-    """
+    """Groups of parameters with their learning rates: a group per layer of an image backbone, and one of all others."""
     backbones = [module for module in model.modules() if hasattr(module, "group_matcher")]
-    if not backbones:
-        raise ValueError(
-            f"training.layer_decay is {config.layer_decay}, but the model has no image backbone; allowed here: 1"
-        )
     groups = [
         {"params": group["params"], "lr": config.learning_rate * group["lr_scale"]}
         for backbone in backbones

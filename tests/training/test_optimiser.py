@@ -53,6 +53,6 @@ def test_the_layers_of_a_backbone_learn_the_slower_the_nearer_they_are_to_the_im
     assert stages[1] / stages[0] == pytest.approx(2)
 
 
-def test_layer_decay_without_a_backbone_is_refused():
-    with pytest.raises(ValueError, match=r"training\.layer_decay is 0\.5, but the model has no image backbone"):
-        optimiser(nn.Linear(2, 1), TrainingConfig(layer_decay=0.5))
+def test_layer_decay_changes_nothing_without_a_backbone():
+    groups = optimiser(nn.Linear(2, 1), TrainingConfig(layer_decay=0.5, learning_rate=0.1)).param_groups
+    assert [(len(group["params"]), group["lr"]) for group in groups] == [(2, 0.1)]

@@ -105,6 +105,7 @@ def scores_section(told: Numbers, figures: Sequence[FigureView]) -> Section:
                 number_text(nothing),
                 number_text(ceiling.get("value"), ceiling.get("low"), ceiling.get("high")),
                 exact,
+                *_clean_cells(told, name),
             ]
         )
     head = [
@@ -114,6 +115,7 @@ def scores_section(told: Numbers, figures: Sequence[FigureView]) -> Section:
         "all negative",
         "noise ceiling",
         "exact binomial",
+        *([f"clean labels ({told['clean']['objects']:,})"] if "clean" in told else []),
     ]
     (true_negative, false_positive), (false_negative, true_positive) = told["confusion_matrix"]
     confusion = TableView(
@@ -133,6 +135,11 @@ def scores_section(told: Numbers, figures: Sequence[FigureView]) -> Section:
             f"prevalence of {prevalence}, which a blind model reaches as average precision. Intervals come from "
             f"{told['bootstrap_draws']:,} stratified bootstrap draws of the objects.",
             CEILING_TEXT,
+            *(
+                [f"Clean are labels whose own class has a probability above {told['clean']['probability']:g}."]
+                if "clean" in told
+                else []
+            ),
         ],
         figures=figures,
         tables=[
@@ -144,6 +151,14 @@ def scores_section(told: Numbers, figures: Sequence[FigureView]) -> Section:
             confusion,
         ],
     )
+
+
+def _clean_cells(told: Numbers, name: str) -> list[str]:
+    """Score on the objects whose label is sure, where it was computed."""
+    if "clean" not in told:
+        return []
+    score = told["clean"]["scores"][name]
+    return [score["reason"] if score["value"] is None else number_text(score["value"], score["low"], score["high"])]
 
 
 CEILING_TEXT = (

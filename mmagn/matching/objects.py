@@ -24,9 +24,10 @@ from mmagn.records import Catalog, Cutout, Spectrum
 from mmagn.surveys.config import DataConfig
 from mmagn.surveys.readers import SurveyReader, survey_reader
 
+PART_OBJECTS = 128
+"""Objects of a part: as many spectra as are fitted at once on a CPU."""
 WHOLE_FILES = 1 << 60
-PART_OBJECTS = 256
-"""Objects of a part."""
+"""More objects than any file has."""
 Objects = Literal["pairs", "images", "spectra", "all"]
 OBJECTS: tuple[Objects, ...] = ("pairs", "images", "spectra", "all")
 

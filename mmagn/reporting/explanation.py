@@ -72,7 +72,7 @@ def explanation_figure(told: Explanation) -> Figure:
     """Return what speaks for and against an AGN in one galaxy: red towards AGN, blue against it."""
     figure = blank_figure(13.0, 12.0)
     figure.suptitle(told.title)
-    rows = figure.subfigures(3, 1, height_ratios=[1.1, 1.25, 1.0]).tolist()
+    rows = np.atleast_1d(np.asarray(figure.subfigures(3, 1, height_ratios=[1.1, 1.25, 1.0])))
     of_image = (_draw_picture, _draw_image_gradients, _draw_image_occlusion)
     of_features = (_draw_lines, _draw_feature_gradients, _draw_importance)
     for row, panels in ((rows[0], of_image), (rows[2], of_features)):

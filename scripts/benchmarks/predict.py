@@ -1,0 +1,94 @@
+"""Streaming prediction from a store beside the forward pass alone on input that is ready in memory."""
+
+import logging
+import tempfile
+import time
+from contextlib import redirect_stdout
+from dataclasses import replace
+from io import StringIO
+from pathlib import Path
+from statistics import median
+
+import torch
+
+from mmagn.config import RunConfig, save_config
+from mmagn.decoding import Decoder, cores
+from mmagn.evaluation.calibration import Calibration
+from mmagn.evaluation.judging import CALIBRATION_FILE, embedded
+from mmagn.evaluation.subsets import SUBSETS, SubsetCalibration, save_calibrations
+from mmagn.features.names import FEATURE_NAMES
+from mmagn.matching.objects import PART_OBJECTS, StoredPart
+from mmagn.matching.store import PairStore, pair_store
+from mmagn.members import SCALING_FILE, WEIGHTS_FILE, load_members
+from mmagn.models.config import Branch
+from mmagn.prediction import network_batch, predict
+from mmagn.sample import BASIS_FILE, network
+from mmagn.spectroscopy.basis import ContinuumBasis
+from mmagn.spectroscopy.continuum import learned_basis
+from mmagn.surveys.config import DataConfig, SimulateConfig
+from mmagn.tensors.config import TensorsConfig
+from mmagn.tensors.scaling import FeatureScaling
+from mmagn.training.fit import device_name
+from mmagn.training.weights import save_weights
+
+GOAL = 0.9
+BRANCHES: tuple[tuple[Branch, ...], ...] = (("image", "spectrum"), ("image", "spectrum", "features"))
+"""Without and with the ten features, for which every spectrum is fitted."""
+
+
+def predict_benchmark(pairs: int, repeats: int, workers: int, backbone: str, image_size: int, seed: int) -> None:
+    """Print galaxies per second of the forward pass and of the whole of predict.py, by turns."""
+    logging.getLogger("mmagn").setLevel(logging.WARNING)
+    config = RunConfig(seed=seed, tensors=TensorsConfig(image_size=image_size))
+    device = device_name(config.training)
+    print(f"{pairs} pairs in a store, {device}, {torch.get_num_threads()} threads of the network, {cores()} cores")
+    with tempfile.TemporaryDirectory() as folder:
+        data = DataConfig(cache_dir=folder, simulate=SimulateConfig(pairs=pairs, seed=seed))
+        store = pair_store(data, config.matching)
+        image = replace(config.models.image, backbone=backbone)
+        data = DataConfig(source="store", root=str(store.path))
+        basis = learned_basis((store.spectrum(row) for row in range(len(store))), config.spectroscopy)
+        for branches in BRANCHES:
+            models = replace(config.models, branches=branches, image=image)
+            asked, run = replace(config, data=data, models=models), Path(folder, "-".join(branches))
+            _write_run(asked, basis, run)
+            _compare(asked, store, run, repeats, workers, device)
+
+
+def _write_run(config: RunConfig, basis: ContinuumBasis | None, run: Path) -> None:
+    """Write a run whose network has its first, random weights: speed does not depend on them."""
+    run.mkdir()
+    save_config(config, run / "config.yaml")
+    ones = (1.0,) * len(FEATURE_NAMES)
+    FeatureScaling(softening=ones, median=ones, mean=ones, gain=ones).save(run / SCALING_FILE)
+    usual = SubsetCalibration(calibration=Calibration(), threshold=0.5)
+    save_calibrations(run / CALIBRATION_FILE, dict.fromkeys(SUBSETS, usual))
+    save_weights(network(config).state_dict(), run / WEIGHTS_FILE)
+    if basis is not None:
+        basis.save(run / BASIS_FILE)
+
+
+def _compare(config: RunConfig, store: PairStore, run: Path, repeats: int, workers: int, device: str) -> None:
+    """Print the two figures of one network and their ratio."""
+    (member,) = load_members([run])
+    decoder = Decoder(config=config, bases=[member.basis])
+    parts = [
+        StoredPart(store=store, start=start, stop=min(start + PART_OBJECTS, len(store)))
+        for start in range(0, len(store), PART_OBJECTS)
+    ]
+    started = time.process_time()
+    ready = [network_batch(decoder.decoded(part), member, [member.basis]) for part in parts]
+    decoding = len(store) / (time.process_time() - started)
+    forward, whole = [], []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        embedded(member.model, ready, device)
+        forward.append(len(store) / (time.perf_counter() - started))
+        started = time.perf_counter()
+        with redirect_stdout(StringIO()):
+            summary = predict(config, [run], run / "scores.parquet", workers=workers, progress=False)
+        whole.append(summary.rows / (time.perf_counter() - started))
+    share = median(told / alone for told, alone in zip(whole, forward, strict=True))
+    name = "+".join(config.models.branches)
+    print(f"{name:<26}decoding {decoding:.0f}/s of one core")
+    print(f"{name:<26}forward {median(forward):7.0f}/s   predict.py {median(whole):7.0f}/s   {share:.2f} (goal {GOAL})")

@@ -7,6 +7,7 @@ BENCHMARKS = {
     "lines": ("lines", "line_benchmark"),
     "resume": ("resume", "resume_benchmark"),
     "pairs": ("pairs", "pair_benchmark"),
+    "train": ("train", "train_benchmark"),
     "coverage": ("coverage", "coverage_benchmark"),
     "predict": ("predict", "predict_benchmark"),
 }
@@ -19,29 +20,34 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     lines = commands.add_parser("lines", help="the emission-line fitter; OMP_NUM_THREADS=1 for the one-core figures")
     lines.add_argument("--count", type=int, default=4096, help="simulated spectra")
-    lines.add_argument("--seed", type=int, default=5, help="seed of every draw")
     pairs = commands.add_parser("pairs", help="storing, matching and reading pairs; needs 3 GB of disk for 20 files")
     pairs.add_argument("--files", type=int, default=20, help="HSC files of 300 rows, a fifth of them matched")
     pairs.add_argument("--repeats", type=int, default=3, help="runs of each, by turns; the median is told")
     pairs.add_argument("--workers", type=int, default=2, help="processes that store")
     pairs.add_argument("--astropy", action="store_true", help="time match_to_catalog_sky too")
-    pairs.add_argument("--seed", type=int, default=5, help="seed of every draw")
     resume = commands.add_parser("resume", help="whether a run that was killed ends as an undisturbed one, bit for bit")
     resume.add_argument("--kills", type=int, default=20, help="random moments of a kill with SIGKILL")
     resume.add_argument("--pairs", type=int, default=200, help="pairs of the embedded survey")
-    resume.add_argument("--seed", type=int, default=5, help="seed of the moments")
+    train = commands.add_parser("train", help="real training beside its step on synthetic tensors; many fits at once")
+    train.add_argument("--pairs", type=int, default=400, help="pairs of the embedded survey")
+    train.add_argument("--batch_size", type=int, default=32, help="pairs per step")
+    train.add_argument("--repeats", type=int, default=3, help="runs of each, by turns; the median is told")
+    train.add_argument("--backbone", default="test_byobnet", help="image backbone, any name of timm")
+    train.add_argument("--image_size", type=int, default=96, help="pixels of the crop")
+    train.add_argument("--objects", type=int, default=2000, help="objects of the handcrafted network's fits")
+    train.add_argument("--out", default="checkpoints/benchmark-train", help="folder of numbers and figure")
     coverage = commands.add_parser("coverage", help="intervals of the scores and calibration on simulated surveys")
     coverage.add_argument("--surveys", type=int, default=200, help="simulated surveys of each size")
     coverage.add_argument("--draws", type=int, default=2000, help="bootstrap draws behind each interval")
     coverage.add_argument("--random_counts", action="store_true", help="draw the number of positives too")
-    coverage.add_argument("--seed", type=int, default=5, help="seed of every draw")
     predict = commands.add_parser("predict", help="streaming prediction from a store beside the forward pass alone")
     predict.add_argument("--pairs", type=int, default=1000, help="pairs of the store, 1 MB of disk each")
     predict.add_argument("--repeats", type=int, default=3, help="runs of each, by turns; the median is told")
     predict.add_argument("--workers", type=int, default=0, help="processes that decode; 0 takes threads")
     predict.add_argument("--backbone", default="test_byobnet", help="image backbone, any name of timm")
     predict.add_argument("--image_size", type=int, default=96, help="pixels of the crop")
-    predict.add_argument("--seed", type=int, default=5, help="seed of survey and network")
+    for each in commands.choices.values():
+        each.add_argument("--seed", type=int, default=5, help="seed of every draw")
     arguments = vars(parser.parse_args())
     module, function = BENCHMARKS[arguments.pop("command")]
     getattr(import_module(f"benchmarks.{module}"), function)(

@@ -17,16 +17,11 @@ from mmagn.matching.store import PairStore, pair_store
 from mmagn.records import Pair
 from mmagn.reporting.report_cards import OUTCOMES, Verdicts, cards, outcome_counts, shown_objects
 from mmagn.reporting.report_files import origin, read_json, read_table, rows_of, training_curves
+from mmagn.reporting.report_ladder import ladder_sections, ladder_tiles
 from mmagn.reporting.report_page import FigureView, Page, Section, rendered
-from mmagn.reporting.report_plots import bpt_plane, history_plane, precision_recall_plane, reliability_plane
+from mmagn.reporting.report_plots import bpt_plane, history_plane, precision_recall_plane, reliability_plane, sky_plane
 from mmagn.reporting.report_search import search_sections, search_tiles
-from mmagn.reporting.report_sections import (
-    ladder_sections,
-    ladder_tiles,
-    sample_section,
-    score_tiles,
-    scores_section,
-)
+from mmagn.reporting.report_sections import sample_section, score_tiles, scores_section
 from mmagn.training.runs import RunFolder, whole_file
 
 REPORT_FILE = "report.html"
@@ -85,7 +80,8 @@ def _training(run: RunFolder, config: RunConfig, store: PairStore | None) -> dic
     told = read_json(run.scores)
     predictions, measured = read_table(run.predictions), read_table(run.measurements)
     curves, parts = [], {}
-    sections = [sample_section(told | {"split_classes": _split_classes(predictions)})]
+    sky = _sky(measured, predictions)
+    sections = [sample_section(told | {"split_classes": _split_classes(predictions)}, sky)]
     if predictions is not None and measured is not None:
         scored = predictions[np.asarray(predictions["split"], dtype=np.str_) == told["split"]]
         ids = np.asarray(scored["sdss_object_id"], dtype=np.str_)
@@ -123,7 +119,7 @@ def _ablation(run: RunFolder, config: RunConfig, store: PairStore | None) -> dic
             )
         )
     if "sample" in told:
-        sections.append(sample_section(told["sample"]))
+        sections.append(sample_section(told["sample"], _sky(measured, None)))
     count = len(told["models"])
     lead = f"{count} models that see more or less of a galaxy, judged on the same folds of the same objects."
     return {"lead": lead, "tiles": ladder_tiles(told), "sections": sections, **parts}
@@ -217,6 +213,23 @@ def _split_classes(predictions: Table | None) -> dict[str, Counter[str]]:
     for split, name in sorted(pairs, key=lambda pair: BPT_CLASSES.index(pair[1])):
         counted.setdefault(split, Counter())[name] += 1
     return counted
+
+
+def _sky(measured: Table | None, predictions: Table | None) -> list[FigureView]:
+    """Where all pairs are, those of each split in a colour of their own where there are splits."""
+    if measured is None or not len(measured):
+        return []
+    split_of: dict[str, str] = {}
+    if predictions is not None:
+        columns = (np.asarray(predictions[name], dtype=np.str_).tolist() for name in ("sdss_object_id", "split"))
+        split_of = dict(zip(*columns, strict=True))
+    rest = "no label" if split_of else "pairs"
+    group = [split_of.get(name, rest) for name in np.asarray(measured["object_id"], dtype=np.str_).tolist()]
+    ra_deg, dec_deg = (np.asarray(measured[name], dtype=np.float64) for name in ("ra_deg", "dec_deg"))
+    colors = {"no label": "grey", "pairs": "blue", "train": "blue", "validation": "orange", "test": "vermilion"}
+    keys = [(css, f"{name} {group.count(name):,}") for name, css in colors.items() if name in group]
+    svg = sky_plane(ra_deg, dec_deg, [colors.get(name, "grey") for name in group])
+    return [FigureView(svg=svg, caption="Where the pairs are on the sky; east is left.", keys=keys)]
 
 
 def _history(run: RunFolder) -> Section | None:

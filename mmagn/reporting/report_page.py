@@ -76,6 +76,8 @@ class Section:
         What it shows, figures first.
     folded
         Tables that are closed at first.
+    code
+        (caption, text) pairs of files that are shown as they are.
     """
 
     name: str
@@ -85,6 +87,7 @@ class Section:
     figures: Sequence[FigureView] = ()
     tables: Sequence[TableView] = ()
     folded: Sequence[TableView] = ()
+    code: Sequence[tuple[str, str]] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

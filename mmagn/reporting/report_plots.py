@@ -143,6 +143,28 @@ def reliability_plane(verdicts: Verdicts, config: EvaluationConfig) -> Markup:
     return plane.svg()
 
 
+def sky_plane(ra_deg: NDArray[np.float64], dec_deg: NDArray[np.float64], css: Sequence[str]) -> Markup:
+    """Return a map of objects (object,), RA rising to the left also across RA 0, each in its colour class."""
+    ordered = np.sort(np.mod(ra_deg, 360))
+    gaps = np.diff(ordered, append=ordered[0] + 360)
+    middle = ordered[np.argmax(gaps)] + gaps.max() / 2 + 180
+    offset = (ra_deg - middle + 180) % 360 - 180
+    pad_x, pad_y = 0.05 * np.ptp(offset) + 0.1, 0.05 * np.ptp(dec_deg) + 0.1
+    start = middle % 360
+    plane = Plane(
+        name="sky",
+        x_range=(float(start + offset.max() + pad_x), float(start + offset.min() - pad_x)),
+        y_range=(float(dec_deg.min() - pad_y), float(dec_deg.max() + pad_y)),
+        x_label="RA [deg]",
+        y_label="Dec [deg]",
+        alt=f"map of {len(ra_deg)} pairs on the sky",
+        height=320,
+    )
+    for number in np.unique(np.linspace(0, len(ra_deg) - 1, min(len(ra_deg), MAX_POINTS)).astype(int)).tolist():
+        plane.points([start + offset[number]], [dec_deg[number]], css[number], radius=2)
+    return plane.svg()
+
+
 Curve = Sequence[tuple[float, float]]
 """(epoch, value) pairs."""
 

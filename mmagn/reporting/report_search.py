@@ -73,13 +73,12 @@ def search_sections(told: Numbers, trials: Table | None, best_yaml: str) -> list
         *_nested_sections(told.get("nested")),
     ]
     if best_yaml:
-        rows = [[line] for line in best_yaml.splitlines()]
         found.append(
             Section(
                 name="best",
                 title="Best settings",
                 text=["best.yaml in the run folder is a config for scripts/train.py."],
-                folded=[TableView(caption="best.yaml", head=["line"], rows=rows)],
+                code=[("best.yaml", best_yaml)],
             )
         )
     return found
@@ -130,7 +129,7 @@ def _history(trials: Table, prevalence: float) -> FigureView:
     margin = 0.06 * (high - low) or 0.05
     plane = Plane(
         name="trials",
-        x_range=(0, float(max(number.max(), 1))),
+        x_range=(-0.5, float(number.max()) + 0.5),
         y_range=(low - margin, high + margin),
         x_label="trial",
         y_label="mean average precision",
@@ -141,7 +140,8 @@ def _history(trials: Table, prevalence: float) -> FigureView:
     plane.points(number[pruned], score[pruned], "grey", radius=2.5)
     plane.points(number[complete], score[complete], "blue", radius=3)
     if complete.any():
-        plane.line(*stepped(number[complete], np.maximum.accumulate(score[complete])), "vermilion")
+        reached = np.maximum.accumulate(score[complete])
+        plane.line(*stepped([*number[complete], number.max()], [*reached, reached[-1]]), "vermilion")
     keys = [("blue", "trial"), ("grey", "pruned"), ("vermilion", "best so far"), ("ink dashed", "prevalence")]
     return FigureView(svg=plane.svg(), caption="Score of every trial.", keys=keys)
 

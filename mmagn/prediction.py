@@ -5,7 +5,7 @@ import logging
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from mmagn import __version__
-from mmagn.config import RunConfig
+from mmagn.config import RunConfig, load_config
 from mmagn.decoding import Decoded, Decoder, decoded_parts
 from mmagn.evaluation.catalog import catalog_table
 from mmagn.evaluation.ensemble import MemberSays, averaged
 from mmagn.evaluation.judging import embedded
 from mmagn.evaluation.subsets import SUBSETS, seen_modalities, subset_names
 from mmagn.matching.objects import OBJECTS, Objects, object_parts
-from mmagn.members import DEFAULT_VARIANT, TrainedMember, input_difference, load_members
+from mmagn.members import CONFIG_FILE, DEFAULT_VARIANT, TrainedMember, input_difference, load_members
 from mmagn.sample import counts_text, engine
 from mmagn.spectroscopy.basis import ContinuumBasis
 from mmagn.table_files import checked_suffix, table_file
@@ -113,14 +113,14 @@ def predict(
     """
     checked_suffix(out)
     members = load_members(runs, variant)
-    if difference := input_difference(members[0].config, config):
-        raise ValueError(f"{members[0].path} was trained with other input (first) than is asked for: {difference}")
+    if difference := input_difference(load_config(runs[0] / CONFIG_FILE), config):
+        raise ValueError(f"{runs[0]} was trained with other input (first) than is asked for: {difference}")
     drops: Counter[str] = Counter()
     with engine(config):
         parts = object_parts(config.data, config.matching, _predictable(objects, members[0]), drops)
     device = device_name(config.training)
     bases = _distinct_bases(members)
-    decoder = Decoder(config=members[0].config, bases=bases)
+    decoder = Decoder(config=replace(members[0].config, spectroscopy=config.spectroscopy), bases=bases)
     tally = _Tally(drops=drops)
     meta = _meta(members, runs, objects, prevalence)
     with (

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pytest
 from hub_server import hub, hub_data, hub_folder, hub_tree  # noqa: F401 - fixtures
 from numpy.typing import NDArray
+from untrained_runs import world  # noqa: F401 - fixture
 
 from mmagn.surveys.config import DataConfig
 from mmagn.surveys.hats_config import HatsConfig

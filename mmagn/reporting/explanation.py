@@ -71,7 +71,7 @@ class Explanation:
 def explanation_figure(told: Explanation) -> Figure:
     """Return what speaks for and against an AGN in one galaxy: red towards AGN, blue against it."""
     figure = blank_figure(13.0, 12.0)
-    figure.suptitle(told.title)
+    figure.suptitle(f"{told.title}   (red speaks for an AGN, blue against it)\n")
     rows = np.atleast_1d(np.asarray(figure.subfigures(3, 1, height_ratios=[1.1, 1.25, 1.0])))
     of_image = (_draw_picture, _draw_image_gradients, _draw_image_occlusion)
     of_features = (_draw_lines, _draw_feature_gradients, _draw_importance)

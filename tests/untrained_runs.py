@@ -1,0 +1,95 @@
+"""Runs with networks that were never trained: all that prediction and explanation need, in seconds."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy.table import Table
+
+from mmagn.config import RunConfig, save_config
+from mmagn.evaluation.config import EvaluationConfig
+from mmagn.evaluation.judging import JudgedSample, judged
+from mmagn.labels.config import LabelsConfig
+from mmagn.models.config import ImageBranchConfig, ModelsConfig, SpectrumBranchConfig
+from mmagn.sample import Sample, chosen_features, labelled_sample, network
+from mmagn.spectroscopy.config import SpectroscopyConfig
+from mmagn.surveys.config import DataConfig, SimulateConfig
+from mmagn.tensors.config import TensorsConfig
+from mmagn.tensors.missing import FeatureOrigin
+from mmagn.tensors.residency import pair_tensors
+from mmagn.tensors.scaling import FeatureScaling
+from mmagn.training.config import TrainingConfig
+from mmagn.training.weights import save_weights
+
+PAIRS, ALONE = 40, 10
+
+
+def small_config(cache: Path, seed: int = 0) -> RunConfig:
+    survey = SimulateConfig(pairs=PAIRS, unmatched=ALONE / PAIRS, agn_fraction=0.4, cells=2, seed=3)
+    return RunConfig(
+        seed=seed,
+        data=DataConfig(cache_dir=str(cache), simulate=survey),
+        labels=LabelsConfig(min_snr=0),
+        spectroscopy=SpectroscopyConfig(device="cpu", broad_balmer=False),
+        tensors=TensorsConfig(image_size=32),
+        models=ModelsConfig(
+            image=ImageBranchConfig(backbone="test_resnet.r160_in1k", embedding_dim=8),
+            spectrum=SpectrumBranchConfig(widths=(4, 8), embedding_dim=8),
+            hidden_dim=8,
+        ),
+        training=TrainingConfig(device="cpu"),
+        evaluation=EvaluationConfig(bootstrap_draws=10),
+    )
+
+
+def thirds(sample: Sample) -> tuple[np.ndarray, np.ndarray]:
+    """Rows that a network is said to have been trained and validated on."""
+    rows = np.arange(len(sample.target))
+    return rows[rows % 3 == 0], rows[rows % 3 == 1]
+
+
+def make_member(folder: Path, config: RunConfig, sample: Sample) -> np.ndarray:
+    """A network with fresh weights, judged as a trained one is; returns its logits of all labelled pairs."""
+    folder.mkdir(parents=True)
+    train, validation = thirds(sample)
+    values, valid = chosen_features(config, sample)
+    scaling = FeatureScaling.fit(values[train], valid[train])
+    tensors = pair_tensors(
+        sample.store, sample.rows, values, valid, sample.target, scaling, config.tensors, config.models.branches
+    )
+    model = network(config)
+    given = JudgedSample(
+        batch_of=tensors.batch,
+        target=sample.target,
+        train=train,
+        validation=validation,
+        features=config.tensors.features,
+        origin=FeatureOrigin.of(config.tensors.features, scaling),
+    )
+    found = judged(model, given, config.evaluation, pos_weight=2.0, device="cpu")
+    found.save(folder)
+    scaling.save(folder / "scaling.json")
+    save_weights(model.state_dict(), folder / "weights.safetensors")
+    return found.logits
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> dict:
+    """A small survey, a run with one network and an ablation run with two, none of them trained."""
+    base = tmp_path_factory.mktemp("prediction")
+    config = small_config(base / "cache")
+    sample = labelled_sample(config)
+    logits = make_member(base / "run", config, sample)
+    save_config(config, base / "run" / "config.yaml")
+    split = np.full(len(logits), "test")
+    for name, rows in zip(("train", "validation"), thirds(sample), strict=True):
+        split = np.where(np.isin(np.arange(len(logits)), rows), name, split)
+    ids = {"object_id": sample.table["object_id"][sample.rows], "target": sample.target, "split": split}
+    Table(ids).write(base / "run" / "split.parquet", format="parquet")
+    models = base / "ablation" / "members" / "fused"
+    for fold in range(2):
+        make_member(models / f"repeat-0-fold-{fold}", replace(config, seed=5 + fold), sample)
+    for folder in (models, base / "ablation"):
+        save_config(config, folder / "config.yaml")
+    return {"base": base, "config": config, "sample": sample, "logits": logits, "run": base / "run"}

@@ -26,7 +26,7 @@ class ImageBranchConfig:
     backbone: str = "test_byobnet"
     pretrained: bool = False
     weights: str = ""
-    embedding_dim: int = 32
+    embedding_dim: int = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,7 @@ class SpectrumBranchConfig:
 
     widths: tuple[int, ...] = (16, 32, 48)
     kernel_size: int = 5
-    embedding_dim: int = 32
+    embedding_dim: int = 8
 
     def __post_init__(self) -> None:
         if not self.widths or min(self.widths) < 1:
@@ -74,7 +74,7 @@ class ModelsConfig:
     image: ImageBranchConfig = field(default_factory=ImageBranchConfig)
     spectrum: SpectrumBranchConfig = field(default_factory=SpectrumBranchConfig)
     hidden_dim: int = 32
-    dropout: float = 0.3
+    dropout: float = 0.1
 
     def __post_init__(self) -> None:
         if not self.branches or len(set(self.branches)) != len(self.branches):

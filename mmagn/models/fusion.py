@@ -11,16 +11,18 @@ from mmagn.models.spectrum_branch import SpectrumBranch
 
 FEATURE_COUNT = 10
 """Handcrafted features, where no other number is asked for."""
-START_BESIDE_FEATURES = 0.1
-"""Spread with which an embedding starts beside the features, whose spread is 1."""
+GAIN_BESIDE_FEATURES = 0.1
+"""Spread of an embedding beside the features, whose spread is 1."""
 
 
 class FusionModel(nn.Module):
     """Logits from any combination of image, spectrum and handcrafted features.
 
-    Each embedding is layer-normalised. Beside the features it starts at a tenth of their spread: at first the network
-    is that of the features, and it takes in of image and spectrum what it learns to use. On equal terms from the
-    start, embeddings of which nothing is known yet are noise that a few hundred objects are soon remembered by.
+    Each embedding is layer-normalised. Beside the features it has a tenth of their spread, so that under Adam, whose
+    steps do not depend on the size of a gradient, the head comes to use it ten times more slowly: the network is that
+    of the features first. On equal terms the branches soon remember a few hundred objects one by one, and nothing is
+    left for the features to explain. An image without a spectrum, and so without most features, has nothing beside
+    it that it could crowd out and keeps its spread.
 
     The head is Linear(hidden), ReLU, Dropout, Linear(hidden / 2), ReLU, Dropout, Linear(1). With the features alone
     the network is the head and nothing else: 10 -> hidden -> hidden / 2 -> 1.
@@ -40,16 +42,17 @@ class FusionModel(nn.Module):
     def __init__(self, config: ModelsConfig, *, spectrum_pixels: int, features: int = FEATURE_COUNT) -> None:
         super().__init__()
         self.branches = config.branches
+        self.gain = GAIN_BESIDE_FEATURES if "features" in config.branches else 1.0
         self.image: EmbeddedBranch | None = None
         self.spectrum: EmbeddedBranch | None = None
-        width, start = (features, START_BESIDE_FEATURES) if "features" in config.branches else (0, 1.0)
+        width = features if "features" in config.branches else 0
         if "image" in config.branches:
             dim = config.image.embedding_dim
-            self.image, width = EmbeddedBranch(ImageBranch(config.image), dim, start), width + dim
+            self.image, width = EmbeddedBranch(ImageBranch(config.image), dim), width + dim
         if "spectrum" in config.branches:
             dim = config.spectrum.embedding_dim
             branch = SpectrumBranch(config.spectrum, spectrum_pixels)
-            self.spectrum, width = EmbeddedBranch(branch, dim, start), width + dim
+            self.spectrum, width = EmbeddedBranch(branch, dim), width + dim
         self.head = nn.Sequential(
             nn.Linear(width, config.hidden_dim),
             nn.ReLU(),
@@ -84,10 +87,19 @@ class FusionModel(nn.Module):
         for branch in self.branches:
             if branch not in batch:
                 raise ValueError(f"the {branch} branch is on but the batch has no {branch}; it has {', '.join(batch)}")
-        parts = [] if self.image is None else [self.image(batch["image"], batch.get("image_valid"))]
-        parts += [] if self.spectrum is None else [self.spectrum(batch["spectrum"], batch.get("spectrum_valid"))]
+        image_valid, spectrum_valid = batch.get("image_valid"), batch.get("spectrum_valid")
+        parts = (
+            [] if self.image is None else [self._image_gain(spectrum_valid) * self.image(batch["image"], image_valid)]
+        )
+        parts += [] if self.spectrum is None else [self.gain * self.spectrum(batch["spectrum"], spectrum_valid)]
         parts += [batch["features"]] if "features" in self.branches else []
         return torch.cat(parts, dim=1)
+
+    def _image_gain(self, spectrum_valid: Tensor | None) -> Tensor | float:
+        """Spread of the image embedding, (batch, 1) where some objects have no spectrum."""
+        if spectrum_valid is None or self.spectrum is None:
+            return self.gain
+        return self.gain + (1 - self.gain) * (~spectrum_valid[:, None]).float()
 
 
 class EmbeddedBranch(nn.Module):
@@ -99,14 +111,11 @@ class EmbeddedBranch(nn.Module):
         Maps its input to (batch, embedding).
     embedding_dim
         Length of the embedding.
-    start
-        Spread of the normalised embedding before training.
     """
 
-    def __init__(self, branch: nn.Module, embedding_dim: int, start: float) -> None:
+    def __init__(self, branch: nn.Module, embedding_dim: int) -> None:
         super().__init__()
         self.branch, self.norm = branch, nn.LayerNorm(embedding_dim)
-        nn.init.constant_(self.norm.weight, start)
         self.stand_in = nn.Parameter(torch.zeros(embedding_dim))
 
     def forward(self, values: Tensor, valid: Tensor | None) -> Tensor:

@@ -37,8 +37,8 @@ class AugmentConfig:
     band_dropout: float = 0.0
     image_noise: float = 0.1
     spectrum_noise: float = 0.1
-    image_dropout: float = 0.0
-    spectrum_dropout: float = 0.0
+    image_dropout: float = 0.2
+    spectrum_dropout: float = 0.1
 
     def __post_init__(self) -> None:
         for name in ("shift_pixels", "image_noise", "spectrum_noise"):

@@ -59,9 +59,9 @@ class TrainingConfig:
     """
 
     epochs: int = 30
-    batch_size: int = 32
+    batch_size: int = 16
     accumulate: int = 1
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-3
     schedule: Literal["constant", "cosine"] = "constant"
     warmup_epochs: float = 0.0
     layer_decay: float = 1.0
@@ -69,7 +69,7 @@ class TrainingConfig:
     weight_decay: float = 0.0
     pos_weight: float | None = None
     gradient_clip: float = 1.0
-    patience: int = 8
+    patience: int = 12
     device: Literal["auto", "cpu", "cuda"] = "auto"
     devices: int | Literal["auto"] = "auto"
     nodes: int | Literal["auto"] = "auto"

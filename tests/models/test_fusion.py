@@ -113,7 +113,7 @@ def test_one_batch_can_be_overfitted(branches: tuple[str, ...]) -> None:
     assert loss < 0.02
 
 
-def test_embeddings_start_at_spread_one_and_at_a_tenth_beside_the_features() -> None:
+def test_embeddings_have_spread_one_and_a_tenth_of_it_beside_the_features() -> None:
     for branches, spread in ((("image", "spectrum"), 1.0), (BRANCHES, 0.1)):
         embedding = model(branches).eval().embedding(batch())
         assert embedding.shape == (16, 8 + 6 + 10 * ("features" in branches))

@@ -58,7 +58,7 @@ def test_a_run_folder_holds_all_it_takes_to_judge_and_repeat_the_run(places: dic
     run = places["run"]
     files = {path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file()}
     promised = {"config.yaml", "run.json", "split.parquet", "scaling.json", "best.ckpt", "last.ckpt", "run.log"}
-    promised |= {"scores.json", "predictions.parquet", "measurements.parquet"}
+    promised |= {"scores.json", "predictions.parquet", "measurements.parquet", "report.html"}
     figures = ("bpt", "whan", "coverage", "gallery", "precision_recall", "roc", "confusion", "reliability")
     assert promised | {f"figures/{name}.png" for name in figures} <= files
     assert any(name.startswith("tensorboard/events") for name in files)
@@ -70,6 +70,8 @@ def test_scores_state_their_interval_prevalence_and_baseline(places: dict[str, P
     precision = told["scores"]["average_precision"]
     assert precision["low"] <= precision["value"] <= precision["high"]
     assert told["all_negative"]["average_precision"] == pytest.approx(told["prevalence"])
+    ceiling = told["noise_ceiling"]["average_precision"]
+    assert told["prevalence"] < ceiling["low"] < ceiling["value"] <= ceiling["high"] <= 1
     assert told["classes"]["unclassified"] == sum(told["unclassified"].values())
     assert told["matching"]["pairs"] == 120
 

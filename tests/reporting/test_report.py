@@ -14,6 +14,7 @@ import pytest
 
 from mmagn.report import write_report
 from mmagn.reporting.report_cards import MAX_CARDS, Verdicts, shown_objects, viewer_links
+from mmagn.reporting.report_ladder import ABLATION_METRICS
 from mmagn.reporting.report_svg import interval_bar, probability_color, ticks
 
 GALAXIES = 40
@@ -156,6 +157,51 @@ def test_a_folder_without_scores_is_refused(scored_run: SimpleNamespace, tmp_pat
     shutil.copy(scored_run.path / "config.yaml", tmp_path)
     with pytest.raises(FileNotFoundError, match=r"nothing to report yet: it lacks scores\.json"):
         write_report(tmp_path)
+
+
+def row_of(variant: str, level: str, value: float | None, part: str = "") -> dict[str, object]:
+    flat: dict[str, object] = {"variant": variant, "level": level, "stratum": "redshift" if part else "", "part": part}
+    flat |= {"objects": 50, "positives": 10, "prevalence": 0.2}
+    for name in (*ABLATION_METRICS, "average_precision"):
+        flat |= {name: value, f"{name}_low": value, f"{name}_high": value}
+    return flat
+
+
+def test_an_ablation_tells_its_answers_its_ladder_and_its_parts(scored_run: SimpleNamespace, tmp_path: Path) -> None:
+    ceiling = {"average_precision": {"value": 0.97, "low": 0.95, "high": 0.99}}
+    models = [row_of("fused", "L0", 0.9), row_of("image", "L3", None)]
+    asked = {"question": "fused - image", "sentence": "adding <b> changes nothing: not shown", "shown": False}
+    asked |= {"value": 0.1, "low": -0.1, "high": 0.3, "p_corrected": None, "metric": "average_precision"}
+    told = {"models": models, "questions": [asked], "strata": [row_of("fused", "L0", 0.8, "near")]}
+    told |= {"noise_ceiling": ceiling, "strata_noise_ceiling": [{"stratum": "redshift", "part": "near", **ceiling}]}
+    shutil.copy(scored_run.path / "config.yaml", tmp_path)
+    (tmp_path / "ablation.json").write_text(json.dumps(told), encoding="utf-8")
+    page = write_report(tmp_path).read_text(encoding="utf-8")
+    for words in ("Adding &lt;b&gt; changes nothing: not shown", "0.970 [0.950, 0.990]", "+0.100 [-0.100, +0.300]"):
+        assert words in page
+    assert "By redshift" in page and "<td>near</td>" in page
+    assert "the image, the spectrum and the ten features" in page
+
+
+def test_a_search_tells_its_best_trial_and_how_it_got_there(scored_run: SimpleNamespace, tmp_path: Path) -> None:
+    best = {"number": 1, "score": 0.6, "folds": [0.5, 0.7], "values": {"hidden_dim": 32, "widths": [4, 8]}}
+    told = {"over": "head", "score": "mean average precision", "prevalence": 0.2, "best": best, "nested": None}
+    told |= {"trials": {"complete": 2, "pruned": 1}, "importance": {"hidden_dim": 0.8}}
+    shutil.copy(scored_run.path / "config.yaml", tmp_path)
+    (tmp_path / "search.json").write_text(json.dumps(told), encoding="utf-8")
+    (tmp_path / "best.yaml").write_text("models: {hidden: <script>}\n", encoding="utf-8")
+    lines = [
+        "number,state,score,hidden_dim,folds",
+        "0,complete,0.5,16,0.5 0.5",
+        "1,complete,0.6,32,0.5 0.7",
+        "2,pruned,,64,",
+    ]
+    (tmp_path / "trials.csv").write_text("\n".join(lines), encoding="utf-8")
+    page = write_report(tmp_path).read_text(encoding="utf-8")
+    assert "Best 2 of 3 trials" in page
+    assert "models: {hidden: &lt;script&gt;}" in page
+    assert page.count("<script>") == 1
+    assert "4-8" in page
 
 
 def test_ticks_are_round_and_colours_run_from_blue_to_vermilion() -> None:

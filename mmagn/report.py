@@ -27,7 +27,8 @@ from mmagn.training.runs import RunFolder, whole_file
 REPORT_FILE = "report.html"
 SHOWN_VARIANTS = ("fused", "image-spectrum", "spectrum", "handcrafted", "image")
 """Model whose verdicts an ablation shows galaxy by galaxy: the first of these that it has."""
-KINDS = {"scores.json": "training", "ablation.json": "ablation", "search.json": "search"}
+KINDS = {"search.json": "search", "ablation.json": "ablation", "scores.json": "training", "scores-*.json": "training"}
+"""What a folder is for that holds such a file; scores of the test split come before those of the others."""
 
 logger = logging.getLogger(__name__)
 
@@ -48,20 +49,21 @@ def write_report(run_path: Path, store: PairStore | None = None) -> Path:
         Where the folder is no run folder, or nothing in it was scored yet.
     """
     run = RunFolder.open(run_path)
-    kinds = [kind for name, kind in KINDS.items() if (run.path / name).is_file()]
-    if not kinds:
+    found = [(kind, path) for name, kind in KINDS.items() for path in sorted(run.path.glob(name))]
+    if not found:
         raise FileNotFoundError(f"{run.path} has nothing to report yet: it lacks {', '.join(KINDS)}")
+    kind, told = found[0][0], read_json(found[0][1])
     config = load_config(run.config)
-    match kinds[-1]:
+    match kind:
         case "training":
-            parts = _training(run, config, store)
+            parts = _training(run, told, config, store)
         case "ablation":
-            parts = _ablation(run, config, store)
+            parts = _ablation(run, told, config, store)
         case _:
-            parts = _search(run)
+            parts = _search(run, told)
     page = Page(
         title=run.path.name,
-        kind=kinds[-1],
+        kind=kind,
         started=str(read_json(run.provenance).get("started", "")).replace("T", " "),
         outcomes=OUTCOMES,
         changed=[(name, str(value)) for name, value in changed_settings(config).items()],
@@ -75,9 +77,8 @@ def write_report(run_path: Path, store: PairStore | None = None) -> Path:
     return path
 
 
-def _training(run: RunFolder, config: RunConfig, store: PairStore | None) -> dict[str, Any]:
+def _training(run: RunFolder, told: dict[str, Any], config: RunConfig, store: PairStore | None) -> dict[str, Any]:
     """What the page of a training shows."""
-    told = read_json(run.scores)
     predictions, measured = read_table(run.predictions), read_table(run.measurements)
     curves, parts = [], {}
     sky = _sky(measured, predictions)
@@ -102,9 +103,8 @@ def _training(run: RunFolder, config: RunConfig, store: PairStore | None) -> dic
     return {"lead": lead, "tiles": score_tiles(told), "sections": sections, **parts}
 
 
-def _ablation(run: RunFolder, config: RunConfig, store: PairStore | None) -> dict[str, Any]:
+def _ablation(run: RunFolder, told: dict[str, Any], config: RunConfig, store: PairStore | None) -> dict[str, Any]:
     """What the page of an ablation shows."""
-    told = read_json(run.path / "ablation.json")
     table, measured = read_table(run.path / "out_of_fold.parquet"), read_table(run.measurements)
     sections, parts = ladder_sections(told), {}
     variant = next((name for name in SHOWN_VARIANTS if name in config.ablation.variants), None)
@@ -125,9 +125,8 @@ def _ablation(run: RunFolder, config: RunConfig, store: PairStore | None) -> dic
     return {"lead": lead, "tiles": ladder_tiles(told), "sections": sections, **parts}
 
 
-def _search(run: RunFolder) -> dict[str, Any]:
+def _search(run: RunFolder, told: dict[str, Any]) -> dict[str, Any]:
     """What the page of a search shows."""
-    told = read_json(run.path / "search.json")
     best = run.path / "best.yaml"
     text = best.read_text(encoding="utf-8") if best.is_file() else ""
     sections = search_sections(told, read_table(run.path / "trials.csv"), text)

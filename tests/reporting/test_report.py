@@ -155,7 +155,7 @@ def test_without_its_pairs_a_page_has_no_pictures_and_says_why(
 
 def test_a_folder_without_scores_is_refused(scored_run: SimpleNamespace, tmp_path: Path) -> None:
     shutil.copy(scored_run.path / "config.yaml", tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"nothing to report yet: it lacks scores\.json"):
+    with pytest.raises(FileNotFoundError, match="nothing to report yet: it lacks search"):
         write_report(tmp_path)
 
 

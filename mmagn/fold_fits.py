@@ -31,7 +31,16 @@ from mmagn.training.runs import whole_file, write_json
 from mmagn.workers import done_here, shared_out
 
 NOT_DECIDING = {
-    "training": ("device", "compile", "checkpoint_every_minutes", "log_every", "figures_every"),
+    "training": (
+        "device",
+        "devices",
+        "nodes",
+        "sync_batchnorm",
+        "compile",
+        "checkpoint_every_minutes",
+        "log_every",
+        "figures_every",
+    ),
     "tensors": ("residency", "workers"),
 }
 """Settings that change nothing about what a fit learns."""

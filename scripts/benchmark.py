@@ -30,7 +30,7 @@ def main() -> None:
     resume.add_argument("--pairs", type=int, default=200, help="pairs of the embedded survey")
     train = commands.add_parser("train", help="real training beside its step on synthetic tensors; many fits at once")
     train.add_argument("--pairs", type=int, default=400, help="pairs of the embedded survey")
-    train.add_argument("--batch_size", type=int, default=32, help="pairs per step")
+    train.add_argument("--batch_size", type=int, default=16, help="pairs per step")
     train.add_argument("--repeats", type=int, default=3, help="runs of each, by turns; the median is told")
     train.add_argument("--backbone", default="test_byobnet", help="image backbone, any name of timm")
     train.add_argument("--image_size", type=int, default=96, help="pixels of the crop")

@@ -180,7 +180,7 @@ def _pairs(config: RunConfig, store: PairStore | None) -> tuple[Callable[[str], 
     """Image and spectrum by SDSS id; None and the reason where the pairs are not at hand."""
     try:
         found = store if store is not None else pair_store(config.data, config.matching)
-    except (FileNotFoundError, ValueError) as error:
+    except (OSError, ValueError) as error:
         logger.warning("the report has no images: %s", error)
         return None, f" Images and spectra are not at hand: {error}"
     row_of = {name: row for row, name in enumerate(np.asarray(found.index["sdss_object_id"], dtype=np.str_).tolist())}

@@ -145,11 +145,14 @@ def ticks(low: float, high: float, about: int = 6) -> list[float]:
 
 
 def path(x: ArrayLike, y: ArrayLike) -> str:
-    """Return SVG path data through the finite ones of some points, "" for fewer than two."""
+    """Return SVG path data through the finite ones of some points, to a tenth of a unit, "" for fewer than two."""
     places = np.stack([np.asarray(x, dtype=float), np.asarray(y, dtype=float)], axis=1)
-    places = places[np.isfinite(places).all(axis=1)]
+    places = np.round(places[np.isfinite(places).all(axis=1)], 1)
     if len(places) < 2:
         return ""
+    moved = np.append(True, (np.diff(places, axis=0) != 0).any(axis=1))
+    moved[-1] = True
+    places = places[moved]
     return "M" + "L".join(f"{across:.1f} {down:.1f}" for across, down in places)
 
 

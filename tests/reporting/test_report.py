@@ -15,7 +15,7 @@ import pytest
 from mmagn.report import write_report
 from mmagn.reporting.report_cards import MAX_CARDS, Verdicts, shown_objects, viewer_links
 from mmagn.reporting.report_ladder import ABLATION_METRICS
-from mmagn.reporting.report_svg import interval_bar, probability_color, ticks
+from mmagn.reporting.report_svg import interval_bar, path, probability_color, ticks
 
 GALAXIES = 40
 VOID = {"meta", "link", "img", "input", "br", "hr"}
@@ -117,6 +117,13 @@ def test_every_table_has_a_caption_and_headers_and_every_figure_a_text(elements:
     assert {head["scope"] for head in elements.of("th")} == {"col", "row"}
     for svg in elements.of("svg"):
         assert svg.get("aria-hidden") == "true" or svg.get("aria-label")
+
+
+def test_a_page_stays_below_five_megabytes_whatever_the_sample(page: str) -> None:
+    assert len(page) * MAX_CARDS / GALAXIES < 5e6
+    many = np.linspace(0, 400, 200_000)
+    assert len(path(many, np.sqrt(many))) < 100_000
+    assert path([1.0, 2.0, np.nan, 4.0], [1, 1, 1, 1]) == "M1.0 1.0L2.0 1.0L4.0 1.0"
 
 
 def test_links_hold_the_position_of_the_galaxy() -> None:

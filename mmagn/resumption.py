@@ -22,6 +22,7 @@ MAY_DIFFER = (
     "training.epochs",
     "training.patience",
     "training.device",
+    "training.nodes",
     "training.precision",
     "training.compile",
     "training.log_every",

@@ -1,6 +1,7 @@
 """A run is gone on with only where that gives what an undisturbed run would have given."""
 
 import dataclasses
+import importlib.util
 from pathlib import Path
 
 import pytest
@@ -70,7 +71,7 @@ def test_a_cut_checkpoint_is_passed_over_for_the_one_before(
 
 def test_a_named_run_of_other_settings_is_refused_with_both_values(config: RunConfig) -> None:
     run = begun(config)
-    with pytest.raises(ValueError, match=r"was begun with training\.batch_size 32, not 8"):
+    with pytest.raises(ValueError, match=f"was begun with training.batch_size {config.training.batch_size}, not 8"):
         run_to_resume(changed(config, batch_size=8), str(run.path))
 
 
@@ -79,3 +80,18 @@ def test_a_named_run_without_a_checkpoint_is_refused_and_kept(config: RunConfig)
     with pytest.raises(FileNotFoundError, match="holds no checkpoint to go on from"):
         run_to_resume(config, str(run.path))
     assert run.path.is_dir()
+
+
+def test_the_script_hands_auto_on_with_the_settings_of_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    path = Path(__file__).resolve().parent.parent / "scripts" / "train.py"
+    spec = importlib.util.spec_from_file_location("script_train", path)
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    asked = []
+
+    class Done:
+        exit_code = 0
+
+    monkeypatch.setattr("mmagn.pipeline.train", lambda config, resume: asked.append((config.name, resume)) or Done())
+    assert script.main(["--resume", "auto", "--name", "tiny"]) == 0
+    assert asked == [("tiny", "auto")]

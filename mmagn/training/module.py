@@ -33,7 +33,7 @@ class AgnModule(lightning.LightningModule):
     """A network with its loss, its optimiser and its scores.
 
     All random numbers of a training step come from (seed, epoch, batch index): a run that was interrupted
-    and resumed draws what an uninterrupted one draws, and no random state needs to be saved.
+    and resumed draws what an uninterrupted one draws, whatever random state it starts from.
 
     Parameters
     ----------

@@ -3,6 +3,7 @@
 import json
 import logging
 import sys
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -51,6 +52,8 @@ class PredictionSummary:
         Galaxies that were asked for and could not be read.
     drops
         What was left out, by reason; one galaxy may lack both views.
+    rate_per_s
+        Galaxies per second from the first to the last, start-up left out.
     """
 
     rows: int
@@ -60,12 +63,14 @@ class PredictionSummary:
     unlike_training: int
     lost: int
     drops: Mapping[str, int]
+    rate_per_s: float
 
     def text(self) -> str:
         """Return the summary for people."""
         lines = [
             f"{self.rows} galaxies, {self.members} member{'s' if self.members > 1 else ''}: "
-            f"{counts_text(self.modalities)}; {self.agn} called AGN, {self.unlike_training} unlike the training set"
+            f"{counts_text(self.modalities)}; {self.agn} called AGN, {self.unlike_training} unlike the training set; "
+            f"{self.rate_per_s:.0f} galaxies/s"
         ]
         lines += [f"could not be read: {self.lost}"] if self.lost else []
         return "\n".join([*lines, *(f"dropped: {count} x {reason}" for reason, count in self.drops.items())])
@@ -254,6 +259,7 @@ class _Tally:
 
     def __init__(self, drops: Counter[str]) -> None:
         self.drops, self.rows, self.lost, self.agn, self.unlike = drops, 0, 0, 0, 0
+        self.started = time.perf_counter()
         self.modalities: Counter[str] = Counter()
 
     def add(self, decoded: Decoded, table: Table) -> None:
@@ -276,4 +282,5 @@ class _Tally:
             unlike_training=self.unlike,
             lost=self.lost,
             drops=dict(self.drops),
+            rate_per_s=self.rows / (time.perf_counter() - self.started),
         )

@@ -11,6 +11,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 from astropy import units as u
 from astropy.io import fits
+from astropy.io.votable.tree import Resource, TableElement, VOTableFile
 from astropy.table import Table, meta
 
 SUFFIXES = (".parquet", ".fits", ".ecsv", ".csv", ".votable")
@@ -126,10 +127,18 @@ def _convert(parquet: Path, out: Path, suffix: str) -> None:
             column.unit = None  # FITS and VOTable know no dex
             column.description = ", ".join(filter(None, [column.description, "dex"]))
     if suffix == ".votable":
-        table.write(out, format="votable")
+        _write_votable(out, table)
     else:
         table.write(out, format="fits")
         _describe_columns(out, table)
+
+
+def _write_votable(out: Path, table: Table) -> None:
+    """Write a VOTable of version 1.3: its CDS units know the erg, which later versions call deprecated."""
+    whole, resource = VOTableFile(version="1.3"), Resource()
+    whole.resources.append(resource)
+    resource.tables.append(TableElement.from_table(whole, table))
+    whole.to_xml(str(out))
 
 
 def _describe_columns(out: Path, table: Table) -> None:

@@ -11,7 +11,7 @@ from mmagn.config import config_from_namespace, config_parser, parse_arguments
 def main(arguments: Sequence[str]) -> int:
     """Return the exit code of ``measure.py``."""
     parser = config_parser(__doc__ or "")
-    parser.add_argument("--out", required=True, help="table to write: .parquet, .fits or .ecsv")
+    parser.add_argument("--out", required=True, help="table to write: .parquet, .fits, .ecsv, .csv or .votable")
     parser.add_argument("--pairs", action="store_true", help="a row per pair, with image features, not per spectrum")
     parser.add_argument("--workers", type=int, default=1, help="processes that fit lines")
     namespace = parse_arguments(parser, arguments)

@@ -59,6 +59,7 @@ def test_a_run_folder_holds_all_it_takes_to_judge_and_repeat_the_run(places: dic
     files = {path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file()}
     promised = {"config.yaml", "run.json", "split.parquet", "scaling.json", "best.ckpt", "last.ckpt", "run.log"}
     promised |= {"scores.json", "predictions.parquet", "measurements.parquet", "report.html"}
+    promised |= {"weights.safetensors", "calibration.json", "novelty.npz"}
     figures = ("bpt", "whan", "coverage", "gallery", "precision_recall", "roc", "confusion", "reliability")
     assert promised | {f"figures/{name}.png" for name in figures} <= files
     assert any(name.startswith("tensorboard/events") for name in files)
@@ -74,6 +75,31 @@ def test_scores_state_their_interval_prevalence_and_baseline(places: dict[str, P
     assert told["prevalence"] < ceiling["low"] < ceiling["value"] <= ceiling["high"] <= 1
     assert told["classes"]["unclassified"] == sum(told["unclassified"].values())
     assert told["matching"]["pairs"] == 120
+    assert 0 < told["clean"]["objects"] < told["objects"]
+    assert set(told["clean"]["scores"]) == set(told["scores"])
+
+
+def test_every_subset_of_modalities_has_its_own_calibration_and_threshold(places: dict[str, Path]) -> None:
+    told = json.loads((places["run"] / "calibration.json").read_text(encoding="utf-8"))
+    assert list(told) == ["image+spectrum", "image", "spectrum"]
+    for each in told.values():
+        assert each["kind"] == "platt"
+        assert 0 < each["threshold"] < 1
+    assert told["image"]["slope"] != told["spectrum"]["slope"]
+
+
+def test_predict_and_explain_take_the_run_as_it_is(places: dict[str, Path], tmp_path: Path) -> None:
+    out = tmp_path / "scores.fits"
+    assert script("predict")(["--run", str(places["run"]), "--out", str(out)]) == 0
+    of_run = Table.read(places["run"] / "predictions.parquet", format="parquet")
+    found = Table.read(out)
+    row_of = {str(name): row for row, name in enumerate(found["sdss_object_id"])}
+    rows = [row_of[name] for name in of_run["sdss_object_id"].tolist()]
+    np.testing.assert_allclose(found["logit"][rows], of_run["logit"], atol=1e-4)
+    np.testing.assert_allclose(found["calibrated_probability"][rows], of_run["calibrated_probability"], atol=1e-3)
+    object_id = of_run["sdss_object_id"][0]
+    assert script("explain")([str(object_id), "--run", str(places["run"]), "--out", str(tmp_path)]) == 0
+    assert (tmp_path / f"{object_id}.png").stat().st_size > 10_000
 
 
 def test_predictions_and_split_name_every_labelled_pair_once_and_no_sky_group_twice(places: dict[str, Path]) -> None:

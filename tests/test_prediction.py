@@ -25,6 +25,7 @@ from mmagn.evaluation.subsets import shown_batch
 from mmagn.matching.objects import Galaxy, GivenPart, galaxy_with_id, object_parts
 from mmagn.members import load_members
 from mmagn.prediction import network_batch, predict, predicted_table
+from mmagn.surveys.config import DataConfig
 from mmagn.table_files import table_file
 
 SCRIPT = Path(__file__).resolve().parent.parent / "scripts" / "predict.py"
@@ -235,6 +236,22 @@ def test_a_bad_row_is_counted_and_the_others_are_predicted(world: dict, v1_tree,
     summary = predict(config, [world["run"]], out, progress=False)
     assert (summary.rows, summary.lost, sum(summary.drops.values())) == (2, 1, 1)
     assert "could not be read: 1" in summary.text()
+
+
+def test_a_hub_gives_the_same_catalogue_as_the_tree_it_was_made_from(
+    world: dict, hub_tree: Path, hub_data: DataConfig, tmp_path: Path
+) -> None:
+    tree = DataConfig(source="hdf5", root=str(hub_tree), sdss_surveys=("sdss",), cache_dir=str(tmp_path))
+    tables = {}
+    for name, data in (("tree", tree), ("hub", hub_data)):
+        out = tmp_path / f"{name}.fits"
+        predict(replace(world["config"], data=data), [world["run"]], out, objects="all", progress=False)
+        tables[name] = Table.read(out)
+        tables[name].sort(["modalities", "sdss_object_id", "hsc_object_id"])
+    assert len(tables["hub"]) == len(tables["tree"]) > 10
+    for column in ("sdss_object_id", "hsc_object_id", "modalities"):
+        assert tables["hub"][column].tolist() == tables["tree"][column].tolist()
+    np.testing.assert_allclose(tables["hub"]["logit"], tables["tree"]["logit"], atol=1e-5)
 
 
 class CountedPart(GivenPart):

@@ -84,10 +84,9 @@ def _compare(config: RunConfig, store: PairStore, run: Path, repeats: int, worke
         started = time.perf_counter()
         embedded(member.model, ready, device)
         forward.append(len(store) / (time.perf_counter() - started))
-        started = time.perf_counter()
         with redirect_stdout(StringIO()):
             summary = predict(config, [run], run / "scores.parquet", workers=workers, progress=False)
-        whole.append(summary.rows / (time.perf_counter() - started))
+        whole.append(summary.rate_per_s)
     share = median(told / alone for told, alone in zip(whole, forward, strict=True))
     name = "+".join(config.models.branches)
     print(f"{name:<26}decoding {decoding:.0f}/s of one core")

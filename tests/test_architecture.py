@@ -10,10 +10,12 @@ ROOT = Path(__file__).resolve().parent.parent
 DOORS = {
     "datasets": ("mmagn/surveys", "mmagn/matching"),
     "h5py": ("mmagn/surveys",),
+    "jinja2": ("mmagn/reporting",),
     "healpy": ("mmagn/matching", "mmagn/surveys"),
     "timm": ("mmagn/models/image_branch.py",),
     "matplotlib": ("mmagn/reporting",),
     "optuna": ("mmagn/search",),
+    "PIL": ("mmagn/reporting",),
 }
 """Where each library may be imported."""
 

@@ -230,7 +230,8 @@ def interval_bar(
 def share_bar(parts: Sequence[tuple[str, float, str]], alt: str) -> Markup:
     """Return one bar that is divided in the shares of some (name, count, colour class)."""
     total = sum(count for _, count, _ in parts) or 1.0
-    drawn, start = [Markup('<svg class="share" viewBox="0 0 1000 26" role="img" aria-label="{}">').format(alt)], 0.0
+    box = Markup('<svg class="share" viewBox="0 0 1000 26" preserveAspectRatio="none" role="img" aria-label="{}">')
+    drawn, start = [box.format(alt)], 0.0
     for name, count, css in parts:
         width = 1000 * count / total
         drawn.append(

@@ -26,6 +26,7 @@ from mmagn.matching.objects import Galaxy, GivenPart, galaxy_with_id, object_par
 from mmagn.members import load_members
 from mmagn.prediction import network_batch, predict, predicted_table
 from mmagn.surveys.config import DataConfig
+from mmagn.surveys.hats_config import DaskConfig
 from mmagn.table_files import table_file
 
 SCRIPT = Path(__file__).resolve().parent.parent / "scripts" / "predict.py"
@@ -252,6 +253,17 @@ def test_a_hub_gives_the_same_catalogue_as_the_tree_it_was_made_from(
     for column in ("sdss_object_id", "hsc_object_id", "modalities"):
         assert tables["hub"][column].tolist() == tables["tree"][column].tolist()
     np.testing.assert_allclose(tables["hub"]["logit"], tables["tree"]["logit"], atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore::pandas.errors.Pandas4Warning")  # nested_pandas 0.7 says inplace= to pandas 3.1
+def test_hats_catalogues_give_a_catalogue_too(world: dict, v1_tree, hats_collections, tmp_path: Path) -> None:
+    sdss = [{"object_id": n, "ra": 150 + 0.01 * n, "dec": 2.0} for n in range(1, 4)]
+    hsc = [{"object_id": 10 * n, "ra": 150 + 0.01 * n, "dec": 2.0} for n in range(2, 5)]
+    data = hats_collections(v1_tree(tmp_path / "tree", sdss=sdss, hsc=hsc), tmp_path / "hats")
+    config, out = replace(world["config"], data=data, dask=DaskConfig(workers=0)), tmp_path / "scores.parquet"
+    predict(config, [world["run"]], out, objects="all", progress=False)
+    told = {str(row["hsc_object_id"]): row["modalities"] for row in Table.read(out)}
+    assert told == {"20": "image+spectrum", "30": "image+spectrum", "40": "image", "": "spectrum"}
 
 
 class CountedPart(GivenPart):

@@ -78,7 +78,7 @@ def average_precision(config: RunConfig, sample: Sample, name: str, folder: Path
 @pytest.mark.parametrize("model", ["handcrafted", "logistic", "masked-handcrafted"])
 def test_a_leak_planted_on_purpose_is_caught_and_noise_scores_at_prevalence(model: str, tmp_path: Path) -> None:
     config, leaking, clean = config_of(), sample_of(leak=20.0), sample_of()
-    assert average_precision(config, leaking, model, tmp_path) > 0.98
+    assert average_precision(config, leaking, model, tmp_path) > 0.95
     assert abs(average_precision(config, clean, model, tmp_path) - clean.target.mean()) < 0.15
 
 

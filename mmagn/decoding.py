@@ -99,17 +99,19 @@ class Decoder:
         drops: Counter[str] = Counter()
         for place, galaxy in enumerate(part.galaxies(drops)):
             if (cutout := galaxy.cutout) is not None:
-                image_valid[place] = bool((cutout.ivar > 0).any())
                 if image is not None:
-                    image[place] = image_tensor(cutout.flux, cutout.ivar, config.tensors)
+                    _put(image, place, image_tensor(cutout.flux, cutout.ivar, config.tensors))
                     image_valid[place] = bool(image[place].any())
+                else:
+                    image_valid[place] = bool((cutout.ivar > 0).any())
                 if "features" in branches:
                     imaging[place] = imaging_features(cutout)
             if galaxy.spectrum is not None:
-                spectrum_valid[place] = bool(galaxy.spectrum.valid.any())
                 if spectrum is not None:
-                    spectrum[place] = spectrum_tensor(galaxy.spectrum, config.tensors)
+                    _put(spectrum, place, spectrum_tensor(galaxy.spectrum, config.tensors))
                     spectrum_valid[place] = bool(spectrum[place, 1].any())
+                else:
+                    spectrum_valid[place] = bool(galaxy.spectrum.valid.any())
             galaxies.append(_without_pixels(galaxy))
         found = len(galaxies)
         features, line_flags = self._measured(galaxies, imaging[:found])
@@ -148,6 +150,11 @@ class Decoder:
             valid = np.isfinite(values)
             features.append((np.where(valid, values, np.nan), valid))
         return features, line_flags
+
+
+def _put(halves: NDArray[np.float16], place: int, values: NDArray[np.float32]) -> None:
+    """Write a row; torch rounds to float16 as NumPy does, many values at once."""
+    torch.from_numpy(halves[place]).copy_(torch.from_numpy(values))
 
 
 def _without_pixels(galaxy: Galaxy) -> Galaxy:
@@ -201,7 +208,7 @@ def decoded_parts(parts: Sequence[ObjectPart], decoder: Decoder, workers: int = 
     """
     if workers < 0:
         raise ValueError(f"--workers is {workers}; allowed: 0 or more")
-    threads = max(1, min(MOST_THREADS, cores() - 1))
+    threads = min(MOST_THREADS, cores())  # not one less: the network waits for them, or they for it
     pool: Executor
     if workers:
         context = multiprocessing.get_context("spawn")

@@ -53,7 +53,7 @@ class PredictionSummary:
     drops
         What was left out, by reason; one galaxy may lack both views.
     rate_per_s
-        Galaxies per second from the first to the last, start-up left out.
+        Galaxies per second after the first part, so that the start of libraries and workers is left out.
     """
 
     rows: int
@@ -69,8 +69,8 @@ class PredictionSummary:
         """Return the summary for people."""
         lines = [
             f"{self.rows} galaxies, {self.members} member{'s' if self.members > 1 else ''}: "
-            f"{counts_text(self.modalities)}; {self.agn} called AGN, {self.unlike_training} unlike the training set; "
-            f"{self.rate_per_s:.0f} galaxies/s"
+            f"{counts_text(self.modalities)}; {self.agn} called AGN, {self.unlike_training} unlike the training set"
+            + (f"; {self.rate_per_s:.0f} galaxies/s" if self.rate_per_s else "")
         ]
         lines += [f"could not be read: {self.lost}"] if self.lost else []
         return "\n".join([*lines, *(f"dropped: {count} x {reason}" for reason, count in self.drops.items())])
@@ -259,11 +259,13 @@ class _Tally:
 
     def __init__(self, drops: Counter[str]) -> None:
         self.drops, self.rows, self.lost, self.agn, self.unlike = drops, 0, 0, 0, 0
-        self.started = time.perf_counter()
+        self.started, self.first = time.perf_counter(), 0
         self.modalities: Counter[str] = Counter()
 
     def add(self, decoded: Decoded, table: Table) -> None:
         """Count some galaxies."""
+        if not self.rows:
+            self.started, self.first = time.perf_counter(), len(table)
         self.rows += len(table)
         self.lost += decoded.asked - len(table)
         self.drops.update(decoded.drops)
@@ -282,5 +284,5 @@ class _Tally:
             unlike_training=self.unlike,
             lost=self.lost,
             drops=dict(self.drops),
-            rate_per_s=self.rows / (time.perf_counter() - self.started),
+            rate_per_s=(self.rows - self.first) / (time.perf_counter() - self.started),
         )

@@ -7,8 +7,9 @@ All regions are squares about the middle of the cutout, between pixels 79 and 80
 - *border*: the outermost 16 pixels on every side, where the background is measured.
 """
 
+from functools import cache
+
 import numpy as np
-from astropy.stats import sigma_clipped_stats
 from numpy.typing import NDArray
 
 from mmagn.records import BANDS, CUTOUT_PIXELS, Cutout
@@ -17,6 +18,7 @@ CENTRAL_PIXELS = 16
 OUTSKIRTS_PIXELS = 48
 BORDER_PIXELS = 16
 BACKGROUND_CLIP_SIGMA = 3.0
+BACKGROUND_CLIP_ROUNDS = 5
 MIN_VALID_FRACTION = 0.9
 """The centre counts as masked where less of it is valid; a larger hole could hide the nucleus itself."""
 MIN_BORDER_VALID_FRACTION = 0.05
@@ -58,8 +60,7 @@ def imaging_features(cutout: Cutout) -> tuple[float, float]:
     if valid[border].mean() < MIN_BORDER_VALID_FRACTION:
         return np.nan, np.nan
     flux = cutout.flux[band].astype(np.float64)
-    _, background, _ = sigma_clipped_stats(flux[border & valid], sigma=BACKGROUND_CLIP_SIGMA)
-    light = flux - background
+    light = flux - clipped_median(flux[border & valid])
     total = light[valid].sum()
     concentration = light[central & valid].sum() / total if total > 0 else np.nan
     outskirts = _square(OUTSKIRTS_PIXELS) & ~central & valid
@@ -69,9 +70,32 @@ def imaging_features(cutout: Cutout) -> tuple[float, float]:
     return float(concentration), float((mean_central - light[outskirts].mean()) / mean_central)
 
 
+def clipped_median(values: NDArray[np.float64]) -> float:
+    """Return the median without outliers, that of ``astropy.stats.sigma_clipped_stats``, several times as fast.
+
+    Sorted once, what is left after each round is a slice.
+    """
+    kept = np.sort(values)
+    for _ in range(BACKGROUND_CLIP_ROUNDS):
+        median, reach = _middle(kept), BACKGROUND_CLIP_SIGMA * float(kept.std())
+        first = int(np.searchsorted(kept, median - reach, side="left"))
+        stop = int(np.searchsorted(kept, median + reach, side="right"))
+        if stop - first == len(kept):
+            break
+        kept = kept[first:stop]
+    return _middle(kept)
+
+
+def _middle(rising: NDArray[np.float64]) -> float:
+    half = len(rising) // 2
+    return float(rising[half]) if len(rising) % 2 else float(rising[half - 1] + rising[half]) / 2
+
+
+@cache
 def _square(size: int) -> NDArray[np.bool_]:
     """Return a (height, width) mask that is True in the central ``size`` x ``size`` pixels."""
     edge = (CUTOUT_PIXELS - size) // 2
     inside = np.zeros((CUTOUT_PIXELS, CUTOUT_PIXELS), dtype=bool)
     inside[edge : edge + size, edge : edge + size] = True
+    inside.flags.writeable = False
     return inside

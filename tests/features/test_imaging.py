@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
+from astropy.stats import sigma_clipped_stats
 from scipy.special import erf
 
-from mmagn.features.imaging import CENTRAL_PIXELS, OUTSKIRTS_PIXELS, imaging_features
+from mmagn.features.imaging import CENTRAL_PIXELS, OUTSKIRTS_PIXELS, clipped_median, imaging_features
 from mmagn.records import BANDS, Cutout
 
 MIDDLE = 79.5
@@ -53,6 +54,14 @@ def test_scaling_turning_and_a_constant_sky_change_nothing():
     expected = imaging_features(cutout_of(image))
     for other in (7 * image, image[::-1], image.T, image + 20.0):
         assert imaging_features(cutout_of(other)) == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("count", [500, 501])
+def test_the_clipped_median_is_that_of_astropy(count):
+    rng = np.random.default_rng(count)
+    values = np.concatenate([rng.normal(3, 1, count), rng.exponential(40, 60), [-1e4]])
+    assert clipped_median(values) == pytest.approx(sigma_clipped_stats(values, sigma=3.0)[1], rel=1e-12)
+    assert clipped_median(np.full(7, 2.0)) == 2.0
 
 
 def test_stars_in_the_border_do_not_move_the_background():

@@ -13,6 +13,8 @@ FEATURE_COUNT = 10
 """Handcrafted features, where no other number is asked for."""
 GAIN_BESIDE_FEATURES = 0.1
 """Spread of an embedding beside the features, whose spread is 1."""
+GAIN_WITHOUT_SPECTRUM = 0.3
+"""Spread of the image embedding of an object without a spectrum, and so without most features."""
 
 
 class FusionModel(nn.Module):
@@ -21,8 +23,8 @@ class FusionModel(nn.Module):
     Each embedding is layer-normalised. Beside the features it has a tenth of their spread, so that under Adam, whose
     steps do not depend on the size of a gradient, the head comes to use it ten times more slowly: the network is that
     of the features first. On equal terms the branches soon remember a few hundred objects one by one, and nothing is
-    left for the features to explain. An image without a spectrum, and so without most features, has nothing beside
-    it that it could crowd out and keeps its spread.
+    left for the features to explain. An image without a spectrum, and so without most features, has little
+    beside it that it could crowd out and gets more.
 
     The head is Linear(hidden), ReLU, Dropout, Linear(hidden / 2), ReLU, Dropout, Linear(1). With the features alone
     the network is the head and nothing else: 10 -> hidden -> hidden / 2 -> 1.
@@ -99,7 +101,8 @@ class FusionModel(nn.Module):
         """Spread of the image embedding, (batch, 1) where some objects have no spectrum."""
         if spectrum_valid is None or self.spectrum is None:
             return self.gain
-        return self.gain + (1 - self.gain) * (~spectrum_valid[:, None]).float()
+        alone = max(self.gain, GAIN_WITHOUT_SPECTRUM)
+        return alone - (alone - self.gain) * spectrum_valid[:, None].float()
 
 
 class EmbeddedBranch(nn.Module):

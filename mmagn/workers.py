@@ -152,7 +152,10 @@ def _work(connection: Connection, prepare: Callable[[], Callable[[Task], Result]
             answer: Done[Task, Result] | Exception = _done(task, work)
         except Exception as error:  # it belongs to the one who asked
             answer = error
-        connection.send(answer)
+        try:
+            connection.send(answer)
+        except ConnectionError:  # the one who asked is gone; what a task leaves on disk stays
+            return
 
 
 def _done(task: Task, work: Callable[[Task], Result]) -> Done[Task, Result]:

@@ -49,7 +49,7 @@ def test_a_galaxy_without_spectrum_is_explained_by_its_image_alone(world: dict, 
     told = json.loads(numbers.read_text(encoding="utf-8"))
     assert told["modalities"] == "image"
     assert told["integrated_gradients"]["total"]["spectrum"] == 0
-    assert not np.any(told["spectrum"]["occlusion"])
+    assert np.max(np.abs(told["spectrum"]["occlusion"])) < 1e-6  # rounding of single precision
     assert np.any(told["image"]["occlusion"])
 
 

@@ -95,5 +95,5 @@ def fold_embeddings(fits: FoldFits, folds: Sequence[Fold]) -> Tensor:
     if config.models.branches == ("features",):
         return torch.from_numpy(np.stack([fits.inputs.scaled(config, fold)[1] for fold in folds]))
     variant = own_variant(config)
-    fits.make([variant], folds)
+    fits.make([variant], folds, config.ablation.workers)
     return torch.from_numpy(np.stack([fits.embedding(variant, fold) for fold in folds]))

@@ -215,7 +215,8 @@ def _log_trial(study: Study, trial: FrozenTrial, wanted: int) -> None:
     finished = finished_trials(study)
     place = ", ".join(f"{name} {_short(value)}" for name, value in trial.params.items())
     mean = "diverged" if DIVERGED in trial.user_attrs else f"{np.mean(trial.user_attrs[FOLD_SCORES]):.3f}"
-    best = max((each.value for each in finished if each.value is not None), default=float("nan"))
+    whole = [each.value for each in finished if each.state == TrialState.COMPLETE and each.value is not None]
+    best = max(whole, default=float("nan"))
     state = "" if trial.state == TrialState.COMPLETE else f" (pruned after {len(trial.intermediate_values)} folds)"
     logger.info("trial %d of %d: %s%s at %s; best %.3f", len(finished), wanted, mean, state, place, best)
 

@@ -43,7 +43,7 @@ def small_config(base: Path) -> RunConfig:
         name="small",
         runs_dir=str(base / "runs"),
         data=DataConfig(cache_dir=str(base / "cache")),
-        models=ModelsConfig(branches=("features",)),
+        models=ModelsConfig(branches=("features",), dropout=0.3),
         training=TrainingConfig(device="cpu", epochs=3, learning_rate=0.01),
         evaluation=EvaluationConfig(bootstrap_draws=200),
         search=SearchConfig(trials=6, folds=3, startup_trials=3, heartbeat_s=1),

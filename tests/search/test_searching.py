@@ -156,7 +156,7 @@ def test_a_search_of_the_embedded_survey_fits_head_or_whole_networks(
         with_search(small, over=over, space=space, ranges=ranges, trials=2, folds=2),
         name=over,
         data=replace(lasting.data, simulate=simulated),
-        ablation=AblationConfig(fits_dir=str(tmp_path / "fits")),
+        ablation=AblationConfig(fits_dir=str(tmp_path / "fits"), workers=1),
         models=ModelsConfig(spectrum=SpectrumBranchConfig(widths=(4, 8))),
         tensors=TensorsConfig(image_size=32),
         training=replace(small.training, epochs=1),

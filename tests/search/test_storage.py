@@ -19,7 +19,7 @@ from mmagn.evaluation.search_config import SearchConfig
 from mmagn.search.storage import dashboard_command, show_dashboard, storage_url, study_storage
 from mmagn.search.study import finished_trials, open_study
 
-TRIALS = 8
+TRIALS = 6
 
 
 @pytest.fixture(scope="module")

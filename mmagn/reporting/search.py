@@ -66,8 +66,9 @@ def history_figure(trials: Sequence[TrialRecord], *, prevalence: float) -> Figur
             axes.plot(numbers, scores, "o", color=BLUE, markerfacecolor=face, markersize=5, label=label)
     whole = [trial for trial in trials if trial.state == "complete"]
     if whole:
-        best = np.maximum.accumulate([trial.score for trial in whole])
-        axes.step([trial.number for trial in whole], best, where="post", color=VERMILION, label="best so far")
+        best = np.maximum.accumulate([trial.score for trial in whole]).tolist()
+        numbers = [*(trial.number for trial in whole), max(trial.number for trial in trials)]
+        axes.step(numbers, [*best, best[-1]], where="post", color=VERMILION, label="best so far")
     axes.axhline(prevalence, color=BLACK, linestyle="--", linewidth=1.0, label=f"prevalence {prevalence:.2f}")
     axes.set_xlabel("trial")
     axes.set_ylabel("mean average precision of inner folds")

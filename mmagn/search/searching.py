@@ -11,6 +11,7 @@ from optuna.storages import BaseStorage
 from optuna.study import Study
 
 from mmagn.config import RunConfig, save_config
+from mmagn.evaluation.crossval import Fold
 from mmagn.fold_fits import FoldFits
 from mmagn.report import write_report
 from mmagn.reporting.search import TrialRecord
@@ -64,6 +65,7 @@ def search(config: RunConfig) -> Search:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with study_storage(config) as storage:
         sample = searched_sample(labelled_sample(config))
+        _opened(config, sample, storage, config.search.study or config.name)  # a refused study leaves no run folder
         run = RunFolder.create(config.runs_dir, config.name)
         save_config(config, run.config)
         with run.log_lines():
@@ -98,9 +100,7 @@ def finished_study(config: RunConfig, sample: Sample, storage: BaseStorage, name
     storage, name
         Where the study is kept, and its name.
     """
-    folds = sample_folds(config, sample, config.search.folds)
-    fits = FoldFits(as_trained(config), sample, fits_dir(config))
-    study = open_study(config, storage, name, fits.data_digest)
+    study, fits, folds = _opened(config, sample, storage, name)
     logger.info(
         "study %s: %d folds of %d objects, %d positive",
         name,
@@ -116,6 +116,13 @@ def finished_study(config: RunConfig, sample: Sample, storage: BaseStorage, name
         logger.info("study %s is kept; the same command goes on with it", name)
         raise
     return study
+
+
+def _opened(config: RunConfig, sample: Sample, storage: BaseStorage, name: str) -> tuple[Study, FoldFits, list[Fold]]:
+    """Return a study, and what its trials are fitted with."""
+    folds = sample_folds(config, sample, config.search.folds)
+    fits = FoldFits(as_trained(config), sample, fits_dir(config))
+    return open_study(config, storage, name, fits.data_digest), fits, folds
 
 
 def _told(config: RunConfig, sample: Sample, nested: NestedSearch | None) -> dict[str, object]:

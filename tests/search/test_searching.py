@@ -101,8 +101,10 @@ def test_the_same_command_goes_on_and_repeats_no_trial(
     before, after = trials_of(finished.path), trials_of(searched(with_search(lasting, trials=7), sample_of()).path)
     assert after[:6] == before
     assert len(after) == 7
+    runs = list(Path(lasting.runs_dir).iterdir())
     with pytest.raises(ValueError, match="study small was made with other objects or labels"):
         searched(lasting, sample_of(seed=1))
+    assert list(Path(lasting.runs_dir).iterdir()) == runs
 
 
 def test_best_yaml_is_the_run_with_the_best_settings(finished: Search, lasting: RunConfig) -> None:

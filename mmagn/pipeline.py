@@ -42,7 +42,6 @@ from mmagn.sample import (
     training_target,
     with_recorded_split,
 )
-from mmagn.scoring import evaluated
 from mmagn.surveys.hats import HatsReader
 from mmagn.surveys.readers import survey_reader
 from mmagn.tensors.datamodule import PairDataModule
@@ -183,6 +182,8 @@ def train(config: RunConfig, resume: str = "") -> FitResult:
             data = _datamodule(config, sample, FeatureScaling.load(run.scaling))
             result = _fitted(config, sample, run, data, None if stopped is None else good_checkpoint(run))
             if result.complete and team.leads:
+                from mmagn.scoring import evaluated  # where used: the first training step does not wait for it
+
                 evaluated(run, config, sample, data, "test")
         if team.leads:
             _say(f"run folder: {run.path}")
@@ -219,6 +220,8 @@ def evaluate(run_path: Path, split: str = "test") -> Scores:
     run = RunFolder.open(run_path, needs=("config.yaml", "best.ckpt", "split.parquet", "scaling.json"))
     config = load_config(run.config)
     sample = with_recorded_split(labelled_sample(config), run)
+    from mmagn.scoring import evaluated
+
     return evaluated(run, config, sample, _datamodule(config, sample, FeatureScaling.load(run.scaling)), split)
 
 

@@ -8,9 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import minimize
-from scipy.special import expit, logit
-from scipy.stats import beta
-from sklearn.isotonic import IsotonicRegression
+from scipy.special import betaincinv, expit, logit
 
 from mmagn.evaluation.bootstrap import Floats, probability_bins, scored_objects
 
@@ -181,6 +179,8 @@ def _isotonic_knots(y: Floats, plain: Floats) -> tuple[tuple[float, float], ...]
     if count < ISOTONIC_MIN_OBJECTS:
         raise ValueError(f"isotonic calibration has {count} objects; allowed: {ISOTONIC_MIN_OBJECTS} or more")
     edge = 1 / (count + 2)
+    from sklearn.isotonic import IsotonicRegression  # where used: the first training step does not wait for it
+
     steps = IsotonicRegression(y_min=edge, y_max=1 - edge).fit(plain, y)
     return tuple((float(x), float(p)) for x, p in zip(steps.X_thresholds_, steps.y_thresholds_, strict=True))
 
@@ -220,7 +220,7 @@ def reliability(target: ArrayLike, probability: ArrayLike, *, bins: int = 10, co
     hits = np.bincount(index, weights=objects.target)
     tail = (1 - confidence) / 2
     with np.errstate(invalid="ignore"):
-        low = np.where(hits > 0, beta.ppf(tail, hits, count - hits + 1), 0.0)
-        high = np.where(hits < count, beta.ppf(1 - tail, hits + 1, count - hits), 1.0)
+        low = np.where(hits > 0, betaincinv(hits, count - hits + 1, tail), 0.0)
+        high = np.where(hits < count, betaincinv(hits + 1, count - hits, 1 - tail), 1.0)
     forecast = np.bincount(index, weights=objects.score) / count
     return Reliability(forecast=forecast, observed=hits / count, low=low, high=high, count=count)

@@ -8,7 +8,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
-from sklearn.metrics import precision_recall_curve, roc_curve
 
 from mmagn.evaluation.calibration import reliability
 from mmagn.evaluation.ceiling import ceiling_curve
@@ -55,6 +54,8 @@ def precision_recall_figure(
     axes.fill_between(
         band.x, band.low, band.high, step="pre", label=f"{config.confidence:.0%} bootstrap interval", **_BAND
     )
+    from sklearn.metrics import precision_recall_curve  # where used: the first training step does not wait for it
+
     precision, recall, _ = precision_recall_curve(y, np.asarray(score))
     text = "" if scores is None else f"  AP {scores['average_precision']}"
     axes.plot(recall, precision, color=BLUE, drawstyle="steps-post", label=f"model{text}")
@@ -80,6 +81,8 @@ def roc_figure(
         return figure
     band = roc_band(y, score, config=config)
     axes.fill_between(band.x, band.low, band.high, label=f"{config.confidence:.0%} bootstrap interval", **_BAND)
+    from sklearn.metrics import roc_curve  # where used: the first training step does not wait for it
+
     false_positive_rate, true_positive_rate, _ = roc_curve(y, np.asarray(score), drop_intermediate=False)
     text = "" if scores is None else f"  AUC {scores['roc_auc']}"
     axes.plot(false_positive_rate, true_positive_rate, color=BLUE, label=f"model{text}")

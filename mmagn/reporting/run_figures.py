@@ -9,7 +9,6 @@ from astropy.table import Table
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.special import expit, logit
-from sklearn.metrics import confusion_matrix
 
 from mmagn.evaluation.calibration import unshifted_logits
 from mmagn.evaluation.config import EvaluationConfig
@@ -43,6 +42,8 @@ def validation_figures(config: EvaluationConfig, *, pos_weight: float = 1.0) -> 
     quick = replace(config, bootstrap_draws=min(config.bootstrap_draws, TRAINING_DRAWS))
 
     def confusion(target: NDArray[np.float64], probability: NDArray[np.float64]) -> Figure:
+        from sklearn.metrics import confusion_matrix  # where used: the first training step does not wait for it
+
         predicted = (probability >= 0.5).astype(int)  # the loss is weighted, so 0.5 is where both errors cost the same
         return confusion_figure(confusion_matrix(target.astype(int), predicted, labels=[0, 1]))
 

@@ -98,7 +98,7 @@ class ContinuumBasis:
         ValueError
             The file holds another rest grid.
         """
-        with np.load(Path(path), allow_pickle=False) as stored:
+        with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as stored:
             if stored["grid"].tolist() != [FIRST_SLOT, SLOTS]:
                 raise ValueError(f"{path} holds a continuum basis on another rest grid; learn it again")
             arrays = {name: stored[name] for name in cls.__dataclass_fields__}

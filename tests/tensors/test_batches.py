@@ -1,3 +1,5 @@
+import time
+
 import pytest
 import torch
 from torch import Tensor
@@ -79,3 +81,71 @@ def test_a_state_from_another_epoch_skips_nothing() -> None:
     loader = BatchLoader(select, order(epoch=3))
     loader.load_state_dict({"epoch": 2, "delivered": 5})
     assert len(seen(loader)) == len(loader)
+
+
+@pytest.mark.parametrize(
+    ("count", "batch_size", "world"), [(103, 10, 2), (97, 12, 3), (41, 8, 4), (9, 8, 2), (8, 8, 4)]
+)
+def test_processes_share_every_batch_without_waiting_for_rows(count: int, batch_size: int, world: int) -> None:
+    orders = [ShuffledBatches(torch.arange(count), batch_size, 3, rank=rank, world=world) for rank in range(world)]
+    steps = [order.batches() for order in orders]
+    assert {len(batches) for batches in steps} == {len(orders[0])}
+    for step, parts in enumerate(zip(*steps, strict=True)):
+        sizes = [len(part) for part in parts]
+        assert max(sizes) - min(sizes) <= 1 and min(sizes) >= 2
+        shares = [order.share(step) for order in orders]
+        assert shares == pytest.approx([size * world / sum(sizes) for size in sizes])
+    everyone = torch.cat([part for batches in steps for part in batches])
+    assert everyone.sort().values.tolist() == list(range(count))
+
+
+def test_several_processes_cut_the_batches_of_one() -> None:
+    alone = ShuffledBatches(torch.arange(100), 10, 3).batches()
+    parts = [ShuffledBatches(torch.arange(100), 10, 3, rank=rank, world=3).batches() for rank in range(3)]
+    assert all(
+        torch.equal(torch.cat(shared), batch) for shared, batch in zip(zip(*parts, strict=True), alone, strict=True)
+    )
+
+
+def test_too_few_rows_for_the_processes_are_refused() -> None:
+    for count, batch_size in ((100, 7), (7, 100)):
+        with pytest.raises(ValueError, match="at least 8, two for each of the 4 processes"):
+            ShuffledBatches(torch.arange(count), batch_size, 3, rank=0, world=4)
+
+
+@pytest.mark.parametrize(("count", "world"), [(21, 2), (29, 4), (5, 4), (10, 3), (11, 2)])
+def test_processes_judge_as_many_batches_each_and_every_row_once(count: int, world: int) -> None:
+    orders = [OrderedBatches(torch.arange(count), 10, rank=rank, world=world) for rank in range(world)]
+    assert len({len(order) for order in orders}) == 1
+    assert all(len(batch) for order in orders for batch in order.batches())
+    assert sorted(torch.cat([batch for order in orders for batch in order.batches()]).tolist()) == list(range(count))
+
+
+def test_where_there_are_fewer_rows_than_processes_each_judges_all() -> None:
+    for rank in range(4):
+        (batch,) = OrderedBatches(torch.arange(3), 10, rank=rank, world=4).batches()
+        assert batch.tolist() == [0, 1, 2]
+
+
+def test_threads_ahead_of_the_steps_keep_the_order_and_no_more_than_they_may() -> None:
+    asked: list[int] = []
+
+    def slow(rows: Tensor) -> dict[str, Tensor]:
+        asked.append(1)
+        time.sleep(0.01 * (len(asked) % 3))
+        return {"index": rows}
+
+    plain, ahead = seen(BatchLoader(select, order())), []
+    iterator = iter(BatchLoader(slow, order(), workers=3))
+    for number, batch in enumerate(iterator, start=1):
+        ahead.append(batch["index"].tolist())
+        assert len(asked) <= number + 3
+    assert ahead == plain
+
+
+def test_an_error_in_a_thread_reaches_the_one_who_trains() -> None:
+    def broken(rows: Tensor) -> dict[str, Tensor]:
+        raise ValueError(f"pair {int(rows[0])} cannot be read")
+
+    with pytest.raises(ValueError, match="cannot be read"):
+        next(iter(BatchLoader(broken, order(), workers=2)))

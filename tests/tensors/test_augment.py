@@ -1,4 +1,5 @@
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -15,9 +16,12 @@ from mmagn.tensors.augment import (
     without_bands,
 )
 from mmagn.tensors.config import AugmentConfig
+from mmagn.tensors.missing import FeatureOrigin
 from mmagn.tensors.spectrum import SPECTRUM_HALF_SNR
 
-NOTHING = AugmentConfig(dihedral=False, image_noise=0.0, spectrum_noise=0.0)
+BOTH = AugmentConfig(image_dropout=0.0, spectrum_dropout=0.0)
+NOTHING = replace(BOTH, dihedral=False, image_noise=0.0, spectrum_noise=0.0)
+ORIGIN = FeatureOrigin(of_image=torch.arange(10) > 7, imputed=torch.zeros(10))
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -60,7 +64,7 @@ def test_each_object_is_moved_on_its_own_and_bands_together() -> None:
 
 
 def test_a_generator_in_the_same_state_gives_the_same_batch() -> None:
-    config = AugmentConfig()
+    config = BOTH
     one, same, other = (augment_batch(batch(), config, generator(seed)) for seed in (1, 1, 2))
     for name in ("image", "spectrum"):
         assert torch.equal(one[name], same[name])
@@ -69,7 +73,7 @@ def test_a_generator_in_the_same_state_gives_the_same_batch() -> None:
 
 def test_the_batch_that_came_in_is_left_as_it_was() -> None:
     before = batch()
-    after = augment_batch(before, AugmentConfig(), generator())
+    after = augment_batch(before, BOTH, generator())
     assert all(torch.equal(before[name], value) for name, value in batch().items())
     assert all(torch.equal(after[name], before[name]) for name in ("features", "target", "index"))
 
@@ -151,8 +155,9 @@ def test_all_changes_are_one_graph_for_the_compiler_and_the_same_numbers() -> No
     given = batch()
     draws = augmentation_draws(given, EVERYTHING, generator())
     compiled = torch.compile(augmented, fullgraph=True, backend="eager")
-    eager, traced = (change(given, draws, EVERYTHING, softening=3.0) for change in (augmented, compiled))
-    for name in given:
+    eager, traced = (change(given, draws, EVERYTHING, softening=3.0, origin=ORIGIN) for change in (augmented, compiled))
+    assert eager.keys() == given.keys() | {"image_valid", "spectrum_valid"}
+    for name in eager:
         torch.testing.assert_close(traced[name], eager[name])
 
 

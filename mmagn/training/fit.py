@@ -40,12 +40,10 @@ HARMLESS_WARNINGS = (
     r".*does not have a deterministic implementation",
     r".*LeafSpec.* is deprecated",
     r".*It is recommended to use `self.log\(.*sync_dist=True",
-    r".*find_unused_parameters=True was specified in DDP constructor, but did not find any",
 )
 """Lightning and torch say these where nothing is wrong: batches are cut from tensors in memory, which needs no
 workers; small surveys have few batches or no validation split; a few CUDA kernels have no deterministic twin;
-Lightning calls torch by an old name; scores are of all devices before they are logged; most networks use all of their
-weights."""
+Lightning calls torch by an old name; scores are of all devices before they are logged."""
 BEST_SCORE = "selection/best_score"
 
 logger = logging.getLogger(__name__)

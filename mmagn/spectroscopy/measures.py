@@ -39,8 +39,6 @@ LEVEL_WINDOWS_ANGSTROM = ((4500.0, 4650.0), (5050.0, 5150.0), (5500.0, 5650.0), 
 LEVEL_PIXELS_MIN = 20
 SIDEBAND_PIXELS = (16, 26)
 """Distance from a line where the fitted continuum is averaged: outside the Balmer absorption core."""
-DOUBLET_SHARE_SCATTER = 0.085
-"""Spread of the share of [S II] 6716 in the doublet over galaxies (0.31 to 0.59 are the physical limits)."""
 
 Arrays = dict[str, NDArray[np.float64]]
 
@@ -112,34 +110,26 @@ def level_and_snr(batch: SpectrumBatch) -> tuple[torch.Tensor, torch.Tensor]:
 def bounded_doublet(state: State, covariance: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return fluxes and covariance with [S II] 6716 / 6731 inside its physical range.
 
-    Where noise carries the free ratio out of the range, the share of the first line in the doublet gets its
-    astrophysical prior (0.45 +- ``DOUBLET_SHARE_SCATTER``), and what is still out is moved to the limit at constant
-    sum. Elsewhere nothing changes.
+    Where noise carries the free ratio out of the range, all fluxes move to the best fit on the limit that costs least
+    chi2: true ratios crowd near the upper limit, so a pull towards the middle of the range would be a bias. Errors stay
+    those of the free fit. Elsewhere nothing changes.
     """
     one, two = AMPLITUDES.index("sii_6718"), AMPLITUDES.index("sii_6733")
-    low, high = (ratio / (1 + ratio) for ratio in SII_RATIO_RANGE)
     flux = state.flux
     total = flux[:, one] + flux[:, two]
     share = flux[:, one] / torch.where(total == 0, 1.0, total)
-    free = (share >= low) & (share <= high)
-    middle = 0.5 * (low + high)
-    contrast = flux.new_zeros(len(AMPLITUDES))
-    contrast[one], contrast[two] = 1 - middle, -middle
-    total_variance = covariance[:, [one, two]][:, :, [one, two]].sum((1, 2))
-    spread = DOUBLET_SHARE_SCATTER**2 * (total.square() + total_variance)
-    # A Gaussian prior on one combination of the fluxes is a rank-one update of their covariance.
-    lever = covariance @ contrast
-    gain = lever / ((lever @ contrast) + spread)[:, None]
-    prior_flux = flux - gain * (flux @ contrast)[:, None]
-    prior_covariance = covariance - gain[:, :, None] * lever[:, None, :]
-    total = prior_flux[:, one] + prior_flux[:, two]
-    share = prior_flux[:, one] / torch.where(total == 0, 1.0, total)
-    share = torch.where(total == 0, middle, share.clamp(low, high))
-    prior_flux[:, one], prior_flux[:, two] = share * total, (1 - share) * total
-    return (
-        torch.where(free[:, None], flux, prior_flux),
-        torch.where(free[:, None, None], covariance, prior_covariance),
-    )
+    low, high = (ratio / (1 + ratio) for ratio in SII_RATIO_RANGE)
+    contrast = flux.new_zeros(2, len(AMPLITUDES))
+    for row, limit in enumerate((low, high)):
+        contrast[row, one], contrast[row, two] = 1 - limit, -limit
+    # Moving the fluxes until a combination of them is 0 is a rank-one step along their covariance.
+    lever = covariance @ contrast.T
+    variance = (lever * contrast.T).sum(1).clamp_min(1e-300)
+    excess = flux @ contrast.T
+    cheapest = (excess.square() / variance).argmin(1, keepdim=True)
+    step = lever.gather(2, cheapest[:, None].expand(-1, len(AMPLITUDES), 1))[:, :, 0]
+    bounded = flux - step * excess.gather(1, cheapest) / variance.gather(1, cheapest)
+    return torch.where(((share >= low) & (share <= high))[:, None], flux, bounded), covariance
 
 
 def continuum_coefficients(task: Problem, state: State) -> torch.Tensor:

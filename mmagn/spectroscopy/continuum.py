@@ -12,6 +12,7 @@ from itertools import islice
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from mmagn.records import Spectrum
 from mmagn.spectroscopy.basis import ContinuumBasis, local_basis, other_lines, window_polynomials
@@ -95,7 +96,7 @@ def _basis(sample: LearningSample, columns: torch.Tensor) -> ContinuumBasis:
     )
 
 
-def _core(mean: torch.Tensor, line: str) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def _core(mean: torch.Tensor, line: str) -> NDArray[np.float64]:
     """Return (pixel,) the core of Balmer absorption of an equivalent width of 1 A on the mean spectrum, negative."""
     core = balmer_shapes(line, np.arange(SLOTS))[0]
-    return -core * density_near(mean, line) / PIXEL_ANGSTROM[line_slot(line)]
+    return np.asarray(-core * density_near(mean, line) / PIXEL_ANGSTROM[line_slot(line)])

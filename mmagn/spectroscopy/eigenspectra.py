@@ -128,7 +128,7 @@ def _updated_columns(
     normal = (sample.weight.T @ moments.flatten(1)).view(-1, count, count)
     right = (sample.weight * sample.flux).T @ mean
     ridge = torch.diag(1e-6 * normal.diagonal(dim1=1, dim2=2).mean(0) + 1e-12)
-    columns = torch.linalg.solve(normal + ridge, right[:, :, None])[:, :, 0].T.contiguous()
+    columns: torch.Tensor = torch.linalg.solve(normal + ridge, right[:, :, None])[:, :, 0].T.contiguous()
     hbeta = columns.new_zeros(2, count)
     for segment, shapes, rows in zip(SEGMENTS, segment_shapes(), sample.emission, strict=True):
         system = _shape_system(shapes, rows, normal[segment.slots], moments)

@@ -219,8 +219,9 @@ def _emission_rows(
     second = (wider - 2 * patches + narrower) / step**2
     rows = []
     for segment in SEGMENTS:
-        three = segment_rows(patches, segment).unflatten(1, (-1, 3)) / width[segment.slots]
-        fourth = segment_rows(second, segment).unflatten(1, (-1, 3))[:, :, 0] / width[segment.slots]
+        own, pixels = len(segment.amplitudes), segment.slots.stop - segment.slots.start
+        three = segment_rows(patches, segment).view(-1, own, 3, pixels) / width[segment.slots]
+        fourth = segment_rows(second, segment).view(-1, own, 3, pixels)[:, :, 0] / width[segment.slots]
         flux = present[:, list(segment.amplitudes)]
         freedom = []
         for group in sorted({AMPLITUDE_GROUP[amplitude] for amplitude in segment.amplitudes}):

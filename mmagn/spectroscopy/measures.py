@@ -111,8 +111,9 @@ def bounded_doublet(state: State, covariance: torch.Tensor) -> tuple[torch.Tenso
     """Return fluxes and covariance with [S II] 6716 / 6731 inside its physical range.
 
     Where noise carries the free ratio out of the range, all fluxes move to the best fit on the limit that costs least
-    chi2: true ratios crowd near the upper limit, so a pull towards the middle of the range would be a bias. Errors stay
-    those of the free fit. Elsewhere nothing changes.
+    chi2: true ratios crowd near the upper limit, so a pull towards the middle of the range would be a bias. What the
+    limit adds is worth half of the variance of the ratio: nearly all where the truth is at the limit, nothing where it
+    is a standard deviation inside. Elsewhere nothing changes.
     """
     one, two = AMPLITUDES.index("sii_6718"), AMPLITUDES.index("sii_6733")
     flux = state.flux
@@ -128,8 +129,11 @@ def bounded_doublet(state: State, covariance: torch.Tensor) -> tuple[torch.Tenso
     excess = flux @ contrast.T
     cheapest = (excess.square() / variance).argmin(1, keepdim=True)
     step = lever.gather(2, cheapest[:, None].expand(-1, len(AMPLITUDES), 1))[:, :, 0]
-    bounded = flux - step * excess.gather(1, cheapest) / variance.gather(1, cheapest)
-    return torch.where(((share >= low) & (share <= high))[:, None], flux, bounded), covariance
+    own = variance.gather(1, cheapest)
+    bounded = flux - step * excess.gather(1, cheapest) / own
+    narrowed = covariance - 0.5 * step[:, :, None] * step[:, None] / own[:, None]
+    free = (share >= low) & (share <= high)
+    return torch.where(free[:, None], flux, bounded), torch.where(free[:, None, None], covariance, narrowed)
 
 
 def continuum_coefficients(task: Problem, state: State) -> torch.Tensor:

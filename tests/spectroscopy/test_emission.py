@@ -54,6 +54,28 @@ def test_the_sulphur_ratio_never_leaves_its_physical_range(spectrum, line_fluxes
 
 
 @settings(**SOME)
+@given(ratio=st.floats(*SII_RATIO_RANGE), seed=st.integers(0, 10**6))
+def test_a_limit_on_the_sulphur_ratio_moves_the_doublet_within_its_errors(spectrum, line_fluxes, ratio, seed):
+    true = {**line_fluxes, "sii_6718": 20 * ratio, "sii_6733": 20.0}
+    table = line_table([spectrum(true, noise=1.5, seed=seed)], CONFIG)
+    pull = (fluxes_of(table)[0] - np.array(list(true.values()))) / errors_of(table)[0]
+    assert np.abs(pull[-2:]).max() < 5
+
+
+@settings(**SOME)
+@given(log_oiii_hbeta=st.floats(-1.0, 1.0), log_nii_halpha=st.floats(-1.2, 0.5), width=st.floats(70.0, 220.0))
+def test_without_noise_the_ratios_of_both_axes_of_the_diagram_come_back(
+    spectrum, line_fluxes, log_oiii_hbeta, log_nii_halpha, width
+):
+    true = {name: 10 * flux for name, flux in line_fluxes.items()}
+    true["oiii_5007"] = true["hbeta"] * 10**log_oiii_hbeta
+    true["nii_6584"] = true["halpha"] * 10**log_nii_halpha
+    table = line_table([spectrum(true, sigma_kms=width, assumed_noise=0.2)], CONFIG)[0]
+    assert np.log10(table["flux_oiii_5007"] / table["flux_hbeta"]) == pytest.approx(log_oiii_hbeta, abs=0.02)
+    assert np.log10(table["flux_nii_6584"] / table["flux_halpha"]) == pytest.approx(log_nii_halpha, abs=0.02)
+
+
+@settings(**SOME)
 @given(seed=st.integers(0, 10**6), factor=st.sampled_from([1e-6, 1e-3, 7.3, 1e4]))
 def test_scaling_a_spectrum_scales_its_fluxes_and_leaves_ratios_and_widths_alone(spectrum, seed, factor):
     one = spectrum(noise=1.0, seed=seed, absorption_angstrom=2.0)

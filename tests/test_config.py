@@ -117,7 +117,7 @@ def test_every_setting_is_explained_in_the_help(capsys: pytest.CaptureFixture[st
 
 def test_a_setting_that_changes_nothing_is_said() -> None:
     config = RunConfig(
-        models=ModelsConfig(branches=("features",), image=dataclasses.replace(ModelsConfig().image, embedding_dim=8))
+        models=ModelsConfig(branches=("features",), image=dataclasses.replace(ModelsConfig().image, embedding_dim=12))
     )
     assert without_effect(config) == ["models.image.embedding_dim has no effect: models.branches has no image"]
     assert without_effect(RunConfig()) == []

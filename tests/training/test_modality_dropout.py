@@ -15,7 +15,7 @@ from mmagn.tensors.scaling import FeatureScaling
 from mmagn.training.config import TrainingConfig
 from mmagn.training.short_fit import short_fit
 
-PIXELS, OBJECTS = 64, 300
+PIXELS, OBJECTS = 64, 500
 CONFIG = ModelsConfig(
     image=ImageBranchConfig(embedding_dim=4),
     spectrum=SpectrumBranchConfig(widths=(8,), embedding_dim=4),
@@ -23,7 +23,7 @@ CONFIG = ModelsConfig(
     dropout=0.0,
 )
 NO_LOSS = AugmentConfig(image_dropout=0.0, spectrum_dropout=0.0)
-TRAIN, VALIDATION, TEST = torch.arange(120), torch.arange(120, 180), torch.arange(180, OBJECTS)
+TRAIN, VALIDATION, TEST = torch.arange(200), torch.arange(200, 300), torch.arange(300, OBJECTS)
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def survey() -> dict[str, Tensor]:
     drawn = torch.Generator().manual_seed(5)
     target = (torch.arange(OBJECTS) % 2).float()
     image = torch.randn((OBJECTS, 5, 16, 16), generator=drawn)
-    image[:, :, 6:10, 6:10] += 0.6 * target[:, None, None, None]
+    image[:, :, 6:10, 6:10] += 0.8 * target[:, None, None, None]
     spectrum = torch.full((OBJECTS, 2, PIXELS), 0.5)
     spectrum[:, 0] = 0.3 * torch.randn((OBJECTS, PIXELS), generator=drawn)
     spectrum[:, 0, 30:33] += 0.8 * target[:, None]

@@ -19,7 +19,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     lines = commands.add_parser("lines", help="the emission-line fitter; OMP_NUM_THREADS=1 for the one-core figures")
-    lines.add_argument("--count", type=int, default=4096, help="simulated spectra")
+    lines.add_argument("--count", type=int, default=16384, help="simulated spectra")
     pairs = commands.add_parser("pairs", help="storing, matching and reading pairs; needs 3 GB of disk for 20 files")
     pairs.add_argument("--files", type=int, default=20, help="HSC files of 300 rows, a fifth of them matched")
     pairs.add_argument("--repeats", type=int, default=3, help="runs of each, by turns; the median is told")

@@ -33,6 +33,9 @@ PRIOR_SCATTER = 1.0
 WINDOW_SCATTER = 0.03
 """Prior of the low-order corrections in the two line windows, relative to the level."""
 
+BALMER_ERROR_ANGSTROM = 0.12
+"""How wrong the learned absorption itself may be: simulated galaxies whose stars are known show as much."""
+
 
 def learned_basis(spectra: Iterable[Spectrum], config: SpectroscopyConfig) -> ContinuumBasis | None:
     """Return the continuum basis learned from the survey's own galaxies.
@@ -81,7 +84,7 @@ def _basis(sample: LearningSample, columns: torch.Tensor) -> ContinuumBasis:
         [window_polynomials(4750.0, 5100.0, 1) * mean, window_polynomials(6220.0, 6850.0, 2) * mean]
     )
     cores = torch.from_numpy(np.stack([_core(columns[0], line) for line in ("hbeta", "halpha")]))
-    cores = cores * scatter_along(sample, columns, cores)[:, None]
+    cores = cores * scatter_along(sample, columns, cores).square().add(BALMER_ERROR_ANGSTROM**2).sqrt()[:, None]
     precision = [[0.0], np.full(len(columns) - 1, PRIOR_SCATTER**-2), np.full(len(windows), WINDOW_SCATTER**-2)]
     diagonal = np.concatenate([*precision, np.ones(len(cores))])
     count = len(diagonal)

@@ -19,7 +19,7 @@ from mmagn.spectroscopy.basis import ContinuumBasis, local_basis
 from mmagn.spectroscopy.batch import SpectrumBatch, spectrum_batch
 from mmagn.spectroscopy.broad import joined_measures, suspects, with_broad_component
 from mmagn.spectroscopy.config import SpectroscopyConfig
-from mmagn.spectroscopy.measures import Measures, coverage, measures
+from mmagn.spectroscopy.measures import Measures, coverage, measures, sulphur_ratio
 from mmagn.spectroscopy.profiles import AMPLITUDE_GROUP, AMPLITUDES, GROUPS
 from mmagn.spectroscopy.system import Grids, continuum_system, grids
 from mmagn.spectroscopy.varpro import fitted, problem, settled, start_kinematics
@@ -89,8 +89,9 @@ def line_table(spectra: Sequence[Spectrum], config: SpectroscopyConfig, basis: C
         ``object_id, survey, ra_deg, dec_deg, redshift, spectral_class, snr_median``; for every reported line
         ``flux_LINE, flux_LINE_err`` (1e-17 erg/s/cm2, not forced positive), ``ew_LINE, ew_LINE_err`` (Angstrom, rest
         frame, emission positive), ``continuum_LINE`` (1e-17 erg/s/cm2/A, beside the line), ``sigma_kms_LINE``,
-        ``flags_LINE`` (of ``FLAGS``); then ``velocity_kms_GROUP, sigma_kms_GROUP, continuum_level, continuum_kind,
-        chi2_dof, broad_line, fit_flags`` (of ``FIT_FLAGS``). Undefined is NaN.
+        ``flags_LINE`` (of ``FLAGS``); then ``velocity_kms_GROUP, sigma_kms_GROUP, sii_ratio`` ([S II] 6716 / 6731
+        within its physical range), ``continuum_level, continuum_kind, chi2_dof, broad_line, fit_flags`` (of
+        ``FIT_FLAGS``). Undefined is NaN.
     """
     device = chosen_device(config)
     model = basis if basis is not None and config.continuum == "basis" else local_basis()
@@ -174,6 +175,7 @@ def _columns(conditions: Conditions, result: Measures, broad: torch.Tensor) -> C
         columns[f"velocity_kms_{name}"] = velocity_kms[:, group]
     for group, name in enumerate(GROUPS):
         columns[f"sigma_kms_{name}"] = sigma_kms[:, group]
+    columns["sii_ratio"] = sulphur_ratio(result.flux).cpu().numpy()
     columns["continuum_level"] = result.level.cpu().numpy()
     columns["continuum_kind"] = np.empty(len(broad), np.str_)
     columns["chi2_dof"] = result.chi2_dof.cpu().numpy()

@@ -44,10 +44,8 @@ KINEMATIC_SCATTER = 1.5
 """Prior of the errors of velocity (pixels) and of log width that are marginalised: hardly any."""
 SHAPE_SCATTER = 0.1
 """Prior of half the squared error of log width: the next order, and what lines have in place of Gaussian wings."""
-DECREMENT_EW_ANGSTROM = 35.0
-"""Galaxies with more H-alpha tell the Balmer decrement."""
-DECREMENT_EW_MAX_ANGSTROM = 20.0
-"""Galaxies with less H-alpha than this are told it."""
+DECREMENT_EW_ANGSTROM = 50.0
+"""Galaxies with more H-alpha tell the Balmer decrement; the more there is, the less it says of the stars."""
 DECREMENT_SCATTER = 0.1
 """Scatter of the decrement over galaxies, natural log."""
 TYPICAL_DECREMENT = 3.5
@@ -115,8 +113,8 @@ def learning_sample(batch: SpectrumBatch, basis: ContinuumBasis) -> LearningSamp
         task = problem(continuum_system(part, tables), part.phase, part.lsf_sigma, constrained)
         state = settled(task, fitted(task, start_kinematics(task)))
         fits.append(_Fit(batch=part, task=task, state=state, result=measures(part, task, state)))
-    decrement, ratios = _told_ratios(fits)
-    parts = [_marginalised(fit, decrement, ratios) for fit in fits]
+    per_halpha, ratios = _told_ratios(fits)
+    parts = [_marginalised(fit, per_halpha, ratios) for fit in fits]
     return LearningSample(
         flux=torch.cat([part.flux for part in parts]),
         weight=torch.cat([part.weight for part in parts]),
@@ -125,23 +123,23 @@ def learning_sample(batch: SpectrumBatch, basis: ContinuumBasis) -> LearningSamp
 
 
 def _told_ratios(fits: list[_Fit]) -> tuple[float, torch.Tensor]:
-    """Return the Balmer decrement, and (amplitude,) fluxes of quiet galaxies over [N II], NaN where none tell."""
+    """Return H-beta over H-alpha, and (amplitude,) fluxes of quiet galaxies over [N II], NaN where none tell."""
     flux, error, width = (torch.cat([getattr(fit.result, name) for fit in fits]) for name in ("flux", "flux_err", "ew"))
     snr, halpha = flux / error, width[:, _HALPHA]
-    bright = (halpha > DECREMENT_EW_ANGSTROM) & (snr[:, _HALPHA] > 10) & (snr[:, _HBETA] > 3)
-    decrement = TYPICAL_DECREMENT
-    if bright.sum() >= TOLD_BY:
-        decrement = float((flux[bright, _HALPHA] / flux[bright, _HBETA]).median())
+    bright = (halpha > DECREMENT_EW_ANGSTROM) & (snr[:, _HALPHA] > 10) & ~flux[:, _HBETA].isnan()
+    hbeta = 1 / TYPICAL_DECREMENT
+    if bright.sum() >= TOLD_BY:  # the mean: what H-beta is expected to be; 1 over the median decrement is less
+        hbeta = float((flux[bright, _HBETA] / flux[bright, _HALPHA]).mean())
     low, high = QUIET_LIKE_EW_ANGSTROM
     alike = (halpha > low) & (halpha < high) & (snr[:, _HALPHA] > 4)
     ratios = flux.new_full((len(AMPLITUDES),), torch.nan)
     if alike.sum() >= TOLD_BY:
         ratios = (flux[alike] / flux[alike, _NII, None]).nanmedian(0).values.clamp_min(0.0)
-    return decrement, ratios
+    return hbeta, ratios
 
 
 def _expected_emission(
-    fit: _Fit, level: torch.Tensor, decrement: float, ratios: torch.Tensor
+    fit: _Fit, level: torch.Tensor, per_halpha: float, ratios: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return (batch, amplitude) expected line fluxes over the level, in Angstrom, and their precision; 0 is unknown."""
     result, stretch = fit.result, (1 + fit.batch.redshift) * 10.0 ** (1e-4 * fit.batch.phase)
@@ -154,9 +152,9 @@ def _expected_emission(
     ratios = ratios.nan_to_num(0.0)
     mean = ratios * flux[:, _NII, None]
     variance = (QUIET_SCATTER * mean).square() + (ratios * error[:, _NII, None].nan_to_num(1.0)).square()
-    follows = (ew[:, _HALPHA] < DECREMENT_EW_MAX_ANGSTROM) & (ew_err[:, _HALPHA] < 0.8) & ~error[:, _HALPHA].isnan()
-    hbeta = flux[:, _HALPHA] / decrement
-    own = (DECREMENT_SCATTER * hbeta).square() + (error[:, _HALPHA].nan_to_num(1.0) / decrement).square()
+    follows = (ew_err[:, _HALPHA] < 0.8) & ~error[:, _HALPHA].isnan()
+    hbeta = flux[:, _HALPHA] * per_halpha
+    own = (DECREMENT_SCATTER * hbeta).square() + (error[:, _HALPHA].nan_to_num(1.0) * per_halpha).square()
     mean[:, _HBETA] = torch.where(follows, hbeta, mean[:, _HBETA])
     variance[:, _HBETA] = torch.where(follows, own, variance[:, _HBETA])
     told[:, _HBETA] |= follows
@@ -164,7 +162,7 @@ def _expected_emission(
     return torch.where(told, mean, 0.0), precision
 
 
-def _marginalised(fit: _Fit, decrement: float, ratios: torch.Tensor) -> LearningSample:
+def _marginalised(fit: _Fit, per_halpha: float, ratios: torch.Tensor) -> LearningSample:
     batch, result = fit.batch, fit.result
     width = torch.from_numpy(PIXEL_ANGSTROM)
     emission = line_model(fit.task, fit.state) * fit.task.system.scale[:, None] / width[SEGMENT_SLOTS]
@@ -184,7 +182,7 @@ def _marginalised(fit: _Fit, decrement: float, ratios: torch.Tensor) -> Learning
     inside = weight[:, SEGMENT_SLOTS]
     weight[:, SEGMENT_SLOTS] = inside / (1 + inside * (MODEL_ERROR * emission).square())
     flux, weight = flux / level[:, None], (weight * level[:, None].square()).clamp_max(WEIGHT_MAX)
-    mean, precision = _expected_emission(fit, level, decrement, ratios)
+    mean, precision = _expected_emission(fit, level, per_halpha, ratios)
     kinematics = torch.stack([fit.state.kinematics[:, :, 0], unseen], 2)
     present = fit.state.flux * fit.task.active * (fit.task.system.scale / level)[:, None]
     rows = _emission_rows(kinematics, batch, present)

@@ -107,33 +107,15 @@ def level_and_snr(batch: SpectrumBatch) -> tuple[torch.Tensor, torch.Tensor]:
     return level.double(), snr.double()
 
 
-def bounded_doublet(state: State, covariance: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return fluxes and covariance with [S II] 6716 / 6731 inside its physical range.
+def sulphur_ratio(flux: torch.Tensor) -> torch.Tensor:
+    """Return (batch,) [S II] 6716 / 6731 of fluxes (batch, amplitude), inside its physical range; NaN without emission.
 
-    Where noise carries the free ratio out of the range, all fluxes move to the best fit on the limit that costs least
-    chi2: true ratios crowd near the upper limit, so a pull towards the middle of the range would be a bias. What the
-    limit adds is worth half of the variance of the ratio: nearly all where the truth is at the limit, nothing where it
-    is a standard deviation inside. Elsewhere nothing changes.
+    The fluxes themselves stay free: true ratios crowd near the upper limit, so fluxes moved to it would be biased and
+    their errors too large.
     """
-    one, two = AMPLITUDES.index("sii_6718"), AMPLITUDES.index("sii_6733")
-    flux = state.flux
-    total = flux[:, one] + flux[:, two]
-    share = flux[:, one] / torch.where(total == 0, 1.0, total)
-    low, high = (ratio / (1 + ratio) for ratio in SII_RATIO_RANGE)
-    contrast = flux.new_zeros(2, len(AMPLITUDES))
-    for row, limit in enumerate((low, high)):
-        contrast[row, one], contrast[row, two] = 1 - limit, -limit
-    # Moving the fluxes until a combination of them is 0 is a rank-one step along their covariance.
-    lever = covariance @ contrast.T
-    variance = (lever * contrast.T).sum(1).clamp_min(1e-300)
-    excess = flux @ contrast.T
-    cheapest = (excess.square() / variance).argmin(1, keepdim=True)
-    step = lever.gather(2, cheapest[:, None].expand(-1, len(AMPLITUDES), 1))[:, :, 0]
-    own = variance.gather(1, cheapest)
-    bounded = flux - step * excess.gather(1, cheapest) / own
-    narrowed = covariance - 0.5 * step[:, :, None] * step[:, None] / own[:, None]
-    free = (share >= low) & (share <= high)
-    return torch.where(free[:, None], flux, bounded), torch.where(free[:, None, None], covariance, narrowed)
+    one, two = flux[:, AMPLITUDES.index("sii_6718")], flux[:, AMPLITUDES.index("sii_6733")]
+    share = (one / (one + two)).clamp(*(ratio / (1 + ratio) for ratio in SII_RATIO_RANGE))
+    return torch.where(one + two > 0, share / (1 - share), torch.nan)
 
 
 def continuum_coefficients(task: Problem, state: State) -> torch.Tensor:
@@ -190,7 +172,6 @@ def measures(batch: SpectrumBatch, task: Problem, state: State) -> Measures:
     """
     _, outside, masked = coverage(batch)
     covariance, kinematic = flux_covariance(state)
-    flux, covariance = bounded_doublet(state, covariance)
     coefficients = continuum_coefficients(task, state)
     chi2_dof = _chi2_dof(task, state, coefficients)
     level, snr = level_and_snr(batch)
@@ -198,7 +179,7 @@ def measures(batch: SpectrumBatch, task: Problem, state: State) -> Measures:
     missing = outside | masked | unusable[:, None]
     stretch = (1 + batch.redshift) * 10.0 ** (1e-4 * batch.phase)
     factor = (task.system.scale * stretch)[:, None]
-    flux = torch.where(missing, torch.nan, flux * factor)
+    flux = torch.where(missing, torch.nan, state.flux * factor)
     flux_err = torch.where(missing, torch.nan, covariance.diagonal(dim1=1, dim2=2).clamp_min(0.0).sqrt() * factor)
     continuum, continuum_err = _continuum_at_lines(task, coefficients)
     continuum = torch.where(missing, torch.nan, continuum)

@@ -48,18 +48,18 @@ def test_without_noise_every_flux_comes_back(
 @given(ratio=st.floats(*SII_RATIO_RANGE), noise=st.floats(0.1, 5.0), seed=st.integers(0, 10**6))
 def test_the_sulphur_ratio_never_leaves_its_physical_range(spectrum, line_fluxes, ratio, noise, seed):
     true = {**line_fluxes, "sii_6718": 60 * ratio, "sii_6733": 60.0}
-    table = line_table([spectrum(true, noise=noise, seed=seed)], CONFIG)
-    measured = table["flux_sii_6718"][0] / table["flux_sii_6733"][0]
+    measured = line_table([spectrum(true, noise=noise, seed=seed)], CONFIG)["sii_ratio"][0]
     assert SII_RATIO_RANGE[0] - 1e-6 <= measured <= SII_RATIO_RANGE[1] + 1e-6
 
 
-@settings(**SOME)
-@given(ratio=st.floats(*SII_RATIO_RANGE), seed=st.integers(0, 10**6))
-def test_a_limit_on_the_sulphur_ratio_moves_the_doublet_within_its_errors(spectrum, line_fluxes, ratio, seed):
+@pytest.mark.parametrize("ratio", SII_RATIO_RANGE)
+def test_fluxes_of_the_sulphur_doublet_are_unbiased_at_the_limits_of_their_ratio(spectrum, line_fluxes, ratio):
     true = {**line_fluxes, "sii_6718": 20 * ratio, "sii_6733": 20.0}
-    table = line_table([spectrum(true, noise=1.5, seed=seed)], CONFIG)
-    pull = (fluxes_of(table)[0] - np.array(list(true.values()))) / errors_of(table)[0]
-    assert np.abs(pull[-2:]).max() < 5
+    table = line_table([spectrum(true, noise=1.5, seed=seed) for seed in range(300)], CONFIG)
+    pull = ((fluxes_of(table) - np.array(list(true.values()))) / errors_of(table))[:, -2:]
+    # An imperfect continuum moves both; a limit on their ratio would move one against the other.
+    assert abs((pull[:, 0] - pull[:, 1]).mean()) < 0.2
+    assert 0.85 < pull.std(0).min() < pull.std(0).max() < 1.15
 
 
 @settings(**SOME)

@@ -101,7 +101,7 @@ class Decoder:
             if (cutout := galaxy.cutout) is not None:
                 if image is not None:
                     _put(image, place, image_tensor(cutout.flux, cutout.ivar, config.tensors))
-                    image_valid[place] = bool(image[place].any())
+                    image_valid[place] = np.count_nonzero(image[place].view(np.int16)) > 0
                 else:
                     image_valid[place] = bool((cutout.ivar > 0).any())
                 if "features" in branches:

@@ -26,7 +26,7 @@ from mmagn.evaluation.judging import JUDGED_AT_ONCE
 from mmagn.evaluation.permutation import Importance, permutation_importance
 from mmagn.matching.objects import Galaxy, GivenPart, galaxy_with_id
 from mmagn.members import TrainedMember, input_difference, load_members
-from mmagn.prediction import network_batch, predicted_table
+from mmagn.prediction import network_batches, predicted_table
 from mmagn.reporting.explanation import Explanation, explanation_figure
 from mmagn.reporting.figures import save_figures
 from mmagn.sample import chosen_features, engine, labelled_sample, with_recorded_split
@@ -90,7 +90,7 @@ def _explanation(
     member: TrainedMember, galaxy: Galaxy, decoded: Decoded, importance: list[Importance], split: str
 ) -> Explanation:
     """All maps of one galaxy."""
-    batch = network_batch(decoded, member, [member.basis])
+    (batch,) = network_batches(decoded, member, [member.basis])
     model = member.model.eval()
     gradients = integrated_gradients(model, batch, member.origin.imputed)
     grid = spectrum_grid_angstrom(member.config.tensors)

@@ -5,7 +5,7 @@ import logging
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,8 @@ from mmagn.training.fit import device_name
 
 Bases = list[ContinuumBasis | None]
 NOTHING_SEEN = "nothing"
+ASKED_AT_ONCE = 128
+"""Galaxies that a network is asked about in one batch."""
 
 logger = logging.getLogger(__name__)
 
@@ -190,7 +192,7 @@ def _member_says(
     says = MemberSays.empty(len(decoded))
     if not len(decoded):
         return says
-    logits, embedding = embedded(member.model, [network_batch(decoded, member, bases)], device)
+    logits, embedding = embedded(member.model, network_batches(decoded, member, bases), device)
     for name in member.known:
         rows = np.flatnonzero(subset == name)
         if not len(rows):
@@ -203,21 +205,23 @@ def _member_says(
     return says
 
 
-def network_batch(decoded: Decoded, member: TrainedMember, bases: Bases) -> dict[str, torch.Tensor]:
-    """Return the batch that a network takes: what it has branches for, with valid flags of image and spectrum."""
-    batch = {
+def network_batches(decoded: Decoded, member: TrainedMember, bases: Bases) -> Iterator[dict[str, torch.Tensor]]:
+    """Yield the batches that a network takes: what it has branches for, with valid flags of image and spectrum."""
+    whole = {
         "image_valid": torch.from_numpy(decoded.image_valid),
         "spectrum_valid": torch.from_numpy(decoded.spectrum_valid),
     }
     if decoded.image is not None:
-        batch["image"] = torch.from_numpy(decoded.image).float()
+        whole["image"] = torch.from_numpy(decoded.image)
     if decoded.spectrum is not None:
-        batch["spectrum"] = torch.from_numpy(decoded.spectrum).float()
+        whole["spectrum"] = torch.from_numpy(decoded.spectrum)
     if decoded.features:
         values, valid = decoded.features[bases.index(member.basis)]
         columns = member.feature_columns
-        batch["features"] = torch.from_numpy(member.scaling.transform(values[:, columns], valid[:, columns]))
-    return batch
+        whole["features"] = torch.from_numpy(member.scaling.transform(values[:, columns], valid[:, columns]))
+    for start in range(0, len(decoded), ASKED_AT_ONCE):
+        part = {name: values[start : start + ASKED_AT_ONCE] for name, values in whole.items()}
+        yield {name: values.float() if values.dtype == torch.float16 else values for name, values in part.items()}
 
 
 def _distinct_bases(members: Sequence[TrainedMember]) -> Bases:

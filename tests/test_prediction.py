@@ -24,7 +24,7 @@ from mmagn.decoding import MOST_THREADS, PARTS_AHEAD, Decoder, decoded_parts
 from mmagn.evaluation.subsets import shown_batch
 from mmagn.matching.objects import Galaxy, GivenPart, galaxy_with_id, object_parts
 from mmagn.members import load_members
-from mmagn.prediction import network_batch, predict, predicted_table
+from mmagn.prediction import network_batches, predict, predicted_table
 from mmagn.surveys.config import DataConfig
 from mmagn.surveys.hats_config import DaskConfig
 from mmagn.table_files import table_file
@@ -74,7 +74,7 @@ def test_a_galaxy_without_its_spectrum_is_the_network_with_the_spectrum_unplugge
     store, (member,) = world["sample"].store, load_members([world["run"]])
     decoder = Decoder(config=member.config, bases=[member.basis])
     whole = [Galaxy(cutout=store.cutout(row), spectrum=store.spectrum(row)) for row in range(4)]
-    both = network_batch(decoder.decoded(GivenPart(given=tuple(whole))), member, [member.basis])
+    (both,) = network_batches(decoder.decoded(GivenPart(given=tuple(whole))), member, [member.basis])
     for subset, lacks in (("image", {"spectrum": None}), ("spectrum", {"cutout": None})):
         half = tuple(Galaxy(**{"cutout": g.cutout, "spectrum": g.spectrum, **lacks}) for g in whole)
         decoded = decoder.decoded(GivenPart(given=half))

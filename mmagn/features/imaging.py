@@ -7,7 +7,8 @@ All regions are squares about the middle of the cutout, between pixels 79 and 80
 - *border*: the outermost 16 pixels on every side, where the background is measured.
 """
 
-from functools import cache
+import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,50 +53,59 @@ def imaging_features(cutout: Cutout) -> tuple[float, float]:
     brightness is 0 or less or no pixel of the outskirts is valid.
     """
     band = BANDS.index("i")
-    valid = cutout.valid[band]
-    central = _square(CENTRAL_PIXELS)
-    if valid[central].mean() < MIN_VALID_FRACTION:
+    valid = np.asarray(cutout.ivar[band] > 0)
+    flux = cutout.flux[band]
+    squares = (CENTRAL_PIXELS, OUTSKIRTS_PIXELS, CUTOUT_PIXELS)
+    light, pixels = zip(*(_light(flux, valid, size) for size in squares), strict=True)
+    seen = _border(valid)
+    if pixels[0] < MIN_VALID_FRACTION * CENTRAL_PIXELS**2 or seen.mean() < MIN_BORDER_VALID_FRACTION:
         return np.nan, np.nan
-    border = ~_square(CUTOUT_PIXELS - 2 * BORDER_PIXELS)
-    if valid[border].mean() < MIN_BORDER_VALID_FRACTION:
-        return np.nan, np.nan
-    flux = cutout.flux[band].astype(np.float64)
-    light = flux - clipped_median(flux[border & valid])
-    total = light[valid].sum()
-    concentration = light[central & valid].sum() / total if total > 0 else np.nan
-    outskirts = _square(OUTSKIRTS_PIXELS) & ~central & valid
-    mean_central = light[central & valid].mean()
-    if mean_central <= 0 or not outskirts.any():
-        return float(concentration), np.nan
-    return float(concentration), float((mean_central - light[outskirts].mean()) / mean_central)
+    background = clipped_median(_border(flux)[seen])
+    above = [total - background * count for total, count in zip(light, pixels, strict=True)]
+    concentration = above[0] / above[2] if above[2] > 0 else np.nan
+    mean_central = above[0] / pixels[0]
+    if mean_central <= 0 or pixels[1] == pixels[0]:
+        return concentration, np.nan
+    mean_outskirts = (above[1] - above[0]) / (pixels[1] - pixels[0])
+    return concentration, (mean_central - mean_outskirts) / mean_central
 
 
-def clipped_median(values: NDArray[np.float64]) -> float:
-    """Return the median without outliers, that of ``astropy.stats.sigma_clipped_stats``, several times as fast.
-
-    Sorted once, what is left after each round is a slice.
-    """
-    kept = np.sort(values)
-    for _ in range(BACKGROUND_CLIP_ROUNDS):
-        median, reach = _middle(kept), BACKGROUND_CLIP_SIGMA * float(kept.std())
-        first = int(np.searchsorted(kept, median - reach, side="left"))
-        stop = int(np.searchsorted(kept, median + reach, side="right"))
-        if stop - first == len(kept):
-            break
-        kept = kept[first:stop]
-    return _middle(kept)
-
-
-def _middle(rising: NDArray[np.float64]) -> float:
-    half = len(rising) // 2
-    return float(rising[half]) if len(rising) % 2 else float(rising[half - 1] + rising[half]) / 2
-
-
-@cache
-def _square(size: int) -> NDArray[np.bool_]:
-    """Return a (height, width) mask that is True in the central ``size`` x ``size`` pixels."""
+def _light(flux: NDArray[np.float32], valid: NDArray[np.bool_], size: int) -> tuple[float, int]:
+    """Return the sum over the valid pixels of the central ``size`` x ``size`` ones, and their number."""
     edge = (CUTOUT_PIXELS - size) // 2
-    inside = np.zeros((CUTOUT_PIXELS, CUTOUT_PIXELS), dtype=bool)
-    inside[edge : edge + size, edge : edge + size] = True
-    inside.flags.writeable = False
-    return inside
+    part = (slice(edge, edge + size), slice(edge, edge + size))
+    pixels = int(np.count_nonzero(valid[part]))
+    seen = flux[part] if pixels == size * size else np.where(valid[part], flux[part], 0)
+    return float(seen.sum(dtype=np.float64)), pixels
+
+
+def _border(image: NDArray[Any]) -> NDArray[Any]:
+    """Return the pixels of the border, in no order that means anything."""
+    inner = image[BORDER_PIXELS:-BORDER_PIXELS]
+    strips = (image[:BORDER_PIXELS], image[-BORDER_PIXELS:], inner[:, :BORDER_PIXELS], inner[:, -BORDER_PIXELS:])
+    return np.concatenate([strip.ravel() for strip in strips])
+
+
+def clipped_median(values: NDArray[np.floating]) -> float:
+    """Return the median without outliers, that of ``astropy.stats.sigma_clipped_stats``, many times as fast.
+
+    Sorted once, what is left after each round is a slice, whose scatter follows from running sums.
+    """
+    rising = np.sort(values)
+    offset = rising.astype(np.float64) - _middle(rising)
+    sums, squares = (np.concatenate([[0.0], np.cumsum(part)]) for part in (offset, offset * offset))
+    first, stop = 0, len(rising)
+    for _ in range(BACKGROUND_CLIP_ROUNDS):
+        count, total, square = stop - first, sums[stop] - sums[first], squares[stop] - squares[first]
+        reach = BACKGROUND_CLIP_SIGMA * math.sqrt(max(square - total * total / count, 0.0) / count)
+        median, before = _middle(rising[first:stop]), (first, stop)
+        first = max(first, int(np.searchsorted(rising, median - reach, side="left")))
+        stop = min(stop, int(np.searchsorted(rising, median + reach, side="right")))
+        if (first, stop) == before:
+            break
+    return _middle(rising[first:stop])
+
+
+def _middle(rising: NDArray[np.floating]) -> float:
+    half = len(rising) // 2
+    return float(rising[half]) if len(rising) % 2 else (float(rising[half - 1]) + float(rising[half])) / 2

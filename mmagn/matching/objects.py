@@ -24,8 +24,8 @@ from mmagn.records import Catalog, Cutout, Spectrum
 from mmagn.surveys.config import DataConfig
 from mmagn.surveys.readers import SurveyReader, survey_reader
 
-PART_OBJECTS = 128
-"""Objects of a part: as many spectra as are fitted at once on a CPU."""
+PART_OBJECTS = 384
+"""Objects of a part: enough suspects of broad lines for a batch of their own."""
 WHOLE_FILES = 1 << 60
 """More objects than any file has."""
 Objects = Literal["pairs", "images", "spectra", "all"]

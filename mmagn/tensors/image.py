@@ -41,18 +41,26 @@ def image_tensor(flux: NDArray[np.floating], ivar: NDArray[np.floating], config:
     crop = (slice(None), slice(top, top + size), slice(left, left + size))
     valid = np.asarray(ivar[crop] > 0)
     unit_njy = config.asinh_softening * np.asarray(config.image_noise_njy, dtype=np.float32)
-    stretched = np.arcsinh(np.where(valid, flux[crop], 0.0) / unit_njy[:, None, None]).astype(np.float32)
-    return _filled(stretched, valid)
+    stretched = np.where(valid, flux[crop], np.float32(0)) / unit_njy[:, None, None]
+    return _filled(np.arcsinh(stretched, out=stretched), valid)
 
 
 def _filled(image: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np.float32]:
     """(band, height, width) image whose invalid pixels are filled, from the band first, then from its neighbour."""
-    pixels = valid.sum(axis=(1, 2))
+    pixels = np.array([np.count_nonzero(band) for band in valid])  # by band: along axes it is ten times as slow
     for band in np.flatnonzero((pixels > 0) & (pixels < valid[0].size)):
-        row, column = ndimage.distance_transform_edt(~valid[band], return_distances=False, return_indices=True)
-        image[band] = image[band, row, column]
+        window = _around(~valid[band])
+        invalid = ~valid[band][window]
+        row, column = ndimage.distance_transform_edt(invalid, return_distances=False, return_indices=True)
+        image[band][window] = image[band][window][row, column]
     seen = np.flatnonzero(pixels > 0)
     for band in np.flatnonzero(pixels == 0) if len(seen) else ():
         nearest = seen[::-1][np.argmin(np.abs(seen[::-1] - band))]
         image[band] = image[nearest]
     return image
+
+
+def _around(invalid: NDArray[np.bool_]) -> tuple[slice, slice]:
+    """Return the smallest window with a rim about all invalid pixels: it holds the nearest valid pixel of each."""
+    rows, columns = np.flatnonzero(invalid.any(1)), np.flatnonzero(invalid.any(0))
+    return slice(max(rows[0] - 1, 0), rows[-1] + 2), slice(max(columns[0] - 1, 0), columns[-1] + 2)

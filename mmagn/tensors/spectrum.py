@@ -69,8 +69,8 @@ def _on_grid(spectrum: Spectrum, config: TensorsConfig) -> tuple[NDArray[np.floa
     pixels, binning = spectrum_pixels(config), config.spectrum_binning
     flux, ivar = np.zeros(pixels * binning), np.zeros(pixels * binning)
     if len(spectrum.flux):
-        log_wavelength = np.log10(spectrum.wavelength_angstrom.astype(np.float64)) / LOG10_STEP
-        start_observed = float(np.median(log_wavelength - np.arange(len(log_wavelength))))
+        middle = len(spectrum.flux) // 2
+        start_observed = math.log10(spectrum.wavelength_angstrom[middle]) / LOG10_STEP - middle
         log_grid = math.log10(config.spectrum_min_angstrom * (1 + spectrum.redshift)) / LOG10_STEP
         start = round(start_observed - log_grid)
         first, last = max(0, -start), min(len(spectrum.flux), len(ivar) - start)

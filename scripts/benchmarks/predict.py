@@ -21,7 +21,7 @@ from mmagn.matching.objects import PART_OBJECTS, StoredPart
 from mmagn.matching.store import PairStore, pair_store
 from mmagn.members import SCALING_FILE, WEIGHTS_FILE, load_members
 from mmagn.models.config import Branch
-from mmagn.prediction import network_batch, predict
+from mmagn.prediction import network_batches, predict
 from mmagn.sample import BASIS_FILE, network
 from mmagn.spectroscopy.basis import ContinuumBasis
 from mmagn.spectroscopy.continuum import learned_basis
@@ -77,7 +77,7 @@ def _compare(config: RunConfig, store: PairStore, run: Path, repeats: int, worke
         for start in range(0, len(store), PART_OBJECTS)
     ]
     started = time.process_time()
-    ready = [network_batch(decoder.decoded(part), member, [member.basis]) for part in parts]
+    ready = [batch for part in parts for batch in network_batches(decoder.decoded(part), member, [member.basis])]
     decoding = len(store) / (time.process_time() - started)
     forward, whole = [], []
     for _ in range(repeats):

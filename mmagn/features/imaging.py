@@ -7,7 +7,6 @@ All regions are squares about the middle of the cutout, between pixels 79 and 80
 - *border*: the outermost 16 pixels on every side, where the background is measured.
 """
 
-import math
 from typing import Any
 
 import numpy as np
@@ -87,25 +86,21 @@ def _border(image: NDArray[Any]) -> NDArray[Any]:
 
 
 def clipped_median(values: NDArray[np.floating]) -> float:
-    """Return the median without outliers, that of ``astropy.stats.sigma_clipped_stats``, many times as fast.
+    """Return the median without outliers, that of ``astropy.stats.sigma_clipped_stats``, several times as fast.
 
-    Sorted once, what is left after each round is a slice, whose scatter follows from running sums.
+    Sorted once, what is left after each round is a slice.
     """
-    rising = np.sort(values)
-    offset = rising.astype(np.float64) - _middle(rising)
-    sums, squares = (np.concatenate([[0.0], np.cumsum(part)]) for part in (offset, offset * offset))
-    first, stop = 0, len(rising)
+    kept = np.sort(values).astype(np.float64)
     for _ in range(BACKGROUND_CLIP_ROUNDS):
-        count, total, square = stop - first, sums[stop] - sums[first], squares[stop] - squares[first]
-        reach = BACKGROUND_CLIP_SIGMA * math.sqrt(max(square - total * total / count, 0.0) / count)
-        median, before = _middle(rising[first:stop]), (first, stop)
-        first = max(first, int(np.searchsorted(rising, median - reach, side="left")))
-        stop = min(stop, int(np.searchsorted(rising, median + reach, side="right")))
-        if (first, stop) == before:
+        median, reach = _middle(kept), BACKGROUND_CLIP_SIGMA * float(kept.std())
+        first = int(np.searchsorted(kept, median - reach, side="left"))
+        stop = int(np.searchsorted(kept, median + reach, side="right"))
+        if stop - first == len(kept):
             break
-    return _middle(rising[first:stop])
+        kept = kept[first:stop]
+    return _middle(kept)
 
 
-def _middle(rising: NDArray[np.floating]) -> float:
+def _middle(rising: NDArray[np.float64]) -> float:
     half = len(rising) // 2
-    return float(rising[half]) if len(rising) % 2 else (float(rising[half - 1]) + float(rising[half])) / 2
+    return float(rising[half]) if len(rising) % 2 else float(rising[half - 1] + rising[half]) / 2

@@ -20,6 +20,7 @@ from mmagn.sample import network
 from mmagn.tensors.augment import augment_batch
 from mmagn.tensors.batches import BatchLoader, OrderedBatches
 from mmagn.tensors.missing import FeatureOrigin
+from mmagn.training.features_first import features_first
 from mmagn.training.losses import pos_weight
 from mmagn.training.many_fits import Member, many_fits, many_logits
 from mmagn.training.short_fit import short_fit
@@ -72,6 +73,15 @@ class FoldNetworks:
         tensors = self.inputs.tensors(config, fold)
         model = network(config)
         origin = FeatureOrigin.of(config.tensors.features, self.inputs.scaled(config, fold)[0]).to(self.device)
+        features_first(
+            model,
+            tensors,
+            fold.train,
+            fold.validation,
+            config.training,
+            pos_weight=self.pos_weight(fold),
+            seed=fold.seed,
+        )
         short_fit(
             model,
             tensors.batch,

@@ -49,6 +49,7 @@ from mmagn.tensors.missing import FeatureOrigin
 from mmagn.tensors.residency import batch_source
 from mmagn.tensors.scaling import FeatureScaling
 from mmagn.training.checkpoints import good_checkpoint
+from mmagn.training.features_first import features_first
 from mmagn.training.fit import FitResult, device_name, fit
 from mmagn.training.module import AgnModule
 from mmagn.training.runs import RunFolder, write_json
@@ -192,7 +193,19 @@ def train(config: RunConfig, resume: str = "") -> FitResult:
 
 def _fitted(config: RunConfig, sample: Sample, run: RunFolder, data: PairDataModule, resume: Path | None) -> FitResult:
     """What came of training a network on a labelled sample."""
-    module = AgnModule(network(config), config.training, sample_pos_weight(config, sample), config.seed)
+    model, weight = network(config), sample_pos_weight(config, sample)
+    if resume is None:
+        train_rows, validation_rows = (data.rows(split).numpy() for split in ("train", "validation"))
+        features_first(
+            model,
+            data.tensors,
+            train_rows,
+            validation_rows,
+            config.training,
+            pos_weight=weight,
+            seed=config.seed,
+        )
+    module = AgnModule(model, config.training, weight, config.seed)
     return fit(
         module,
         data,

@@ -1,6 +1,7 @@
 """The whole network: the branches that are switched on, their embeddings side by side, and one head."""
 
 from collections.abc import Mapping
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -21,10 +22,9 @@ class FusionModel(nn.Module):
     """Logits from any combination of image, spectrum and handcrafted features.
 
     Each embedding is layer-normalised. Beside the features it has a tenth of their spread, so that under Adam, whose
-    steps do not depend on the size of a gradient, the head comes to use it ten times more slowly: the network is that
-    of the features first. On equal terms the branches soon remember a few hundred objects one by one, and nothing is
-    left for the features to explain. An image without a spectrum, and so without most features, has little
-    beside it that it could crowd out and gets more.
+    steps do not depend on the size of a gradient, the head comes to use it ten times more slowly. On equal terms the
+    branches soon remember a few hundred objects one by one, and nothing is left for the features to explain. An image
+    without a spectrum, and so without most features, has little beside it that it could crowd out and gets more.
 
     The head is Linear(hidden), ReLU, Dropout, Linear(hidden / 2), ReLU, Dropout, Linear(1). With the features alone
     the network is the head and nothing else: 10 -> hidden -> hidden / 2 -> 1.
@@ -47,7 +47,7 @@ class FusionModel(nn.Module):
         self.gain = GAIN_BESIDE_FEATURES if "features" in config.branches else 1.0
         self.image: EmbeddedBranch | None = None
         self.spectrum: EmbeddedBranch | None = None
-        width = features if "features" in config.branches else 0
+        width = 0
         if "image" in config.branches:
             dim = config.image.embedding_dim
             self.image, width = EmbeddedBranch(ImageBranch(config.image), dim), width + dim
@@ -55,6 +55,8 @@ class FusionModel(nn.Module):
             dim = config.spectrum.embedding_dim
             branch = SpectrumBranch(config.spectrum, spectrum_pixels)
             self.spectrum, width = EmbeddedBranch(branch, dim), width + dim
+        self.embedded_width = width
+        width += features if "features" in config.branches else 0
         self.head = nn.Sequential(
             nn.Linear(width, config.hidden_dim),
             nn.ReLU(),
@@ -96,6 +98,20 @@ class FusionModel(nn.Module):
         parts += [] if self.spectrum is None else [self.gain * self.spectrum(batch["spectrum"], spectrum_valid)]
         parts += [batch["features"]] if "features" in self.branches else []
         return torch.cat(parts, dim=1)
+
+    @property
+    def has_branches_beside_features(self) -> bool:
+        """True where it sees the features and more."""
+        return "features" in self.branches and self.embedded_width > 0
+
+    @torch.no_grad()
+    def ignore_branches(self) -> None:
+        """Let the head start without any weight on the embeddings of image and spectrum."""
+        cast("nn.Linear", self.head[0]).weight[:, : self.embedded_width] = 0.0
+
+    def embedding_of_features(self, features: Tensor) -> Tensor:
+        """(batch, embedding) what the head sees of (batch, feature) features, with 0 in place of image and spectrum."""
+        return torch.cat((features.new_zeros((len(features), self.embedded_width)), features), dim=1)
 
     def _image_gain(self, spectrum_valid: Tensor | None) -> Tensor | float:
         """Spread of the image embedding, (batch, 1) where some objects have no spectrum."""

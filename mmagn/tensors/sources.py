@@ -36,6 +36,11 @@ class BatchSource(Protocol):
         ...
 
     @property
+    def features(self) -> Tensor | None:
+        """(object, feature) float32 scaled features, where the network is given any."""
+        ...
+
+    @property
     def softening(self) -> float:
         """``asinh_softening`` of the images."""
         ...

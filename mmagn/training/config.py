@@ -12,6 +12,9 @@ class TrainingConfig:
     ----------
     epochs
         Largest number of passes over the training split.
+    features_first_epochs
+        Largest number of epochs that the head of a network with features and other branches learns from the features
+        alone, before all branches learn together; 0 lets all learn together from the start.
     batch_size
         Pairs per batch, over all devices.
     accumulate
@@ -35,7 +38,7 @@ class TrainingConfig:
     gradient_clip
         Largest norm of the gradient; 0 does not clip.
     patience
-        Epochs without a better validation average precision before the run stops.
+        Epochs without a better validation average precision before the run, or its beginning with the features, stops.
     device
         ``auto`` takes CUDA where there is one.
     devices
@@ -59,6 +62,7 @@ class TrainingConfig:
     """
 
     epochs: int = 30
+    features_first_epochs: int = 100
     batch_size: int = 16
     accumulate: int = 1
     learning_rate: float = 3e-3
@@ -84,6 +88,8 @@ class TrainingConfig:
         for name in ("epochs", "batch_size", "accumulate", "patience", "log_every", "figures_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"training.{name} is {getattr(self, name)}; allowed: 1 or more")
+        if self.features_first_epochs < 0:
+            raise ValueError(f"training.features_first_epochs is {self.features_first_epochs}; allowed: 0 or more")
         for name in ("devices", "nodes"):
             asked = getattr(self, name)
             if asked != "auto" and asked < 1:

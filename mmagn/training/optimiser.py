@@ -12,8 +12,8 @@ from mmagn.training.config import TrainingConfig
 
 
 def optimiser(model: nn.Module, config: TrainingConfig) -> torch.optim.Adam:
-    """Adam over the parameters of a model that is on its device already; one fused kernel a step on CUDA."""
-    fused = all(parameter.is_cuda for parameter in model.parameters())
+    """Adam over the parameters of a model that is on its device already; one fused kernel a step on CPU and CUDA."""
+    fused = all(parameter.device.type in ("cpu", "cuda") for parameter in model.parameters())
     groups = parameter_groups(model, config) if config.layer_decay < 1 else model.parameters()
     return torch.optim.Adam(groups, lr=config.learning_rate, weight_decay=config.weight_decay, fused=fused or None)
 

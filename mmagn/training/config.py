@@ -70,7 +70,7 @@ class TrainingConfig:
     warmup_epochs: float = 0.0
     layer_decay: float = 1.0
     ema: float = 0.0
-    weight_decay: float = 0.0
+    weight_decay: float = 1e-3
     pos_weight: float | None = None
     gradient_clip: float = 1.0
     patience: int = 12

@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -20,11 +22,18 @@ SETTINGS = [
 ]
 
 
-def trained(folder: Path, cache: Path, launcher: list[str]) -> tuple[Path, str]:
+TWO = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+
+
+def command(folder: Path, cache: Path, launcher: list[str], *more: str) -> list[str]:
+    arguments = [str(SCRIPT), *SETTINGS, "--data.cache_dir", str(cache), "--runs_dir", str(folder), *more]
+    return [sys.executable, *launcher, *arguments]
+
+
+def trained(folder: Path, cache: Path, launcher: list[str], *more: str) -> tuple[Path, str]:
     """Run folder and standard output of a training."""
-    arguments = [str(SCRIPT), *SETTINGS, "--data.cache_dir", str(cache), "--runs_dir", str(folder)]
     done = subprocess.run(
-        [sys.executable, *launcher, *arguments],
+        command(folder, cache, launcher, *more),
         capture_output=True,
         text=True,
         timeout=110,
@@ -37,8 +46,7 @@ def trained(folder: Path, cache: Path, launcher: list[str]) -> tuple[Path, str]:
 
 
 def test_two_processes_leave_one_run_folder_with_the_scores_of_one(tmp_path: Path) -> None:
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    two, said = trained(tmp_path / "two", tmp_path / "cache", launcher)
+    two, said = trained(tmp_path / "two", tmp_path / "cache", TWO)
     one, _ = trained(tmp_path / "one", tmp_path / "cache", [])
     assert said.count("run folder: ") == said.count("scores on the test split") == 1
     log = (two / "run.log").read_text(encoding="utf-8")
@@ -51,3 +59,38 @@ def test_two_processes_leave_one_run_folder_with_the_scores_of_one(tmp_path: Pat
     alone, shared = (json.loads((run / "scores.json").read_text(encoding="utf-8"))["scores"] for run in (one, two))
     for name in ("average_precision", "roc_auc", "brier", "log_loss"):
         assert shared[name]["value"] == pytest.approx(alone[name]["value"], rel=0.01, abs=1e-3), name
+
+
+def stopped(folder: Path, cache: Path, *more: str) -> Path:
+    """Run folder of a training by two processes that a queue ended by SIGTERM after its second epoch."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(
+        command(folder, cache, TWO, *more), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment
+    ) as process:
+        end_s = time.monotonic() + 100
+        while not any("epoch  2/" in log.read_text(encoding="utf-8") for log in folder.glob("*/run.log")):
+            assert process.poll() is None, process.stderr and process.stderr.read().decode()
+            assert time.monotonic() < end_s
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+    (run,) = folder.iterdir()
+    return run
+
+
+@pytest.mark.timeout(300)
+def test_two_processes_that_a_queue_stops_within_an_epoch_go_on_by_themselves_to_the_same_weights(
+    tmp_path: Path,
+) -> None:
+    settings = ("--training.epochs", "40", "--training.patience", "40", "--training.log_every", "1")
+    cut = stopped(tmp_path / "cut", tmp_path / "cache", *settings)
+    before = read_checkpoint(cut / "last.ckpt")
+    assert 2 <= before["epoch"] < 40
+    assert not (cut / "scores.json").exists()
+    again, _ = trained(tmp_path / "cut", tmp_path / "cache", TWO, *settings, "--resume", "auto")
+    whole, _ = trained(tmp_path / "whole", tmp_path / "cache", TWO, *settings)
+    assert again == cut
+    left, right = (read_checkpoint(run / "last.ckpt") for run in (cut, whole))
+    assert left["global_step"] == right["global_step"] > before["global_step"]
+    assert all(torch.equal(right["state_dict"][name], value) for name, value in left["state_dict"].items())
+    assert (cut / "scores.json").is_file()

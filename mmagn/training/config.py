@@ -14,7 +14,8 @@ class TrainingConfig:
         Largest number of passes over the training split.
     features_first_epochs
         Largest number of epochs that the head of a network with features and other branches learns from the features
-        alone, before all branches learn together; 0 lets all learn together from the start.
+        alone, before all branches learn together; 0 lets all learn together from the start, as features that tell
+        little do anyway.
     batch_size
         Pairs per batch, over all devices.
     accumulate

@@ -1,5 +1,6 @@
 """How a network with features beside an image or a spectrum begins: with a head that knows the features already."""
 
+import copy
 import logging
 from dataclasses import replace
 
@@ -11,6 +12,9 @@ from mmagn.tensors.sources import BatchSource
 from mmagn.training.config import TrainingConfig
 from mmagn.training.many_fits import Member, many_fits
 from mmagn.training.short_fit import ShortFit
+
+TELLING = 0.5
+"""Part of the way from prevalence to 1 that the validation average precision of the features must go at least."""
 
 logger = logging.getLogger(__name__)
 
@@ -29,12 +33,13 @@ def features_first(
 
     A few hundred labels are soon remembered by an image and a spectrum branch, and a head that learns from all at once
     comes to trust what they remember. One that has the best weights for the features first gives the branches what the
-    features leave unexplained.
+    features leave unexplained. Where the features tell little, as those without the lines do, all learn together.
 
     Parameters
     ----------
     model
-        Network with fresh weights. One without features, or with nothing else, stays as it is.
+        Network with fresh weights. One without features, with nothing else, or with features that tell little stays as
+        it is.
     source
         Objects with scaled features and targets.
     train, validation
@@ -53,15 +58,21 @@ def features_first(
     """
     if not config.features_first_epochs or source.features is None or not model.has_branches_beside_features:
         return None
+    fresh = copy.deepcopy(model.head.state_dict())
     model.ignore_branches()
     inputs = model.embedding_of_features(source.features)
+    judged = validation if len(validation) else train
     member = Member(
         train=train,
-        validation=validation if len(validation) else train,
+        validation=judged,
         pos_weight=pos_weight,
         seed=seed,
         config=replace(config, epochs=config.features_first_epochs, warmup_epochs=0.0, schedule="constant"),
     )
     (found,) = many_fits([model.head.to(inputs.device)], inputs, source.target, [member])
-    logger.debug("head on the features first: best epoch %d, score %.3f", found.best_epoch + 1, found.best_score)
-    return found
+    prevalence = float(source.target[judged].mean())
+    telling = found.best_score - prevalence > TELLING * (1 - prevalence)
+    if not telling:
+        model.head.load_state_dict(fresh)
+    logger.debug("features first: average precision %.3f, %s", found.best_score, "kept" if telling else "not kept")
+    return found if telling else None

@@ -95,6 +95,14 @@ def test_a_network_without_features_or_of_features_alone_stays_as_it_is(
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
+def test_where_the_features_tell_little_the_network_stays_as_it_is(survey: PairTensors) -> None:
+    noise = torch.randn(survey.features.shape, generator=torch.Generator().manual_seed(4))
+    model, before = network("spectrum", "features"), network("spectrum", "features").state_dict()
+    poor = replace(survey, features=noise)
+    assert features_first(model, poor, TRAIN, VALIDATION, TRAINING, pos_weight=1.0, seed=1) is None
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
 def test_with_zero_epochs_the_network_stays_as_it_is(survey: PairTensors) -> None:
     none = replace(TRAINING, features_first_epochs=0)
     before = network("spectrum", "features").state_dict()

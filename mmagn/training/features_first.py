@@ -38,7 +38,7 @@ def features_first(
     Parameters
     ----------
     model
-        Network with fresh weights. One without features, with nothing else, or with features that tell little stays as
+        Network with fresh weights, in training mode, which it stays in. One without features, with nothing else, or with features that tell little stays as
         it is.
     source
         Objects with scaled features and targets.
@@ -70,6 +70,7 @@ def features_first(
         config=replace(config, epochs=config.features_first_epochs, warmup_epochs=0.0, schedule="constant"),
     )
     (found,) = many_fits([model.head.to(inputs.device)], inputs, source.target, [member])
+    model.train()
     prevalence = float(source.target[judged].mean())
     telling = found.best_score - prevalence > TELLING * (1 - prevalence)
     if not telling:

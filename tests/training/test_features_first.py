@@ -62,6 +62,7 @@ def trained(model: FusionModel, survey: PairTensors) -> FusionModel:
 
 def test_the_head_knows_the_features_before_it_has_looked_at_a_spectrum(survey: PairTensors) -> None:
     model = begun(network("spectrum", "features"), survey)
+    assert all(part.training for part in model.modules())
     assert score(model, survey) > 0.9
     other = replace(survey, spectrum=survey.spectrum.flip(0))
     rows = torch.from_numpy(TEST)

@@ -38,8 +38,8 @@ def features_first(
     Parameters
     ----------
     model
-        Network with fresh weights, in training mode, which it stays in. One without features, with nothing else, or with features that tell little stays as
-        it is.
+        Network with fresh weights; it is in training mode afterwards. One without features, with nothing else, or with
+        features that tell little keeps its weights.
     source
         Objects with scaled features and targets.
     train, validation

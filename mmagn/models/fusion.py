@@ -12,19 +12,12 @@ from mmagn.models.spectrum_branch import SpectrumBranch
 
 FEATURE_COUNT = 10
 """Handcrafted features, where no other number is asked for."""
-GAIN_BESIDE_FEATURES = 0.1
-"""Spread of an embedding beside the features, whose spread is 1."""
-GAIN_WITHOUT_SPECTRUM = 0.3
-"""Spread of the image embedding of an object without a spectrum, and so without most features."""
 
 
 class FusionModel(nn.Module):
     """Logits from any combination of image, spectrum and handcrafted features.
 
-    Each embedding is layer-normalised. Beside the features it has a tenth of their spread, so that under Adam, whose
-    steps do not depend on the size of a gradient, the head comes to use it ten times more slowly. On equal terms the
-    branches soon remember a few hundred objects one by one, and nothing is left for the features to explain. An image
-    without a spectrum, and so without most features, has little beside it that it could crowd out and gets more.
+    Each embedding is layer-normalised, so that it has the spread of a scaled feature.
 
     The head is Linear(hidden), ReLU, Dropout, Linear(hidden / 2), ReLU, Dropout, Linear(1). With the features alone
     the network is the head and nothing else: 10 -> hidden -> hidden / 2 -> 1.
@@ -44,7 +37,6 @@ class FusionModel(nn.Module):
     def __init__(self, config: ModelsConfig, *, spectrum_pixels: int, features: int = FEATURE_COUNT) -> None:
         super().__init__()
         self.branches = config.branches
-        self.gain = GAIN_BESIDE_FEATURES if "features" in config.branches else 1.0
         self.image: EmbeddedBranch | None = None
         self.spectrum: EmbeddedBranch | None = None
         width = 0
@@ -91,11 +83,8 @@ class FusionModel(nn.Module):
         for branch in self.branches:
             if branch not in batch:
                 raise ValueError(f"the {branch} branch is on but the batch has no {branch}; it has {', '.join(batch)}")
-        image_valid, spectrum_valid = batch.get("image_valid"), batch.get("spectrum_valid")
-        parts = (
-            [] if self.image is None else [self._image_gain(spectrum_valid) * self.image(batch["image"], image_valid)]
-        )
-        parts += [] if self.spectrum is None else [self.gain * self.spectrum(batch["spectrum"], spectrum_valid)]
+        parts = [] if self.image is None else [self.image(batch["image"], batch.get("image_valid"))]
+        parts += [] if self.spectrum is None else [self.spectrum(batch["spectrum"], batch.get("spectrum_valid"))]
         parts += [batch["features"]] if "features" in self.branches else []
         return torch.cat(parts, dim=1)
 
@@ -113,13 +102,6 @@ class FusionModel(nn.Module):
         """(batch, embedding) what the head sees of (batch, feature) features, with 0 in place of image and spectrum."""
         return torch.cat((features.new_zeros((len(features), self.embedded_width)), features), dim=1)
 
-    def _image_gain(self, spectrum_valid: Tensor | None) -> Tensor | float:
-        """Spread of the image embedding, (batch, 1) where some objects have no spectrum."""
-        if spectrum_valid is None or self.spectrum is None:
-            return self.gain
-        alone = max(self.gain, GAIN_WITHOUT_SPECTRUM)
-        return alone - (alone - self.gain) * spectrum_valid[:, None].float()
-
 
 class EmbeddedBranch(nn.Module):
     """Layer-normalised embedding of a branch, and what stands in for it where an object has no such input.
@@ -134,12 +116,12 @@ class EmbeddedBranch(nn.Module):
 
     def __init__(self, branch: nn.Module, embedding_dim: int) -> None:
         super().__init__()
-        self.branch, self.norm = branch, nn.LayerNorm(embedding_dim)
+        self.branch, self.layer_norm = branch, nn.LayerNorm(embedding_dim)
         self.stand_in = nn.Parameter(torch.zeros(embedding_dim))
 
     def forward(self, values: Tensor, valid: Tensor | None) -> Tensor:
         """(batch, embedding) from the input of the branch and its (batch,) valid flags, None for all valid."""
-        embedding: Tensor = self.norm(self.branch(values))
+        embedding: Tensor = self.layer_norm(self.branch(values))
         if valid is None:
             valid = torch.ones(len(embedding), dtype=torch.bool, device=embedding.device)
         return torch.where(valid[:, None], embedding, self.stand_in.to(embedding.dtype))

@@ -28,16 +28,16 @@ TRAIN, VALIDATION, TEST = torch.arange(200), torch.arange(200, 300), torch.arang
 
 @pytest.fixture(scope="module")
 def survey() -> dict[str, Tensor]:
-    """Objects whose class shows in the core of the image and, more clearly, in a line and its feature."""
+    """Objects whose class shows in the core of the image as clearly as in a line and its feature together."""
     drawn = torch.Generator().manual_seed(5)
     target = (torch.arange(OBJECTS) % 2).float()
     image = torch.randn((OBJECTS, 5, 16, 16), generator=drawn)
-    image[:, :, 6:10, 6:10] += 0.8 * target[:, None, None, None]
+    image[:, :, 6:10, 6:10] += 0.35 * target[:, None, None, None]
     spectrum = torch.full((OBJECTS, 2, PIXELS), 0.5)
     spectrum[:, 0] = 0.3 * torch.randn((OBJECTS, PIXELS), generator=drawn)
-    spectrum[:, 0, 30:33] += 0.8 * target[:, None]
+    spectrum[:, 0, 30:33] += 0.4 * target[:, None]
     features = torch.randn((OBJECTS, 10), generator=drawn)
-    features[:, 0] += 2 * target
+    features[:, 0] += target
     return {"image": image, "spectrum": spectrum, "features": features, "target": target}
 
 
@@ -78,7 +78,7 @@ def test_a_fused_network_predicts_from_the_image_alone_about_as_well_as_one_that
     from_image = score(fused, survey, image=True, spectrum=False)
     from_spectrum = score(fused, survey, image=False, spectrum=True)
     both, alone = (score(model, survey, image=True, spectrum=True) for model in (fused, image_only))
-    assert alone > 0.85
+    assert alone > 0.75
     assert from_image > alone - 0.1
-    assert from_spectrum > 0.85
+    assert from_spectrum > 0.65
     assert both > max(from_image, from_spectrum) - 0.02

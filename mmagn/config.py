@@ -246,6 +246,8 @@ def without_effect(config: RunConfig) -> list[str]:
         "models.spectrum.": "spectrum" not in config.models.branches and "models.branches has no spectrum",
         "tensors.blank_lines": "spectrum" not in config.models.branches and "models.branches has no spectrum",
         "tensors.features": "features" not in config.models.branches and "models.branches has no features",
+        "training.features_first_epochs": "features" not in config.models.branches
+        and "models.branches has no features",
         "tensors.spectrum_": "spectrum" not in config.models.branches and "models.branches has no spectrum",
         "search.outer_folds": not config.search.nested and "search.nested is false",
     } | {

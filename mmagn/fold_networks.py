@@ -19,7 +19,7 @@ from mmagn.models.fusion import FusionModel
 from mmagn.sample import network
 from mmagn.tensors.augment import augment_batch
 from mmagn.tensors.batches import BatchLoader, OrderedBatches
-from mmagn.tensors.missing import FeatureOrigin
+from mmagn.tensors.missing import FeatureOrigin, narrow_views
 from mmagn.training.features_first import features_first
 from mmagn.training.losses import pos_weight
 from mmagn.training.many_fits import Member, many_fits, many_logits
@@ -93,6 +93,7 @@ class FoldNetworks:
             augment=lambda batch, draws: augment_batch(
                 batch, config.tensors.augment, draws, softening=tensors.softening, origin=origin
             ),
+            views=narrow_views(config.tensors.augment, config.models.branches, origin),
         )
         asked = torch.from_numpy(np.concatenate([fold.validation, fold.test]))
         loader = BatchLoader(tensors.batch, OrderedBatches(asked, JUDGED_AT_ONCE))

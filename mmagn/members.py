@@ -10,12 +10,12 @@ import torch
 from mmagn.config import RunConfig, config_dict, load_config
 from mmagn.evaluation.judging import CALIBRATION_FILE, NOVELTY_FILE
 from mmagn.evaluation.novelty import Novelty, load_novelty
-from mmagn.evaluation.subsets import Subset, SubsetCalibration, known_subsets, load_calibrations
+from mmagn.evaluation.subsets import SubsetCalibration, known_subsets, load_calibrations
 from mmagn.features.names import FEATURE_NAMES
 from mmagn.models.fusion import FusionModel
 from mmagn.sample import BASIS_FILE, network
 from mmagn.spectroscopy.basis import ContinuumBasis
-from mmagn.tensors.missing import FeatureOrigin
+from mmagn.tensors.missing import FeatureOrigin, Subset
 from mmagn.tensors.scaling import FeatureScaling
 from mmagn.training.weights import load_weights
 

@@ -45,7 +45,7 @@ from mmagn.sample import (
 from mmagn.surveys.hats import HatsReader
 from mmagn.surveys.readers import survey_reader
 from mmagn.tensors.datamodule import PairDataModule
-from mmagn.tensors.missing import FeatureOrigin
+from mmagn.tensors.missing import FeatureOrigin, narrow_views
 from mmagn.tensors.residency import batch_source
 from mmagn.tensors.scaling import FeatureScaling
 from mmagn.training.checkpoints import good_checkpoint
@@ -205,7 +205,8 @@ def _fitted(config: RunConfig, sample: Sample, run: RunFolder, data: PairDataMod
             pos_weight=weight,
             seed=config.seed,
         )
-    module = AgnModule(model, config.training, weight, config.seed)
+    views = narrow_views(config.tensors.augment, config.models.branches, data.origin)
+    module = AgnModule(model, config.training, weight, config.seed, views)
     return fit(
         module,
         data,

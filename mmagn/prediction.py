@@ -22,12 +22,13 @@ from mmagn.decoding import Decoded, Decoder, decoded_parts
 from mmagn.evaluation.catalog import catalog_table
 from mmagn.evaluation.ensemble import MemberSays, averaged
 from mmagn.evaluation.judging import embedded
-from mmagn.evaluation.subsets import SUBSETS, seen_modalities, subset_names
+from mmagn.evaluation.subsets import seen_modalities, subset_names
 from mmagn.matching.objects import OBJECTS, Objects, object_parts
 from mmagn.members import CONFIG_FILE, DEFAULT_VARIANT, TrainedMember, input_difference, load_members
 from mmagn.sample import counts_text, engine
 from mmagn.spectroscopy.basis import ContinuumBasis
 from mmagn.table_files import checked_suffix, table_file
+from mmagn.tensors.missing import SUBSETS
 from mmagn.training.fit import device_name
 
 Bases = list[ContinuumBasis | None]

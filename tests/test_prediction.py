@@ -21,13 +21,13 @@ from untrained_runs import ALONE, PAIRS, thirds
 
 from mmagn.config import load_config, save_config
 from mmagn.decoding import MOST_THREADS, PARTS_AHEAD, Decoder, decoded_parts
-from mmagn.evaluation.subsets import shown_batch
 from mmagn.matching.objects import Galaxy, GivenPart, galaxy_with_id, object_parts
 from mmagn.members import load_members
 from mmagn.prediction import network_batches, predict, predicted_table
 from mmagn.surveys.config import DataConfig
 from mmagn.surveys.hats_config import DaskConfig
 from mmagn.table_files import table_file
+from mmagn.tensors.missing import shown_batch
 
 SCRIPT = Path(__file__).resolve().parent.parent / "scripts" / "predict.py"
 

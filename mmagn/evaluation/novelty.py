@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.covariance import ledoit_wolf
 
-from mmagn.evaluation.subsets import SUBSETS, Subset
+from mmagn.tensors.missing import SUBSETS, Subset
 from mmagn.training.runs import whole_file
 
 Floats = NDArray[np.float64]

@@ -4,26 +4,15 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from mmagn.evaluation.calibration import Calibration
 from mmagn.features.names import IMAGING_FEATURES
-from mmagn.tensors.missing import FeatureOrigin
+from mmagn.tensors.missing import MODALITIES, SUBSETS, Subset
 from mmagn.training.runs import write_json
-
-Subset = Literal["image+spectrum", "image", "spectrum"]
-SUBSETS: dict[Subset, tuple[str, ...]] = {
-    "image+spectrum": ("image", "spectrum"),
-    "image": ("image",),
-    "spectrum": ("spectrum",),
-}
-"""Modalities of each subset, the widest first."""
-MODALITIES = ("image", "spectrum")
 
 
 def seen_modalities(branches: Sequence[str], features: Sequence[str]) -> tuple[str, ...]:
@@ -49,27 +38,6 @@ def subset_names(
     for subset in reversed(known):  # the widest last: it wins
         names[np.all([there[part] for part in SUBSETS[subset]], axis=0)] = subset
     return names
-
-
-def shown_batch(batch: Mapping[str, Tensor], subset: Subset, origin: FeatureOrigin) -> dict[str, Tensor]:
-    """Return a batch without the modalities outside a subset: not valid, and the features of theirs imputed.
-
-    Parameters
-    ----------
-    batch
-        As the network takes it.
-    subset
-        What stays.
-    origin
-        Of the features.
-    """
-    some = next(iter(batch.values()))
-    every = torch.ones(len(some), dtype=torch.bool, device=some.device)
-    valid = {name: batch.get(f"{name}_valid", every).bool() & (name in SUBSETS[subset]) for name in MODALITIES}
-    shown = {**batch, **{f"{name}_valid": flags for name, flags in valid.items()}}
-    if "features" in batch:
-        shown["features"] = origin.to(some.device).shown(batch["features"], valid["image"], valid["spectrum"])
-    return shown
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,9 +4,10 @@ A batch may hold ``image_valid`` and ``spectrum_valid``, (batch,) bool; without 
 image or a spectrum is not valid the network never uses it, and the features that are measured on it are imputed.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Self
+from functools import partial
+from typing import Literal, Self
 
 import numpy as np
 import torch
@@ -15,6 +16,17 @@ from torch import Tensor
 from mmagn.features.names import IMAGING_FEATURES
 from mmagn.tensors.config import AugmentConfig
 from mmagn.tensors.scaling import FeatureScaling
+
+Subset = Literal["image+spectrum", "image", "spectrum"]
+SUBSETS: dict[Subset, tuple[str, ...]] = {
+    "image+spectrum": ("image", "spectrum"),
+    "image": ("image",),
+    "spectrum": ("spectrum",),
+}
+"""Modalities of each subset, the widest first."""
+MODALITIES = ("image", "spectrum")
+NarrowView = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
+"""Makes a batch without one modality of one with both."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -89,14 +101,71 @@ def modality_dropout(
     ValueError
         Where the batch has features whose origin is not given.
     """
-    if "features" in batch and origin is None:
-        raise ValueError("modalities are dropped from a batch with features, but the origin of the features is unknown")
     every = torch.ones_like(drawn, dtype=torch.bool)
     image_valid, spectrum_valid = batch.get("image_valid", every), batch.get("spectrum_valid", every)
     both = image_valid & spectrum_valid
     image_valid = image_valid & ~(both & (drawn < config.image_dropout))
     spectrum_valid = spectrum_valid & ~(both & (drawn >= 1 - config.spectrum_dropout))
+    return _with_valid(batch, image_valid, spectrum_valid, origin)
+
+
+def shown_batch(batch: Mapping[str, Tensor], subset: Subset, origin: FeatureOrigin | None) -> dict[str, Tensor]:
+    """Return a batch without the modalities outside a subset: not valid, and the features of theirs imputed.
+
+    Parameters
+    ----------
+    batch
+        As the network takes it.
+    subset
+        What stays.
+    origin
+        Of the features; None where the batch has none.
+
+    Raises
+    ------
+    ValueError
+        Where the batch has features whose origin is not given.
+    """
+    some = next(iter(batch.values()))
+    every = torch.ones(len(some), dtype=torch.bool, device=some.device)
+    image_valid, spectrum_valid = (
+        batch.get(f"{name}_valid", every).bool() & (name in SUBSETS[subset]) for name in MODALITIES
+    )
+    there = None if origin is None else origin.to(some.device)
+    return _with_valid(batch, image_valid, spectrum_valid, there)
+
+
+def narrow_views(config: AugmentConfig, branches: Sequence[str], origin: FeatureOrigin | None) -> dict[str, NarrowView]:
+    """What a network learns to be asked about besides all there is: one modality alone, where the other may be lost.
+
+    Parameters
+    ----------
+    config
+        Probability of either loss.
+    branches
+        Of the network; one that does not see image and spectrum loses neither.
+    origin
+        Of the features; None where the network has none.
+    """
+    if not {"image", "spectrum"} <= set(branches):
+        return {}
+    lost: dict[Subset, float] = {"image": config.spectrum_dropout, "spectrum": config.image_dropout}
+    return {
+        subset: partial(shown_batch, subset=subset, origin=origin)
+        for subset, probability in lost.items()
+        if probability > 0
+    }
+
+
+def _with_valid(
+    batch: Mapping[str, Tensor], image_valid: Tensor, spectrum_valid: Tensor, origin: FeatureOrigin | None
+) -> dict[str, Tensor]:
+    """Batch with those valid flags, and the features of what is not valid imputed."""
     changed = {**batch, "image_valid": image_valid, "spectrum_valid": spectrum_valid}
-    if origin is not None and "features" in batch:
+    if "features" in batch:
+        if origin is None:
+            raise ValueError(
+                "modalities are dropped from a batch with features, but the origin of the features is unknown"
+            )
         changed["features"] = origin.shown(batch["features"], image_valid, spectrum_valid)
     return changed

@@ -39,7 +39,8 @@ class TrainingConfig:
     gradient_clip
         Largest norm of the gradient; 0 does not clip.
     patience
-        Epochs without a better validation average precision before the run, or its beginning with the features, stops.
+        Epochs without a better validation average precision before the run, or its beginning with the features, stops;
+        where modalities are dropped in training it is the mean of that of both, of images and of spectra alone.
     device
         ``auto`` takes CUDA where there is one.
     devices

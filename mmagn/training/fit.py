@@ -60,7 +60,7 @@ class FitResult:
     last_path
         Checkpoint to resume from.
     best_score, best_epoch
-        Its selection score (validation average precision, or minus a loss where that is undefined) and its
+        Its selection score (validation average precision over all views, or minus a loss where undefined) and its
         epoch from 0; -inf and -1 where no epoch was completed.
     epochs, steps
         Whole epochs and steps of the optimiser in all, before and after a resume; what ``last_path`` holds.

@@ -3,7 +3,7 @@
 import logging
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import lightning
 import numpy as np
@@ -17,6 +17,8 @@ from mmagn.training.losses import weighted_bce
 from mmagn.training.optimiser import optimiser, schedule
 
 Batch = Mapping[str, Tensor]
+NarrowViews = Mapping[str, Callable[[Batch], Batch]]
+"""What else a network is asked about in validation, by name: each makes a narrower batch of a whole one."""
 
 SELECTION = "selection/score"
 """What early stop and best checkpoint maximise; see :meth:`AgnModule.on_train_epoch_end`."""
@@ -45,6 +47,8 @@ class AgnModule(lightning.LightningModule):
         Weight of the positive class in the loss.
     seed
         Seed of the random numbers of training.
+    views
+        What validation asks about besides whole batches; the best epoch is the best on average over all of it.
     """
 
     pos_weight: Tensor
@@ -53,7 +57,14 @@ class AgnModule(lightning.LightningModule):
     branch_norms: dict[str, Tensor]
     """() norm of the latest gradient that was logged, for each part of the network by its name."""
 
-    def __init__(self, model: nn.Module, config: TrainingConfig, pos_weight: float, seed: int) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        config: TrainingConfig,
+        pos_weight: float,
+        seed: int,
+        views: NarrowViews | None = None,
+    ) -> None:
         super().__init__()
         if seed < 0:
             raise ValueError(f"seed is {seed}; allowed: 0 or more")
@@ -63,9 +74,12 @@ class AgnModule(lightning.LightningModule):
         self.register_buffer("pos_weight", torch.tensor(float(pos_weight)))
         self.train_scores = EpochScores()
         self.validation_scores = EpochScores()
+        self.views = dict(views or {})
+        self.view_scores = nn.ModuleDict({name: EpochScores() for name in self.views})
         self.branch_norms = {}
         self._compiled: Callable[[Batch], Tensor] | None = None
         self._validation: dict[str, Tensor] = {}
+        self._selection: Tensor | None = None
         self._told_selection = False
 
     def forward(self, batch: Batch) -> Tensor:
@@ -112,6 +126,8 @@ class AgnModule(lightning.LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:  # noqa: ARG002 Lightning passes it
         """Return the (batch,) ``logits`` and ``target`` of a batch."""
         _, logits = self._losses(batch, self.validation_scores)
+        for name, view in self.views.items():
+            self._losses(view(batch), cast("EpochScores", self.view_scores[name]))
         return {"logits": logits, "target": batch["target"]}
 
     def _losses(self, batch: Batch, scores: EpochScores) -> tuple[Tensor, Tensor]:
@@ -127,25 +143,40 @@ class AgnModule(lightning.LightningModule):
         largest = self.config.gradient_clip or float("inf")
         self.gradient_norm = nn.utils.clip_grad_norm_(self.parameters(), largest).detach()
 
+    def on_validation_epoch_start(self) -> None:
+        """Start the scores of the views anew."""
+        for scores in self.view_scores.values():
+            cast("EpochScores", scores).reset()
+
     def on_validation_epoch_end(self) -> None:
         """Log the validation scores."""
         self._validation = self.validation_scores.compute()
         self.validation_scores.reset()
         self.log_dict({f"validation/{name}": value for name, value in self._validation.items()})
+        self._selection = self._validation.get("average_precision")
+        if self._selection is None or not self.views:
+            return
+        narrow = {}
+        for name in self.views:
+            scores = cast("EpochScores", self.view_scores[name])
+            narrow[f"validation/average_precision_{name}"] = scores.compute()["average_precision"]
+        self.log_dict(narrow)
+        self._selection = torch.stack([self._selection, *narrow.values()]).mean()
 
     def on_train_epoch_end(self) -> None:
         """Log the training scores, the learning rate and the score that selects the best epoch.
 
-        That score is the validation average precision. Where the validation split lacks a class it is undefined
-        and minus the validation loss takes its place; where there is no validation split, minus the training loss.
+        That score is the validation average precision, on average over whole batches and all views. Where the
+        validation split lacks a class it is undefined and minus the validation loss takes its place; where there is no
+        validation split, minus the training loss.
         """
         train = self.train_scores.compute()
         self.train_scores.reset()
         self.log_dict({f"train/{name}": value for name, value in train.items()})
         groups = self.trainer.optimizers[0].param_groups
         self.log("train/learning_rate", max(float(group["lr"]) for group in groups))
-        if "average_precision" in self._validation:
-            score = self._validation["average_precision"]
+        if self._selection is not None:
+            score = self._selection
         else:
             score = -self._validation.get("loss", train["loss"])
             self._tell_selection("validation" if self._validation else "training")

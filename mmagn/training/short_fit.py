@@ -1,8 +1,8 @@
 """Training without a run folder: one of the many fits of a cross-validation, with as little around it as possible.
 
 The optimisation is that of :func:`mmagn.training.fit.fit` (Adam and the course of its rate, weighted loss, clipping,
-averaging, patience on the validation average precision, random numbers from seed, epoch and step alone); loggers,
-checkpoints and figures are left out.
+averaging, patience on the validation average precision of all views, random numbers from seed, epoch and step alone);
+loggers, checkpoints and figures are left out.
 """
 
 import math
@@ -20,10 +20,11 @@ from mmagn.training.callbacks import NonFiniteLossError
 from mmagn.training.config import TrainingConfig
 from mmagn.training.fit import device_name, precision_name
 from mmagn.training.losses import weighted_bce
-from mmagn.training.module import Batch, step_seed
+from mmagn.training.module import Batch, NarrowViews, step_seed
 from mmagn.training.optimiser import optimiser, schedule
 
 Augment = Callable[[Batch, torch.Generator], Batch]
+BatchOf = Callable[[Tensor], Batch]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +34,8 @@ class ShortFit:
     Attributes
     ----------
     best_epoch, best_score
-        Epoch from 0 whose weights the model has now, and its validation average precision, or minus its validation
-        loss where the validation rows lack a class.
+        Epoch from 0 whose weights the model has now, and its validation average precision on average over all
+        views, or minus its validation loss where the validation rows lack a class.
     epochs
         Epochs trained.
     """
@@ -46,7 +47,7 @@ class ShortFit:
 
 def short_fit(
     model: nn.Module,
-    batch_of: Callable[[Tensor], dict[str, Tensor]],
+    batch_of: BatchOf,
     train: Tensor,
     validation: Tensor,
     config: TrainingConfig,
@@ -54,6 +55,7 @@ def short_fit(
     pos_weight: float,
     seed: int,
     augment: Augment,
+    views: NarrowViews | None = None,
 ) -> ShortFit:
     """Train a model in place and leave it with the weights of its best epoch, in evaluation mode.
 
@@ -73,6 +75,8 @@ def short_fit(
         Seed of order, augmentation and dropout.
     augment
         Random changes of a training batch.
+    views
+        What validation asks about besides whole batches; the best epoch is the best on average over all of it.
 
     Raises
     ------
@@ -105,7 +109,9 @@ def short_fit(
             total += loss.detach()
         if not torch.isfinite(total):
             raise NonFiniteLossError(f"the loss of epoch {epoch + 1} is {float(total)}; lower the learning rate", ())
-        score = _selection_score(steps.judged, batch_of, validation, weight, precision)
+        asked = [batch_of, *(_viewed(batch_of, view) for view in (views or {}).values())]
+        scores = [_selection_score(steps.judged, each, validation, weight, precision) for each in asked]
+        score = sum(scores) / len(scores)
         if score > best_score:
             best_score, best_epoch = score, epoch
             best_state = {name: value.detach().clone() for name, value in steps.judged.state_dict().items()}
@@ -143,10 +149,14 @@ class _Steps:
             self.average.update_parameters(self.model)
 
 
+def _viewed(batch_of: BatchOf, view: Callable[[Batch], Batch]) -> BatchOf:
+    return lambda rows: view(batch_of(rows))
+
+
 @torch.inference_mode()
 def _selection_score(
     model: nn.Module,
-    batch_of: Callable[[Tensor], dict[str, Tensor]],
+    batch_of: BatchOf,
     rows: Tensor,
     weight: Tensor,
     precision: torch.autocast,

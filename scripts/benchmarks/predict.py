@@ -15,7 +15,7 @@ from mmagn.config import RunConfig, save_config
 from mmagn.decoding import Decoder, cores
 from mmagn.evaluation.calibration import Calibration
 from mmagn.evaluation.judging import CALIBRATION_FILE, embedded
-from mmagn.evaluation.subsets import SUBSETS, SubsetCalibration, save_calibrations
+from mmagn.evaluation.subsets import SubsetCalibration, save_calibrations
 from mmagn.features.names import FEATURE_NAMES
 from mmagn.matching.objects import PART_OBJECTS, StoredPart
 from mmagn.matching.store import PairStore, pair_store
@@ -27,6 +27,7 @@ from mmagn.spectroscopy.basis import ContinuumBasis
 from mmagn.spectroscopy.continuum import learned_basis
 from mmagn.surveys.config import DataConfig, SimulateConfig
 from mmagn.tensors.config import TensorsConfig
+from mmagn.tensors.missing import SUBSETS
 from mmagn.tensors.scaling import FeatureScaling
 from mmagn.training.fit import device_name
 from mmagn.training.weights import save_weights

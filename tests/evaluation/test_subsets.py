@@ -12,11 +12,10 @@ from mmagn.evaluation.subsets import (
     known_subsets,
     load_calibrations,
     save_calibrations,
-    shown_batch,
     subset_names,
 )
 from mmagn.features.names import FEATURE_NAMES, IMAGING_FEATURES
-from mmagn.tensors.missing import FeatureOrigin
+from mmagn.tensors.missing import FeatureOrigin, shown_batch
 
 EVERY = ("image+spectrum", "image", "spectrum")
 

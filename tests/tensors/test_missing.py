@@ -5,7 +5,7 @@ from torch import Tensor
 from mmagn.features.names import FEATURE_NAMES, LINE_FREE_FEATURES
 from mmagn.tensors.augment import augment_batch
 from mmagn.tensors.config import AugmentConfig
-from mmagn.tensors.missing import FeatureOrigin
+from mmagn.tensors.missing import FeatureOrigin, narrow_views
 from mmagn.tensors.scaling import FeatureScaling
 
 OBJECTS = 3000
@@ -85,3 +85,20 @@ def test_a_scaling_of_other_features_is_refused() -> None:
 def test_probabilities_above_one_are_refused() -> None:
     with pytest.raises(ValueError, match="image and spectrum dropout together at most 1"):
         AugmentConfig(image_dropout=0.7, spectrum_dropout=0.4)
+
+
+@pytest.mark.parametrize(
+    ("image_dropout", "spectrum_dropout", "asked"),
+    [(0.2, 0.1, {"image", "spectrum"}), (0.2, 0.0, {"spectrum"}), (0.0, 0.1, {"image"}), (0.0, 0.0, set())],
+)
+def test_a_network_is_asked_about_one_modality_where_training_loses_the_other(
+    image_dropout: float, spectrum_dropout: float, asked: set[str]
+) -> None:
+    config = AugmentConfig(image_dropout=image_dropout, spectrum_dropout=spectrum_dropout)
+    views = narrow_views(config, ("image", "spectrum", "features"), FeatureOrigin.of(FEATURE_NAMES, scaling()))
+    assert set(views) == asked
+    for name, view in views.items():
+        shown = view(batch(4))
+        assert shown["image_valid"].tolist() == [name == "image"] * 4
+        assert shown["spectrum_valid"].tolist() == [name == "spectrum"] * 4
+    assert not narrow_views(config, ("image", "features"), None)

@@ -74,12 +74,12 @@ def test_spectra_that_tell_nothing_cost_little_of_what_the_features_tell(survey:
     together = score(trained(network("spectrum", "features"), survey), survey)
     in_turn = score(trained(begun(network("spectrum", "features"), survey), survey), survey)
     assert in_turn > alone - 0.03
-    assert in_turn > together
+    assert in_turn > together + 0.1
 
 
 def test_the_branches_go_on_learning_from_a_head_that_ignores_them(survey: PairTensors) -> None:
     told = survey.spectrum.clone()
-    told[:, 0, 20:26] += 3 * survey.target[:, None, None].squeeze(-1).half()
+    told[:, 0, 20:26] += 3 * survey.target[:, None].half()
     model = trained(
         begun(network("spectrum", "features"), replace(survey, spectrum=told)), replace(survey, spectrum=told)
     )

@@ -10,7 +10,7 @@ from mmagn.models.config import ImageBranchConfig, ModelsConfig, SpectrumBranchC
 from mmagn.models.fusion import FusionModel
 from mmagn.tensors.augment import augment_batch
 from mmagn.tensors.config import AugmentConfig
-from mmagn.tensors.missing import FeatureOrigin
+from mmagn.tensors.missing import FeatureOrigin, narrow_views
 from mmagn.tensors.scaling import FeatureScaling
 from mmagn.training.config import TrainingConfig
 from mmagn.training.short_fit import short_fit
@@ -28,16 +28,16 @@ TRAIN, VALIDATION, TEST = torch.arange(200), torch.arange(200, 300), torch.arang
 
 @pytest.fixture(scope="module")
 def survey() -> dict[str, Tensor]:
-    """Objects whose class shows in the core of the image as clearly as in a line and its feature together."""
+    """Objects whose class shows in the core of the image and, more clearly, in a line and its feature."""
     drawn = torch.Generator().manual_seed(5)
     target = (torch.arange(OBJECTS) % 2).float()
     image = torch.randn((OBJECTS, 5, 16, 16), generator=drawn)
-    image[:, :, 6:10, 6:10] += 0.35 * target[:, None, None, None]
+    image[:, :, 6:10, 6:10] += 0.8 * target[:, None, None, None]
     spectrum = torch.full((OBJECTS, 2, PIXELS), 0.5)
     spectrum[:, 0] = 0.3 * torch.randn((OBJECTS, PIXELS), generator=drawn)
-    spectrum[:, 0, 30:33] += 0.4 * target[:, None]
+    spectrum[:, 0, 30:33] += 0.8 * target[:, None]
     features = torch.randn((OBJECTS, 10), generator=drawn)
-    features[:, 0] += target
+    features[:, 0] += 2 * target
     return {"image": image, "spectrum": spectrum, "features": features, "target": target}
 
 
@@ -58,6 +58,7 @@ def trained(survey: dict[str, Tensor], config: ModelsConfig, augment: AugmentCon
         pos_weight=1.0,
         seed=1,
         augment=lambda batch, draws: augment_batch(batch, augment, draws, origin=origin()),
+        views=narrow_views(augment, config.branches, origin()),
     )
     return model
 
@@ -78,7 +79,7 @@ def test_a_fused_network_predicts_from_the_image_alone_about_as_well_as_one_that
     from_image = score(fused, survey, image=True, spectrum=False)
     from_spectrum = score(fused, survey, image=False, spectrum=True)
     both, alone = (score(model, survey, image=True, spectrum=True) for model in (fused, image_only))
-    assert alone > 0.75
+    assert alone > 0.85
     assert from_image > alone - 0.1
-    assert from_spectrum > 0.65
+    assert from_spectrum > 0.85
     assert both > max(from_image, from_spectrum) - 0.02

@@ -67,3 +67,25 @@ def test_the_gradient_is_clipped_to_the_configured_norm(trained, config, make_mo
 def test_a_negative_seed_is_refused(config, make_network):
     with pytest.raises(ValueError, match="seed is -1; allowed: 0 or more"):
         AgnModule(make_network(), config, pos_weight=1.0, seed=-1)
+
+
+def test_the_best_epoch_is_the_best_on_average_over_all_that_validation_asks_about(trained, config, make_network):
+    def blind(batch):
+        return {**batch, "features": batch["features"].index_fill(1, torch.tensor([0]), 0.0)}
+
+    module = AgnModule(make_network(), config, pos_weight=4.0, seed=3, views={"blind": blind})
+    seen = []
+
+    def remember(*_):
+        told = module.trainer.callback_metrics
+        seen.append(
+            [float(told[name]) for name in ("validation/average_precision", "validation/average_precision_blind")]
+        )
+
+    module.on_validation_end = remember
+    result = trained(module=module)
+    means = np.mean(seen, axis=1)
+    assert len(seen) == config.epochs
+    assert (np.array(seen)[:, 0] > np.array(seen)[:, 1]).any()
+    assert result.best_score == pytest.approx(means.max())
+    assert result.best_epoch == int(means.argmax())

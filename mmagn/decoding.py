@@ -2,7 +2,6 @@
 
 import multiprocessing
 import os
-import sys
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -28,9 +27,6 @@ from mmagn.tensors.spectrum import spectrum_pixels, spectrum_tensor
 PARTS_AHEAD = 2
 """Parts under way for each worker: one that it works on, one that waits."""
 MOST_THREADS = 8
-SWITCH_INTERVAL_S = 5e-4
-"""How long a thread that decodes keeps the interpreter while another waits, a tenth of what Python allows: the network
-waits anew at each of its layers."""
 NOT_MEASURED = "not measured"
 _SPECTRAL = FEATURE_NAMES[: -len(IMAGING_FEATURES)]
 
@@ -220,8 +216,6 @@ def decoded_parts(parts: Sequence[ObjectPart], decoder: Decoder, workers: int = 
     else:
         pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
     under_way: deque[Future[Decoded]] = deque()
-    usual_interval_s = sys.getswitchinterval()
-    sys.setswitchinterval(min(usual_interval_s, SWITCH_INTERVAL_S))
     try:
         for part in parts:
             under_way.append(pool.submit(_decoded_in_worker, part) if workers else pool.submit(decoder.decoded, part))
@@ -230,7 +224,6 @@ def decoded_parts(parts: Sequence[ObjectPart], decoder: Decoder, workers: int = 
         while under_way:
             yield under_way.popleft().result()
     finally:
-        sys.setswitchinterval(usual_interval_s)
         pool.shutdown(cancel_futures=True)
 
 

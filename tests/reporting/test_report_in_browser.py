@@ -46,6 +46,7 @@ def browser(scored_run: SimpleNamespace, tmp_path_factory: pytest.TempPathFactor
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     driver = webdriver.Chrome(options=options, service=Service(DRIVER))
     try:
+        driver.get("about:blank")  # ends what the browser's own first page still asks for
         yield driver
     finally:
         driver.quit()

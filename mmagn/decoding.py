@@ -6,6 +6,7 @@ from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -18,14 +19,16 @@ from mmagn.features.names import FEATURE_NAMES, IMAGING_FEATURES
 from mmagn.features.spectral import spectral_features
 from mmagn.lines import REPORTED_LINES
 from mmagn.matching.objects import Galaxy, ObjectPart
-from mmagn.records import BANDS
+from mmagn.records import BANDS, Cutout, Spectrum
 from mmagn.spectroscopy.basis import ContinuumBasis
 from mmagn.spectroscopy.emission import line_table
-from mmagn.tensors.image import image_tensor
-from mmagn.tensors.spectrum import spectrum_pixels, spectrum_tensor
+from mmagn.tensors.image import central, image_tensor
+from mmagn.tensors.spectrum import spectrum_pixels, spectrum_tensors
 
-PARTS_AHEAD = 2
-"""Parts under way for each worker: one that it works on, one that waits."""
+PARTS_WAITING = 1
+"""Parts under way besides those that workers work on."""
+DECODED_AT_ONCE = 16
+"""Galaxies whose pixels are worked on together; they fit into the cache of a core."""
 MOST_THREADS = 8
 NOT_MEASURED = "not measured"
 _SPECTRAL = FEATURE_NAMES[: -len(IMAGING_FEATURES)]
@@ -87,42 +90,23 @@ class Decoder:
     bases: Sequence[ContinuumBasis | None]
 
     def decoded(self, part: ObjectPart) -> Decoded:
-        """Return the galaxies of a part; images are let go one by one."""
-        config, branches = self.config, self.config.models.branches
-        count, size = len(part), config.tensors.image_size
-        image = np.zeros((count, len(BANDS), size, size), np.float16) if "image" in branches else None
-        pixels = spectrum_pixels(config.tensors)
-        spectrum = np.zeros((count, 2, pixels), np.float16) if "spectrum" in branches else None
-        image_valid, spectrum_valid = np.zeros(count, dtype=bool), np.zeros(count, dtype=bool)
-        imaging = np.full((count, len(IMAGING_FEATURES)), np.nan)
-        galaxies: list[Galaxy] = []
+        """Return the galaxies of a part; images are let go as they are read."""
         drops: Counter[str] = Counter()
-        for place, galaxy in enumerate(part.galaxies(drops)):
-            if (cutout := galaxy.cutout) is not None:
-                if image is not None:
-                    _put(image, place, image_tensor(cutout.flux, cutout.ivar, config.tensors))
-                    image_valid[place] = np.count_nonzero(image[place].view(np.int16)) > 0
-                else:
-                    image_valid[place] = bool((cutout.ivar > 0).any())
-                if "features" in branches:
-                    imaging[place] = imaging_features(cutout)
-            if galaxy.spectrum is not None:
-                if spectrum is not None:
-                    _put(spectrum, place, spectrum_tensor(galaxy.spectrum, config.tensors))
-                    spectrum_valid[place] = bool(spectrum[place, 1].any())
-                else:
-                    spectrum_valid[place] = bool(galaxy.spectrum.valid.any())
-            galaxies.append(_without_pixels(galaxy))
+        asked, seen = _Input.empty(len(part), self.config), part.galaxies(drops)
+        galaxies: list[Galaxy] = []
+        while group := list(islice(seen, DECODED_AT_ONCE)):
+            asked.add(len(galaxies), group, self.config)
+            galaxies += map(_without_pixels, group)
         found = len(galaxies)
-        features, line_flags = self._measured(galaxies, imaging[:found])
+        features, line_flags = self._measured(galaxies, asked.imaging[:found])
         return Decoded(
-            asked=count,
+            asked=len(part),
             drops=drops,
             identity=_identity(galaxies),
-            image=None if image is None else image[:found],
-            spectrum=None if spectrum is None else spectrum[:found],
-            image_valid=image_valid[:found],
-            spectrum_valid=spectrum_valid[:found],
+            image=None if asked.image is None else asked.image[:found],
+            spectrum=None if asked.spectrum is None else asked.spectrum[:found],
+            image_valid=asked.image_valid[:found],
+            spectrum_valid=asked.spectrum_valid[:found],
             features=features,
             line_flags=line_flags,
         )
@@ -152,9 +136,60 @@ class Decoder:
         return features, line_flags
 
 
-def _put(halves: NDArray[np.float16], place: int, values: NDArray[np.float32]) -> None:
-    """Write a row; torch rounds to float16 as NumPy does, many values at once."""
-    torch.from_numpy(halves[place]).copy_(torch.from_numpy(values))
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Input:
+    """What is made of the pixels of the galaxies of a part, a row each; None where the network has no such branch."""
+
+    image: NDArray[np.float16] | None
+    spectrum: NDArray[np.float16] | None
+    image_valid: Flags
+    spectrum_valid: Flags
+    imaging: Floats
+
+    @classmethod
+    def empty(cls, count: int, config: RunConfig) -> "_Input":
+        """Return rows of nothing."""
+        branches, size = config.models.branches, config.tensors.image_size
+        pixels = spectrum_pixels(config.tensors)
+        return cls(
+            image=np.zeros((count, len(BANDS), size, size), np.float16) if "image" in branches else None,
+            spectrum=np.zeros((count, 2, pixels), np.float16) if "spectrum" in branches else None,
+            image_valid=np.zeros(count, dtype=bool),
+            spectrum_valid=np.zeros(count, dtype=bool),
+            imaging=np.full((count, len(IMAGING_FEATURES)), np.nan),
+        )
+
+    def add(self, first: int, galaxies: Sequence[Galaxy], config: RunConfig) -> None:
+        """Write galaxies into the rows from ``first`` on, all at once: threads wait for each other less often."""
+        cutouts = {row: galaxy.cutout for row, galaxy in enumerate(galaxies, first) if galaxy.cutout is not None}
+        spectra = {row: galaxy.spectrum for row, galaxy in enumerate(galaxies, first) if galaxy.spectrum is not None}
+        if cutouts:
+            self._add_cutouts(list(cutouts), list(cutouts.values()), config)
+        if spectra:
+            self._add_spectra(list(spectra), list(spectra.values()), config)
+
+    def _add_cutouts(self, rows: list[int], cutouts: list[Cutout], config: RunConfig) -> None:
+        if self.image is None:
+            self.image_valid[rows] = [bool((cutout.ivar > 0).any()) for cutout in cutouts]
+        else:
+            crop = central(cutouts[0].flux.shape, config.tensors)
+            flux, ivar = (np.stack([getattr(each, name)[crop] for each in cutouts]) for name in ("flux", "ivar"))
+            self.image[rows] = _halves(image_tensor(flux, ivar, config.tensors))
+            self.image_valid[rows] = [np.count_nonzero(self.image[row].view(np.int16)) > 0 for row in rows]
+        if "features" in config.models.branches:
+            self.imaging[rows] = imaging_features(cutouts)
+
+    def _add_spectra(self, rows: list[int], spectra: list[Spectrum], config: RunConfig) -> None:
+        if self.spectrum is None:
+            self.spectrum_valid[rows] = [bool(spectrum.valid.any()) for spectrum in spectra]
+        else:
+            self.spectrum[rows] = _halves(spectrum_tensors(spectra, config.tensors))
+            self.spectrum_valid[rows] = self.spectrum[rows, 1].any(axis=1)
+
+
+def _halves(values: NDArray[np.float32]) -> NDArray[np.float16]:
+    """Return the values as float16; torch rounds as NumPy does, many at once."""
+    return np.asarray(torch.from_numpy(values).half().numpy())
 
 
 def _without_pixels(galaxy: Galaxy) -> Galaxy:
@@ -219,7 +254,7 @@ def decoded_parts(parts: Sequence[ObjectPart], decoder: Decoder, workers: int = 
     try:
         for part in parts:
             under_way.append(pool.submit(_decoded_in_worker, part) if workers else pool.submit(decoder.decoded, part))
-            if len(under_way) >= PARTS_AHEAD * (workers or threads):
+            if len(under_way) >= PARTS_WAITING + (workers or threads):
                 yield under_way.popleft().result()
         while under_way:
             yield under_way.popleft().result()

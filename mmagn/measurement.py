@@ -269,7 +269,8 @@ class _Batch:
 
 
 def _imaging_row(cutout: Cutout) -> tuple[str, float, float]:
-    return (cutout.object_id, *imaging_features(cutout))
+    concentration, contrast = imaging_features([cutout])[0].tolist()
+    return cutout.object_id, concentration, contrast
 
 
 def _batches(rows: Iterable[Spectrum] | Iterable[Pair]) -> Iterator[_Batch]:

@@ -25,6 +25,7 @@ from mmagn.evaluation.judging import embedded
 from mmagn.evaluation.subsets import seen_modalities, subset_names
 from mmagn.matching.objects import OBJECTS, Objects, object_parts
 from mmagn.members import CONFIG_FILE, DEFAULT_VARIANT, TrainedMember, input_difference, load_members
+from mmagn.memory import keep_freed_memory
 from mmagn.sample import counts_text, engine
 from mmagn.spectroscopy.basis import ContinuumBasis
 from mmagn.table_files import checked_suffix, table_file
@@ -33,8 +34,8 @@ from mmagn.training.fit import device_name
 
 Bases = list[ContinuumBasis | None]
 NOTHING_SEEN = "nothing"
-ASKED_AT_ONCE = 128
-"""Galaxies that a network is asked about in one batch."""
+ASKED_AT_ONCE = 64
+"""Galaxies that a network is asked about in one batch; with more of them the activations no longer fit the cache."""
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +57,8 @@ class PredictionSummary:
     drops
         What was left out, by reason; one galaxy may lack both views.
     rate_per_s
-        Galaxies per second after the first part, so that the start of libraries and workers is left out.
+        Galaxies per second from the end of the first part to that of the last: the start and the end of libraries and
+        workers are left out.
     """
 
     rows: int
@@ -120,6 +122,7 @@ def predict(
         Where a run is not complete, weights or settings do not fit, or there is no such galaxy.
     """
     checked_suffix(out)
+    keep_freed_memory()
     members = load_members(runs, variant)
     if difference := input_difference(load_config(runs[0] / CONFIG_FILE), config):
         raise ValueError(f"{runs[0]} was trained with other input (first) than is asked for: {difference}")
@@ -264,13 +267,15 @@ class _Tally:
 
     def __init__(self, drops: Counter[str]) -> None:
         self.drops, self.rows, self.lost, self.agn, self.unlike = drops, 0, 0, 0, 0
-        self.started, self.first = time.perf_counter(), 0
+        self.started = self.ended = time.perf_counter()
+        self.first = 0
         self.modalities: Counter[str] = Counter()
 
     def add(self, decoded: Decoded, table: Table) -> None:
         """Count some galaxies."""
+        self.ended = time.perf_counter()
         if not self.rows:
-            self.started, self.first = time.perf_counter(), len(table)
+            self.started, self.first = self.ended, len(table)
         self.rows += len(table)
         self.lost += decoded.asked - len(table)
         self.drops.update(decoded.drops)
@@ -289,5 +294,5 @@ class _Tally:
             unlike_training=self.unlike,
             lost=self.lost,
             drops=dict(self.drops),
-            rate_per_s=(self.rows - self.first) / (time.perf_counter() - self.started),
+            rate_per_s=(self.rows - self.first) / (self.ended - self.started) if self.rows > self.first else 0.0,
         )

@@ -20,7 +20,7 @@ from astropy.table import Table
 from untrained_runs import ALONE, PAIRS, thirds
 
 from mmagn.config import load_config, save_config
-from mmagn.decoding import MOST_THREADS, PARTS_AHEAD, Decoder, decoded_parts
+from mmagn.decoding import MOST_THREADS, PARTS_WAITING, Decoder, decoded_parts
 from mmagn.matching.objects import Galaxy, GivenPart, galaxy_with_id, object_parts
 from mmagn.members import load_members
 from mmagn.prediction import network_batches, predict, predicted_table
@@ -279,7 +279,7 @@ def test_what_nobody_takes_is_not_decoded_ahead_without_bound(world: dict) -> No
     stream = decoded_parts([CountedPart(given=())] * 200, Decoder(config=member.config, bases=[member.basis]))
     for taken in range(1, 6):
         next(stream)
-        assert CountedPart.started <= taken + PARTS_AHEAD * MOST_THREADS
+        assert CountedPart.started <= taken + PARTS_WAITING + MOST_THREADS
     stream.close()
     assert CountedPart.started < 100
 

@@ -24,7 +24,7 @@ CALIBRATION_FILE = "calibration.json"
 NOVELTY_FILE = "novelty.npz"
 NOVELTY_OBJECTS = 4096
 """Most training objects behind the cloud of usual embeddings."""
-JUDGED_AT_ONCE = 256
+JUDGED_AT_ONCE = 64
 
 Rows = NDArray[np.int64]
 BatchOf = Callable[[Tensor], dict[str, Tensor]]

@@ -24,8 +24,8 @@ from mmagn.records import Catalog, Cutout, Spectrum
 from mmagn.surveys.config import DataConfig
 from mmagn.surveys.readers import SurveyReader, survey_reader
 
-PART_OBJECTS = 384
-"""Objects of a part: enough suspects of broad lines for a batch of their own."""
+PART_OBJECTS = 768
+"""Objects of a part: enough suspects of broad lines for batches of their own."""
 WHOLE_FILES = 1 << 60
 """More objects than any file has."""
 Objects = Literal["pairs", "images", "spectra", "all"]

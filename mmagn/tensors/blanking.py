@@ -40,7 +40,7 @@ def blank_windows(min_angstrom: float, pixels: int) -> list[tuple[int, int]]:
 
 
 def blanked(
-    flux: Floats, ivar: Floats, covered: NDArray[np.bool_], windows: list[tuple[int, int]], seed_text: str
+    flux: Floats, ivar: Floats, covered: slice, windows: list[tuple[int, int]], seed_text: str
 ) -> tuple[Floats, Floats]:
     """Return flux and ivar whose windows hold continuum plus noise, whatever stood in them.
 
@@ -53,7 +53,7 @@ def blanked(
     flux, ivar
         (pixel,) rest-frame spectrum on the native grid, ivar 0 where not valid.
     covered
-        (pixel,) where the spectrograph reached; the rest of a window stays invalid.
+        Pixels that the spectrograph reached; the rest of a window stays invalid.
     windows
         As :func:`blank_windows` gives them.
     seed_text
@@ -71,7 +71,7 @@ def blanked(
         sides = [
             part for part in (usable[max(0, middle - SIDE_PIXELS) : middle], usable[middle:][:SIDE_PIXELS]) if len(part)
         ]
-        ivar[first:last], inside = 0.0, np.arange(first, last)[covered[first:last]]
+        ivar[first:last], inside = 0.0, np.arange(max(first, covered.start), min(last, covered.stop))
         if sides:
             ivar[inside] = np.median(ivar[np.concatenate(sides)])
             level = np.interp(inside, [side.mean() for side in sides], [np.median(flux[side]) for side in sides])

@@ -1,5 +1,7 @@
 """Five-band image tensor: central crop, asinh stretch in fixed units, invalid pixels filled from their neighbours."""
 
+from types import EllipsisType
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -23,30 +25,43 @@ def image_tensor(flux: NDArray[np.floating], ivar: NDArray[np.floating], config:
     Parameters
     ----------
     flux
-        (band, height, width), nJy; what stands in invalid pixels is never used.
+        (..., band, height, width), nJy, of one cutout or many; what stands in invalid pixels is never used.
     ivar
-        (band, height, width), 1/nJy^2, above 0 exactly where valid.
+        (..., band, height, width), 1/nJy^2, above 0 exactly where valid.
     config
         Size, units and softening.
 
     Returns
     -------
-    (band, image_size, image_size) float32.
+    (..., band, image_size, image_size) float32.
+
+    Raises
+    ------
+    ValueError
+        Where the cutout is smaller than ``image_size``.
     """
-    height, width = flux.shape[-2:]
-    size = config.image_size
-    if min(height, width) < size:
-        raise ValueError(f"tensors.image_size is {size}, larger than the image of {height} x {width} pixels")
-    top, left = (height - size) // 2, (width - size) // 2
-    crop = (slice(None), slice(top, top + size), slice(left, left + size))
+    crop = central(flux.shape, config)
     valid = np.asarray(ivar[crop] > 0)
     unit_njy = config.asinh_softening * np.asarray(config.image_noise_njy, dtype=np.float32)
-    stretched = np.where(valid, flux[crop], np.float32(0)) / unit_njy[:, None, None]
-    return _filled(np.arcsinh(stretched, out=stretched), valid)
+    with np.errstate(over="ignore", invalid="ignore"):  # in invalid pixels, which are filled below
+        stretched = (flux[crop] / unit_njy[:, None, None]).astype(np.float32, copy=False)
+        np.arcsinh(stretched, out=stretched)
+    for place in np.ndindex(stretched.shape[:-3]):
+        _fill(stretched[place], valid[place])
+    return stretched
 
 
-def _filled(image: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """(band, height, width) image whose invalid pixels are filled, from the band first, then from its neighbour."""
+def central(shape: tuple[int, ...], config: TensorsConfig) -> tuple[EllipsisType | slice, ...]:
+    """Return the index of the central crop of images of a (..., height, width) shape."""
+    size = config.image_size
+    if min(shape[-2:]) < size:
+        raise ValueError(f"tensors.image_size is {size}, larger than the image of {shape[-2]} x {shape[-1]} pixels")
+    top, left = ((length - size) // 2 for length in shape[-2:])
+    return ..., slice(top, top + size), slice(left, left + size)
+
+
+def _fill(image: NDArray[np.float32], valid: NDArray[np.bool_]) -> None:
+    """Fill the invalid pixels of a (band, height, width) image, from the band first, then from its neighbour."""
     pixels = np.array([np.count_nonzero(band) for band in valid])  # by band: along axes it is ten times as slow
     for band in np.flatnonzero((pixels > 0) & (pixels < valid[0].size)):
         window = _around(~valid[band])
@@ -54,10 +69,8 @@ def _filled(image: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np.
         row, column = ndimage.distance_transform_edt(invalid, return_distances=False, return_indices=True)
         image[band][window] = image[band][window][row, column]
     seen = np.flatnonzero(pixels > 0)
-    for band in np.flatnonzero(pixels == 0) if len(seen) else ():
-        nearest = seen[::-1][np.argmin(np.abs(seen[::-1] - band))]
-        image[band] = image[nearest]
-    return image
+    for band in np.flatnonzero(pixels == 0):
+        image[band] = image[seen[::-1][np.argmin(np.abs(seen[::-1] - band))]] if len(seen) else 0
 
 
 def _around(invalid: NDArray[np.bool_]) -> tuple[slice, slice]:

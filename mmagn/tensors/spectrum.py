@@ -1,6 +1,7 @@
 """Two-channel spectrum tensor on a rest-frame grid that is reached by shifting, never by resampling."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,6 +9,8 @@ from numpy.typing import NDArray
 from mmagn.records import LOG10_STEP, Spectrum
 from mmagn.tensors.blanking import blank_windows, blanked
 from mmagn.tensors.config import TensorsConfig
+
+Floats = NDArray[np.float64]
 
 SPECTRUM_LIMIT = 6.0
 """Largest absolute value of channel 0, 200 times the continuum: only artefacts reach it."""
@@ -50,40 +53,59 @@ def spectrum_tensor(spectrum: Spectrum, config: TensorsConfig) -> NDArray[np.flo
     -------
     (2, pixel) float32; channel 0 within +-``SPECTRUM_LIMIT``, channel 1 in [0, 1].
     """
-    flux, ivar = _on_grid(spectrum, config)
-    valid = ivar > 0
-    tensor = np.zeros((2, len(flux)), dtype=np.float32)
-    if not valid.any():
-        return tensor
-    level = float(np.median(flux[valid]))
-    scale = max(level, 1 / math.sqrt(float(np.median(ivar[valid]))))
-    excess = np.arcsinh((flux[valid] - level) / scale)
-    snr2 = scale**2 * ivar[valid]
-    tensor[0, valid] = np.clip(excess, -SPECTRUM_LIMIT, SPECTRUM_LIMIT)
-    tensor[1, valid] = np.maximum(snr2 / (snr2 + SPECTRUM_HALF_SNR**2), _SMALLEST_INFORMATION)
+    tensor: NDArray[np.float32] = spectrum_tensors([spectrum], config)[0]
     return tensor
 
 
-def _on_grid(spectrum: Spectrum, config: TensorsConfig) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(pixel,) flux and ivar, shifted to the rest frame and binned with ivar weights; both 0 outside coverage."""
+def spectrum_tensors(spectra: Sequence[Spectrum], config: TensorsConfig) -> NDArray[np.float32]:
+    """(spectrum, 2, pixel) float32, each as ``spectrum_tensor`` gives it; many at once take less time each."""
+    flux, ivar = _on_grid(spectra, config)
+    valid = ivar > 0
+    tensors = np.zeros((len(spectra), 2, spectrum_pixels(config)), dtype=np.float32)
+    with np.errstate(divide="ignore", invalid="ignore"):  # of spectra without a valid pixel, which stay 0
+        level = _medians(flux, valid)
+        scale = np.maximum(level, 1 / np.sqrt(_medians(ivar, valid)))
+        excess, snr2 = np.arcsinh((flux - level) / scale), scale**2 * ivar
+        information = np.maximum(snr2 / (snr2 + SPECTRUM_HALF_SNR**2), _SMALLEST_INFORMATION)
+    np.copyto(tensors[:, 0], np.clip(excess, -SPECTRUM_LIMIT, SPECTRUM_LIMIT), where=valid, casting="same_kind")
+    np.copyto(tensors[:, 1], information, where=valid, casting="same_kind")
+    return tensors
+
+
+def _medians(values: Floats, valid: NDArray[np.bool_]) -> Floats:
+    """(spectrum, 1) median of the valid ones of (spectrum, pixel) values; not finite where there is none."""
+    rising = np.sort(np.where(valid, values, np.inf), axis=1)
+    count = valid.sum(1)[:, None]
+    lower, upper = (np.take_along_axis(rising, np.maximum(half, 0), axis=1) for half in ((count - 1) // 2, count // 2))
+    return np.asarray((lower + upper) / 2)
+
+
+def _on_grid(spectra: Sequence[Spectrum], config: TensorsConfig) -> tuple[Floats, Floats]:
+    """(spectrum, pixel) flux and ivar in the rest frame, binned with ivar weights; both 0 outside coverage."""
     pixels, binning = spectrum_pixels(config), config.spectrum_binning
-    flux, ivar = np.zeros(pixels * binning), np.zeros(pixels * binning)
-    if len(spectrum.flux):
-        middle = len(spectrum.flux) // 2
-        start_observed = math.log10(spectrum.wavelength_angstrom[middle]) / LOG10_STEP - middle
-        log_grid = math.log10(config.spectrum_min_angstrom * (1 + spectrum.redshift)) / LOG10_STEP
-        start = round(start_observed - log_grid)
-        first, last = max(0, -start), min(len(spectrum.flux), len(ivar) - start)
-        if first < last:
-            seen_ivar = spectrum.ivar[first:last].astype(np.float64)
-            seen_flux = np.where(seen_ivar > 0, spectrum.flux[first:last], 0.0)
-            ivar[first + start : last + start] = seen_ivar
-            flux[first + start : last + start] = seen_flux
-            if config.blank_lines:
-                covered = np.zeros(len(ivar), dtype=bool)
-                covered[first + start : last + start] = True
-                windows = blank_windows(config.spectrum_min_angstrom, len(ivar))
-                flux, ivar = blanked(flux, ivar, covered, windows, spectrum.object_id)
-    weighted_flux = (flux * ivar).reshape(pixels, binning).sum(axis=1)
-    ivar = ivar.reshape(pixels, binning).sum(axis=1)
-    return np.divide(weighted_flux, ivar, out=np.zeros(pixels), where=ivar > 0), ivar
+    flux, ivar = np.zeros((2, len(spectra), pixels * binning))
+    places = [_place(spectrum, flux[row], ivar[row], config) for row, spectrum in enumerate(spectra)]
+    flux[~(ivar > 0)] = 0
+    if config.blank_lines:
+        windows = blank_windows(config.spectrum_min_angstrom, pixels * binning)
+        for row, (spectrum, place) in enumerate(zip(spectra, places, strict=True)):
+            flux[row], ivar[row] = blanked(flux[row], ivar[row], place, windows, spectrum.object_id)
+    weighted_flux = (flux * ivar).reshape(len(spectra), pixels, binning).sum(axis=2)
+    ivar = ivar.reshape(len(spectra), pixels, binning).sum(axis=2)
+    return np.divide(weighted_flux, ivar, out=np.zeros(ivar.shape), where=ivar > 0), ivar
+
+
+def _place(spectrum: Spectrum, flux: Floats, ivar: Floats, config: TensorsConfig) -> slice:
+    """Write a spectrum into the (native pixel,) grid, shifted to the rest frame, and return where it is."""
+    if not len(spectrum.flux):
+        return slice(0, 0)
+    middle = len(spectrum.flux) // 2
+    start_observed = math.log10(spectrum.wavelength_angstrom[middle]) / LOG10_STEP - middle
+    log_grid = math.log10(config.spectrum_min_angstrom * (1 + spectrum.redshift)) / LOG10_STEP
+    start = round(start_observed - log_grid)
+    first, last = max(0, -start), min(len(spectrum.flux), len(ivar) - start)
+    if first >= last:
+        return slice(0, 0)
+    place = slice(first + start, last + start)
+    flux[place], ivar[place] = spectrum.flux[first:last], spectrum.ivar[first:last]
+    return place

@@ -20,6 +20,7 @@ from mmagn.features.names import FEATURE_NAMES
 from mmagn.matching.objects import PART_OBJECTS, StoredPart
 from mmagn.matching.store import PairStore, pair_store
 from mmagn.members import SCALING_FILE, WEIGHTS_FILE, load_members
+from mmagn.memory import keep_freed_memory
 from mmagn.models.config import Branch
 from mmagn.prediction import network_batches, predict
 from mmagn.sample import BASIS_FILE, network
@@ -40,6 +41,7 @@ BRANCHES: tuple[tuple[Branch, ...], ...] = (("image", "spectrum"), ("image", "sp
 def predict_benchmark(pairs: int, repeats: int, workers: int, backbone: str, image_size: int, seed: int) -> None:
     """Print galaxies per second of the forward pass and of the whole of predict.py, by turns."""
     logging.getLogger("mmagn").setLevel(logging.WARNING)
+    keep_freed_memory()  # for the forward pass too
     config = RunConfig(seed=seed, tensors=TensorsConfig(image_size=image_size))
     device = device_name(config.training)
     print(f"{pairs} pairs in a store, {device}, {torch.get_num_threads()} threads of the network, {cores()} cores")

@@ -86,3 +86,11 @@ def test_the_range_is_sane_from_empty_sky_to_a_bright_star() -> None:
 def test_a_crop_larger_than_the_image_is_refused() -> None:
     with pytest.raises(ValueError, match=r"tensors.image_size is 32, larger than the image of 20 x 20"):
         image_tensor(np.zeros((5, 20, 20), np.float32), np.ones((5, 20, 20), np.float32), CONFIG)
+
+
+def test_many_cutouts_at_once_are_each_as_alone() -> None:
+    ivar = np.stack([clean(), clean(), np.zeros_like(clean())])
+    ivar[1, 2, 70:90, 75:80] = 0
+    flux = np.stack([galaxy(), np.where(ivar[1] > 0, galaxy(), np.nan), galaxy()])
+    alone = [image_tensor(*each, CONFIG) for each in zip(flux, ivar, strict=True)]
+    np.testing.assert_array_equal(image_tensor(flux, ivar, CONFIG), alone)

@@ -1,5 +1,6 @@
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,13 @@ from mmagn.records import LOG10_STEP, Spectrum
 from mmagn.surveys.config import DataConfig
 from mmagn.surveys.hdf5 import iter_spectra
 from mmagn.tensors.config import TensorsConfig
-from mmagn.tensors.spectrum import SPECTRUM_HALF_SNR, spectrum_grid_angstrom, spectrum_pixels, spectrum_tensor
+from mmagn.tensors.spectrum import (
+    SPECTRUM_HALF_SNR,
+    spectrum_grid_angstrom,
+    spectrum_pixels,
+    spectrum_tensor,
+    spectrum_tensors,
+)
 
 FIRST = 36000
 NATIVE = TensorsConfig(
@@ -145,7 +152,7 @@ def test_the_default_grid_holds_hbeta_to_sii() -> None:
 def test_real_spectra_are_finite_and_show_their_lines(real_tree: Path) -> None:
     config = TensorsConfig()
     spectra = list(iter_spectra(DataConfig(source="hdf5", root=str(real_tree)), Counter()))
-    tensors = np.stack([spectrum_tensor(spectrum, config) for spectrum in spectra])
+    tensors = spectrum_tensors(spectra, config)
     assert np.isfinite(tensors).all()
     assert (tensors[:, 1] > 0).mean() > 0.8
     grid = spectrum_grid_angstrom(config)
@@ -153,3 +160,17 @@ def test_real_spectra_are_finite_and_show_their_lines(real_tree: Path) -> None:
     emission = np.isin([spectrum.spectral_subclass for spectrum in spectra], ["STARFORMING", "STARBURST", "AGN"])
     assert emission.sum() >= 5
     assert (halpha[emission] > 0.8).all()
+
+
+@pytest.mark.parametrize("config", [BINNED, replace(BINNED, blank_lines=True)])
+def test_many_spectra_at_once_are_each_as_alone(spectrum_of: Builder, config: TensorsConfig) -> None:
+    ivar = np.full(len(rest_flux()), 4.0)
+    ivar[50:90] = 0
+    spectra = [
+        spectrum_of(rest_flux(), ivar, first_native=FIRST),
+        spectrum_of([]),
+        spectrum_of(rest_flux()[:100], first_native=FIRST + 200),
+        spectrum_of(np.full(400, np.nan), 0.0, first_native=FIRST),
+    ]
+    alone = [spectrum_tensor(spectrum, config) for spectrum in spectra]
+    np.testing.assert_array_equal(spectrum_tensors(spectra, config), alone)

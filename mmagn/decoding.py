@@ -28,7 +28,7 @@ from mmagn.tensors.spectrum import spectrum_pixels, spectrum_tensors
 PARTS_WAITING = 1
 """Parts under way besides those that workers work on."""
 DECODED_AT_ONCE = 16
-"""Galaxies whose pixels are worked on together; they fit into the cache of a core."""
+"""Galaxies whose pixels are worked on together, so that threads wait for each other less often."""
 MOST_THREADS = 8
 NOT_MEASURED = "not measured"
 _SPECTRAL = FEATURE_NAMES[: -len(IMAGING_FEATURES)]
@@ -160,7 +160,7 @@ class _Input:
         )
 
     def add(self, first: int, galaxies: Sequence[Galaxy], config: RunConfig) -> None:
-        """Write galaxies into the rows from ``first`` on, all at once: threads wait for each other less often."""
+        """Write galaxies into the rows from ``first`` on."""
         cutouts = {row: galaxy.cutout for row, galaxy in enumerate(galaxies, first) if galaxy.cutout is not None}
         spectra = {row: galaxy.spectrum for row, galaxy in enumerate(galaxies, first) if galaxy.spectrum is not None}
         if cutouts:

@@ -92,21 +92,21 @@ class Decoder:
     def decoded(self, part: ObjectPart) -> Decoded:
         """Return the galaxies of a part; images are let go as they are read."""
         drops: Counter[str] = Counter()
-        asked, seen = _Input.empty(len(part), self.config), part.galaxies(drops)
+        made, read = _Input.empty(len(part), self.config), part.galaxies(drops)
         galaxies: list[Galaxy] = []
-        while group := list(islice(seen, DECODED_AT_ONCE)):
-            asked.add(len(galaxies), group, self.config)
+        while group := list(islice(read, DECODED_AT_ONCE)):
+            made.add(len(galaxies), group, self.config)
             galaxies += map(_without_pixels, group)
         found = len(galaxies)
-        features, line_flags = self._measured(galaxies, asked.imaging[:found])
+        features, line_flags = self._measured(galaxies, made.imaging[:found])
         return Decoded(
             asked=len(part),
             drops=drops,
             identity=_identity(galaxies),
-            image=None if asked.image is None else asked.image[:found],
-            spectrum=None if asked.spectrum is None else asked.spectrum[:found],
-            image_valid=asked.image_valid[:found],
-            spectrum_valid=asked.spectrum_valid[:found],
+            image=None if made.image is None else made.image[:found],
+            spectrum=None if made.spectrum is None else made.spectrum[:found],
+            image_valid=made.image_valid[:found],
+            spectrum_valid=made.spectrum_valid[:found],
             features=features,
             line_flags=line_flags,
         )

@@ -21,7 +21,7 @@ from mmagn.config import RunConfig, load_config
 from mmagn.decoding import Decoded, Decoder, decoded_parts
 from mmagn.evaluation.catalog import catalog_table
 from mmagn.evaluation.ensemble import MemberSays, averaged
-from mmagn.evaluation.judging import embedded
+from mmagn.evaluation.judging import JUDGED_AT_ONCE, embedded
 from mmagn.evaluation.subsets import seen_modalities, subset_names
 from mmagn.matching.objects import OBJECTS, Objects, object_parts
 from mmagn.members import CONFIG_FILE, DEFAULT_VARIANT, TrainedMember, input_difference, load_members
@@ -34,8 +34,6 @@ from mmagn.training.fit import device_name
 
 Bases = list[ContinuumBasis | None]
 NOTHING_SEEN = "nothing"
-ASKED_AT_ONCE = 64
-"""Galaxies that a network is asked about in one batch; with more of them the activations no longer fit the cache."""
 
 logger = logging.getLogger(__name__)
 
@@ -95,7 +93,7 @@ def predict(
     """Write the catalogue of what trained networks say of the galaxies of ``config.data``, and return its counts.
 
     Memory is bounded for any number of galaxies, apart from the positions of the source; a FITS file or a VOTable is
-    in memory once at the end.
+    in memory once at the end. From here on the process keeps memory that it frees (``keep_freed_memory``).
 
     Parameters
     ----------
@@ -223,8 +221,8 @@ def network_batches(decoded: Decoded, member: TrainedMember, bases: Bases) -> It
         values, valid = decoded.features[bases.index(member.basis)]
         columns = member.feature_columns
         whole["features"] = torch.from_numpy(member.scaling.transform(values[:, columns], valid[:, columns]))
-    for start in range(0, len(decoded), ASKED_AT_ONCE):
-        part = {name: values[start : start + ASKED_AT_ONCE] for name, values in whole.items()}
+    for start in range(0, len(decoded), JUDGED_AT_ONCE):
+        part = {name: values[start : start + JUDGED_AT_ONCE] for name, values in whole.items()}
         yield {name: values.float() if values.dtype == torch.float16 else values for name, values in part.items()}
 
 

@@ -41,7 +41,7 @@ def main() -> None:
     coverage.add_argument("--draws", type=int, default=2000, help="bootstrap draws behind each interval")
     coverage.add_argument("--random_counts", action="store_true", help="draw the number of positives too")
     predict = commands.add_parser("predict", help="streaming prediction from a store beside the forward pass alone")
-    predict.add_argument("--pairs", type=int, default=1000, help="pairs of the store, 1 MB of disk each")
+    predict.add_argument("--pairs", type=int, default=10000, help="pairs, 1 MB of disk each; few flatter the figure")
     predict.add_argument("--repeats", type=int, default=3, help="runs of each, by turns; the median is told")
     predict.add_argument("--workers", type=int, default=0, help="processes that decode; 0 takes threads")
     predict.add_argument("--backbone", default="test_byobnet", help="image backbone, any name of timm")

@@ -25,6 +25,8 @@ NOVELTY_FILE = "novelty.npz"
 NOVELTY_OBJECTS = 4096
 """Most training objects behind the cloud of usual embeddings."""
 JUDGED_AT_ONCE = 64
+"""Objects that a network is shown in one batch. With twice as many, a layer of the small backbone takes nearly 32 MB;
+glibc gives such blocks back each time, and a third of the time goes into new pages."""
 
 Rows = NDArray[np.int64]
 BatchOf = Callable[[Tensor], dict[str, Tensor]]

@@ -71,8 +71,8 @@ def imaging_features(cutouts: Sequence[Cutout]) -> NDArray[np.float64]:
     with np.errstate(divide="ignore", invalid="ignore"):  # what divides by zero is taken out
         concentration = np.where(total > 0, central / total, np.nan)
         mean_central, mean_outskirts = central / pixels[0], (near - central) / (pixels[1] - pixels[0])
-        seen = (mean_central > 0) & (pixels[1] > pixels[0])
-        contrast = np.where(seen, (mean_central - mean_outskirts) / mean_central, np.nan)
+        defined = (mean_central > 0) & (pixels[1] > pixels[0])
+        contrast = np.where(defined, (mean_central - mean_outskirts) / mean_central, np.nan)
     return np.stack((concentration, contrast), axis=1)
 
 
@@ -80,8 +80,8 @@ def _backgrounds(border: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArr
     """Return the (cutout,) level of the valid ones of (cutout, pixel) border pixels, NaN where they are too few."""
     rising = np.sort(np.where(valid, border, np.float32(np.inf)), axis=1)
     few, background = MIN_BORDER_VALID_FRACTION * border.shape[1], np.full(len(border), np.nan)
-    for row, seen in enumerate(valid):
-        if (count := np.count_nonzero(seen)) >= few:
+    for row, valid_pixels in enumerate(valid):
+        if (count := np.count_nonzero(valid_pixels)) >= few:
             background[row] = clipped_median(rising[row, :count])
     return background
 

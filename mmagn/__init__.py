@@ -1,21 +1,21 @@
 """mmagn decides from two views of one galaxy, an HSC image and an SDSS spectrum, whether it hosts an AGN."""
 
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from mmagn.storage.version import __version__
+
 if TYPE_CHECKING:
-    from mmagn.ablation import ablate
-    from mmagn.config import RunConfig, load_config
+    from mmagn.ablation.ablate import ablate
+    from mmagn.config.run_config import RunConfig, load_config
     from mmagn.pipeline import evaluate, match, measure, open_pairs, train
     from mmagn.records import Cutout, Pair, Spectrum
-
-__version__ = version("mmagn")
 
 __all__ = [
     "Cutout",
     "Pair",
     "RunConfig",
     "Spectrum",
+    "__version__",
     "ablate",
     "evaluate",
     "load_config",
@@ -26,9 +26,9 @@ __all__ = [
 ]
 
 _HOMES = {
-    "ablate": "mmagn.ablation",
+    "ablate": "mmagn.ablation.ablate",
     **dict.fromkeys(("Cutout", "Pair", "Spectrum"), "mmagn.records"),
-    **dict.fromkeys(("RunConfig", "load_config"), "mmagn.config"),
+    **dict.fromkeys(("RunConfig", "load_config"), "mmagn.config.run_config"),
     **dict.fromkeys(("evaluate", "match", "measure", "open_pairs", "train"), "mmagn.pipeline"),
 }
 

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 
 from astropy.table import Table
 
-from mmagn.config import RunConfig, config_dict, load_config, save_config
+from mmagn.config.run_config import RunConfig, config_dict, load_config, save_config
 from mmagn.evaluation.scorecard import Scores
 from mmagn.matching import pairs
 from mmagn.matching.diagnostics import MatchPlan, match_plan
 from mmagn.matching.index import no_pairs_sentence
 from mmagn.matching.push import push_store
 from mmagn.matching.store import PairStore, pair_store
-from mmagn.measurement import (
+from mmagn.measurement.table import (
     MeasurementSummary,
     measured_table,
     sample_basis,
@@ -26,11 +26,11 @@ from mmagn.measurement import (
     write_tables,
 )
 from mmagn.records import Pair, Spectrum
-from mmagn.reporting.figures import save_figures
-from mmagn.reporting.matching import plan_figures
-from mmagn.reporting.run_figures import sample_gallery, validation_figures
-from mmagn.resumption import run_to_resume
-from mmagn.sample import (
+from mmagn.reporting.figures.matching import plan_figures
+from mmagn.reporting.figures.style import save_figures
+from mmagn.reporting.figures.training import sample_gallery, validation_figures
+from mmagn.runs.resume import run_to_resume
+from mmagn.runs.sample import (
     BASIS_FILE,
     Sample,
     chosen_features,
@@ -42,17 +42,18 @@ from mmagn.sample import (
     training_target,
     with_recorded_split,
 )
-from mmagn.surveys.hats import HatsReader
+from mmagn.storage.files import write_json
+from mmagn.storage.run_folder import RunFolder
+from mmagn.surveys.hats.reader import HatsReader
 from mmagn.surveys.readers import survey_reader
 from mmagn.tensors.datamodule import PairDataModule
 from mmagn.tensors.missing import FeatureOrigin, narrow_views
 from mmagn.tensors.residency import batch_source
 from mmagn.tensors.scaling import FeatureScaling
 from mmagn.training.checkpoints import good_checkpoint
-from mmagn.training.features_first import features_first
 from mmagn.training.fit import FitResult, device_name, fit
+from mmagn.training.heads.warm_start import features_first
 from mmagn.training.module import AgnModule
-from mmagn.training.runs import RunFolder, write_json
 from mmagn.training.team import joined_team
 
 if TYPE_CHECKING:
@@ -183,7 +184,7 @@ def train(config: RunConfig, resume: str = "") -> FitResult:
             data = _datamodule(config, sample, FeatureScaling.load(run.scaling))
             result = _fitted(config, sample, run, data, None if stopped is None else good_checkpoint(run))
             if result.complete and team.leads:
-                from mmagn.scoring import evaluated  # where used: the first training step does not wait for it
+                from mmagn.runs.scoring import evaluated  # where used: the first training step does not wait for it
 
                 evaluated(run, config, sample, data, "test")
         if team.leads:
@@ -234,7 +235,7 @@ def evaluate(run_path: Path, split: str = "test") -> Scores:
     run = RunFolder.open(run_path, needs=("config.yaml", "best.ckpt", "split.parquet", "scaling.json"))
     config = load_config(run.config)
     sample = with_recorded_split(labelled_sample(config), run)
-    from mmagn.scoring import evaluated
+    from mmagn.runs.scoring import evaluated
 
     return evaluated(run, config, sample, _datamodule(config, sample, FeatureScaling.load(run.scaling)), split)
 

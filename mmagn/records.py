@@ -19,6 +19,20 @@ LOG10_STEP = 1e-4
 CELL_NSIDE = 16
 """HEALPix resolution (NESTED) of the Multimodal Universe cells."""
 LIGHT_SPEED_KMS = 299792.458
+Floats = NDArray[np.float64]
+SPLITS = ("train", "validation", "test")
+INDEX_COLUMNS = (
+    "sdss_object_id",
+    "hsc_object_id",
+    "sdss_ra_deg",
+    "sdss_dec_deg",
+    "hsc_ra_deg",
+    "hsc_dec_deg",
+    "separation_arcsec",
+    "healpix",
+    "redshift",
+)
+"""Columns that say which objects a row is about."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)

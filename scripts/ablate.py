@@ -3,8 +3,8 @@
 import sys
 from collections.abc import Sequence
 
-from mmagn.command_line import exit_code
-from mmagn.config import config_from_namespace, config_parser, parse_arguments
+from mmagn.cli.command_line import exit_code
+from mmagn.config.run_config import config_from_namespace, config_parser, parse_arguments
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -13,7 +13,7 @@ def main(arguments: Sequence[str]) -> int:
     namespace = parse_arguments(parser, arguments)
 
     def action() -> None:
-        from mmagn.ablation import ablate  # after parsing, so that --help need not wait for torch
+        from mmagn.ablation.ablate import ablate  # after parsing, so that --help need not wait for torch
 
         ablate(config_from_namespace(parser, namespace))
 

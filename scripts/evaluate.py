@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmagn.command_line import exit_code
+from mmagn.cli.command_line import exit_code
 
 
 def main(arguments: Sequence[str]) -> int:

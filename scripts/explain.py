@@ -4,8 +4,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmagn.command_line import exit_code
-from mmagn.config import config_from_namespace, config_parser, parse_arguments
+from mmagn.cli.command_line import exit_code
+from mmagn.config.run_config import config_from_namespace, config_parser, parse_arguments
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -21,7 +21,7 @@ def main(arguments: Sequence[str]) -> int:
     namespace = parse_arguments(parser, arguments)
 
     def action() -> None:
-        from mmagn.explanation import explain  # after parsing, so that --help need not wait for torch
+        from mmagn.prediction.explain import explain  # after parsing, so that --help need not wait for torch
 
         config = config_from_namespace(parser, namespace)
         explain(config, Path(namespace.run), namespace.object_id, Path(namespace.out), split=namespace.split)

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmagn.command_line import exit_code
+from mmagn.cli.command_line import exit_code
 from mmagn.surveys.config import DataConfig
 from mmagn.surveys.fetch import PUBLISHED_TREE, chosen_cells, fetch_cells, http_session, plan_text, remote_cells
 

@@ -4,8 +4,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmagn.command_line import exit_code
-from mmagn.config import config_from_namespace, config_parser, parse_arguments
+from mmagn.cli.command_line import exit_code
+from mmagn.config.run_config import config_from_namespace, config_parser, parse_arguments
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -16,7 +16,7 @@ def main(arguments: Sequence[str]) -> int:
     namespace = parse_arguments(parser, arguments)
 
     def action() -> None:
-        from mmagn.inspection import plot_spectrum  # after parsing, so that --help need not wait for torch
+        from mmagn.prediction.inspect import plot_spectrum  # after parsing, so that --help need not wait for torch
 
         print(plot_spectrum(config_from_namespace(parser, namespace), namespace.object_id, Path(namespace.out)))
 

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from mmagn.command_line import exit_code
-from mmagn.config import config_from_namespace, config_parser, parse_arguments
-from mmagn.table_files import SUFFIXES
+from mmagn.cli.command_line import exit_code
+from mmagn.config.run_config import config_from_namespace, config_parser, parse_arguments
+from mmagn.storage.tables import SUFFIXES
 
 
 def base_config(arguments: Sequence[str]) -> list[str]:
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str]) -> int:
     namespace = parse_arguments(parser, base_config(arguments))
 
     def action() -> None:
-        from mmagn.prediction import predict  # after parsing, so that --help need not wait for torch
+        from mmagn.prediction.predict import predict  # after parsing, so that --help need not wait for torch
 
         predict(
             config_from_namespace(parser, namespace),

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmagn.command_line import exit_code
+from mmagn.cli.command_line import exit_code
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -15,7 +15,7 @@ def main(arguments: Sequence[str]) -> int:
     parsed = parser.parse_args(arguments)
 
     def action() -> None:
-        from mmagn.report import write_report  # after parsing, so that --help need not wait for torch
+        from mmagn.reporting.page.report import write_report  # after parsing, so that --help need not wait for torch
 
         sys.stdout.write(f"{write_report(parsed.run)}\n")
 

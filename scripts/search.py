@@ -3,8 +3,8 @@
 import sys
 from collections.abc import Sequence
 
-from mmagn.command_line import exit_code
-from mmagn.config import config_from_namespace, config_parser, parse_arguments
+from mmagn.cli.command_line import exit_code
+from mmagn.config.run_config import config_from_namespace, config_parser, parse_arguments
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -21,7 +21,7 @@ def main(arguments: Sequence[str]) -> int:
 
             print(show_dashboard(config))
         else:
-            from mmagn.search.searching import search
+            from mmagn.search.search import search
 
             search(config)
 

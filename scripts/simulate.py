@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmagn.command_line import exit_code
+from mmagn.cli.command_line import exit_code
 from mmagn.surveys.config import SimulateConfig
 
 
@@ -27,7 +27,7 @@ def main(arguments: Sequence[str]) -> int:
     parsed = vars(parser.parse_args(arguments))
 
     def action() -> None:
-        from mmagn.surveys.simulate import write_survey  # after parsing, so that --help does not wait
+        from mmagn.surveys.simulate.survey import write_survey  # after parsing, so that --help does not wait
 
         out = parsed.pop("out")
         write_survey(out, SimulateConfig(**parsed))

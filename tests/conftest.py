@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from untrained_runs import world  # noqa: F401 - fixture
 
 from mmagn.surveys.config import DataConfig
-from mmagn.surveys.hats_config import HatsConfig
+from mmagn.surveys.hats.config import HatsConfig
 
 Row = Mapping[str, Any]
 

@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mmagn.surveys.config import DataConfig, HubConfig, SimulateConfig
-from mmagn.surveys.simulate import write_survey
+from mmagn.surveys.simulate.survey import write_survey
 
 BANDS = "grizy"
 RETRY_AFTER_S = 0

@@ -3,8 +3,8 @@
 import time
 from collections.abc import Iterator
 
-from mmagn.config import RunConfig
-from mmagn.evaluation.search_config import SearchConfig
+from mmagn.config.run_config import RunConfig
+from mmagn.config.search import SearchConfig
 from mmagn.search.storage import study_storage
 from mmagn.search.study import open_study, run_trials
 

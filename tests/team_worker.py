@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mmagn.storage.run_folder import RunFolder
 from mmagn.tensors.config import AugmentConfig
 from mmagn.tensors.datamodule import PairDataModule
 from mmagn.tensors.sources import PairTensors
 from mmagn.training.config import TrainingConfig
 from mmagn.training.fit import fit
 from mmagn.training.module import AgnModule
-from mmagn.training.runs import RunFolder
 from mmagn.training.team import joined_team
 
 TRAIN, VALIDATION, BATCH = 81, 29, 12

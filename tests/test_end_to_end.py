@@ -12,10 +12,10 @@ import pytest
 import torch
 from astropy.table import Table
 
-from mmagn.config import load_config
+from mmagn.config.run_config import load_config
 from mmagn.features.vector import FEATURE_NAMES
 from mmagn.lines import REPORTED_LINES
-from mmagn.matching.splits import SPLITS
+from mmagn.records import SPLITS
 
 SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
 SMALL = [

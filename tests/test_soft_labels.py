@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from untrained_runs import thirds
 
-from mmagn.sample import sample_pos_weight, training_target
+from mmagn.runs.sample import sample_pos_weight, training_target
 
 
 def test_training_objects_are_shown_their_probability_and_the_others_their_class(world: dict) -> None:

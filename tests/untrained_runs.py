@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from astropy.table import Table
 
-from mmagn.config import RunConfig, save_config
+from mmagn.config.run_config import RunConfig, save_config
 from mmagn.evaluation.config import EvaluationConfig
 from mmagn.evaluation.judging import JudgedSample, judged
 from mmagn.labels.config import LabelsConfig
 from mmagn.models.config import ImageBranchConfig, ModelsConfig, SpectrumBranchConfig
-from mmagn.sample import Sample, chosen_features, labelled_sample, network
+from mmagn.runs.sample import Sample, chosen_features, labelled_sample, network
 from mmagn.spectroscopy.config import SpectroscopyConfig
 from mmagn.surveys.config import DataConfig, SimulateConfig
 from mmagn.tensors.config import TensorsConfig

@@ -10,15 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from mmagn.lines import LINES
-from mmagn.records import LIGHT_SPEED_KMS
-from mmagn.training.module import Batch
+from mmagn.records import LIGHT_SPEED_KMS, Floats
+from mmagn.tensors.batches import Batch
 
 Logits = Callable[[Batch], Tensor]
-Floats = NDArray[np.float64]
 STEPS = 64
 """Points on the way from nothing to the galaxy at which gradients are taken (midpoint rule)."""
 PATCH_PIXELS = 8

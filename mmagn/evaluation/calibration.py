@@ -10,7 +10,8 @@ from numpy.typing import ArrayLike
 from scipy.optimize import minimize
 from scipy.special import betaincinv, expit, logit
 
-from mmagn.evaluation.bootstrap import Floats, probability_bins, scored_objects
+from mmagn.evaluation.bootstrap import probability_bins, scored_objects
+from mmagn.records import Floats
 
 Kind = Literal["none", "temperature", "platt", "isotonic"]
 KINDS: tuple[Kind, ...] = ("none", "temperature", "platt", "isotonic")

@@ -27,7 +27,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from mmagn.evaluation.bootstrap import (
     METRICS,
-    Floats,
     ScoredObjects,
     cumulative_counts,
     decision_metrics,
@@ -36,6 +35,7 @@ from mmagn.evaluation.bootstrap import (
 )
 from mmagn.evaluation.config import EvaluationConfig
 from mmagn.evaluation.scorecard import Score
+from mmagn.records import Floats
 
 CURVE_DRAWS = 500
 """Draws behind the band of a curve, at most."""

@@ -10,8 +10,7 @@ from scipy.special import expit
 
 from mmagn.evaluation.calibration import unshifted_logits, with_prevalence
 from mmagn.evaluation.subsets import SubsetCalibration
-
-Floats = NDArray[np.float64]
+from mmagn.records import Floats
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -9,7 +9,6 @@ from scipy.special import ndtr, ndtri
 
 from mmagn.evaluation.bootstrap import (
     METRICS,
-    Floats,
     ScoredObjects,
     bin_parts,
     cumulative_counts,
@@ -18,6 +17,7 @@ from mmagn.evaluation.bootstrap import (
     stratified_counts,
 )
 from mmagn.evaluation.config import EvaluationConfig
+from mmagn.records import Floats
 
 JACKKNIFE_GROUPS = 500
 """Largest number of groups per class that the jackknife leaves out one at a time."""

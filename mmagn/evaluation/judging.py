@@ -11,14 +11,13 @@ from torch import Tensor
 
 from mmagn.evaluation.calibration import fitted_calibration
 from mmagn.evaluation.config import EvaluationConfig
+from mmagn.evaluation.logits import checked_logits
 from mmagn.evaluation.novelty import Novelty, fitted_novelty, save_novelty
-from mmagn.evaluation.predict import checked_logits
 from mmagn.evaluation.scores import best_threshold
 from mmagn.evaluation.subsets import SubsetCalibration, known_subsets, save_calibrations
 from mmagn.models.fusion import FusionModel
-from mmagn.tensors.batches import OrderedBatches
+from mmagn.tensors.batches import Batch, OrderedBatches
 from mmagn.tensors.missing import FeatureOrigin, Subset, shown_batch
-from mmagn.training.module import Batch
 
 CALIBRATION_FILE = "calibration.json"
 NOVELTY_FILE = "novelty.npz"

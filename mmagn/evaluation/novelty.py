@@ -9,10 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.covariance import ledoit_wolf
 
+from mmagn.records import Floats
+from mmagn.storage.files import whole_file
 from mmagn.tensors.missing import SUBSETS, Subset
-from mmagn.training.runs import whole_file
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -8,8 +8,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
 from mmagn.evaluation.bootstrap import stratified_counts
-
-Floats = NDArray[np.float64]
+from mmagn.records import Floats
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from mmagn.evaluation.bootstrap import (
     METRICS,
-    Floats,
     decision_metrics,
     resampled_metrics,
     scored_objects,
@@ -22,6 +21,7 @@ from mmagn.evaluation.bootstrap import (
 from mmagn.evaluation.comparison import Difference, difference_of_draws
 from mmagn.evaluation.config import EvaluationConfig
 from mmagn.evaluation.scorecard import Score
+from mmagn.records import Floats
 
 BINNED_METRICS = ("calibration_error", "brier_reliability", "brier_resolution", "brier_within_bins")
 """Scores that depend on how many objects are in a bin."""

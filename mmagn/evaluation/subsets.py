@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from mmagn.evaluation.calibration import Calibration
 from mmagn.features.names import IMAGING_FEATURES
+from mmagn.storage.files import write_json
 from mmagn.tensors.missing import MODALITIES, SUBSETS, Subset
-from mmagn.training.runs import write_json
 
 
 def seen_modalities(branches: Sequence[str], features: Sequence[str]) -> tuple[str, ...]:

@@ -23,9 +23,7 @@ from mmagn.matching.sky import (
     nearest_separation_arcsec,
     sky_group,
 )
-from mmagn.records import CELL_NSIDE, Catalog
-
-Floats = NDArray[np.float64]
+from mmagn.records import CELL_NSIDE, Catalog, Floats
 
 RADII_ARCSEC = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0)
 SEPARATION_BIN_ARCSEC = 0.25

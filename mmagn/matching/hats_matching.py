@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mmagn.matching.sky import Matches, sky_matches
 from mmagn.records import Catalog
 from mmagn.surveys.config import DataConfig
-from mmagn.surveys.hats import HatsReader
+from mmagn.surveys.hats.reader import HatsReader
 from mmagn.surveys.text import plain_text
 
 NEIGHBORS = 8

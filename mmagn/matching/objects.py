@@ -22,7 +22,8 @@ from mmagn.matching.sky import match_report
 from mmagn.matching.store import PairStore, open_store
 from mmagn.records import Catalog, Cutout, Spectrum
 from mmagn.surveys.config import DataConfig
-from mmagn.surveys.readers import SurveyReader, survey_reader
+from mmagn.surveys.reader import SurveyReader
+from mmagn.surveys.readers import survey_reader
 
 PART_OBJECTS = 768
 """Objects of a part: enough suspects of broad lines for batches of their own."""

@@ -16,7 +16,8 @@ from mmagn.matching.provenance import read_provenance, refuse_other_settings, st
 from mmagn.matching.rows import PAIR_FEATURES, pair_features, pair_from_row, pair_row, rows_batch
 from mmagn.matching.shards import PairShard, pair_shards, shard_pairs
 from mmagn.surveys.config import DataConfig
-from mmagn.surveys.readers import SurveyReader, survey_reader
+from mmagn.surveys.reader import SurveyReader
+from mmagn.surveys.readers import survey_reader
 
 __all__ = [
     "PAIR_FEATURES",

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mmagn.matching.config import MatchingConfig
-from mmagn.surveys.readers import SourceFile, SurveyReader
+from mmagn.surveys.reader import SourceFile, SurveyReader
 
 PROVENANCE_FILE = "mmagn.json"
 FORMAT_VERSION = 2

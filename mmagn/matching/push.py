@@ -17,7 +17,7 @@ from mmagn.matching.card import card_text
 from mmagn.matching.provenance import PROVENANCE_FILE
 from mmagn.matching.store import PairStore
 from mmagn.surveys.config import HubConfig
-from mmagn.surveys.hub_client import HubClient, hub_endpoint
+from mmagn.surveys.hub.client import HubClient, hub_endpoint
 
 DATA_FOLDER = "data"
 CARD_FILE = "README.md"

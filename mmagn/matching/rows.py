@@ -13,22 +13,10 @@ import pyarrow as pa
 from datasets import Features, List, Value
 from numpy.typing import NDArray
 
-from mmagn.records import BANDS, CUTOUT_PIXELS, Cutout, Pair, Spectrum
+from mmagn.records import BANDS, CUTOUT_PIXELS, INDEX_COLUMNS, Cutout, Pair, Spectrum
 
 IMAGE_SHAPE = (len(BANDS), CUTOUT_PIXELS, CUTOUT_PIXELS)
 IMAGE_VALUES = len(BANDS) * CUTOUT_PIXELS * CUTOUT_PIXELS
-INDEX_COLUMNS = (
-    "sdss_object_id",
-    "hsc_object_id",
-    "sdss_ra_deg",
-    "sdss_dec_deg",
-    "hsc_ra_deg",
-    "hsc_dec_deg",
-    "separation_arcsec",
-    "healpix",
-    "redshift",
-)
-"""Columns that say which objects a row is about."""
 _TYPES = {
     "sdss_object_id": "string",
     "hsc_object_id": "string",

@@ -23,7 +23,7 @@ from mmagn.matching.provenance import Provenance, write_provenance
 from mmagn.matching.rows import IMAGE_VALUES, pair_features
 from mmagn.matching.shard_files import ShardRecord, ShardTask, remove_records, remove_unfinished, write_shards
 from mmagn.matching.shards import pair_shards
-from mmagn.surveys.readers import SurveyReader
+from mmagn.surveys.reader import SurveyReader
 
 STATE_FILE = "state.json"
 POSITIONS_FILE = "positions.parquet"

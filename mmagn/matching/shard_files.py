@@ -23,7 +23,7 @@ import pyarrow as pa
 
 from mmagn.matching.rows import pair_features, pair_row, rows_batch
 from mmagn.matching.shards import PairShard, shard_pairs
-from mmagn.surveys.readers import SurveyReader
+from mmagn.surveys.reader import SurveyReader
 
 ROWS_PER_BATCH = 32
 PAIRS_PER_PROCESS = 250

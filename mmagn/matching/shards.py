@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmagn.records import Cutout, Pair, Spectrum
-from mmagn.surveys.readers import SurveyReader
+from mmagn.surveys.reader import SurveyReader
 
 if TYPE_CHECKING:  # a process that only reads starts sooner without the libraries of the sky
     from mmagn.matching.index import PairIndex

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from mmagn.matching.config import SplitsConfig
 from mmagn.matching.sky import sky_group
-
-SPLITS = ("train", "validation", "test")
+from mmagn.records import SPLITS
 
 _log = logging.getLogger(__name__)
 

@@ -28,17 +28,10 @@ from mmagn.matching.provenance import (
     refuse_other_sources,
     store_settings,
 )
-from mmagn.matching.rows import (
-    IMAGE_SHAPE,
-    INDEX_COLUMNS,
-    column_views,
-    cutout_from_row,
-    pair_from_row,
-    spectrum_from_row,
-)
+from mmagn.matching.rows import IMAGE_SHAPE, column_views, cutout_from_row, pair_from_row, spectrum_from_row
 from mmagn.matching.save import POSITIONS_FILE, STATE_FILE, save_store
 from mmagn.matching.sky import MatchReport
-from mmagn.records import BANDS, Cutout, Pair, Spectrum
+from mmagn.records import BANDS, INDEX_COLUMNS, Cutout, Pair, Spectrum
 from mmagn.surveys.config import DataConfig
 from mmagn.surveys.readers import survey_reader
 

@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
-from mmagn.ablation import ablation_folds
-from mmagn.config import RunConfig
-from mmagn.evaluation.ablation_config import AblationConfig
+from mmagn.ablation.ablate import ablation_folds
+from mmagn.ablation.inputs import FoldInputs
+from mmagn.ablation.networks import FoldNetworks
+from mmagn.config.ablation import AblationConfig
+from mmagn.config.run_config import RunConfig
 from mmagn.evaluation.crossval import Fold
 from mmagn.evaluation.variants import Variant
-from mmagn.fold_inputs import FoldInputs
-from mmagn.fold_networks import FoldNetworks
-from mmagn.sample import Sample
+from mmagn.runs.sample import Sample
 
 
 def searched_sample(sample: Sample) -> Sample:

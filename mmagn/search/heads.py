@@ -11,13 +11,13 @@ import torch
 from sklearn.metrics import average_precision_score
 from torch import Tensor, nn
 
-from mmagn.config import RunConfig
+from mmagn.ablation.fits import FoldFits
+from mmagn.config.run_config import RunConfig
 from mmagn.evaluation.crossval import Fold
-from mmagn.fold_fits import FoldFits
 from mmagn.models.fusion import FusionModel
 from mmagn.search.folds import own_variant
 from mmagn.tensors.spectrum import spectrum_pixels
-from mmagn.training.many_fits import Member, many_fits, many_logits
+from mmagn.training.heads.fit import Member, many_fits, many_logits
 
 logger = logging.getLogger(__name__)
 

@@ -8,13 +8,13 @@ import numpy as np
 from astropy.table import vstack
 from sklearn.metrics import average_precision_score
 
-from mmagn.config import RunConfig
-from mmagn.evaluation.ablation import TABLE_METRICS
+from mmagn.ablation.fits import FoldFits
+from mmagn.config.run_config import RunConfig
+from mmagn.evaluation.answers import TABLE_METRICS
 from mmagn.evaluation.pooled import PooledScores, out_of_fold, pooled_scores
 from mmagn.evaluation.scorecard import Score
-from mmagn.fold_fits import FoldFits
-from mmagn.reporting.search import TrialRecord
-from mmagn.sample import Sample
+from mmagn.reporting.figures.search import TrialRecord
+from mmagn.runs.sample import Sample
 from mmagn.search.folds import as_trained, fits_dir, own_variant, part_of, sample_folds
 from mmagn.search.space import with_values
 

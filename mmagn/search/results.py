@@ -14,14 +14,15 @@ from optuna.importance import FanovaImportanceEvaluator
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from mmagn.config import RunConfig, changed_settings
-from mmagn.evaluation.ablation_config import AblationConfig
-from mmagn.evaluation.search_config import SearchConfig
-from mmagn.reporting.figures import save_figures
-from mmagn.reporting.search import TrialRecord, history_figure, importance_figure, parallel_figure
+from mmagn.config.ablation import AblationConfig
+from mmagn.config.run_config import RunConfig, changed_settings
+from mmagn.config.search import SearchConfig
+from mmagn.reporting.figures.search import TrialRecord, history_figure, importance_figure, parallel_figure
+from mmagn.reporting.figures.style import save_figures
 from mmagn.search.space import read_values, with_values
 from mmagn.search.study import DIVERGED, FOLD_SCORES, finished_trials
-from mmagn.training.runs import RunFolder, whole_file, write_json
+from mmagn.storage.files import whole_file, write_json
+from mmagn.storage.run_folder import RunFolder
 
 SCORE_TAG = "average_precision"
 """Name of the score in TensorBoard."""

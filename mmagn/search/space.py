@@ -7,8 +7,8 @@ from typing import Any
 
 from optuna.trial import Trial
 
-from mmagn.config import RunConfig
-from mmagn.evaluation.search_config import SearchConfig
+from mmagn.config.run_config import RunConfig
+from mmagn.config.search import SearchConfig
 
 SETTINGS = {
     "hidden_dim": "models.hidden_dim",

@@ -11,7 +11,7 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from sqlalchemy.exc import ArgumentError, IntegrityError, ProgrammingError, SQLAlchemyError
 
-from mmagn.config import RunConfig
+from mmagn.config.run_config import RunConfig
 
 CONNECT_SECONDS = 20
 """Longest wait for a connection, or for the other writers of a local file."""

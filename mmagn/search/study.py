@@ -15,8 +15,8 @@ from optuna.storages import BaseStorage
 from optuna.study import MaxTrialsCallback, Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from mmagn.config import RunConfig, setting_names
-from mmagn.evaluation.search_config import SearchConfig
+from mmagn.config.run_config import RunConfig, setting_names
+from mmagn.config.search import SearchConfig
 from mmagn.search.space import base_parameters, setting, suggested_values, with_values
 from mmagn.training.callbacks import NonFiniteLossError
 

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Literal
 
-from mmagn.surveys.hats_config import HatsConfig
+from mmagn.surveys.hats.config import HatsConfig
 
 Source = Literal["embedded", "hdf5", "store", "hub", "hub-pairs", "hats"]
 

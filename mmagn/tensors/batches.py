@@ -11,6 +11,8 @@ from torch import Tensor
 
 from mmagn.tensors.sources import as_floats
 
+Batch = Mapping[str, Tensor]
+
 
 def seed_of(*parts: int) -> int:
     """Seed that depends on all the parts, such as (seed, epoch, step), and on nothing else."""

@@ -4,17 +4,14 @@ import hashlib
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mmagn.lines import LINES
-from mmagn.records import LIGHT_SPEED_KMS, LOG10_STEP
+from mmagn.records import LIGHT_SPEED_KMS, LOG10_STEP, Floats
 
 BLANK_HALF_WIDTH_KMS = 1000.0
 """Half width of the window around each line."""
 SIDE_PIXELS = 30
 """Valid pixels (2000 km/s) on each side of a window that its filling is made from."""
-
-Floats = NDArray[np.float64]
 
 
 def blank_windows(min_angstrom: float, pixels: int) -> list[tuple[int, int]]:

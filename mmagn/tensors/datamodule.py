@@ -8,7 +8,7 @@ from lightning.pytorch import LightningDataModule
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mmagn.matching.splits import SPLITS
+from mmagn.records import SPLITS
 from mmagn.tensors.augment import augment_batch
 from mmagn.tensors.batches import BatchLoader, BatchOrder, OrderedBatches, ShuffledBatches, seed_of
 from mmagn.tensors.config import AugmentConfig

@@ -16,8 +16,8 @@ from filelock import FileLock
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
-from mmagn.code_digest import code_digest
 from mmagn.records import BANDS
+from mmagn.storage.files import code_digest
 from mmagn.tensors.config import TensorsConfig
 from mmagn.tensors.image import image_tensor
 from mmagn.tensors.sources import Halves, PairSource

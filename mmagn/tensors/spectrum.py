@@ -6,11 +6,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from mmagn.records import LOG10_STEP, Spectrum
+from mmagn.records import LOG10_STEP, Floats, Spectrum
 from mmagn.tensors.blanking import blank_windows, blanked
 from mmagn.tensors.config import TensorsConfig
-
-Floats = NDArray[np.float64]
 
 SPECTRUM_LIMIT = 6.0
 """Largest absolute value of channel 0, 200 times the continuum: only artefacts reach it."""

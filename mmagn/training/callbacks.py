@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics.utilities.distributed import gather_all_tensors
 
+from mmagn.storage.files import write_json
+from mmagn.storage.run_folder import RunFolder
 from mmagn.training.module import SELECTION, AgnModule
-from mmagn.training.runs import RunFolder, write_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -11,9 +11,10 @@ import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import nn
 
+from mmagn.storage.files import whole_file
+from mmagn.storage.run_folder import RunFolder
 from mmagn.training.config import TrainingConfig
 from mmagn.training.module import AgnModule, state_difference
-from mmagn.training.runs import RunFolder, whole_file
 
 logger = logging.getLogger(__name__)
 

@@ -17,6 +17,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from mmagn.storage.run_folder import RunFolder
 from mmagn.training.averaging import MovingAverage
 from mmagn.training.callbacks import Figures, PairsProgressBar, PatienceStop, ScoreFigure, StaticFigure, StepWatch
 from mmagn.training.checkpoints import WholeCheckpointIO, read_checkpoint
@@ -25,7 +26,6 @@ from mmagn.training.first_step import FirstStep
 from mmagn.training.memory import batch_too_large, is_out_of_memory
 from mmagn.training.module import AgnModule
 from mmagn.training.projector import EmbeddingProjector
-from mmagn.training.runs import RunFolder
 from mmagn.training.saving import BestAndLast
 from mmagn.training.signals import StopSignal, TrainingStopped
 from mmagn.training.team import launched_team

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch._dynamo.exc import TorchDynamoException
 
+from mmagn.tensors.batches import Batch
 from mmagn.training.config import TrainingConfig
 from mmagn.training.epoch_scores import EpochScores
 from mmagn.training.losses import weighted_bce
 from mmagn.training.optimiser import optimiser, schedule
 
-Batch = Mapping[str, Tensor]
 NarrowViews = Mapping[str, Callable[[Batch], Batch]]
 """What else a network is asked about in validation, by name: each makes a narrower batch of a whole one."""
 

@@ -10,10 +10,10 @@ import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
+from mmagn.storage.run_folder import RunFolder
 from mmagn.training.averaging import MovingAverage
 from mmagn.training.config import TrainingConfig
 from mmagn.training.module import SELECTION
-from mmagn.training.runs import RunFolder
 from mmagn.training.signals import StopSignals, TrainingStopped
 
 logger = logging.getLogger(__name__)

@@ -7,8 +7,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from mmagn.storage.files import whole_file
 from mmagn.training.module import state_difference
-from mmagn.training.runs import whole_file
 
 WEIGHTS_FILE = "weights.safetensors"
 """Name of the file in a run folder and in the folder of a member."""

@@ -7,13 +7,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from mmagn.config import RunConfig
+from mmagn.config.run_config import RunConfig
 from mmagn.models.config import ModelsConfig
 from mmagn.models.fusion import FusionModel
-from mmagn.sample import network
+from mmagn.runs.sample import network
 from mmagn.training.config import TrainingConfig
-from mmagn.training.many_fits import Member, many_fits
-from mmagn.training.short_fit import short_fit
+from mmagn.training.crossval_fit import short_fit
+from mmagn.training.heads.fit import Member, many_fits
 
 FOLDS, SEEDS, EPOCHS = 5, 10, 100
 ALONE_EPOCHS = 10

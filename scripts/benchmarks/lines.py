@@ -23,8 +23,8 @@ from mmagn.spectroscopy.continuum import learned_basis
 from mmagn.spectroscopy.emission import fitted_batches, line_table
 from mmagn.spectroscopy.system import grids
 from mmagn.surveys.config import DataConfig
-from mmagn.surveys.hdf5 import iter_spectra
-from mmagn.surveys.simulate_spectra import simulated_spectra
+from mmagn.surveys.hdf5.rows import iter_spectra
+from mmagn.surveys.simulate.spectra import simulated_spectra
 
 BPT_LINES = ("hbeta", "oiii_5007", "halpha", "nii_6584")
 Floats = NDArray[np.float64]

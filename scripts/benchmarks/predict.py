@@ -11,21 +11,21 @@ from statistics import median
 
 import torch
 
-from mmagn.config import RunConfig, save_config
-from mmagn.decoding import Decoder, cores
+from mmagn.config.run_config import RunConfig, save_config
 from mmagn.evaluation.calibration import Calibration
 from mmagn.evaluation.judging import CALIBRATION_FILE, embedded
 from mmagn.evaluation.subsets import SubsetCalibration, save_calibrations
 from mmagn.features.names import FEATURE_NAMES
 from mmagn.matching.objects import PART_OBJECTS, StoredPart
 from mmagn.matching.store import PairStore, pair_store
-from mmagn.members import SCALING_FILE, WEIGHTS_FILE, load_members
-from mmagn.memory import keep_freed_memory
 from mmagn.models.config import Branch
-from mmagn.prediction import network_batches, predict
-from mmagn.sample import BASIS_FILE, network
+from mmagn.prediction.decode import Decoder, cores
+from mmagn.prediction.predict import network_batches, predict
+from mmagn.runs.members import SCALING_FILE, WEIGHTS_FILE, load_members
+from mmagn.runs.sample import BASIS_FILE, network
 from mmagn.spectroscopy.basis import ContinuumBasis
 from mmagn.spectroscopy.continuum import learned_basis
+from mmagn.storage.memory import keep_freed_memory
 from mmagn.surveys.config import DataConfig, SimulateConfig
 from mmagn.tensors.config import TensorsConfig
 from mmagn.tensors.missing import SUBSETS

@@ -17,11 +17,11 @@ from typing import Any
 import torch
 
 from mmagn import pipeline
-from mmagn.config import RunConfig, load_config
+from mmagn.config.run_config import RunConfig, load_config
 from mmagn.pipeline import train
+from mmagn.storage.run_folder import RunFolder
 from mmagn.training.checkpoints import good_checkpoint, read_checkpoint
 from mmagn.training.module import AgnModule
-from mmagn.training.runs import RunFolder
 from mmagn.training.weights import WEIGHTS_FILE
 
 GOAL = "identical final weights at every kill point"

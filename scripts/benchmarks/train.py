@@ -16,10 +16,12 @@ from torch import Tensor, nn
 
 from benchmarks.fits import fit_rows
 from benchmarks.pairs import machine
-from mmagn.config import RunConfig
+from mmagn.config.run_config import RunConfig
 from mmagn.matching.store import PairStore, pair_store
 from mmagn.models.config import ImageBranchConfig, ModelsConfig
-from mmagn.sample import network
+from mmagn.runs.sample import network
+from mmagn.storage.files import write_json
+from mmagn.storage.run_folder import RunFolder
 from mmagn.surveys.config import DataConfig, SimulateConfig
 from mmagn.tensors.augment import augment_batch
 from mmagn.tensors.config import Residency, TensorsConfig
@@ -34,7 +36,6 @@ from mmagn.training.fit import device_name, fit, precision_name
 from mmagn.training.losses import weighted_bce
 from mmagn.training.module import AgnModule
 from mmagn.training.optimiser import optimiser
-from mmagn.training.runs import RunFolder, write_json
 
 Row = tuple[str, str, str]
 RESIDENCIES: tuple[Residency, ...] = ("device", "memory", "stream")

@@ -14,9 +14,9 @@ from mmagn.evaluation.attribution import (
 )
 from mmagn.models.config import SpectrumBranchConfig
 from mmagn.models.spectrum_branch import SpectrumBranch
+from mmagn.tensors.batches import Batch
 from mmagn.tensors.config import TensorsConfig
 from mmagn.tensors.spectrum import spectrum_grid_angstrom
-from mmagn.training.module import Batch
 
 GRID = spectrum_grid_angstrom(TensorsConfig())
 LINE = line_windows(GRID)

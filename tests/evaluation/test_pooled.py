@@ -7,7 +7,7 @@ import pytest
 from astropy.table import Table
 from sklearn.metrics import average_precision_score, matthews_corrcoef
 
-from mmagn.evaluation.ablation import Answer, answers, markdown, rows_table, score_row
+from mmagn.evaluation.answers import Answer, answers, markdown, rows_table, score_row
 from mmagn.evaluation.comparison import Difference, paired_difference
 from mmagn.evaluation.config import EvaluationConfig
 from mmagn.evaluation.pooled import OutOfFold, difference, out_of_fold, pooled_scores

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mmagn.evaluation.ablation_config import AblationConfig
+from mmagn.config.ablation import AblationConfig
 from mmagn.evaluation.variants import VARIANTS, question
 
 

@@ -16,9 +16,9 @@ from mmagn.matching.index import NoPairsError, pair_index
 from mmagn.matching.pairs import open_pairs, pair_from_row
 from mmagn.matching.store import pair_store
 from mmagn.surveys.config import DataConfig
-from mmagn.surveys.dask_client import dask_client, optional_module
-from mmagn.surveys.hats import HatsReader
-from mmagn.surveys.hats_config import DaskConfig
+from mmagn.surveys.hats.config import DaskConfig
+from mmagn.surveys.hats.dask_client import dask_client, optional_module
+from mmagn.surveys.hats.reader import HatsReader
 
 # nested_pandas 0.7 still says inplace= to pandas 3.1
 pytestmark = pytest.mark.filterwarnings("ignore::pandas.errors.Pandas4Warning")

@@ -19,7 +19,7 @@ from mmagn.matching.pairs import open_pairs
 from mmagn.matching.provenance import read_provenance
 from mmagn.matching.store import pair_store
 from mmagn.surveys.config import DataConfig
-from mmagn.surveys.hub_files import HubFile
+from mmagn.surveys.hub.files import HubFile
 
 STREAM = """
 import json, os, sys, time
@@ -38,7 +38,7 @@ with open(sys.argv[2], "w") as told:
 STORE = """
 import sys
 from pathlib import Path
-from mmagn.command_line import exit_code
+from mmagn.cli.command_line import exit_code
 from mmagn.matching.config import MatchingConfig
 from mmagn.matching.store import pair_store
 from mmagn.surveys.config import DataConfig

@@ -11,7 +11,8 @@ from torch.utils.data import DataLoader
 
 from mmagn.matching.config import MatchingConfig
 from mmagn.matching.pairs import NoPairsError, open_pairs, pair_from_row, pair_index, pair_row, pair_shards, shard_pairs
-from mmagn.matching.rows import INDEX_COLUMNS, PAIR_FEATURES, half_precision, widened
+from mmagn.matching.rows import PAIR_FEATURES, half_precision, widened
+from mmagn.records import INDEX_COLUMNS
 from mmagn.surveys.config import DataConfig
 from mmagn.surveys.readers import survey_reader
 

@@ -14,7 +14,7 @@ from mmagn.matching.pairs import open_pairs, pair_row
 from mmagn.matching.push import push_store
 from mmagn.matching.store import pair_store
 from mmagn.surveys.config import DataConfig, HubConfig
-from mmagn.surveys.hub_files import HubFile
+from mmagn.surveys.hub.files import HubFile
 
 HUB = HubConfig(pairs="someone/pairs", backoff_s=0.01, retries=1, timeout_s=5.0)
 

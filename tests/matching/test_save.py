@@ -31,7 +31,7 @@ SCRIPT = textwrap.dedent(
     from mmagn.matching import shard_files, store
     from mmagn.matching.config import MatchingConfig
     from mmagn.surveys.config import DataConfig
-    from mmagn.surveys.readers import Hdf5Reader
+    from mmagn.surveys.hdf5.reader import Hdf5Reader
 
     root, cache, out, workers, STUCK = sys.argv[1:]
 

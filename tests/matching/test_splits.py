@@ -7,7 +7,8 @@ import pytest
 
 from mmagn.matching.config import SplitsConfig
 from mmagn.matching.sky import sky_group
-from mmagn.matching.splits import SPLITS, sky_split
+from mmagn.matching.splits import sky_split
+from mmagn.records import SPLITS
 
 
 def field(count, seed=0, positive=0.15, unknown=0.3, side_deg=8.0):

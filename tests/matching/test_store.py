@@ -16,8 +16,8 @@ from mmagn.matching import shard_files
 from mmagn.matching import store as store_module
 from mmagn.matching.config import MatchingConfig
 from mmagn.matching.pairs import open_pairs
-from mmagn.matching.rows import INDEX_COLUMNS
 from mmagn.matching.store import open_store, pair_store
+from mmagn.records import INDEX_COLUMNS
 from mmagn.surveys.config import DataConfig
 
 PAIRS = 20

@@ -6,15 +6,16 @@ import numpy as np
 import pytest
 from astropy.table import Table
 
-from mmagn.config import RunConfig, save_config
+from mmagn.config.run_config import RunConfig, save_config
 from mmagn.evaluation.ceiling import noise_ceilings
 from mmagn.evaluation.config import EvaluationConfig
 from mmagn.evaluation.scores import scores
 from mmagn.labels.scheme import BPT_LINES
 from mmagn.lines import LINE_BY_NAME
 from mmagn.records import Cutout, Pair, Spectrum
+from mmagn.storage.files import write_json
+from mmagn.storage.run_folder import RunFolder
 from mmagn.training.config import TrainingConfig
-from mmagn.training.runs import RunFolder, write_json
 
 GALAXIES = 40
 HOSTILE = '<img src="https://example.org/x" onerror=alert(1)>'

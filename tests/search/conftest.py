@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from astropy.table import Table
 
-from mmagn.config import RunConfig
+from mmagn.config.run_config import RunConfig
+from mmagn.config.search import SearchConfig
 from mmagn.evaluation.config import EvaluationConfig
-from mmagn.evaluation.search_config import SearchConfig
 from mmagn.features.names import FEATURE_NAMES
 from mmagn.models.config import ModelsConfig
-from mmagn.sample import Sample
+from mmagn.runs.sample import Sample
 from mmagn.surveys.config import DataConfig
 from mmagn.training.config import TrainingConfig
 

@@ -14,8 +14,8 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 from postgres_server import postgres_server, server_binaries, unprivileged_user
 
-from mmagn.config import RunConfig
-from mmagn.evaluation.search_config import SearchConfig
+from mmagn.config.run_config import RunConfig
+from mmagn.config.search import SearchConfig
 from mmagn.search.storage import dashboard_command, show_dashboard, storage_url, study_storage
 from mmagn.search.study import finished_trials, open_study
 

@@ -9,7 +9,7 @@ from optuna.storages import BaseStorage, InMemoryStorage
 from optuna.study import Study
 from optuna.trial import TrialState
 
-from mmagn.config import RunConfig
+from mmagn.config.run_config import RunConfig
 from mmagn.search.storage import study_storage
 from mmagn.search.study import finished_trials, open_study, run_trials
 from mmagn.training.callbacks import NonFiniteLossError

@@ -7,7 +7,7 @@ from mmagn.spectroscopy.basis import ContinuumBasis, local_basis
 from mmagn.spectroscopy.config import SpectroscopyConfig
 from mmagn.spectroscopy.continuum import learned_basis
 from mmagn.spectroscopy.emission import line_table
-from mmagn.surveys.simulate_spectra import simulated_spectra
+from mmagn.surveys.simulate.spectra import simulated_spectra
 
 CONFIG = SpectroscopyConfig(device="cpu")
 

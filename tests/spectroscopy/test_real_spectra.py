@@ -9,7 +9,7 @@ from astropy.table import Table
 from mmagn.spectroscopy.config import SpectroscopyConfig
 from mmagn.spectroscopy.emission import line_table
 from mmagn.surveys.config import DataConfig
-from mmagn.surveys.hdf5 import iter_spectra
+from mmagn.surveys.hdf5.rows import iter_spectra
 
 EXPLAINED = {
     (

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from mmagn.surveys.config import DataConfig, SimulateConfig
-from mmagn.surveys.readers import Hdf5Reader, survey_reader
+from mmagn.surveys.hdf5.reader import Hdf5Reader
+from mmagn.surveys.readers import survey_reader
 
 SDSS = [{"object_id": 1, "ra": 10.0, "dec": 1.0}, {"object_id": 2, "ra": 10.01, "dec": 1.0}]
 HSC = [{"object_id": 8, "ra": 10.0, "dec": 1.0}]

@@ -8,7 +8,7 @@ import pytest
 
 from mmagn.records import LOG10_STEP, Spectrum
 from mmagn.surveys.config import DataConfig
-from mmagn.surveys.hdf5 import iter_spectra
+from mmagn.surveys.hdf5.rows import iter_spectra
 from mmagn.tensors.config import TensorsConfig
 from mmagn.tensors.spectrum import (
     SPECTRUM_HALF_SNR,

@@ -10,11 +10,11 @@ from lightning import LightningDataModule
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from mmagn.storage.run_folder import RunFolder
 from mmagn.tensors.batches import BatchLoader, ShuffledBatches
 from mmagn.training.config import TrainingConfig
 from mmagn.training.fit import FitResult, fit
 from mmagn.training.module import AgnModule
-from mmagn.training.runs import RunFolder
 
 Batch = dict[str, Tensor]
 

@@ -3,8 +3,8 @@ import errno
 import pytest
 import torch
 
+from mmagn.storage.run_folder import RunFolder
 from mmagn.training.checkpoints import WholeCheckpointIO, load_module, read_checkpoint
-from mmagn.training.runs import RunFolder
 
 
 def test_both_checkpoints_hold_nothing_but_tensors_and_plain_values(undisturbed):

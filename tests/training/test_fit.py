@@ -11,10 +11,10 @@ from matplotlib.figure import Figure
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from training_runs import assert_same_end, at_training_batch
 
+from mmagn.storage.run_folder import RunFolder
 from mmagn.training.callbacks import NonFiniteLossError
 from mmagn.training.checkpoints import read_checkpoint
 from mmagn.training.fit import device_name, precision_name
-from mmagn.training.runs import RunFolder
 
 
 def board(run):

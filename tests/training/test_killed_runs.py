@@ -11,9 +11,9 @@ import pytest
 import torch
 from training_runs import assert_same_end, at_training_batch
 
+from mmagn.storage.run_folder import RunFolder
 from mmagn.training.checkpoints import good_checkpoint, read_checkpoint
 from mmagn.training.fit import fit
-from mmagn.training.runs import RunFolder
 
 EVERYTHING = {
     "accumulate": 2,

@@ -13,7 +13,7 @@ from mmagn.tensors.config import AugmentConfig
 from mmagn.tensors.missing import FeatureOrigin, narrow_views
 from mmagn.tensors.scaling import FeatureScaling
 from mmagn.training.config import TrainingConfig
-from mmagn.training.short_fit import short_fit
+from mmagn.training.crossval_fit import short_fit
 
 PIXELS, OBJECTS = 64, 500
 CONFIG = ModelsConfig(

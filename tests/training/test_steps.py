@@ -8,8 +8,8 @@ import torch
 from sklearn.metrics import average_precision_score
 from torch._dynamo.exc import TorchDynamoException
 
+from mmagn.storage.run_folder import RunFolder
 from mmagn.training.checkpoints import load_module, read_checkpoint
-from mmagn.training.runs import RunFolder
 from mmagn.training.weights import load_weights
 
 

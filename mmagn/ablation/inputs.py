@@ -1,0 +1,133 @@
+"""What the fits of an ablation are made from, on one sample: tensors, scaled features, columns of the plain models."""
+
+import hashlib
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from astropy.table import Table
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mmagn.config.run_config import RunConfig
+from mmagn.evaluation.crossval import Fold
+from mmagn.evaluation.variants import Variant
+from mmagn.features.vector import feature_matrix
+from mmagn.records import Floats
+from mmagn.runs.sample import Sample, chosen_features, training_target
+from mmagn.tensors.mask import valid_fractions
+from mmagn.tensors.prepared import prepared
+from mmagn.tensors.scaling import FeatureScaling
+from mmagn.tensors.sources import BatchSource, Halves, MappedTensors, PairTensors
+from mmagn.training.fit import device_name
+
+Features = tuple[Floats, NDArray[np.bool_]]
+
+
+class FoldInputs:
+    """Inputs of all fits on one sample; what they share is made once.
+
+    Parameters
+    ----------
+    config
+        Settings of the run; a variant changes branches, blanking and features.
+    sample
+        Labelled pairs.
+    """
+
+    def __init__(self, config: RunConfig, sample: Sample) -> None:
+        self.config, self.sample = config, sample
+        self.device = device_name(config.training)
+        self._resident: dict[tuple[str, bool], Tensor] = {}
+
+    def variant_config(self, variant: Variant) -> RunConfig:
+        """Settings of the run as a network variant has them."""
+        config, ablation = self.config, self.config.ablation
+        training = config.training
+        if variant.branches == ("features",):
+            training = replace(training, epochs=ablation.features_epochs, patience=ablation.features_patience)
+        return replace(
+            config,
+            models=replace(config.models, branches=variant.branches or config.models.branches),
+            tensors=replace(config.tensors, blank_lines=variant.blank_lines, features=variant.features),
+            training=training,
+        )
+
+    def scaled(self, config: RunConfig, fold: Fold) -> tuple[FeatureScaling, NDArray[np.float32]]:
+        """Scaling that the training rows of a fold give, and the (object, feature) features that come of it."""
+        values, valid = chosen_features(config, self.sample)
+        scaling = FeatureScaling.fit(values[fold.train], valid[fold.train])
+        return scaling, scaling.transform(values, valid)
+
+    def target(self, fold: Fold) -> NDArray[np.float32]:
+        """(object,) targets that a network of a fold is shown."""
+        return training_target(self.config, self.sample, fold.train).astype(np.float32)
+
+    def tensors(self, config: RunConfig, fold: Fold) -> BatchSource:
+        """Network input of a fit, for the settings of a variant.
+
+        Images and spectra are prepared once for all: on a GPU they stay there, on the CPU they are read from the
+        prepared files, whose memory all processes share. The features are scaled by the training rows of the fold.
+        """
+        branches = config.models.branches
+        features = torch.from_numpy(self.scaled(config, fold)[1]) if "features" in branches else None
+        target = torch.from_numpy(self.target(fold))
+        softening, cache_dir = config.tensors.asinh_softening, Path(config.data.cache_dir)
+        names = [name for name in branches if name != "features"]
+        files: dict[str, Halves] = {
+            name: prepared(self.sample.store, name, config.tensors, cache_dir) for name in names
+        }
+        if self.device == "cpu":
+            return MappedTensors(
+                parts=files, rows=self.sample.rows, features=features, target=target, softening=softening
+            )
+        for name, file in files.items():
+            key = (name, config.tensors.blank_lines)
+            if key not in self._resident:
+                self._resident[key] = torch.from_numpy(file[self.sample.rows]).to(self.device)
+        parts = {name: self._resident[name, config.tensors.blank_lines] for name in names}
+        image, spectrum = parts.get("image"), parts.get("spectrum")
+        return PairTensors(image=image, spectrum=spectrum, features=features, target=target, softening=softening).to(
+            self.device
+        )
+
+    def columns(self, variant: Variant) -> Features:
+        """Raw columns of a logistic model and where they are defined."""
+        match variant.name:
+            case "redshift-only" | "snr-only":
+                name = {"redshift-only": "redshift", "snr-only": "snr_median"}[variant.name]
+                values = np.asarray(self.labelled[name], dtype=np.float64)[:, None]
+                return values, np.isfinite(values)
+            case "mask-only":
+                return self._mask, np.ones(self._mask.shape, dtype=bool)
+            case _:
+                return chosen_features(self.variant_config(variant), self.sample)
+
+    @cached_property
+    def object_id(self) -> NDArray[np.str_]:
+        """(object,) SDSS ids of the labelled pairs."""
+        return np.asarray(self.labelled["object_id"], dtype=np.str_)
+
+    @cached_property
+    def labelled(self) -> Table:
+        """Measurements of the labelled pairs."""
+        return self.sample.table[self.sample.rows]
+
+    @cached_property
+    def _mask(self) -> Floats:
+        store, tensors = self.sample.store, replace(self.config.tensors, blank_lines=False)
+        rows = self.sample.rows.tolist()
+        return np.stack([valid_fractions(store.cutout(row), store.spectrum(row), tensors) for row in rows])
+
+    @cached_property
+    def data_digest(self) -> str:
+        """Digest of everything the fits are made from, other than settings."""
+        values, _ = feature_matrix(self.labelled)
+        digest = hashlib.sha256(self.sample.store.fingerprint.encode())
+        digest.update("\n".join(self.object_id.tolist()).encode())
+        shown = [self.labelled["p_agn"]] if self.config.labels.soft else []
+        for array in (self.sample.target, values, self.labelled["redshift"], self.labelled["snr_median"], *shown):
+            digest.update(np.ascontiguousarray(array, dtype=np.float64).tobytes())
+        return digest.hexdigest()

@@ -1,0 +1,1 @@
+"""Command line: arguments, one call, exit code."""

@@ -1,0 +1,1 @@
+"""Emission lines, features and classes of many spectra as a table, and the cache of that table."""

@@ -1,0 +1,66 @@
+"""One spectrum looked at closely: found by its id, fitted, drawn."""
+
+from collections import Counter
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from mmagn.config.run_config import RunConfig
+from mmagn.matching.store import open_store
+from mmagn.records import Spectrum
+from mmagn.reporting.figures.spectra import spectrum_figure
+from mmagn.reporting.figures.style import save_figures
+from mmagn.spectroscopy.continuum import learned_basis
+from mmagn.spectroscopy.curves import fitted_curves
+from mmagn.surveys.config import DataConfig
+from mmagn.surveys.readers import survey_reader
+
+
+def plot_spectrum(config: RunConfig, object_id: str, folder: Path) -> Path:
+    """Path of the picture of one spectrum with its model, continuum, residuals and line names, ``folder/ID.png``.
+
+    Raises
+    ------
+    ValueError
+        Where the source has no spectrum of that id.
+    """
+    drops: Counter[str] = Counter()
+    spectrum = _found(config.data, object_id, drops)
+    basis = None
+    if config.spectroscopy.continuum == "basis":
+        head = islice(_spectra(config.data, drops), config.spectroscopy.basis_maximum)
+        basis = learned_basis(head, config.spectroscopy)
+    continuum, model = fitted_curves(spectrum, config.spectroscopy, basis)
+    folder.mkdir(parents=True, exist_ok=True)
+    (path,) = save_figures({object_id: spectrum_figure(spectrum, continuum, model)}, folder)
+    return path
+
+
+def _found(data: DataConfig, object_id: str, drops: Counter[str]) -> Spectrum:
+    if data.source == "store":
+        store = open_store(Path(str(data.root)).expanduser())
+        ids = np.asarray(store.index["sdss_object_id"], dtype=np.str_)
+        for row in np.flatnonzero(ids == object_id):
+            return store.spectrum(int(row))
+        raise ValueError(_unknown(object_id, ids.tolist(), str(data.root)))
+    reader = survey_reader(data)
+    catalog = reader.read_sdss_catalog(drops)
+    for row in np.flatnonzero(catalog.object_id == object_id):
+        path = catalog.files[int(catalog.file_index[row])]
+        for _, spectrum in reader.read_spectra(path, catalog.row[row : row + 1], drops):
+            return spectrum
+        raise ValueError(f"the spectrum of {object_id} in {path} is not usable: {', '.join(drops)}")
+    raise ValueError(_unknown(object_id, catalog.object_id.tolist(), f"data.source {data.source}"))
+
+
+def _unknown(object_id: str, known: list[str], where: str) -> str:
+    return f"{where} has no spectrum with object_id {object_id}; its {len(known)} ids look like {known[0]}"
+
+
+def _spectra(data: DataConfig, drops: Counter[str]) -> Iterator[Spectrum]:
+    if data.source == "store":
+        store = open_store(Path(str(data.root)).expanduser())
+        return (store.spectrum(row) for row in range(len(store)))
+    return survey_reader(data).iter_spectra(drops)

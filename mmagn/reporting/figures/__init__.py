@@ -1,0 +1,1 @@
+"""Figures, each drawn once with matplotlib."""

@@ -1,0 +1,1 @@
+"""The HTML report of a run, an ablation or a search."""

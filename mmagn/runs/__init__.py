@@ -1,0 +1,1 @@
+"""What a trained run is: its sample, its members, its scores, and how it is resumed."""

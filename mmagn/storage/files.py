@@ -1,0 +1,71 @@
+"""Files that are written whole or not at all, and digests of the package's own code."""
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+_PACKAGE = Path(__file__).resolve().parent.parent
+
+
+@contextmanager
+def whole_file(path: Path, keep: Path | None = None) -> Iterator[Path]:
+    """Give a path beside ``path`` to write to, which takes its place once the context ends well.
+
+    A reader sees the old file or the new one, never a part: the move stays inside one folder, so it is atomic.
+    On an exception nothing is left behind and the old file stays. With ``keep`` the old file is moved there last.
+    """
+    part = path.with_name(f".{path.name}.part")
+    try:
+        yield part
+        with part.open("rb+") as file:
+            os.fsync(file.fileno())
+        if keep is not None and path.exists():
+            path.replace(keep)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a mapping as JSON, atomically; numpy values become plain ones, NaN and infinities null."""
+    text = json.dumps(_plain(value), indent=2, allow_nan=False)
+    with whole_file(path) as part:
+        part.write_text(text + "\n", encoding="utf-8")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(name): _plain(item) for name, item in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, Path) else value
+
+
+@cache
+def code_digest(*names: str) -> str:
+    """Hexadecimal digest of the named files of the package, and of all files of the named folders.
+
+    Parameters
+    ----------
+    names
+        Relative to the package, such as ``lines.ecsv`` or ``spectroscopy``.
+    """
+    digest = hashlib.sha256()
+    for name in names:
+        place = _PACKAGE / name
+        files = sorted(place.glob("*.*")) if place.is_dir() else [place]
+        for file in files:
+            digest.update(f"{file.name}\n".encode() + file.read_bytes())
+    return digest.hexdigest()

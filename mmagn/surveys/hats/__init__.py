@@ -1,0 +1,1 @@
+"""Rows of HATS catalogues, read with LSDB on Dask."""

@@ -1,0 +1,88 @@
+"""Pixels of chosen rows of one partition of a HATS catalogue, straight from the row groups that hold them."""
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from mmagn.records import Cutout, Spectrum
+from mmagn.surveys.hats.dask_client import optional_module
+
+Record = TypeVar("Record", Cutout, Spectrum)
+
+STREAM_BYTES = 1 << 20
+"""Bytes of a column read ahead from a disk."""
+REMOTE_STREAM_BYTES = 8 << 20
+"""Bytes of a column asked for at once from a server."""
+
+_LOGGER = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionColumns:
+    """What is read of a partition: survey name, column names and how many rows at once."""
+
+    instrument: str
+    names: tuple[str, ...]
+    rows_at_once: int
+
+
+def partition_records(
+    path: str,
+    rows: NDArray[np.int64],
+    columns: PartitionColumns,
+    from_row: Callable[[pa.RecordBatch, int], Record],
+    drops: Counter[str],
+) -> Iterator[tuple[int, Record]]:
+    """Yield (row, record) of the wanted rows of a partition; rows and files that cannot be used are counted."""
+    wanted = np.unique(np.asarray(rows, dtype=np.int64))
+    done = 0
+    try:
+        for row, batch, place in _wanted_rows(path, wanted, columns):
+            done += 1
+            try:
+                record = from_row(batch, place)
+            except ValueError as error:
+                drops[f"{columns.instrument}: {error}"] += 1
+                _LOGGER.info("%s row %d dropped: %s", path, row, error)
+                continue
+            yield row, record
+    except (OSError, ValueError, pa.ArrowException) as error:
+        reason = f"{columns.instrument}: file {'/'.join(path.split('/')[-4:])} is left out, {error}"
+        _LOGGER.warning(reason)
+        drops[reason] += len(wanted) - done
+
+
+def _wanted_rows(
+    path: str, wanted: NDArray[np.int64], columns: PartitionColumns
+) -> Iterator[tuple[int, pa.RecordBatch, int]]:
+    """Yield (row, batch, place in the batch); row groups without a wanted row are not read."""
+    start = 0
+    for part in _parquet_files(path):
+        remote = part.protocol not in ("", "file")
+        # The columns of a row group are read in turns; a cache of fsspec would read ahead anew at each turn.
+        with part.open("rb", **({"cache_type": "none"} if remote else {})) as opened:
+            file = pq.ParquetFile(opened, buffer_size=REMOTE_STREAM_BYTES if remote else STREAM_BYTES, pre_buffer=False)
+            present = [name for name in columns.names if name in file.schema_arrow.names]
+            for group in range(file.num_row_groups):
+                end = start + file.metadata.row_group(group).num_rows
+                if np.searchsorted(wanted, start) < np.searchsorted(wanted, end):
+                    batches = file.iter_batches(columns.rows_at_once, row_groups=[group], columns=present)
+                    for batch in batches:
+                        low, high = np.searchsorted(wanted, [start, start + batch.num_rows])
+                        for row in wanted[low:high].tolist():
+                            yield row, batch, row - start
+                        start += batch.num_rows
+                start = end
+
+
+def _parquet_files(path: str) -> list[Any]:
+    """Return the file of a partition, or the files where a partition is a folder, in the order LSDB reads them."""
+    upath = optional_module("upath").UPath(path)
+    return sorted(upath.glob("*.parquet")) if path.endswith("/") or upath.is_dir() else [upath]

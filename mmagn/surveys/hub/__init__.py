@@ -1,0 +1,1 @@
+"""Rows of HATS repositories on a Hugging Face hub, read by row group."""

@@ -1,0 +1,182 @@
+"""Ready-made pairs in a repository of a Hugging Face hub, read as two surveys whose rows lie side by side.
+
+Two layouts are known: the rows of a store of pairs, as ``match.py --push`` writes them, and rows with a struct
+``image`` beside a struct ``spectrum``, as a cross-match of two catalogues in HATS layout gives. Who belongs to whom is
+found again by position, so that the same rules hold for these pairs as for any other.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from mmagn.records import BANDS, CUTOUT_PIXELS, Cutout, Spectrum
+from mmagn.surveys.hats.rows import cutout_from_hats, spectrum_from_hats
+from mmagn.surveys.hub.catalog import HubCatalog, column_names, hub_files, hub_parquet, source
+from mmagn.surveys.hub.reader import (
+    CUTOUTS_AT_ONCE,
+    HSC_NEEDED,
+    HSC_PAYLOAD,
+    HUB_SURVEY,
+    SDSS_NEEDED,
+    SDSS_PAYLOAD,
+    SPECTRA_AT_ONCE,
+)
+from mmagn.surveys.hub.sides import HubSides
+from mmagn.surveys.reader import SourceFile, reading_settings
+
+_IMAGE_SHAPE = (len(BANDS), CUTOUT_PIXELS, CUTOUT_PIXELS)
+_STORED_SDSS = {"object_id": "sdss_object_id", "ra": "sdss_ra_deg", "dec": "sdss_dec_deg", "Z": "redshift"}
+_STORED_HSC = {"object_id": "hsc_object_id", "ra": "hsc_ra_deg", "dec": "hsc_dec_deg"}
+_STORED_SPECTRUM = (
+    *_STORED_SDSS.values(),
+    "survey",
+    "redshift_err",
+    "zwarning",
+    "spectral_class",
+    "spectral_subclass",
+    "spectrum_wavelength_angstrom",
+    "spectrum_flux",
+    "spectrum_ivar",
+    "spectrum_lsf_sigma",
+)
+_STORED_CUTOUT = (*_STORED_HSC.values(), "image_flux", "image_ivar", "psf_fwhm_arcsec", "magnitude")
+_MARK_OF_A_STORE = "image_flux"
+"""Column that rows of a store have and nested rows have not."""
+Record = TypeVar("Record", Cutout, Spectrum)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HubPairsReader(HubSides):
+    """Reader of both sides of ready-made pairs; see ``readers.SurveyReader``.
+
+    Attributes
+    ----------
+    data
+        Settings with ``data.source`` hub-pairs.
+    """
+
+    def settings(self) -> dict[str, Any]:
+        """Return the settings that shape what is read, by dotted name; the commit is among the sources."""
+        settings = reading_settings(self.data)
+        del settings["data.sdss_surveys"], settings["data.hsc_survey"]
+        return settings | {"data.hub.pairs": self.data.hub.pairs}
+
+    def sources(self) -> tuple[SourceFile, ...]:
+        """Return the repository with the commit that is read."""
+        return (replace(source(hub_parquet(self.data).client, self._sdss()), name=f"pairs {self.data.hub.pairs}"),)
+
+    def _sdss(self) -> HubCatalog[Spectrum]:
+        present = self._present()
+        if _MARK_OF_A_STORE in present:
+            needed = {_STORED_SDSS[name]: SDSS_NEEDED[name] for name in _STORED_SDSS}
+            needed |= {name: "spectrum" for name in _STORED_SPECTRUM if name not in needed}
+            return self._side("sdss", _STORED_SDSS, needed, _STORED_SPECTRUM, _stored_spectrum)
+        names = _names(present, "sdss", SDSS_PAYLOAD)
+        needed = {names[name]: purpose for name, purpose in SDSS_NEEDED.items()}
+        from_row = partial(_nested_spectrum, names=names)
+        return self._side("sdss", names, needed, tuple(names.values()), from_row)
+
+    def _hsc(self) -> HubCatalog[Cutout]:
+        present = self._present()
+        if _MARK_OF_A_STORE in present:
+            needed = {_STORED_HSC[name]: HSC_NEEDED[name] for name in _STORED_HSC}
+            needed |= {name: "image" for name in _STORED_CUTOUT if name not in needed}
+            return self._side("hsc", _STORED_HSC, needed, _STORED_CUTOUT, _stored_cutout)
+        names = _names(present, "hsc", HSC_PAYLOAD)
+        needed = {names[name]: purpose for name, purpose in HSC_NEEDED.items()}
+        from_row = partial(_nested_cutout, names=names)
+        return self._side("hsc", names, needed, tuple(names.values()), from_row)
+
+    def _present(self) -> frozenset[str]:
+        parquet = hub_parquet(self.data)
+        files = hub_files(parquet.client, self.data.hub.pairs, self.data.hub.pairs_revision)
+        return column_names(parquet.footer(files[0]))
+
+    def _side(
+        self,
+        name: str,
+        names: Mapping[str, str],
+        needed: Mapping[str, str],
+        payload: tuple[str, ...],
+        from_row: Callable[[pa.RecordBatch, int], Record],
+    ) -> HubCatalog[Record]:
+        """Return one side; ``names`` gives the column of every published name that the layout has."""
+        return HubCatalog(
+            name=name,
+            setting="data.hub.pairs",
+            repository=self.data.hub.pairs,
+            revision=self.data.hub.pairs_revision,
+            index={
+                meaning: names[meaning] for meaning in ("object_id", "ra", "dec", *(["Z"] if name == "sdss" else []))
+            },
+            payload=payload,
+            needed=needed,
+            from_row=from_row,
+            rows_at_once=SPECTRA_AT_ONCE if name == "sdss" else CUTOUTS_AT_ONCE,
+        )
+
+
+def _names(present: frozenset[str], side: str, published: Sequence[str]) -> dict[str, str]:
+    """Return the column of every published name: with the survey's name before or after it, or as published."""
+    names = {}
+    for name in published:
+        spellings = (f"{side}_{name}", f"{name}_{side}") if "." not in name else ()
+        names[name] = next((spelling for spelling in spellings if spelling in present), name)
+    return names
+
+
+def _published(rows: pa.RecordBatch, names: Mapping[str, str]) -> pa.RecordBatch:
+    """Return rows under the published names of their columns."""
+    published = {column: name for name, column in names.items()}
+    return rows.rename_columns([published.get(column, column) for column in rows.schema.names])
+
+
+def _nested_spectrum(rows: pa.RecordBatch, row: int, names: Mapping[str, str]) -> Spectrum:
+    return spectrum_from_hats(_published(rows, names), row, survey=HUB_SURVEY)
+
+
+def _nested_cutout(rows: pa.RecordBatch, row: int, names: Mapping[str, str]) -> Cutout:
+    return cutout_from_hats(_published(rows, names), row)
+
+
+def _stored_spectrum(rows: pa.RecordBatch, row: int) -> Spectrum:
+    """Return the spectrum of a row of a store."""
+    plain = {name: rows.column(name)[row].as_py() for name in _STORED_SPECTRUM if not name.startswith("spectrum_")}
+    return Spectrum(
+        object_id=plain["sdss_object_id"],
+        survey=plain["survey"],
+        ra_deg=plain["sdss_ra_deg"],
+        dec_deg=plain["sdss_dec_deg"],
+        redshift=plain["redshift"],
+        redshift_err=plain["redshift_err"],
+        zwarning=plain["zwarning"],
+        spectral_class=plain["spectral_class"],
+        spectral_subclass=plain["spectral_subclass"],
+        wavelength_angstrom=_array(rows, row, "spectrum_wavelength_angstrom"),
+        flux=_array(rows, row, "spectrum_flux"),
+        ivar=_array(rows, row, "spectrum_ivar"),
+        lsf_sigma=_array(rows, row, "spectrum_lsf_sigma"),
+    )
+
+
+def _stored_cutout(rows: pa.RecordBatch, row: int) -> Cutout:
+    """Return the cutout of a row of a store."""
+    return Cutout(
+        object_id=rows.column("hsc_object_id")[row].as_py(),
+        ra_deg=rows.column("hsc_ra_deg")[row].as_py(),
+        dec_deg=rows.column("hsc_dec_deg")[row].as_py(),
+        flux=_array(rows, row, "image_flux").reshape(_IMAGE_SHAPE),
+        ivar=_array(rows, row, "image_ivar").reshape(_IMAGE_SHAPE),
+        psf_fwhm_arcsec=_array(rows, row, "psf_fwhm_arcsec"),
+        magnitude=_array(rows, row, "magnitude"),
+    )
+
+
+def _array(rows: pa.RecordBatch, row: int, name: str) -> NDArray[np.float32]:
+    values: NDArray[np.float32] = rows.column(name)[row].values.to_numpy(zero_copy_only=False)
+    return values.astype(np.float32, copy=False)

@@ -1,0 +1,1 @@
+"""Many small heads trained as one batch."""

@@ -1,0 +1,38 @@
+"""A HATS catalogue is measured partition by partition, and the table is the one that the v1 tree gives."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy.table import Table
+
+from mmagn.config.run_config import RunConfig
+from mmagn.pipeline import measure
+from mmagn.spectroscopy.config import SpectroscopyConfig
+from mmagn.surveys.config import DataConfig
+from mmagn.surveys.hats.config import DaskConfig
+
+# nested_pandas 0.7 still says inplace= to pandas 3.1
+pytestmark = pytest.mark.filterwarnings("ignore::pandas.errors.Pandas4Warning")
+
+
+def test_the_table_measured_on_dask_is_that_of_one_process(hub_tree, hats_collections, tmp_path: Path):
+    hats = hats_collections(hub_tree, tmp_path / "hats", partition_rows=12)
+    tree = DataConfig(source="hdf5", root=str(hub_tree), sdss_surveys=("sdss",))
+    tables = []
+    for data in (tree, hats):
+        spectroscopy = SpectroscopyConfig(basis_minimum=10)
+        config = RunConfig(data=data, dask=DaskConfig(workers=0), spectroscopy=spectroscopy)
+        out = tmp_path / f"{data.source}.parquet"
+        summary = measure(config, out)
+        table = Table.read(out)
+        assert summary.rows == len(table)
+        table.sort("object_id")
+        tables.append(table)
+    expected, found = tables
+    assert found.colnames == expected.colnames
+    assert found["flux_halpha"].unit == expected["flux_halpha"].unit
+    for name in ("object_id", "bpt_class", "reason"):
+        np.testing.assert_array_equal(found[name], expected[name])
+    for name in ("flux_halpha", "flux_oiii_5007", "ew_hbeta", "velocity_kms_balmer"):
+        np.testing.assert_allclose(found[name], expected[name], rtol=1e-3, atol=1e-2)

@@ -1,0 +1,68 @@
+import numpy as np
+import pytest
+
+from mmagn.records import Spectrum
+from mmagn.reporting.figures.spectra import spectrum_figure
+
+
+def spectrum_of(redshift=0.05, pixels=3800):
+    wavelength = 10 ** (3.58 + 1e-4 * np.arange(pixels))
+    rng = np.random.default_rng(0)
+    ivar = np.ones(pixels, dtype=np.float32)
+    ivar[1500:1520] = 0
+    return Spectrum(
+        object_id="42",
+        survey="sdss",
+        ra_deg=0.0,
+        dec_deg=0.0,
+        redshift=redshift,
+        redshift_err=0.0,
+        zwarning=0,
+        spectral_class="GALAXY",
+        spectral_subclass="",
+        wavelength_angstrom=wavelength.astype(np.float32),
+        flux=rng.normal(20, 1, pixels).astype(np.float32),
+        ivar=ivar,
+        lsf_sigma=np.ones(pixels, dtype=np.float32),
+    )
+
+
+def line_of(axes, label):
+    (line,) = [line for line in axes.lines if line.get_label() == label]
+    return line
+
+
+def test_the_fit_and_its_residuals_are_drawn_over_the_data_in_the_rest_frame():
+    spectrum = spectrum_of()
+    model = np.full(3800, 20.0)
+    figure = spectrum_figure(spectrum, model - 1, model)
+    overview, hbeta, _ = figure.axes[:3]
+    np.testing.assert_array_equal(line_of(overview, "model").get_ydata(), 20.0)
+    np.testing.assert_array_equal(line_of(overview, "continuum").get_ydata(), 19.0)
+    residual = figure.axes[2].lines[-1]
+    shown = residual.get_xdata()
+    assert shown.min() >= 4780
+    assert shown.max() <= 5080
+    rest = spectrum.wavelength_angstrom.astype(np.float64) / 1.05
+    inside = (rest >= 4780) & (rest <= 5080)
+    expected = np.where(spectrum.valid, spectrum.flux - 20.0, np.nan)[inside]
+    np.testing.assert_allclose(residual.get_ydata(), expected, rtol=1e-5)
+    assert "[O III] 5007" in [text.get_text() for text in hbeta.texts]
+
+
+def test_invalid_pixels_are_shaded_and_not_drawn():
+    figure = spectrum_figure(spectrum_of())
+    assert len(figure.axes[0].patches) == 1
+    assert np.isnan(line_of(figure.axes[0], "data").get_ydata()).sum() == 20
+
+
+def test_a_window_outside_the_spectrum_says_so(tmp_path):
+    figure = spectrum_figure(spectrum_of(redshift=0.5))
+    figure.savefig(tmp_path / "spectrum.png", dpi=40)
+    texts = [text.get_text() for axes in figure.axes for text in axes.texts]
+    assert texts.count("no valid pixels here") == 2  # [O I] and Ha beyond the red end
+
+
+def test_a_fit_of_another_length_is_refused():
+    with pytest.raises(ValueError, match="model has 5 pixels; allowed: the spectrum's 3800"):
+        spectrum_figure(spectrum_of(), model=np.zeros(5))

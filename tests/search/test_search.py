@@ -1,0 +1,206 @@
+"""A search from config to best settings: it never sees the test split, finds signal, and finds nothing in noise."""
+
+import csv
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from optuna.storages import InMemoryStorage
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from mmagn.config.ablation import AblationConfig
+from mmagn.config.run_config import RunConfig, load_config
+from mmagn.config.search import SearchConfig
+from mmagn.models.config import ModelsConfig, SpectrumBranchConfig
+from mmagn.reporting.figures.search import TrialRecord
+from mmagn.runs.sample import Sample
+from mmagn.search import search as searching
+from mmagn.search.folds import searched_sample
+from mmagn.search.nested import nested_search
+from mmagn.search.results import best_record, trial_records
+from mmagn.search.search import Search, finished_study, search
+from mmagn.surveys.config import SimulateConfig
+from mmagn.tensors.config import TensorsConfig
+
+SampleOf = Callable[..., Sample]
+
+
+def searched(config: RunConfig, sample: Sample) -> Search:
+    """Search on a given sample."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(searching, "labelled_sample", lambda _: sample)
+        return search(config)
+
+
+@pytest.fixture(scope="module")
+def finished(lasting: RunConfig, sample_of: SampleOf) -> Search:
+    return searched(with_search(lasting, nested=True, outer_folds=2), sample_of())
+
+
+def read_json(path: Path) -> dict:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def trials_of(path: Path) -> list[dict[str, str]]:
+    with (path / "trials.csv").open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def with_search(config: RunConfig, **changes: object) -> RunConfig:
+    return replace(config, search=replace(config.search, **changes))
+
+
+def test_labels_of_the_test_split_change_nothing(small: RunConfig, sample_of: SampleOf, tmp_path: Path) -> None:
+    sample = sample_of()
+    flipped = np.where(sample.split == "test", 1 - sample.target, sample.target)
+    found = []
+    for number, target in enumerate((sample.target, flipped)):
+        config = replace(
+            with_search(small, trials=4), data=replace(small.data, cache_dir=str(tmp_path / f"cache-{number}"))
+        )
+        path = searched(config, replace(sample, target=target)).path
+        rows = [{name: value for name, value in row.items() if name != "duration_s"} for row in trials_of(path)]
+        found.append((read_json(path / "search.json"), rows))
+    assert found[0] == found[1]
+    seen = searched_sample(sample)
+    assert not set(sample.rows[sample.split == "test"]) & set(seen.rows)
+    assert len(seen.target) == np.sum(sample.split != "test")
+
+
+@pytest.mark.parametrize("signal", [0.0, 3.0], ids=["noise", "signal"])
+def test_a_nested_search_finds_nothing_in_noise_but_finds_a_signal(
+    small: RunConfig, sample_of: SampleOf, signal: float
+) -> None:
+    config, storage = with_search(small, outer_folds=3, trials=4), InMemoryStorage()
+    sample = sample_of(count=200, signal=signal)
+
+    def inner(part: Sample, word: str) -> TrialRecord:
+        return best_record(trial_records(finished_study(config, part, storage, word), config.search))
+
+    found = nested_search(config, sample, inner)
+    score, prevalence = found.scores["average_precision"], found.positives / found.objects
+    assert found.objects == sum(fold.objects for fold in found.folds) == 200
+    assert score.value is not None
+    assert score.low is not None
+    assert score.high is not None
+    if signal:
+        assert score.low > prevalence + 0.2
+    else:
+        assert score.low <= prevalence <= score.high
+        assert np.mean([fold.best.score for fold in found.folds]) > score.value
+
+
+def test_the_same_command_goes_on_and_repeats_no_trial(
+    finished: Search, lasting: RunConfig, sample_of: SampleOf
+) -> None:
+    before, after = trials_of(finished.path), trials_of(searched(with_search(lasting, trials=7), sample_of()).path)
+    assert after[:6] == before
+    assert len(after) == 7
+    runs = list(Path(lasting.runs_dir).iterdir())
+    with pytest.raises(ValueError, match="study small was made with other objects or labels"):
+        searched(lasting, sample_of(seed=1))
+    assert list(Path(lasting.runs_dir).iterdir()) == runs
+
+
+def test_best_yaml_is_the_run_with_the_best_settings(finished: Search, lasting: RunConfig) -> None:
+    config, values = load_config(finished.path / "best.yaml"), finished.best.values
+    assert config == replace(
+        lasting,
+        name="small-best",
+        models=replace(lasting.models, hidden_dim=values["hidden_dim"], dropout=values["dropout"]),
+        training=replace(lasting.training, learning_rate=values["learning_rate"]),
+        search=SearchConfig(),
+    )
+    text = (finished.path / "best.yaml").read_text(encoding="utf-8")
+    assert "search:" not in text
+    assert "batch_size" not in text
+
+
+def test_the_run_folder_holds_trials_figures_hparams_and_a_page(finished: Search, lasting: RunConfig) -> None:
+    path, rows = finished.path, trials_of(finished.path)
+    told = read_json(path / "search.json")
+    assert sum(told["trials"].values()) == len(rows) == lasting.search.trials
+    assert np.isclose(told["best"]["score"], np.mean(told["best"]["folds"]))
+    assert sum(told["importance"].values()) == pytest.approx(1)
+    assert told["nested"]["objects"] == told["objects"] == sum(fold["objects"] for fold in told["nested"]["folds"])
+    for name in ("history", "importance", "parallel"):
+        assert (path / "figures" / f"{name}.png").stat().st_size > 5_000
+    boards = sorted((path / "tensorboard").iterdir())
+    assert len(boards) == lasting.search.trials
+    events = EventAccumulator(str(boards[0]))
+    events.Reload()
+    assert "_hparams_/experiment" in events.PluginTagToContent("hparams")
+    assert events.Scalars("average_precision")[0].value == pytest.approx(float(rows[0]["score"]))
+    assert (path / "report.html").stat().st_size > 5_000
+
+
+def test_a_search_says_what_to_do_next(
+    small: RunConfig, sample_of: SampleOf, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = searched(with_search(small, trials=1), sample_of()).path
+    said = capsys.readouterr().out
+    assert f"scripts/train.py --config {path / 'best.yaml'}" in said
+    assert "optuna-dashboard sqlite:///" in said
+
+
+@pytest.mark.parametrize(("over", "space"), [("head", ("hidden_dim", "dropout")), ("all", ("dropout", "widths"))])
+def test_a_search_of_the_embedded_survey_fits_head_or_whole_networks(
+    small: RunConfig, lasting: RunConfig, over: str, space: tuple[str, ...], tmp_path: Path
+) -> None:
+    ranges = replace(small.search.ranges, widths=((4, 8), (4, 4)))
+    simulated = SimulateConfig(pairs=60, agn_fraction=0.4, seed=3)
+    config = replace(
+        with_search(small, over=over, space=space, ranges=ranges, trials=2, folds=2),
+        name=over,
+        data=replace(lasting.data, simulate=simulated),
+        ablation=AblationConfig(fits_dir=str(tmp_path / "fits"), workers=1),
+        models=ModelsConfig(spectrum=SpectrumBranchConfig(widths=(4, 8))),
+        tensors=TensorsConfig(image_size=32),
+        training=replace(small.training, epochs=1),
+    )
+    result = search(config)
+    assert set(trials_of(result.path)[0]) >= {"score", *space}
+    fits = list((tmp_path / "fits").glob("searched-*/*.parquet"))
+    assert len(fits) == (2 if over == "head" else 0)
+
+
+@pytest.fixture
+def script() -> ModuleType:
+    path = Path(__file__).resolve().parents[2] / "scripts" / "search.py"
+    spec = spec_from_file_location("script_search", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--search.space", "[magic]"], "search.space has magic; allowed: hidden_dim"),
+        (["--search.space", "[image_size]"], "search.space has image_size, which changes what is below the head"),
+        (["--search.ranges.hidden_dim", "[15, 64]"], "search.ranges.hidden_dim is (15, 64); allowed: two even numbers"),
+        (["--search.ranges.dropout", "[0.5, 0.1]"], "search.ranges.dropout is (0.5, 0.1); allowed: the smaller number"),
+        (["--search.ranges.hiden_dim", "[16, 64]"], "the nearest is search.ranges.hidden_dim"),
+        (
+            ["--search.over", "all", "--search.space", "[widths]", "--models.branches", "[features]"],
+            "search.space has widths, which changes nothing: models.branches has no spectrum",
+        ),
+        (["--search.trials", "0"], "search.trials is 0; allowed: 1 or more"),
+    ],
+)
+def test_the_script_refuses_with_one_sentence(
+    script: ModuleType, arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        code = script.main(["--config", "search.yaml", *arguments])
+    except SystemExit as exit_:
+        code = exit_.code
+    assert code == 2
+    assert told in capsys.readouterr().err

@@ -1,0 +1,360 @@
+"""What the hub reader promises: the records of the tree, few bytes, few calls, patience, one sentence for a fault."""
+
+import pickle
+import shutil
+import threading
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hub_server import hub_server, write_hats_repository
+
+from mmagn.surveys.config import DataConfig, HubConfig
+from mmagn.surveys.hdf5 import rows as hdf5
+from mmagn.surveys.hub import client as hub_client
+from mmagn.surveys.hub.catalog import hub_parquet
+from mmagn.surveys.hub.reader import HubReader
+from mmagn.surveys.readers import survey_reader
+
+
+@pytest.fixture
+def tree_data(hub_tree):
+    return DataConfig(source="hdf5", root=str(hub_tree), sdss_surveys=("sdss",))
+
+
+def by_id(catalog):
+    return {
+        object_id: values
+        for object_id, *values in zip(
+            catalog.object_id.tolist(),
+            catalog.ra_deg.tolist(),
+            catalog.dec_deg.tolist(),
+            catalog.healpix.tolist(),
+            strict=True,
+        )
+    }
+
+
+def all_records(reader, catalog, read, drops):
+    found = {}
+    for number, path in enumerate(catalog.files):
+        rows = catalog.row[catalog.file_index == number]
+        for row, record in read(path, rows, drops):
+            member = (catalog.file_index == number) & (catalog.row == row)
+            assert record.object_id == catalog.object_id[member][0]
+            found[record.object_id] = record
+    return found
+
+
+def fault_once(kind, times=1, only=""):
+    """A fault that happens to the first downloads and no more."""
+    lock, left = threading.Lock(), [times]
+
+    def fault(path):
+        with lock:
+            if left[0] and only in path:
+                left[0] -= 1
+                return kind
+        return None
+
+    return fault
+
+
+def fault_always(kind):
+    """A fault that does not pass."""
+    return fault_once(kind, times=-1)
+
+
+def test_catalogues_of_hub_and_tree_agree(hub_data, tree_data):
+    drops, tree_drops = Counter(), Counter()
+    reader = survey_reader(hub_data)
+    assert by_id(reader.read_sdss_catalog(drops)) == by_id(hdf5.read_sdss_catalog(tree_data, tree_drops))
+    assert by_id(reader.read_hsc_catalog(drops)) == by_id(hdf5.read_hsc_catalog(tree_data, tree_drops))
+    assert drops == tree_drops
+
+
+def test_a_redshift_range_drops_and_counts_the_same_objects(hub_data, tree_data):
+    drops, tree_drops = Counter(), Counter()
+    sides = (hub_data, drops), (tree_data, tree_drops)
+    near, tree_near = (survey_reader(replace(data, redshift_max=0.1)).read_sdss_catalog(lost) for data, lost in sides)
+    assert by_id(near) == by_id(tree_near)
+    assert drops == tree_drops
+    assert drops.total() > 0
+
+
+def test_pixels_of_hub_and_tree_are_bit_equal(hub_data, tree_data):
+    drops = Counter()
+    reader, tree = survey_reader(hub_data), survey_reader(tree_data)
+    catalogs = [(each, each.read_sdss_catalog(drops), each.read_hsc_catalog(drops)) for each in (reader, tree)]
+    spectra, tree_spectra = (all_records(each, sdss, each.read_spectra, drops) for each, sdss, _ in catalogs)
+    assert spectra.keys() == tree_spectra.keys()
+    for object_id, spectrum in spectra.items():
+        for name in ("wavelength_angstrom", "flux", "ivar", "lsf_sigma"):
+            assert getattr(spectrum, name).tobytes() == getattr(tree_spectra[object_id], name).tobytes()
+        assert spectrum.redshift == tree_spectra[object_id].redshift
+        assert bool(spectrum.zwarning) == bool(tree_spectra[object_id].zwarning)
+    cutouts, tree_cutouts = (all_records(each, hsc, each.read_cutouts, drops) for each, _, hsc in catalogs)
+    assert cutouts.keys() == tree_cutouts.keys()
+    for object_id, cutout in cutouts.items():
+        for name in ("flux", "ivar", "psf_fwhm_arcsec", "magnitude"):
+            assert getattr(cutout, name).tobytes() == getattr(tree_cutouts[object_id], name).tobytes()
+
+
+def test_every_spectrum_comes_once(hub_data):
+    drops = Counter()
+    reader = HubReader(data=hub_data)
+    ids = [spectrum.object_id for spectrum in reader.iter_spectra(drops)]
+    assert sorted(ids) == sorted(reader.read_sdss_catalog(drops).object_id.tolist())
+
+
+def test_the_index_is_a_small_part_of_the_files_and_is_read_once(hub, hub_data, hub_folder):
+    for survey, repository in (("sdss", HubConfig.sdss), ("hsc", HubConfig.hsc)):
+        hub.forget()
+        stored = sum(path.stat().st_size for path in (hub_folder / repository).rglob("Npix=*.parquet"))
+        reader = HubReader(data=hub_data)
+        getattr(reader, f"read_{survey}_catalog")(Counter())
+        assert hub.bytes_sent < 0.1 * stored
+        moved = hub.bytes_sent
+        getattr(HubReader(data=hub_data), f"read_{survey}_catalog")(Counter())
+        assert hub.bytes_sent == moved
+        assert hub.calls["revision"] == hub.calls["tree"] == 1
+
+
+def test_a_listing_of_many_pages_is_followed_to_its_end(hub, hub_data):
+    hub.page_size = 3
+    whole = HubReader(data=hub_data).read_hsc_catalog(Counter())
+    assert hub.calls["tree"] > 1
+    assert len(whole.files) == 4
+
+
+def test_margin_catalogues_are_left_alone(hub_data):
+    files = HubReader(data=hub_data).read_sdss_catalog(Counter()).files
+    assert not [path for path in files if "10arcs" in path]
+
+
+@pytest.mark.parametrize(("main", "margin"), [("", "sdss_10arcs"), ("sdss", "sdss_10arcs")])
+def test_a_catalogue_is_told_from_its_margin_without_a_description(other_hub, hub_data, hub_folder, main, margin):
+    source = hub_folder / hub_data.hub.sdss / "mmu_sdss_sdss/dataset"
+    for name in (main, margin):
+        shutil.copytree(source, other_hub.folder / hub_data.hub.sdss / name / "dataset")
+    files = HubReader(data=hub_data).read_sdss_catalog(Counter()).files
+    assert len(files) == 4
+    assert not [path for path in files if margin in path]
+
+
+def test_two_catalogues_in_one_repository_are_refused_by_name(other_hub, hub_data, hub_folder):
+    source = hub_folder / hub_data.hub.sdss / "mmu_sdss_sdss/dataset"
+    for name in ("one", "two"):
+        shutil.copytree(source, other_hub.folder / hub_data.hub.sdss / name / "dataset")
+    with pytest.raises(ValueError, match=r"holds 2 catalogues \(one, two\)"):
+        HubReader(data=hub_data).read_sdss_catalog(Counter())
+
+
+def test_cells_choose_files_and_rows(hub, hub_data):
+    reader = HubReader(data=hub_data)
+    whole = reader.read_hsc_catalog(Counter())
+    cell = int(whole.healpix[0])
+    chosen = HubReader(data=replace(hub_data, cells=(cell,))).read_hsc_catalog(Counter())
+    assert sorted(chosen.object_id) == sorted(whole.object_id[whole.healpix == cell])
+    with pytest.raises(ValueError, match="no hsc object"):
+        HubReader(data=replace(hub_data, cells=(3071,))).read_hsc_catalog(Counter())
+
+
+def test_only_row_groups_with_wanted_rows_move_and_only_once(hub, hub_data):
+    reader = HubReader(data=hub_data)
+    catalog = reader.read_hsc_catalog(Counter())
+    path = catalog.files[0]
+    rows = np.sort(catalog.row[catalog.file_index == 0])
+    hub.forget()
+    for row in (rows[-1], rows[-1] - 1):
+        assert [found for found, _ in reader.read_cutouts(path, np.array([row]), Counter())] == [row]
+    group_bytes = pq.read_metadata(next(hub.folder.rglob("mmu_hsc*22.5/dataset/**/Npix=*.parquet"))).row_group(0)
+    assert 0 < hub.bytes_sent < 1.1 * group_bytes.total_byte_size
+
+
+def test_another_process_needs_no_listing(hub, hub_data):
+    reader = HubReader(data=hub_data)
+    catalog = reader.read_sdss_catalog(Counter())
+    again = pickle.loads(pickle.dumps(reader))
+    hub_parquet.__globals__["_parquet"].cache_clear()
+    hub.forget()
+    assert len(list(again.read_spectra(catalog.files[0], catalog.row[catalog.file_index == 0], Counter()))) > 0
+    assert not hub.calls["tree"] and not hub.calls["revision"]
+
+
+def test_sources_record_the_commit(hub, hub_data):
+    commits = [hub.commit(repository) for repository in (hub_data.hub.sdss, hub_data.hub.hsc)]
+    assert [source.version for source in HubReader(data=hub_data).sources()] == commits
+    pinned = replace(hub_data, hub=replace(hub_data.hub, sdss_revision=commits[0], hsc_revision=commits[1]))
+    assert HubReader(data=pinned).sources() == HubReader(data=hub_data).sources()
+    assert HubReader(data=pinned).settings() == HubReader(data=hub_data).settings()
+
+
+@pytest.mark.parametrize("kind", ["429", "500", "cut", "stall"])
+def test_a_passing_fault_changes_nothing(hub, hub_data, kind):
+    hub.fault = fault_once(kind, times=2)
+    hub.api_fault = fault_once("429", times=2)
+    reader = HubReader(data=hub_data)
+    drops = Counter()
+    catalog = reader.read_hsc_catalog(drops)
+    hub.fault = fault_once(kind, times=1)
+    rows = catalog.row[catalog.file_index == 0]
+    assert len(list(reader.read_cutouts(catalog.files[0], rows, drops))) == len(rows)
+    assert not drops
+
+
+def test_a_cut_download_goes_on_where_it_stopped(hub, hub_data):
+    reader = HubReader(data=hub_data)
+    catalog = reader.read_hsc_catalog(Counter())
+    rows = catalog.row[catalog.file_index == 0][:1]
+    hub.forget()
+    hub.fault = fault_once("cut", times=1)
+    list(reader.read_cutouts(catalog.files[0], rows, Counter()))
+    (_, start, stop), (_, resumed, end) = hub.ranges[:2]
+    cut = start + (stop - start) // 2
+    assert cut - hub_client.BLOCK_BYTES <= resumed <= cut
+    assert end == stop
+
+
+def test_retry_after_is_heeded(hub, hub_data, monkeypatch):
+    waits = []
+    monkeypatch.setattr(hub_client, "_paused", lambda _, wait_s: waits.append(wait_s))
+    monkeypatch.setattr("hub_server.RETRY_AFTER_S", 7)
+    hub.api_fault = fault_once("429", times=2)
+    HubReader(data=hub_data).sources()
+    assert waits == [7, 7]
+
+
+def test_waits_grow_without_retry_after(hub, hub_data, monkeypatch):
+    waits = []
+    monkeypatch.setattr(hub_client, "_paused", lambda _, wait_s: waits.append(wait_s))
+    hub.api_fault = fault_once("500", times=3)
+    HubReader(data=hub_data).sources()
+    assert waits == sorted(waits)
+    assert waits[-1] > 2 * waits[0]
+
+
+def test_a_fault_that_stays_ends_in_one_sentence(hub, hub_data):
+    hub.fault = fault_always("429")
+    with pytest.raises(ValueError, match=r"gave no answer for .* after 4 tries .*429"):
+        HubReader(data=hub_data).read_sdss_catalog(Counter())
+
+
+def test_a_hub_that_stays_silent_ends_in_one_sentence(hub, hub_data, monkeypatch):
+    data = replace(hub_data, hub=replace(hub_data.hub, timeout_s=0.1, retries=1))
+    monkeypatch.setattr(hub, "api_fault", lambda _: hub.released.wait(1) and None)
+    with pytest.raises(ValueError, match=r"gave no answer .* silent for longer than data.hub.timeout_s"):
+        HubReader(data=data).sources()
+
+
+def test_an_unreachable_hub_is_named(hub_data, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(ValueError, match=r"the hub http://127.0.0.1:9 gave no answer .*refused"):
+        HubReader(data=hub_data).sources()
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"sdss": "Nobody/nothing"}, "has no dataset repository Nobody/nothing"),
+        ({"sdss_revision": "deadbeef"}, "UniverseTBD/mmu_sdss_sdss .* has no revision deadbeef"),
+    ],
+)
+def test_unknown_repository_and_revision_are_named(hub_data, settings, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        HubReader(data=replace(hub_data, hub=replace(hub_data.hub, **settings))).sources()
+
+
+@pytest.mark.parametrize(("kind", "sentence"), [("401", "HF_TOKEN may not see it"), ("403", "is gated")])
+def test_a_closed_repository_asks_for_the_token(hub, hub_data, kind, sentence):
+    hub.api_fault = fault_always(kind)
+    with pytest.raises(ValueError, match=sentence):
+        HubReader(data=hub_data).sources()
+
+
+def test_a_server_without_ranges_is_refused(hub, hub_data):
+    hub.fault = fault_always("whole")
+    with pytest.raises(ValueError, match="does not answer ranges"):
+        HubReader(data=hub_data).read_sdss_catalog(Counter())
+
+
+@pytest.fixture
+def other_hub(tmp_path, monkeypatch, hub_data):
+    """A hub with repositories that a test writes into its folder."""
+    with hub_server(tmp_path / "other") as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        yield server
+
+
+@pytest.mark.parametrize(("column", "purpose"), [("ra", "position"), ("Z", "redshift"), ("object_id", "identity")])
+def test_a_missing_column_is_named_with_its_purpose(other_hub, hub_data, hub_tree, column, purpose):
+    write_hats_repository(hub_tree, "sdss", other_hub.folder / hub_data.hub.sdss, without=column)
+    sentence = f"{hub_data.hub.sdss} .data.hub.sdss. has no column {column}, which is needed for the {purpose}"
+    with pytest.raises(ValueError, match=sentence):
+        HubReader(data=hub_data).read_sdss_catalog(Counter())
+
+
+def test_the_previews_without_positions_are_refused_in_one_sentence(other_hub, hub_data):
+    folder = other_hub.folder / "MultimodalUniverse/hsc/data"
+    folder.mkdir(parents=True)
+    pq.write_table(pa.table({"object_id": ["1"], "image": [{"flux": [1.0]}]}), folder / "train-0.parquet")
+    data = replace(hub_data, hub=replace(hub_data.hub, hsc="MultimodalUniverse/hsc"))
+    with pytest.raises(ValueError, match=r"MultimodalUniverse/hsc .*no column ra.*preview cannot be matched"):
+        HubReader(data=data).read_hsc_catalog(Counter())
+    assert not list(Path(hub_data.cache_dir).rglob("*.parquet"))
+
+
+def test_a_damaged_row_group_is_counted_and_named_and_the_rest_goes_on(other_hub, hub_data, hub_folder):
+    repository = other_hub.folder / hub_data.hub.sdss
+    shutil.copytree(hub_folder / hub_data.hub.sdss, repository)
+    path = sorted(repository.glob("mmu_sdss_sdss/dataset/**/*.parquet"))[0]
+    group = pq.read_metadata(path).row_group(0)
+    start = next(
+        group.column(number).data_page_offset
+        for number in range(group.num_columns)
+        if group.column(number).path_in_schema.startswith("spectrum.flux")
+    )
+    content = bytearray(path.read_bytes())
+    content[start : start + 2000] = bytes(2000)
+    path.write_bytes(content)
+    drops = Counter()
+    reader = HubReader(data=hub_data)
+    whole = len(reader.read_sdss_catalog(Counter()))
+    found = len(list(reader.iter_spectra(drops)))
+    ((reason, lost),) = drops.items()
+    assert "cannot be decoded" in reason and path.name in reason
+    assert found + lost == whole
+
+
+def test_a_file_cut_short_is_named(other_hub, hub_data, hub_folder):
+    repository = other_hub.folder / hub_data.hub.sdss
+    shutil.copytree(hub_folder / hub_data.hub.sdss, repository)
+    path = sorted(repository.glob("mmu_sdss_sdss/dataset/**/*.parquet"))[0]
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ValueError, match=rf"{path.name} is no whole Parquet file"):
+        HubReader(data=hub_data).read_sdss_catalog(Counter())
+
+
+def test_only_the_legacy_survey_is_on_the_hub(hub_data):
+    with pytest.raises(ValueError, match=r"data\.source hub has only sdss"):
+        HubReader(data=replace(hub_data, sdss_surveys=("boss",)))
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"sdss": "no-slash"}, "allowed: ORG/NAME"),
+        ({"hsc_revision": ""}, "allowed: a commit, or a branch"),
+        ({"workers": 0}, "allowed: 1 to 64"),
+        ({"retries": -1}, "allowed: 0 to 100"),
+        ({"backoff_s": -1.0}, "allowed: 0 or more"),
+        ({"timeout_s": 0.0}, "allowed: above 0"),
+    ],
+)
+def test_settings_out_of_range_are_refused(settings, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        HubConfig(**settings)

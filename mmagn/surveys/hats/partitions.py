@@ -3,18 +3,24 @@
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from datasets.features import features
 from numpy.typing import NDArray
 
 from mmagn.records import Cutout, Spectrum
 from mmagn.surveys.hats.dask_client import optional_module
 
 Record = TypeVar("Record", Cutout, Spectrum)
+
+_ARRAY_TYPES = tuple(f"Array{axes}DExtensionType" for axes in (2, 3, 4, 5))
+_READING_LISTS = Lock()
 
 STREAM_BYTES = 1 << 20
 """Bytes of a column read ahead from a disk."""
@@ -86,3 +92,20 @@ def _parquet_files(path: str) -> list[Any]:
     """Return the file of a partition, or the files where a partition is a folder, in the order LSDB reads them."""
     upath = optional_module("upath").UPath(path)
     return sorted(upath.glob("*.parquet")) if path.endswith("/") or upath.is_dir() else [upath]
+
+
+@contextmanager
+def arrays_as_lists() -> Iterator[None]:
+    """Have schemas read in this context hold nested lists where ``datasets`` has registered array types of its own.
+
+    The converter of the published catalogues types images with them. LSDB cannot open a catalogue with such a type,
+    even where no column of it is asked for.
+    """
+    with _READING_LISTS:
+        for name in _ARRAY_TYPES:
+            pa.unregister_extension_type(f"{features.__name__}.{name}")
+        try:
+            yield
+        finally:
+            for axes, name in enumerate(_ARRAY_TYPES, start=2):
+                pa.register_extension_type(getattr(features, name)((1,) * axes, "int64"))

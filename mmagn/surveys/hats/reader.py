@@ -21,7 +21,7 @@ from mmagn.records import CELL_NSIDE, Catalog, Cutout, Spectrum
 from mmagn.surveys.config import DataConfig
 from mmagn.surveys.hats import rows as hats_rows
 from mmagn.surveys.hats.dask_client import computed, optional_module
-from mmagn.surveys.hats.partitions import PartitionColumns, partition_records
+from mmagn.surveys.hats.partitions import PartitionColumns, arrays_as_lists, partition_records
 from mmagn.surveys.reader import SourceFile, reading_settings
 from mmagn.surveys.text import plain_text
 
@@ -164,13 +164,14 @@ class HatsReader:
         described = _described(optional_module("hats"), path, needed)
         cells = [] if margin else [(CELL_ORDER, cell) for cell in self.data.cells]
         try:
-            return lsdb.open_catalog(
-                path if margin else str(described.catalog_base_dir),
-                columns=list(columns),
-                margin_cache=_margin_place(self.data.hats.margin) if margin else None,
-                search_filter=lsdb.PixelSearch(cells) if cells else None,
-                storage_options=_storage_options(path),
-            )
+            with arrays_as_lists():
+                return lsdb.open_catalog(
+                    path if margin else str(described.catalog_base_dir),
+                    columns=list(columns),
+                    margin_cache=_margin_place(self.data.hats.margin) if margin else None,
+                    search_filter=lsdb.PixelSearch(cells) if cells else None,
+                    storage_options=_storage_options(path),
+                )
         except FileNotFoundError as error:
             raise FileNotFoundError(f"{path} cannot be opened as a HATS catalogue with its margin: {error}") from error
         except ValueError as error:

@@ -115,12 +115,12 @@ def _struct_values(
             raise ValueError(f"{column} has no field {field}")
         if not struct[field].is_valid:
             raise ValueError(f"{column}.{field} is missing")
-        values[name] = _dense(struct[field].values, f"{column}.{field}")
+        values[name] = _dense(rows.column(column).field(field).slice(row, 1), f"{column}.{field}")[0]
     return values
 
 
 def _dense(values: pa.Array, name: str) -> NDArray[Any]:
-    """Return nested lists as one array with an axis for each level.
+    """Return nested lists, arrays typed by ``datasets`` at any level among them, with an axis for each level.
 
     Raises
     ------
@@ -128,7 +128,10 @@ def _dense(values: pa.Array, name: str) -> NDArray[Any]:
         If the lists of one level differ in length.
     """
     shape = [len(values)]
-    while pa.types.is_nested(values.type):
+    while isinstance(values, pa.ExtensionArray) or pa.types.is_nested(values.type):
+        if isinstance(values, pa.ExtensionArray):
+            values = values.storage
+            continue
         lengths = pc.unique(pc.fill_null(pc.list_value_length(values), 0)).to_pylist()
         if len(lengths) > 1:
             raise ValueError(f"{name} is not rectangular: its rows have {min(lengths)} to {max(lengths)} values")

@@ -45,6 +45,7 @@ from mmagn.runs.sample import (
 from mmagn.storage.files import write_json
 from mmagn.storage.run_folder import RunFolder
 from mmagn.surveys.hats.reader import HatsReader
+from mmagn.surveys.reader import iter_spectra
 from mmagn.surveys.readers import survey_reader
 from mmagn.tensors.datamodule import PairDataModule
 from mmagn.tensors.missing import FeatureOrigin, narrow_views
@@ -143,7 +144,7 @@ def _measured_here(config: RunConfig, out: Path, *, of_pairs: bool, workers: int
         total = len(store)
         rows = (store.pair(number) for number in range(total))
     else:
-        rows = survey_reader(config.data).iter_spectra(drops)
+        rows = iter_spectra(survey_reader(config.data), drops)
     return write_measurements(
         rows, out, spectroscopy=config.spectroscopy, labels=config.labels, workers=workers, total=total, drops=drops
     )
@@ -154,7 +155,7 @@ def _measured_on_dask(config: RunConfig, out: Path) -> MeasurementSummary:
     drops: Counter[str] = Counter()
     with engine(config):
         reader = HatsReader(data=config.data)
-        basis = sample_basis(reader.iter_spectra(Counter()), config.spectroscopy)
+        basis = sample_basis(iter_spectra(reader, Counter()), config.spectroscopy)
         measured = partial(measured_table, spectroscopy=config.spectroscopy, labels=config.labels, basis=basis)
         return write_tables(reader.mapped_spectra(measured, drops), out, drops=drops)
 

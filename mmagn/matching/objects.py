@@ -22,7 +22,7 @@ from mmagn.matching.sky import match_report
 from mmagn.matching.store import PairStore, open_store
 from mmagn.records import Catalog, Cutout, Spectrum
 from mmagn.surveys.config import DataConfig
-from mmagn.surveys.reader import SurveyReader
+from mmagn.surveys.reader import SurveyReader, usable
 from mmagn.surveys.readers import survey_reader
 
 PART_OBJECTS = 768
@@ -133,10 +133,10 @@ class SinglePart:
     def galaxies(self, drops: Counter[str]) -> Iterator[Galaxy]:
         """Yield the usable rows."""
         if self.kind == "images":
-            for _, cutout in self.reader.read_cutouts(self.path, self.rows, drops):
+            for _, cutout in usable(self.reader.read_cutouts(self.path, self.rows), drops):
                 yield Galaxy(cutout=cutout, spectrum=None)
         else:
-            for _, spectrum in self.reader.read_spectra(self.path, self.rows, drops):
+            for _, spectrum in usable(self.reader.read_spectra(self.path, self.rows), drops):
                 yield Galaxy(cutout=None, spectrum=spectrum)
 
     def only(self, object_id: str) -> "SinglePart":

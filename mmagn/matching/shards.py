@@ -7,18 +7,17 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mmagn.records import Cutout, Pair, Spectrum
+from mmagn.records import Pair, Spectrum
 from mmagn.surveys.reader import SurveyReader
+from mmagn.surveys.screen import file_name
 
 if TYPE_CHECKING:  # a process that only reads starts sooner without the libraries of the sky
     from mmagn.matching.index import PairIndex
-
-Record = TypeVar("Record", Cutout, Spectrum)
 
 PAIRS_PER_SHARD = 1024
 """Most pairs of a shard: their spectra are in memory together, and an interrupted run reads that many again."""
@@ -109,69 +108,39 @@ def shard_pairs(
     reader
         Where they are.
     drops
-        Added to: pairs with an unusable cutout or spectrum, by reason.
+        Added to: pairs without a usable cutout or spectrum, by reason.
     lost
-        Added to: a sentence for each of them that names both ids, file, row and reason.
+        Added to: a sentence for each of them with both ids, file, row and reason.
     """
-    told = [] if lost is None else lost
-    spectra = _spectra(shard, reader, drops, told)
-    usable = np.array(sorted(spectra), dtype=np.int64)
-    if not len(usable):
-        return
-    cutouts = reader.read_cutouts(shard.hsc_file, shard.hsc_row[usable], drops)
-    for number, cutout in _numbered(shard, shard.hsc_file, shard.hsc_row, usable, cutouts, drops, told):
-        yield Pair(
-            cutout=cutout,
-            spectrum=spectra.pop(number),
-            separation_arcsec=float(shard.separation_arcsec[number]),
-            healpix=int(shard.healpix[number]),
-        )
 
+    def lose(number: int, path: str, row: int, reason: str) -> None:
+        drops[reason] += 1
+        if lost is not None:
+            ids = f"SDSS {shard.sdss_object_id[number]} with HSC {shard.hsc_object_id[number]}"
+            lost.append(f"{ids}, row {row} of {file_name(path)}: {reason}")
 
-def _spectra(shard: PairShard, reader: SurveyReader, drops: Counter[str], lost: list[str]) -> dict[int, Spectrum]:
-    """Return the usable spectra of a shard by the pair's number."""
     spectra: dict[int, Spectrum] = {}
     for file_number, path in enumerate(shard.sdss_files):
         members = np.flatnonzero(shard.sdss_file == file_number)
         members = members[np.argsort(shard.sdss_row[members])]
-        found = reader.read_spectra(path, shard.sdss_row[members], drops)
-        spectra.update(_numbered(shard, path, shard.sdss_row, members, found, drops, lost))
-    return spectra
-
-
-def _numbered(
-    shard: PairShard,
-    path: str,
-    rows: NDArray[np.int64],
-    members: NDArray[np.int64],
-    found: Iterator[tuple[int, Record]],
-    drops: Counter[str],
-    lost: list[str],
-) -> Iterator[tuple[int, Record]]:
-    """Yield (pair's number, record) of what a reader found; say of every row it passed over why.
-
-    ``members`` are the pairs asked for, ascending in their ``rows``. A reader counts reasons and does not say which
-    row each belongs to, but it goes through the rows in order: what it counted since the last row it gave is the
-    reason of the rows between.
-    """
-    waiting = list(zip(rows[members].tolist(), members.tolist(), strict=True))[::-1]
-    explained = Counter(drops)
-
-    def passed_over(until: int | None) -> None:
-        missing = []
-        while waiting and (until is None or waiting[-1][0] < until):
-            missing.append(waiting.pop())
-        if not missing:
-            return
-        reasons = drops - explained
-        if len(reasons) == 1 or reasons.total() <= len(missing):
-            explained.update({reason: min(count, len(missing)) for reason, count in reasons.items()})
-        why = " or ".join(sorted(reasons)) or "left out by the reader"
-        for row, number in missing:
-            ids = f"SDSS {shard.sdss_object_id[number]} with HSC {shard.hsc_object_id[number]}"
-            lost.append(f"{ids}, row {row} of {'/'.join(path.split('/')[-4:])}: {why}")
-
-    for row, record in found:
-        passed_over(int(row))
-        yield waiting.pop()[1], record
-    passed_over(None)
+        records = reader.read_spectra(path, shard.sdss_row[members])
+        for number, (row, spectrum) in zip(members.tolist(), records, strict=True):
+            if isinstance(spectrum, str):
+                lose(number, path, row, spectrum)
+            else:
+                spectra[number] = spectrum
+    if not spectra:
+        return
+    members = np.array(sorted(spectra), dtype=np.int64)
+    cutouts = reader.read_cutouts(shard.hsc_file, shard.hsc_row[members])
+    for number, (row, cutout) in zip(members.tolist(), cutouts, strict=True):
+        spectrum = spectra.pop(number)
+        if isinstance(cutout, str):
+            lose(number, shard.hsc_file, row, cutout)
+            continue
+        yield Pair(
+            cutout=cutout,
+            spectrum=spectrum,
+            separation_arcsec=float(shard.separation_arcsec[number]),
+            healpix=int(shard.healpix[number]),
+        )

@@ -15,6 +15,7 @@ from mmagn.reporting.figures.style import save_figures
 from mmagn.spectroscopy.continuum import learned_basis
 from mmagn.spectroscopy.curves import fitted_curves
 from mmagn.surveys.config import DataConfig
+from mmagn.surveys.reader import iter_spectra, usable
 from mmagn.surveys.readers import survey_reader
 
 
@@ -49,7 +50,7 @@ def _found(data: DataConfig, object_id: str, drops: Counter[str]) -> Spectrum:
     catalog = reader.read_sdss_catalog(drops)
     for row in np.flatnonzero(catalog.object_id == object_id):
         path = catalog.files[int(catalog.file_index[row])]
-        for _, spectrum in reader.read_spectra(path, catalog.row[row : row + 1], drops):
+        for _, spectrum in usable(reader.read_spectra(path, catalog.row[row : row + 1]), drops):
             return spectrum
         raise ValueError(f"the spectrum of {object_id} in {path} is not usable: {', '.join(drops)}")
     raise ValueError(_unknown(object_id, catalog.object_id.tolist(), f"data.source {data.source}"))
@@ -63,4 +64,4 @@ def _spectra(data: DataConfig, drops: Counter[str]) -> Iterator[Spectrum]:
     if data.source == "store":
         store = open_store(Path(str(data.root)).expanduser())
         return (store.spectrum(row) for row in range(len(store)))
-    return survey_reader(data).iter_spectra(drops)
+    return iter_spectra(survey_reader(data), drops)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmagn.records import BANDS, CUTOUT_PIXELS, PIXEL_SCALE_ARCSEC, Cutout
+from mmagn.surveys.screen import Column
 from mmagn.surveys.text import plain_text
 
 COUNT_NJY = 57.54399
@@ -21,36 +22,27 @@ IMAGE_BANDS = tuple(f"hsc-{band}" for band in BANDS)
 """What ``image_band`` must hold, in this order."""
 CUTOUT_SHAPE = (len(BANDS), CUTOUT_PIXELS, CUTOUT_PIXELS)
 PIXEL_COLUMNS = ("image_array", "image_ivar", "image_mask")
-REQUIRED_COLUMNS: Mapping[str, str] = {
-    "object_id": "identity",
-    "ra": "position",
-    "dec": "position",
-    "image_band": "order of the bands",
-    "image_array": "flux",
-    "image_ivar": "noise",
-    "image_mask": "clean pixels",
-    "image_psf_fwhm": "seeing",
+COLUMNS: Mapping[str, Column] = {
+    "object_id": Column(purpose="identity", kind="id"),
+    "ra": Column(purpose="position", kind="number"),
+    "dec": Column(purpose="position", kind="number"),
+    "image_band": Column(purpose="order of the bands", kind="text", axes=(len(BANDS),)),
+    "image_array": Column(purpose="flux", kind="number", axes=CUTOUT_SHAPE),
+    "image_ivar": Column(purpose="noise", kind="number", axes=CUTOUT_SHAPE),
+    "image_mask": Column(purpose="clean pixels", kind="mask", axes=CUTOUT_SHAPE),
+    "image_psf_fwhm": Column(purpose="seeing", kind="number", axes=(len(BANDS),)),
+    "image_scale": Column(purpose="pixel scale", kind="number", axes=(len(BANDS),), required=False),
+    **{f"{band}_cmodel_mag": Column(purpose="magnitude", kind="number", required=False) for band in BANDS},
 }
-"""Columns without which there is no cutout, and what each is needed for."""
-OPTIONAL_COLUMNS = ("image_scale", *(f"{band}_cmodel_mag" for band in BANDS))
+"""Columns that a cutout is made from."""
+OPTIONAL_COLUMNS = tuple(name for name, column in COLUMNS.items() if not column.required)
 
 
-def checked_bands(names: Sequence[Any] | NDArray[Any]) -> None:
-    """Raise where the bands of a row are not g, r, i, z, y in that order.
-
-    Parameters
-    ----------
-    names
-        (band,) names as stored, text or bytes.
-
-    Raises
-    ------
-    ValueError
-        The sentence names what was found and what is expected.
-    """
-    found = tuple(plain_text(name) for name in names)
-    if found != IMAGE_BANDS:
-        raise ValueError(f"image_band is {', '.join(found)}; expected {', '.join(IMAGE_BANDS)} in this order")
+def check_bands(names: Sequence[Any] | NDArray[Any]) -> None:
+    """Raise ValueError where the bands (band,) of a row, text or bytes, are not g, r, i, z, y in that order."""
+    bands = tuple(plain_text(name) for name in names)
+    if bands != IMAGE_BANDS:
+        raise ValueError(f"image_band is {', '.join(bands)}; expected {', '.join(IMAGE_BANDS)} in this order")
 
 
 def cutout_from_row(row: Mapping[str, Any]) -> Cutout:
@@ -59,7 +51,7 @@ def cutout_from_row(row: Mapping[str, Any]) -> Cutout:
     Parameters
     ----------
     row
-        Values under the published column names (``REQUIRED_COLUMNS``, and ``OPTIONAL_COLUMNS`` where there are any);
+        Values under the names of ``COLUMNS``;
         images (band, height, width) in counts and counts^-2.
 
     Raises
@@ -70,7 +62,7 @@ def cutout_from_row(row: Mapping[str, Any]) -> Cutout:
     ra_deg, dec_deg = float(row["ra"]), float(row["dec"])
     if not np.isfinite([ra_deg, dec_deg]).all():
         raise ValueError("position is not finite")
-    checked_bands(row["image_band"])
+    check_bands(row["image_band"])
     scale = np.asarray(row.get("image_scale", PIXEL_SCALE_ARCSEC), dtype=np.float64)
     if not np.allclose(scale, PIXEL_SCALE_ARCSEC, rtol=0.01):
         raise ValueError(f"image_scale is not {PIXEL_SCALE_ARCSEC} arcsec per pixel")

@@ -1,15 +1,22 @@
-"""What a reader of both surveys is: catalogs of positions, and the pixels of chosen rows."""
+"""What a reader of both surveys is: catalogues of positions, and the records of chosen rows."""
 
+import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mmagn.records import Catalog, Cutout, Spectrum
 from mmagn.surveys.config import DataConfig
+from mmagn.surveys.damage import DAMAGE, damage_text
+from mmagn.surveys.screen import file_name
+
+Record = TypeVar("Record", Cutout, Spectrum)
+Raw = TypeVar("Raw")
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +42,6 @@ class SurveyReader(Protocol):
     """A source of both surveys; a frozen object that can be sent to other processes.
 
     ``Catalog.files`` are texts that the same reader takes as ``path``, ``Catalog.row`` are rows of those files.
-    Objects left out are counted in ``drops`` by reason.
     """
 
     def settings(self) -> dict[str, Any]:
@@ -43,28 +49,87 @@ class SurveyReader(Protocol):
         ...
 
     def sources(self) -> tuple[SourceFile, ...]:
-        """Return what is read, by name; empty where ``settings`` describe it whole."""
+        """Return the files that are read, by name; empty where ``settings`` describe the source completely."""
         ...
 
     def read_sdss_catalog(self, drops: Counter[str]) -> Catalog:
-        """Return who is where in SDSS, every id once, without reading any spectrum."""
+        """Return ids and positions of SDSS, every id once; objects left out are counted in ``drops`` by reason."""
         ...
 
     def read_hsc_catalog(self, drops: Counter[str]) -> Catalog:
-        """Return who is where in HSC, every id once, without reading any image."""
+        """Return ids and positions of HSC, every id once; objects left out are counted in ``drops`` by reason."""
         ...
 
-    def read_spectra(self, path: str, rows: NDArray[np.int64], drops: Counter[str]) -> Iterator[tuple[int, Spectrum]]:
-        """Yield (row, spectrum) of the wanted rows of one file, ascending, in bounded memory."""
+    def read_spectra(self, path: str, rows: NDArray[np.int64]) -> Iterator[tuple[int, Spectrum | str]]:
+        """Yield (row, spectrum, or the reason why there is none) of each wanted row of one file, ascending."""
         ...
 
-    def read_cutouts(self, path: str, rows: NDArray[np.int64], drops: Counter[str]) -> Iterator[tuple[int, Cutout]]:
-        """Yield (row, cutout) of the wanted rows of one file, ascending, in bounded memory."""
+    def read_cutouts(self, path: str, rows: NDArray[np.int64]) -> Iterator[tuple[int, Cutout | str]]:
+        """Yield (row, cutout, or the reason why there is none) of each wanted row of one file, ascending."""
         ...
 
-    def iter_spectra(self, drops: Counter[str]) -> Iterator[Spectrum]:
-        """Yield every usable spectrum, each object once."""
-        ...
+
+def usable(records: Iterator[tuple[int, Record | str]], drops: Counter[str]) -> Iterator[tuple[int, Record]]:
+    """Yield the rows that have a record; the others are counted in ``drops`` by reason."""
+    for row, record in records:
+        if isinstance(record, str):
+            drops[record] += 1
+        else:
+            yield row, record
+
+
+def iter_spectra(reader: SurveyReader, drops: Counter[str]) -> Iterator[Spectrum]:
+    """Yield every usable spectrum of a source, file by file, each object once; the others are counted in ``drops``."""
+    catalog = reader.read_sdss_catalog(drops)
+    for number, path in enumerate(catalog.files):
+        for _, spectrum in usable(reader.read_spectra(path, catalog.row[catalog.file_index == number]), drops):
+            yield spectrum
+
+
+def row_records(
+    survey: str,
+    path: str,
+    wanted: NDArray[np.int64],
+    raw_rows: Iterator[Raw],
+    from_row: Callable[[Raw], Record],
+    damage: tuple[type[Exception], ...] = DAMAGE,
+) -> Iterator[tuple[int, Record | str]]:
+    """Yield (row, record, or the reason why there is none) of each wanted row.
+
+    Parameters
+    ----------
+    survey, path
+        What is read, for the reasons.
+    wanted
+        (wanted,) rows, ascending, without repetition.
+    raw_rows
+        Yields the raw values of each wanted row, in this order.
+    from_row
+        Record of the raw values of one row; raises ``ValueError`` with the reason where there is none.
+    damage
+        Exceptions of ``raw_rows`` that cost the remaining rows of the file.
+
+    Raises
+    ------
+    Exception
+        Where the file cannot be read now, see ``damage_text``.
+    """
+    left = iter(wanted.tolist())
+    try:
+        for raw in raw_rows:
+            try:
+                record: Record | str = from_row(raw)
+            except ValueError as error:
+                record = f"{survey}: {error}"
+            row = next(left)
+            if isinstance(record, str):
+                _log.info("%s row %d dropped: %s", path, row, record)
+            yield row, record
+    except damage as error:
+        reason = f"{survey}: file {file_name(path)} is left out, {damage_text(error)}"
+        _log.warning(reason)
+        for row in left:
+            yield row, reason
 
 
 def reading_settings(data: DataConfig) -> dict[str, Any]:

@@ -10,24 +10,28 @@ from typing import Any
 import numpy as np
 
 from mmagn.records import Spectrum
+from mmagn.surveys.screen import Column
 from mmagn.surveys.text import plain_text
 
 IVAR_LIMIT = 1e30
 """An inverse variance above this stands for a variance of zero and is not valid."""
 PIXEL_COLUMNS = ("spectrum_flux", "spectrum_ivar", "spectrum_lambda", "spectrum_mask", "spectrum_lsf_sigma")
-REQUIRED_COLUMNS: Mapping[str, str] = {
-    "object_id": "identity",
-    "ra": "position",
-    "dec": "position",
-    "Z": "redshift",
-    "spectrum_flux": "flux",
-    "spectrum_ivar": "noise",
-    "spectrum_lambda": "wavelength",
-    "spectrum_mask": "bad pixels",
-    "spectrum_lsf_sigma": "instrumental width",
+COLUMNS: Mapping[str, Column] = {
+    "object_id": Column(purpose="identity", kind="id"),
+    "ra": Column(purpose="position", kind="number"),
+    "dec": Column(purpose="position", kind="number"),
+    "Z": Column(purpose="redshift", kind="number"),
+    "spectrum_flux": Column(purpose="flux", kind="number", axes=("pixel",)),
+    "spectrum_ivar": Column(purpose="noise", kind="number", axes=("pixel",)),
+    "spectrum_lambda": Column(purpose="wavelength", kind="number", axes=("pixel",)),
+    "spectrum_mask": Column(purpose="bad pixels", kind="mask", axes=("pixel",)),
+    "spectrum_lsf_sigma": Column(purpose="instrumental width", kind="number", axes=("pixel",)),
+    "Z_ERR": Column(purpose="redshift error", kind="number", required=False),
+    "ZWARNING": Column(purpose="redshift warning", kind="number", required=False),
+    "CLASS": Column(purpose="class", kind="text", required=False),
+    "SUBCLASS": Column(purpose="class", kind="text", required=False),
 }
-"""Columns without which there is no spectrum, and what each is needed for."""
-OPTIONAL_COLUMNS = ("Z_ERR", "ZWARNING", "CLASS", "SUBCLASS")
+"""Columns that a spectrum is made from."""
 
 
 def spectrum_from_row(row: Mapping[str, Any], *, survey: str) -> Spectrum:
@@ -36,8 +40,7 @@ def spectrum_from_row(row: Mapping[str, Any], *, survey: str) -> Spectrum:
     Parameters
     ----------
     row
-        Values under the published column names (``REQUIRED_COLUMNS``, and ``OPTIONAL_COLUMNS`` where there are any);
-        spectra (pixel,), dispersion in pixels.
+        Values under the names of ``COLUMNS``; spectra (pixel,), dispersion in pixels.
     survey
         Name of the survey directory, such as ``boss``.
 

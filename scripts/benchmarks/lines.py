@@ -23,7 +23,8 @@ from mmagn.spectroscopy.continuum import learned_basis
 from mmagn.spectroscopy.emission import fitted_batches, line_table
 from mmagn.spectroscopy.system import grids
 from mmagn.surveys.config import DataConfig
-from mmagn.surveys.hdf5.rows import iter_spectra
+from mmagn.surveys.reader import iter_spectra
+from mmagn.surveys.readers import survey_reader
 from mmagn.surveys.simulate.spectra import simulated_spectra
 
 BPT_LINES = ("hbeta", "oiii_5007", "halpha", "nii_6584")
@@ -216,7 +217,7 @@ def _real(config: SpectroscopyConfig) -> list[Row]:
     if not (Path(root) / "spzline.csv").is_file():
         return [("29 real spectra against the SDSS pipeline", "0.95-1.05", "MMAGN_REAL_TREE is not set")]
     reference = Table.read(Path(root) / "spzline.csv", format="ascii.csv", converters={"object_id": str})
-    spectra = list(iter_spectra(DataConfig(source="hdf5", root=root), Counter()))
+    spectra = list(iter_spectra(survey_reader(DataConfig(source="hdf5", root=root)), Counter()))
     lines = line_table(spectra, config)
     position = {name: row for row, name in enumerate(reference["object_id"])}
     reference = reference[[position[name] for name in lines["object_id"]]]

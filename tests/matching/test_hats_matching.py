@@ -19,6 +19,7 @@ from mmagn.surveys.config import DataConfig
 from mmagn.surveys.hats.config import DaskConfig
 from mmagn.surveys.hats.dask_client import dask_client, optional_module
 from mmagn.surveys.hats.reader import HatsReader
+from mmagn.surveys.reader import iter_spectra
 
 # nested_pandas 0.7 still says inplace= to pandas 3.1
 pytestmark = pytest.mark.filterwarnings("ignore::pandas.errors.Pandas4Warning")
@@ -150,7 +151,7 @@ def test_a_killed_worker_costs_time_and_no_object_and_no_pair(data, tmp_path):
         names = list(chain.from_iterable(reader.mapped_spectra(partial(kill_once, str(flag)), drops)))
         found = ids_and_separations(data)[0]
     assert flag.exists()
-    assert names == [spectrum.object_id for spectrum in reader.iter_spectra(drops)]
+    assert names == [spectrum.object_id for spectrum in iter_spectra(reader, drops)]
     assert sorted(names) == sorted(BORDER_PAIRS | STRANGERS | RIVALS)
     assert found == expected
     assert not drops

@@ -39,10 +39,10 @@ SCRIPT = textwrap.dedent(
     class StuckReader(Hdf5Reader):
         '''Reads all files but one, in the middle of which it stays.'''
 
-        def read_cutouts(self, path, rows, drops):
+        def read_cutouts(self, path, rows):
             folder = Path(self.data.cache_dir)
             (folder / f"process-{os.getpid()}").touch()
-            for number, record in enumerate(super().read_cutouts(path, rows, drops)):
+            for number, record in enumerate(super().read_cutouts(path, rows)):
                 if number == 2 and Path(path).parent.name == STUCK:
                     (folder / "stuck").touch()
                     time.sleep(100)

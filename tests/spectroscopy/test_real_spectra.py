@@ -9,7 +9,8 @@ from astropy.table import Table
 from mmagn.spectroscopy.config import SpectroscopyConfig
 from mmagn.spectroscopy.emission import line_table
 from mmagn.surveys.config import DataConfig
-from mmagn.surveys.hdf5.rows import iter_spectra
+from mmagn.surveys.reader import iter_spectra
+from mmagn.surveys.readers import survey_reader
 
 EXPLAINED = {
     (
@@ -37,7 +38,7 @@ EXPLAINED = {
 @pytest.fixture(scope="module")
 def compared(real_tree):
     reference = Table.read(real_tree / "spzline.csv", format="ascii.csv", converters={"object_id": str})
-    spectra = list(iter_spectra(DataConfig(source="hdf5", root=str(real_tree)), Counter()))
+    spectra = list(iter_spectra(survey_reader(DataConfig(source="hdf5", root=str(real_tree))), Counter()))
     lines = line_table(spectra, SpectroscopyConfig(device="cpu"))
     place = {name: row for row, name in enumerate(reference["object_id"])}
     return lines, reference[[place[name] for name in lines["object_id"]]]

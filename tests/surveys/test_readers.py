@@ -9,6 +9,7 @@ import pytest
 
 from mmagn.surveys.config import DataConfig, SimulateConfig
 from mmagn.surveys.hdf5.reader import Hdf5Reader
+from mmagn.surveys.reader import iter_spectra
 from mmagn.surveys.readers import survey_reader
 
 SDSS = [{"object_id": 1, "ra": 10.0, "dec": 1.0}, {"object_id": 2, "ra": 10.01, "dec": 1.0}]
@@ -20,12 +21,12 @@ def test_a_reader_sent_to_another_process_reads_the_same(v1_tree, tmp_path):
     reader = pickle.loads(pickle.dumps(survey_reader(DataConfig(source="hdf5", root=str(tmp_path)))))
     drops: Counter[str] = Counter()
     catalog = reader.read_sdss_catalog(drops)
-    ((row, spectrum),) = reader.read_spectra(catalog.files[0], catalog.row[1:], drops)
+    ((row, spectrum),) = reader.read_spectra(catalog.files[0], catalog.row[1:])
     assert (row, spectrum.object_id) == (1, "2")
     (images,) = reader.read_hsc_catalog(drops).files
-    ((_, cutout),) = reader.read_cutouts(images, np.array([0]), drops)
+    ((_, cutout),) = reader.read_cutouts(images, np.array([0]))
     assert cutout.object_id == "8"
-    assert [spectrum.object_id for spectrum in reader.iter_spectra(drops)] == ["1", "2"]
+    assert [spectrum.object_id for spectrum in iter_spectra(reader, drops)] == ["1", "2"]
 
 
 def test_sources_are_named_below_the_root_and_change_with_the_files(v1_tree, tmp_path):

@@ -8,7 +8,8 @@ import pytest
 
 from mmagn.records import LOG10_STEP, Spectrum
 from mmagn.surveys.config import DataConfig
-from mmagn.surveys.hdf5.rows import iter_spectra
+from mmagn.surveys.reader import iter_spectra
+from mmagn.surveys.readers import survey_reader
 from mmagn.tensors.config import TensorsConfig
 from mmagn.tensors.spectrum import (
     SPECTRUM_HALF_SNR,
@@ -151,7 +152,7 @@ def test_the_default_grid_holds_hbeta_to_sii() -> None:
 
 def test_real_spectra_are_finite_and_show_their_lines(real_tree: Path) -> None:
     config = TensorsConfig()
-    spectra = list(iter_spectra(DataConfig(source="hdf5", root=str(real_tree)), Counter()))
+    spectra = list(iter_spectra(survey_reader(DataConfig(source="hdf5", root=str(real_tree))), Counter()))
     tensors = spectrum_tensors(spectra, config)
     assert np.isfinite(tensors).all()
     assert (tensors[:, 1] > 0).mean() > 0.8

@@ -1,12 +1,10 @@
 """Pixels of chosen rows of one partition of a HATS catalogue, straight from the row groups that hold them."""
 
-import logging
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Lock
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,10 +12,9 @@ import pyarrow.parquet as pq
 from datasets.features import features
 from numpy.typing import NDArray
 
-from mmagn.records import Cutout, Spectrum
+from mmagn.surveys.damage import DAMAGE
 from mmagn.surveys.hats.dask_client import optional_module
-
-Record = TypeVar("Record", Cutout, Spectrum)
+from mmagn.surveys.reader import Record, row_records
 
 _ARRAY_TYPES = tuple(f"Array{axes}DExtensionType" for axes in (2, 3, 4, 5))
 _READING_LISTS = Lock()
@@ -26,8 +23,6 @@ STREAM_BYTES = 1 << 20
 """Bytes of a column read ahead from a disk."""
 REMOTE_STREAM_BYTES = 8 << 20
 """Bytes of a column asked for at once from a server."""
-
-_LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,29 +35,13 @@ class PartitionColumns:
 
 
 def partition_records(
-    path: str,
-    rows: NDArray[np.int64],
-    columns: PartitionColumns,
-    from_row: Callable[[pa.RecordBatch, int], Record],
-    drops: Counter[str],
-) -> Iterator[tuple[int, Record]]:
-    """Yield (row, record) of the wanted rows of a partition; rows and files that cannot be used are counted."""
+    path: str, rows: NDArray[np.int64], columns: PartitionColumns, from_row: Callable[[pa.RecordBatch, int], Record]
+) -> Iterator[tuple[int, Record | str]]:
+    """Yield (row, record, or the reason why there is none) of each wanted row of a partition, ascending."""
     wanted = np.unique(np.asarray(rows, dtype=np.int64))
-    done = 0
-    try:
-        for row, batch, place in _wanted_rows(path, wanted, columns):
-            done += 1
-            try:
-                record = from_row(batch, place)
-            except ValueError as error:
-                drops[f"{columns.instrument}: {error}"] += 1
-                _LOGGER.info("%s row %d dropped: %s", path, row, error)
-                continue
-            yield row, record
-    except (OSError, ValueError, pa.ArrowException) as error:
-        reason = f"{columns.instrument}: file {'/'.join(path.split('/')[-4:])} is left out, {error}"
-        _LOGGER.warning(reason)
-        drops[reason] += len(wanted) - done
+    places = ((batch, place) for _, batch, place in _wanted_rows(path, wanted, columns))
+    damage = (*DAMAGE, pa.ArrowException)
+    return row_records(columns.instrument, path, wanted, places, lambda place: from_row(*place), damage)
 
 
 def _wanted_rows(

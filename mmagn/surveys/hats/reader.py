@@ -22,7 +22,7 @@ from mmagn.surveys.config import DataConfig
 from mmagn.surveys.hats import rows as hats_rows
 from mmagn.surveys.hats.dask_client import computed, optional_module
 from mmagn.surveys.hats.partitions import PartitionColumns, arrays_as_lists, partition_records
-from mmagn.surveys.reader import SourceFile, reading_settings
+from mmagn.surveys.reader import SourceFile, reading_settings, usable
 from mmagn.surveys.text import plain_text
 
 Result = TypeVar("Result")
@@ -104,23 +104,16 @@ class HatsReader:
         """
         return _catalog(self.open_hsc(), "hsc", self.data, drops)
 
-    def read_spectra(self, path: str, rows: NDArray[np.int64], drops: Counter[str]) -> Iterator[tuple[int, Spectrum]]:
-        """Yield (row, spectrum) of the wanted rows of one partition, ascending, a few rows at a time in memory."""
+    def read_spectra(self, path: str, rows: NDArray[np.int64]) -> Iterator[tuple[int, Spectrum | str]]:
+        """Yield (row, spectrum or reason) of the wanted rows of one partition, a few rows at a time in memory."""
         from_row = partial(hats_rows.spectrum_from_hats, survey=self.data.hats.sdss_survey)
         columns = PartitionColumns("sdss", hats_rows.SDSS_COLUMNS, SPECTRA_AT_ONCE)
-        return partition_records(path, rows, columns, from_row, drops)
+        return partition_records(path, rows, columns, from_row)
 
-    def read_cutouts(self, path: str, rows: NDArray[np.int64], drops: Counter[str]) -> Iterator[tuple[int, Cutout]]:
-        """Yield (row, cutout) of the wanted rows of one partition, ascending, a few rows at a time in memory."""
+    def read_cutouts(self, path: str, rows: NDArray[np.int64]) -> Iterator[tuple[int, Cutout | str]]:
+        """Yield (row, cutout or reason) of the wanted rows of one partition, a few rows at a time in memory."""
         columns = PartitionColumns("hsc", hats_rows.HSC_COLUMNS, CUTOUTS_AT_ONCE)
-        return partition_records(path, rows, columns, hats_rows.cutout_from_hats, drops)
-
-    def iter_spectra(self, drops: Counter[str]) -> Iterator[Spectrum]:
-        """Yield every usable spectrum, partition by partition, each object once."""
-        catalog = self.read_sdss_catalog(drops)
-        for index, path in enumerate(catalog.files):
-            for _, spectrum in self.read_spectra(path, catalog.row[catalog.file_index == index], drops):
-                yield spectrum
+        return partition_records(path, rows, columns, hats_rows.cutout_from_hats)
 
     def mapped_spectra(
         self, function: Callable[[list[Spectrum]], Result], drops: Counter[str], batch_spectra: int = BATCH_SPECTRA
@@ -315,7 +308,7 @@ class _PartitionTask:
         path = self.files[pixel.order, pixel.pixel]
         results = []
         batch: list[Spectrum] = []
-        for _, spectrum in self.reader.read_spectra(path, kept, drops):
+        for _, spectrum in usable(self.reader.read_spectra(path, kept), drops):
             batch.append(spectrum)
             if len(batch) == self.batch_spectra:
                 results.append(self.function(batch))

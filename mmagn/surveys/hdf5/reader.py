@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from mmagn.records import Catalog, Cutout, Spectrum
 from mmagn.surveys.config import DataConfig
-from mmagn.surveys.hdf5 import rows as hdf5
+from mmagn.surveys.hdf5.rows import HSC, SDSS, read_catalog, read_records
+from mmagn.surveys.hdf5.tree import hsc_files, sdss_files
 from mmagn.surveys.reader import SourceFile, reading_settings
 
 
@@ -43,32 +44,30 @@ class Hdf5Reader:
         if self.data.source == "embedded":
             return ()
         root = Path(str(self.data.root)).expanduser()
-        found = []
-        for path in sorted(map(Path, hdf5.survey_files(self.data))):
+        files = []
+        for path in sorted(file.path for file in (*sdss_files(self.data), *hsc_files(self.data))):
             status = path.stat()
             name = path.relative_to(root).as_posix()
-            found.append(SourceFile(name=name, size_bytes=status.st_size, version=str(status.st_mtime_ns)))
-        return tuple(found)
+            files.append(SourceFile(name=name, size_bytes=status.st_size, version=str(status.st_mtime_ns)))
+        return tuple(files)
 
     def read_sdss_catalog(self, drops: Counter[str]) -> Catalog:
-        """Return who is where in SDSS; see ``hdf5.read_sdss_catalog``."""
-        return hdf5.read_sdss_catalog(self._tree(), drops)
+        """Return ids and positions of SDSS, without reading any spectrum; see ``rows.read_catalog``."""
+        tree = self._tree()
+        return read_catalog(SDSS, sdss_files(tree), tree, drops)
 
     def read_hsc_catalog(self, drops: Counter[str]) -> Catalog:
-        """Return who is where in HSC; see ``hdf5.read_hsc_catalog``."""
-        return hdf5.read_hsc_catalog(self._tree(), drops)
+        """Return ids and positions of HSC, without reading any image; see ``rows.read_catalog``."""
+        tree = self._tree()
+        return read_catalog(HSC, hsc_files(tree), tree, drops)
 
-    def read_spectra(self, path: str, rows: NDArray[np.int64], drops: Counter[str]) -> Iterator[tuple[int, Spectrum]]:
-        """Yield (row, spectrum); see ``hdf5.read_spectra``."""
-        return hdf5.read_spectra(path, rows, drops)
+    def read_spectra(self, path: str, rows: NDArray[np.int64]) -> Iterator[tuple[int, Spectrum | str]]:
+        """Yield (row, spectrum or reason); the survey of a spectrum is the folder above its cell."""
+        return read_records(SDSS, path, rows)
 
-    def read_cutouts(self, path: str, rows: NDArray[np.int64], drops: Counter[str]) -> Iterator[tuple[int, Cutout]]:
-        """Yield (row, cutout); see ``hdf5.read_cutouts``."""
-        return hdf5.read_cutouts(path, rows, drops)
-
-    def iter_spectra(self, drops: Counter[str]) -> Iterator[Spectrum]:
-        """Yield every usable spectrum; see ``hdf5.iter_spectra``."""
-        return hdf5.iter_spectra(self._tree(), drops)
+    def read_cutouts(self, path: str, rows: NDArray[np.int64]) -> Iterator[tuple[int, Cutout | str]]:
+        """Yield (row, cutout or reason)."""
+        return read_records(HSC, path, rows)
 
     def _tree(self) -> DataConfig:
         if self.data.source == "embedded":

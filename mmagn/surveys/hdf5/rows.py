@@ -1,15 +1,16 @@
-"""The Multimodal Universe v1 tree: who is in which file, and the pixels of chosen rows."""
+"""Files of a Multimodal Universe v1 tree: their columns checked, their index, and the records of chosen rows."""
 
+import importlib.util
 import logging
+import math
 import os
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic
 
 import h5py
 import numpy as np
@@ -18,276 +19,205 @@ from numpy.typing import NDArray
 from mmagn.records import Catalog, Cutout, Spectrum
 from mmagn.surveys import hsc, sdss
 from mmagn.surveys.config import DataConfig
-from mmagn.surveys.hdf5.chunks import wanted_rows
-from mmagn.surveys.hdf5.tree import SurveyFile, hsc_files, sdss_files
-from mmagn.surveys.text import plain_text
+from mmagn.surveys.damage import DAMAGE, UnavailableError, damage_text
+from mmagn.surveys.hdf5.chunks import BLOCK_BYTES, wanted_rows
+from mmagn.surveys.hdf5.tree import SurveyFile
+from mmagn.surveys.reader import Record, row_records
+from mmagn.surveys.screen import (
+    Column,
+    IndexRows,
+    Stored,
+    check_columns,
+    check_mask,
+    file_name,
+    id_texts,
+    joined,
+    nothing_usable,
+    screened_catalog,
+)
 
-Record = TypeVar("Record", Cutout, Spectrum)
-Reasons = tuple[NDArray[np.bool_], str]
-"""Rows to drop, and why."""
-
-_LOGGER = logging.getLogger(__name__)
-MOST_THREADS = 8
+MAX_THREADS = 8
+PLAIN_BYTES = 2**29
+"""Most bytes that the columns without pixels of one file may take in memory."""
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Instrument:
-    """The columns of a survey's files: required ones with their purpose, optional ones, and those with pixels."""
+class Survey(Generic[Record]):
+    """How the files of one survey are read: its name, its columns and the record of a row of the survey ``folder``."""
 
     name: str
-    required: Mapping[str, str]
-    optional: tuple[str, ...]
-    pixel: tuple[str, ...]
+    columns: Mapping[str, Column]
+    pixel_columns: tuple[str, ...]
+    from_row: Callable[[Mapping[str, Any], str], Record]
 
 
-_SDSS = _Instrument(
-    name="sdss", required=sdss.REQUIRED_COLUMNS, optional=sdss.OPTIONAL_COLUMNS, pixel=sdss.PIXEL_COLUMNS
+SDSS: Survey[Spectrum] = Survey(
+    name="sdss",
+    columns=sdss.COLUMNS,
+    pixel_columns=sdss.PIXEL_COLUMNS,
+    from_row=lambda row, folder: sdss.spectrum_from_row(row, survey=folder),
 )
-_HSC = _Instrument(name="hsc", required=hsc.REQUIRED_COLUMNS, optional=hsc.OPTIONAL_COLUMNS, pixel=hsc.PIXEL_COLUMNS)
+HSC: Survey[Cutout] = Survey(
+    name="hsc",
+    columns=hsc.COLUMNS,
+    pixel_columns=hsc.PIXEL_COLUMNS,
+    from_row=lambda row, _: hsc.cutout_from_row(row),
+)
 
 
-def survey_files(config: DataConfig) -> list[str]:
-    """Return the path of every file of a tree that its catalogues read, SDSS first.
-
-    Raises
-    ------
-    FileNotFoundError
-        If the tree, a survey, or all of the cells wanted are missing.
-    """
-    return [str(file.path) for file in (*sdss_files(config), *hsc_files(config))]
-
-
-def read_sdss_catalog(config: DataConfig, drops: Counter[str]) -> Catalog:
-    """Return who is where in the SDSS surveys of a tree, without reading any spectrum.
+def read_catalog(survey: Survey[Record], files: Sequence[SurveyFile], data: DataConfig, drops: Counter[str]) -> Catalog:
+    """Return ids and positions of some files, every id once, without reading any pixel.
 
     Parameters
     ----------
-    config
-        Which tree, surveys, cells and redshifts.
+    survey
+        ``SDSS`` or ``HSC``.
+    files
+        Files of that survey.
+    data
+        Cells and redshift limits.
     drops
-        Added to: objects dropped by reason (no redshift, redshift out of range, no position, id seen before), and
-        files left out.
+        Added to: objects dropped, by reason, and files left out.
 
     Raises
     ------
-    FileNotFoundError
-        If there is no file to read.
     ValueError
-        If no object is left; the sentence gives the reasons.
+        Where no object is left; the sentence gives the reasons.
+    OSError
+        Where a file cannot be read now.
     """
-
-    def unusable(file: h5py.File) -> list[Reasons]:
-        redshift = file["Z"][:].astype(np.float64)
-        outside = (redshift < config.redshift_min) | (redshift > config.redshift_max)
-        limits = f"data.redshift_min {config.redshift_min} to data.redshift_max {config.redshift_max}"
-        return [(~np.isfinite(redshift), "redshift is not finite"), (outside, f"redshift is outside {limits}")]
-
-    return _catalog(_SDSS, sdss_files(config), unusable, drops)
-
-
-def read_hsc_catalog(config: DataConfig, drops: Counter[str]) -> Catalog:
-    """Return who is where in the HSC survey of a tree, without reading any image.
-
-    Parameters
-    ----------
-    config
-        Which tree, survey and cells.
-    drops
-        Added to: objects dropped by reason (wrong band order, no position, id seen before), and files left out.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no file to read.
-    ValueError
-        If no object is left; the sentence gives the reasons.
-    """
-
-    def unusable(file: h5py.File) -> list[Reasons]:
-        orders, which = np.unique(file["image_band"].asstr()[:].astype(np.str_), axis=0, return_inverse=True)
-        reasons: list[Reasons] = []
-        for number, names in enumerate(orders):
-            try:
-                hsc.checked_bands(names)
-            except ValueError as error:
-                reasons.append((which.reshape(-1) == number, str(error)))
-        return reasons
-
-    return _catalog(_HSC, hsc_files(config), unusable, drops)
-
-
-def iter_spectra(config: DataConfig, drops: Counter[str]) -> Iterator[Spectrum]:
-    """Yield every usable spectrum of a tree, file by file, each object once.
-
-    Parameters
-    ----------
-    config
-        Which tree, surveys, cells and redshifts.
-    drops
-        Added to: objects dropped by reason, and files left out.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        As ``read_sdss_catalog``.
-    """
-    catalog = read_sdss_catalog(config, drops)
-    for index, path in enumerate(catalog.files):
-        for _, spectrum in read_spectra(path, catalog.row[catalog.file_index == index], drops):
-            yield spectrum
-
-
-def read_spectra(path: str, rows: NDArray[np.int64], drops: Counter[str]) -> Iterator[tuple[int, Spectrum]]:
-    """Yield (row, spectrum) of the wanted rows of one SDSS file, in ascending order.
-
-    Parameters
-    ----------
-    path
-        A file of the tree; the survey is the folder above its cell.
-    rows
-        (wanted,) rows in any order.
-    drops
-        Added to: rows that are no usable spectrum, by reason, and all rows left where the file ends early.
-    """
-    survey = Path(path).parent.parent.name
-    return _records(_SDSS, path, rows, lambda row: sdss.spectrum_from_row(row, survey=survey), drops)
-
-
-def read_cutouts(path: str, rows: NDArray[np.int64], drops: Counter[str]) -> Iterator[tuple[int, Cutout]]:
-    """Yield (row, cutout) of the wanted rows of one HSC file, in ascending order, each chunk inflated once.
-
-    Parameters
-    ----------
-    path
-        A file of the tree.
-    rows
-        (wanted,) rows in any order.
-    drops
-        Added to: rows that are no usable image, by reason, and all rows left where the file is damaged.
-    """
-    return _records(_HSC, path, rows, hsc.cutout_from_row, drops)
-
-
-def _catalog(
-    instrument: _Instrument,
-    files: Sequence[SurveyFile],
-    unusable: Callable[[h5py.File], list[Reasons]],
-    drops: Counter[str],
-) -> Catalog:
-    """Return the catalogue of some files: every id once, the first kept, without the rows that are unusable."""
-    parts: list[dict[str, NDArray[Any]]] = []
+    parts: list[IndexRows] = []
     paths: list[str] = []
     lost: Counter[str] = Counter()
     for file in files:
         try:
-            with _opened(file.path, instrument) as opened:
-                part, reasons = _catalog_part(opened, unusable)
-        except (OSError, ValueError) as error:
-            lost[_file_loss(instrument, file.path, error)] += 1
+            with _opened(file.path, survey) as opened:
+                part = _index_rows(survey, opened, file.cell, len(paths), lost)
+        except DAMAGE as error:
+            reason = f"{survey.name}: file {file_name(str(file.path))} is left out, {damage_text(error)}"
+            _log.warning(reason)
+            lost[reason] += 1
             continue
-        lost.update({f"{instrument.name}: {reason}": count for reason, count in reasons.items()})
-        part["file_index"] = np.full(len(part["row"]), len(paths), dtype=np.int32)
-        part["healpix"] = np.full(len(part["row"]), file.cell, dtype=np.int64)
         parts.append(part)
         paths.append(str(file.path))
-    drops.update(lost)
-    if not any(len(part["row"]) for part in parts):
-        told = "; ".join(f"{reason} ({count})" for reason, count in lost.items()) or "the files are empty"
-        raise ValueError(f"no {instrument.name} object of {files[0].path.parents[1]} can be used: {told}")
-    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    first = np.sort(np.unique(joined["object_id"], return_index=True)[1])
-    if repeated := len(joined["object_id"]) - len(first):
-        drops[f"{instrument.name}: object_id seen before"] += repeated
-    unique = {name: values[first] for name, values in joined.items()}
-    return Catalog(files=tuple(paths), **unique)
-
-
-def _catalog_part(
-    file: h5py.File, unusable: Callable[[h5py.File], list[Reasons]]
-) -> tuple[dict[str, NDArray[Any]], Counter[str]]:
-    """Return the columns of one file without its unusable rows, and how many those are by reason."""
-    ra_deg, dec_deg = (file[name][:].astype(np.float64) for name in ("ra", "dec"))
-    kept = np.ones(len(ra_deg), dtype=bool)
-    lost: Counter[str] = Counter()
-    on_sphere = np.isfinite(ra_deg) & (np.abs(dec_deg) <= 90)
-    for rows, reason in [(~on_sphere, "position is not finite or off the sphere"), *unusable(file)]:
-        if count := int((kept & rows).sum()):
-            lost[reason] += count
-            kept &= ~rows
-    object_id = [plain_text(value) for value in file["object_id"][:][kept].tolist()]
-    return {
-        "object_id": np.array(object_id, dtype=np.str_),
-        "ra_deg": ra_deg[kept],
-        "dec_deg": dec_deg[kept],
-        "row": np.flatnonzero(kept).astype(np.int64),
-    }, lost
-
-
-def _records(
-    instrument: _Instrument,
-    path: str,
-    rows: NDArray[np.int64],
-    from_row: Callable[[Mapping[str, Any]], Record],
-    drops: Counter[str],
-) -> Iterator[tuple[int, Record]]:
-    """Yield (row, record) of the wanted rows in ascending order, all columns with pixels side by side."""
-    wanted = np.unique(np.asarray(rows, dtype=np.int64))
-    done = 0
+    place = str(files[0].path.parents[1])
     try:
-        with _opened(Path(path), instrument) as file, ThreadPoolExecutor(_threads()) as pool:
-            plain = {
-                name: file[name][:]
-                for name in (*instrument.required, *instrument.optional)
-                if name in file and name not in instrument.pixel
-            }
-            streams = [wanted_rows(file[name], wanted, pool) for name in instrument.pixel]
-            for row, pixels in zip(wanted.tolist(), zip(*streams, strict=True), strict=True):
-                done += 1
-                raw = {name: values[row] for name, values in plain.items()}
-                try:
-                    record = from_row({**raw, **dict(zip(instrument.pixel, pixels, strict=True))})
-                except ValueError as error:
-                    drops[f"{instrument.name}: {error}"] += 1
-                    _LOGGER.info("%s row %d dropped: %s", path, row, error)
-                    continue
-                yield row, record
-    except (OSError, ValueError) as error:
-        drops[_file_loss(instrument, Path(path), error)] += len(wanted) - done
+        if not parts:
+            raise ValueError(nothing_usable(survey.name, place, lost))
+        return screened_catalog(survey.name, place, joined(parts), paths, data, lost)
+    finally:
+        drops.update(lost)
+
+
+def read_records(survey: Survey[Record], path: str, rows: NDArray[np.int64]) -> Iterator[tuple[int, Record | str]]:
+    """Yield (row, record, or the reason why there is none) of each wanted row, ascending, each chunk inflated once.
+
+    Parameters
+    ----------
+    survey
+        ``SDSS`` or ``HSC``.
+    path
+        A file of the tree.
+    rows
+        (wanted,) rows in any order.
+    """
+    wanted = np.unique(np.asarray(rows, dtype=np.int64))
+    folder = Path(path).parent.parent.name
+    return row_records(
+        survey.name, path, wanted, _raw_rows(survey, path, wanted), lambda row: survey.from_row(row, folder)
+    )
+
+
+def _raw_rows(survey: Survey[Record], path: str, wanted: NDArray[np.int64]) -> Iterator[dict[str, Any]]:
+    """Yield the values of the wanted rows by column, all columns with pixels side by side."""
+    with _opened(Path(path), survey) as file, ThreadPoolExecutor(_threads()) as pool:
+        names = [name for name in survey.columns if name in file and name not in survey.pixel_columns]
+        plain = {name: file[name][:] for name in names}
+        streams = [wanted_rows(file[name], wanted, pool) for name in survey.pixel_columns]
+        for row, pixels in zip(wanted.tolist(), zip(*streams, strict=True), strict=True):
+            yield {name: values[row] for name, values in plain.items()} | dict(
+                zip(survey.pixel_columns, pixels, strict=True)
+            )
+
+
+def _index_rows(survey: Survey[Record], file: h5py.File, cell: int, number: int, lost: Counter[str]) -> IndexRows:
+    """Return the index of one file, for HSC without the rows of another order of bands, which are counted."""
+    rows = np.arange(len(file["object_id"]))
+    if "image_band" in survey.columns:
+        orders, order_of_row = np.unique(file["image_band"].asstr()[:].astype(np.str_), axis=0, return_inverse=True)
+        for order, names in enumerate(orders):
+            try:
+                hsc.check_bands(names)
+            except ValueError as error:
+                wrong = np.flatnonzero(order_of_row.reshape(-1) == order)
+                rows = np.setdiff1d(rows, wrong)
+                lost[f"{survey.name}: {error}"] += len(wrong)
+    return IndexRows(
+        object_id=id_texts(file["object_id"][:])[rows],
+        ra_deg=file["ra"][:][rows].astype(np.float64),
+        dec_deg=file["dec"][:][rows].astype(np.float64),
+        healpix=np.full(len(rows), cell, dtype=np.int64),
+        file_index=np.full(len(rows), number, dtype=np.int32),
+        row=rows.astype(np.int64),
+        redshift=file["Z"][:][rows].astype(np.float64) if "Z" in survey.columns else None,
+    )
 
 
 @contextmanager
-def _opened(path: Path, instrument: _Instrument) -> Iterator[h5py.File]:
-    """Open a file of the tree that has the required columns, all of one length.
+def _opened(path: Path, survey: Survey[Record]) -> Iterator[h5py.File]:
+    """Open a file of the tree and check its columns.
 
     Raises
     ------
     ValueError
-        If the file is truncated, lacks a column, or its columns differ in length.
+        If a column is missing, differs from what it must be, or is too large.
+    OSError
+        If the file is damaged.
+    UnavailableError
+        If a filter is missing that its columns are compressed with.
     """
-    try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        reason = re.search(r"\((.*)\)", str(error))
-        raise ValueError(f"it cannot be opened ({reason.group(1) if reason else error})") from error
-    with file:
-        for column, purpose in instrument.required.items():
-            if column not in file:
-                raise ValueError(f"it has no column {column}, which is needed for the {purpose}")
-            if len(file[column]) != len(file["object_id"]):
-                raise ValueError(
-                    f"it has {len(file[column])} rows of {column} but {len(file['object_id'])} of object_id"
-                )
+    with h5py.File(path, "r") as file:
+        present = {name: file[name] for name in survey.columns if name in file}
+        for name, column in present.items():
+            if not isinstance(column, h5py.Dataset):
+                raise ValueError(f"its column {name} is no dataset")
+        check_columns({name: Stored(column.dtype, column.shape) for name, column in present.items()}, survey.columns)
+        for name, column in present.items():
+            _check_filters(name, column)
+            if name not in survey.pixel_columns and column.nbytes > PLAIN_BYTES:
+                size = f"{column.nbytes / 1e9:.2g} GB; allowed: {PLAIN_BYTES / 1e9:.2g} GB"
+                raise ValueError(f"its column {name} takes {size}")
+            if survey.columns[name].kind == "mask" and column.dtype.kind != "b":
+                _check_integer_mask(name, column)
         yield file
 
 
-def _file_loss(instrument: _Instrument, path: Path, error: Exception) -> str:
-    """Return the reason under which a file, or what was left of it, is counted, and say it aloud."""
-    reason = f"{instrument.name}: file {'/'.join(path.parts[-4:])} is left out, {error}"
-    _LOGGER.warning(reason)
-    return reason
+def _check_filters(name: str, column: h5py.Dataset) -> None:
+    """Raise UnavailableError where a column is compressed with a filter that HDF5 lacks here."""
+    settings = column.id.get_create_plist()
+    for number in range(settings.get_nfilters()):
+        code, _, _, label = settings.get_filter(number)
+        if h5py.h5z.filter_avail(code):
+            continue
+        if importlib.util.find_spec("hdf5plugin") is not None:
+            importlib.import_module("hdf5plugin")  # registers its filters
+            if h5py.h5z.filter_avail(code):
+                continue
+        raise UnavailableError(
+            f"{column.file.filename}: its column {name} is compressed with the HDF5 filter {code} "
+            f"({label.decode(errors='replace') or 'without a name'}), which is not installed; pip install hdf5plugin"
+        )
+
+
+def _check_integer_mask(name: str, column: h5py.Dataset) -> None:
+    """Raise ValueError where a mask of integers holds anything but 0 and 1; rows in bounded memory."""
+    rows = max(1, BLOCK_BYTES // max(1, column.dtype.itemsize * math.prod(column.shape[1:])))
+    for start in range(0, len(column), rows):
+        check_mask(f"its column {name}", column[start : start + rows])
 
 
 def _threads() -> int:
-    """Return how many threads inflate: one for every core this process may use, up to ``MOST_THREADS``."""
+    """Return how many threads inflate: one for every core this process may use, up to ``MAX_THREADS``."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(MOST_THREADS, cores)
+    return min(MAX_THREADS, cores)

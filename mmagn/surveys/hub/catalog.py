@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic
 
 import healpy
 import numpy as np
@@ -22,14 +22,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from mmagn.records import CELL_NSIDE, Catalog, Cutout, Spectrum
+from mmagn.records import CELL_NSIDE, Catalog
 from mmagn.surveys.config import DataConfig
 from mmagn.surveys.hub.client import HubClient, hub_client
 from mmagn.surveys.hub.files import HubFile, HubParquet, catalog_files
-from mmagn.surveys.reader import SourceFile
+from mmagn.surveys.reader import Record, SourceFile, row_records
 from mmagn.surveys.text import plain_text
-
-Record = TypeVar("Record", Cutout, Spectrum)
 
 INDEX_VERSION = 1
 """Raised when an index kept in the cache folder would hold something else."""
@@ -244,35 +242,19 @@ def check_columns(side: HubCatalog[Record], footer: pq.FileMetaData) -> None:
 
 
 def records(
-    side: HubCatalog[Record],
-    data: DataConfig,
-    path: str,
-    rows: NDArray[np.int64],
-    drops: Counter[str],
-) -> Iterator[tuple[int, Record]]:
-    """Yield (row, record) of the wanted rows of a file, ascending; bad rows and undecodable files are counted.
+    side: HubCatalog[Record], data: DataConfig, path: str, rows: NDArray[np.int64]
+) -> Iterator[tuple[int, Record | str]]:
+    """Yield (row, record, or the reason why there is none) of each wanted row of a file, ascending.
 
     Raises
     ------
     ValueError
-        If the hub fails; nothing is counted as lost then, the same command goes on later.
+        If the hub fails; nothing is lost then, the same command resumes later.
     """
     file, parquet = HubFile.from_text(path), hub_parquet(data)
     wanted = np.unique(np.asarray(rows, dtype=np.int64))
     present = column_names(parquet.footer(file))
     columns = [name for name in side.payload if name in present]
-    done = 0
-    try:
-        for row, batch, place in parquet.rows(file, wanted, columns, side.rows_at_once):
-            done += 1
-            try:
-                record = side.from_row(batch, place)
-            except ValueError as error:
-                drops[f"{side.name}: {error}"] += 1
-                _LOGGER.info("%s row %d dropped: %s", path, row, error)
-                continue
-            yield row, record
-    except (pa.ArrowException, OSError) as error:
-        reason = f"{side.name}: file {file.repository} {file.path} cannot be decoded, {error}"
-        drops[reason] += len(wanted) - done
-        _LOGGER.warning(reason)
+    places = ((batch, place) for _, batch, place in parquet.rows(file, wanted, columns, side.rows_at_once))
+    damage = (pa.ArrowException, OSError)
+    return row_records(side.name, path, wanted, places, lambda place: side.from_row(*place), damage)

@@ -41,17 +41,10 @@ class HubSides(ABC):
         """Return who is where in HSC, every id once; only ids and positions move, and only once."""
         return index_catalog(self._hsc(), self.data, drops)
 
-    def read_spectra(self, path: str, rows: NDArray[np.int64], drops: Counter[str]) -> Iterator[tuple[int, Spectrum]]:
-        """Yield (row, spectrum) of the wanted rows of one file, ascending; one row group is held, no image moves."""
-        return records(self._sdss(), self.data, path, rows, drops)
+    def read_spectra(self, path: str, rows: NDArray[np.int64]) -> Iterator[tuple[int, Spectrum | str]]:
+        """Yield (row, spectrum or reason) of the wanted rows of one file; one row group is held, no image moves."""
+        return records(self._sdss(), self.data, path, rows)
 
-    def read_cutouts(self, path: str, rows: NDArray[np.int64], drops: Counter[str]) -> Iterator[tuple[int, Cutout]]:
-        """Yield (row, cutout) of the wanted rows of one file, ascending; one row group is held, no spectrum moves."""
-        return records(self._hsc(), self.data, path, rows, drops)
-
-    def iter_spectra(self, drops: Counter[str]) -> Iterator[Spectrum]:
-        """Yield every usable spectrum of the SDSS side, each object once."""
-        catalog = self.read_sdss_catalog(drops)
-        for number, path in enumerate(catalog.files):
-            for _, spectrum in self.read_spectra(path, catalog.row[catalog.file_index == number], drops):
-                yield spectrum
+    def read_cutouts(self, path: str, rows: NDArray[np.int64]) -> Iterator[tuple[int, Cutout | str]]:
+        """Yield (row, cutout or reason) of the wanted rows of one file; one row group is held, no spectrum moves."""
+        return records(self._hsc(), self.data, path, rows)

@@ -16,6 +16,7 @@ from mmagn.surveys.hats.config import DaskConfig, HatsConfig
 from mmagn.surveys.hats.dask_client import dask_client, optional_module
 from mmagn.surveys.hats.reader import HatsReader
 from mmagn.surveys.hats.rows import cutout_from_hats, spectrum_from_hats
+from mmagn.surveys.reader import iter_spectra, usable
 from mmagn.surveys.readers import survey_reader
 
 # nested_pandas 0.7 still says inplace= to pandas 3.1
@@ -40,7 +41,7 @@ def data(tree, hats_collections, tmp_path_factory) -> DataConfig:
 
 
 def spectra_of(data):
-    return {spectrum.object_id: spectrum for spectrum in survey_reader(data).iter_spectra(Counter())}
+    return {spectrum.object_id: spectrum for spectrum in iter_spectra(survey_reader(data), Counter())}
 
 
 def cutouts_of(data):
@@ -49,7 +50,7 @@ def cutouts_of(data):
     return {
         cutout.object_id: cutout
         for index, path in enumerate(catalog.files)
-        for _, cutout in reader.read_cutouts(path, catalog.row[catalog.file_index == index], drops)
+        for _, cutout in usable(reader.read_cutouts(path, catalog.row[catalog.file_index == index]), drops)
     }
 
 
@@ -85,7 +86,7 @@ def test_the_catalogue_says_in_which_row_of_which_partition_an_object_is(data):
     assert len(catalog.files) == 3
     for number in (8, 0, 4):
         path = catalog.files[catalog.file_index[number]]
-        ((row, spectrum),) = reader.read_spectra(path, catalog.row[[number]], Counter())
+        ((row, spectrum),) = reader.read_spectra(path, catalog.row[[number]])
         assert (row, spectrum.object_id) == (catalog.row[number], catalog.object_id[number])
 
 
@@ -101,9 +102,9 @@ def test_only_the_row_groups_of_wanted_rows_are_read(data, tmp_path):
     content[start : start + group.total_byte_size // 2] = bytes(group.total_byte_size // 2)
     path.write_bytes(content)
     drops: Counter[str] = Counter()
-    assert [row for row, _ in reader.read_spectra(str(path), np.array([2, 1]), drops)] == [1, 2]
+    assert [row for row, _ in usable(reader.read_spectra(str(path), np.array([2, 1])), drops)] == [1, 2]
     assert not drops
-    assert list(reader.read_spectra(str(path), np.array([0]), drops)) == []
+    assert list(usable(reader.read_spectra(str(path), np.array([0])), drops)) == []
     assert drops.total() == 1
 
 

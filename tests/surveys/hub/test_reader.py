@@ -14,10 +14,10 @@ import pytest
 from hub_server import hub_server, write_hats_repository
 
 from mmagn.surveys.config import DataConfig, HubConfig
-from mmagn.surveys.hdf5 import rows as hdf5
 from mmagn.surveys.hub import client as hub_client
 from mmagn.surveys.hub.catalog import hub_parquet
 from mmagn.surveys.hub.reader import HubReader
+from mmagn.surveys.reader import iter_spectra, usable
 from mmagn.surveys.readers import survey_reader
 
 
@@ -43,7 +43,7 @@ def all_records(reader, catalog, read, drops):
     found = {}
     for number, path in enumerate(catalog.files):
         rows = catalog.row[catalog.file_index == number]
-        for row, record in read(path, rows, drops):
+        for row, record in usable(read(path, rows), drops):
             member = (catalog.file_index == number) & (catalog.row == row)
             assert record.object_id == catalog.object_id[member][0]
             found[record.object_id] = record
@@ -72,8 +72,8 @@ def fault_always(kind):
 def test_catalogues_of_hub_and_tree_agree(hub_data, tree_data):
     drops, tree_drops = Counter(), Counter()
     reader = survey_reader(hub_data)
-    assert by_id(reader.read_sdss_catalog(drops)) == by_id(hdf5.read_sdss_catalog(tree_data, tree_drops))
-    assert by_id(reader.read_hsc_catalog(drops)) == by_id(hdf5.read_hsc_catalog(tree_data, tree_drops))
+    assert by_id(reader.read_sdss_catalog(drops)) == by_id(survey_reader(tree_data).read_sdss_catalog(tree_drops))
+    assert by_id(reader.read_hsc_catalog(drops)) == by_id(survey_reader(tree_data).read_hsc_catalog(tree_drops))
     assert drops == tree_drops
 
 
@@ -107,7 +107,7 @@ def test_pixels_of_hub_and_tree_are_bit_equal(hub_data, tree_data):
 def test_every_spectrum_comes_once(hub_data):
     drops = Counter()
     reader = HubReader(data=hub_data)
-    ids = [spectrum.object_id for spectrum in reader.iter_spectra(drops)]
+    ids = [spectrum.object_id for spectrum in iter_spectra(reader, drops)]
     assert sorted(ids) == sorted(reader.read_sdss_catalog(drops).object_id.tolist())
 
 
@@ -171,7 +171,7 @@ def test_only_row_groups_with_wanted_rows_move_and_only_once(hub, hub_data):
     rows = np.sort(catalog.row[catalog.file_index == 0])
     hub.forget()
     for row in (rows[-1], rows[-1] - 1):
-        assert [found for found, _ in reader.read_cutouts(path, np.array([row]), Counter())] == [row]
+        assert [found for found, _ in reader.read_cutouts(path, np.array([row]))] == [row]
     group_bytes = pq.read_metadata(next(hub.folder.rglob("mmu_hsc*22.5/dataset/**/Npix=*.parquet"))).row_group(0)
     assert 0 < hub.bytes_sent < 1.1 * group_bytes.total_byte_size
 
@@ -182,7 +182,7 @@ def test_another_process_needs_no_listing(hub, hub_data):
     again = pickle.loads(pickle.dumps(reader))
     hub_parquet.__globals__["_parquet"].cache_clear()
     hub.forget()
-    assert len(list(again.read_spectra(catalog.files[0], catalog.row[catalog.file_index == 0], Counter()))) > 0
+    assert len(list(again.read_spectra(catalog.files[0], catalog.row[catalog.file_index == 0]))) > 0
     assert not hub.calls["tree"] and not hub.calls["revision"]
 
 
@@ -203,7 +203,7 @@ def test_a_passing_fault_changes_nothing(hub, hub_data, kind):
     catalog = reader.read_hsc_catalog(drops)
     hub.fault = fault_once(kind, times=1)
     rows = catalog.row[catalog.file_index == 0]
-    assert len(list(reader.read_cutouts(catalog.files[0], rows, drops))) == len(rows)
+    assert len(list(usable(reader.read_cutouts(catalog.files[0], rows), drops))) == len(rows)
     assert not drops
 
 
@@ -213,7 +213,7 @@ def test_a_cut_download_goes_on_where_it_stopped(hub, hub_data):
     rows = catalog.row[catalog.file_index == 0][:1]
     hub.forget()
     hub.fault = fault_once("cut", times=1)
-    list(reader.read_cutouts(catalog.files[0], rows, Counter()))
+    list(reader.read_cutouts(catalog.files[0], rows))
     (_, start, stop), (_, resumed, end) = hub.ranges[:2]
     cut = start + (stop - start) // 2
     assert cut - hub_client.BLOCK_BYTES <= resumed <= cut
@@ -324,9 +324,9 @@ def test_a_damaged_row_group_is_counted_and_named_and_the_rest_goes_on(other_hub
     drops = Counter()
     reader = HubReader(data=hub_data)
     whole = len(reader.read_sdss_catalog(Counter()))
-    found = len(list(reader.iter_spectra(drops)))
+    found = len(list(iter_spectra(reader, drops)))
     ((reason, lost),) = drops.items()
-    assert "cannot be decoded" in reason and path.name in reason
+    assert "is left out" in reason and path.name in reason
     assert found + lost == whole
 
 

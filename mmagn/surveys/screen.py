@@ -1,0 +1,274 @@
+"""The one screen of what a source holds: the columns of a file, and the rows of its index.
+
+A source first checks the columns of each file (``check_columns``): a file that fails is left out by name. Then it
+gives the index rows of all files, as they are stored, to ``screened_catalog``, which drops and counts the unusable
+ones. No source checks positions, ids or redshifts itself.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmagn.records import CELL_NSIDE, Catalog, Floats
+from mmagn.surveys.config import DataConfig
+from mmagn.surveys.text import plain_text
+
+_KINDS = {
+    "id": ("iuSUTO", "integer or text"),
+    "number": ("biuf", "a number"),
+    "text": ("SUTO", "text"),
+    "mask": ("biu", "bool, or integer with values 0 and 1"),
+}
+"""Codes of the allowed NumPy types by kind of column, and how a message names them."""
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Column:
+    """What a column of a survey file must be.
+
+    Attributes
+    ----------
+    purpose
+        What the column is needed for.
+    kind
+        Type of its values.
+    axes
+        Axes after the row: a length, or a name; axes of one name have one length throughout a file.
+    required
+        Whether the file is useless without it. An optional column may hold values of any type: one that cannot be
+        read as ``kind`` is missing.
+    """
+
+    purpose: str
+    kind: Literal["id", "number", "text", "mask"]
+    axes: tuple[int | str, ...] = ()
+    required: bool = True
+
+
+class Stored(NamedTuple):
+    """Type and shape of a stored column, (row, ...); a length is None where the format does not state it."""
+
+    dtype: np.dtype[Any]
+    shape: tuple[int | None, ...]
+
+
+def check_columns(stored: Mapping[str, Stored], columns: Mapping[str, Column]) -> None:
+    """Check rank, lengths and type of the columns of one file.
+
+    Raises
+    ------
+    ValueError
+        For the first column that is missing or differs; the message continues "file NAME is left out, ".
+    """
+    lengths: dict[str, tuple[int, str]] = {}
+    for name, column in columns.items():
+        if name not in stored:
+            if column.required:
+                raise ValueError(f"it has no column {name}, which is needed for the {column.purpose}")
+            continue
+        dtype, shape = stored[name]
+        codes, allowed = _KINDS[column.kind]
+        if column.required and dtype.kind not in codes:
+            raise ValueError(f"its column {name} is of type {dtype}; allowed: {allowed}")
+        axes = ("row", *column.axes)
+        if len(shape) != len(axes):
+            raise ValueError(f"its column {name} has {len(shape)} axes; expected {_shape_text(axes)}")
+        for axis, length in zip(axes, shape, strict=True):
+            if isinstance(axis, int) and length not in (axis, None):
+                raise ValueError(f"its column {name} has shape {_shape_text(shape)}; expected {_shape_text(axes)}")
+            if isinstance(axis, str) and length is not None:
+                expected, first = lengths.setdefault(axis, (length, name))
+                if length != expected:
+                    raise ValueError(f"it has {length} {axis}s of {name} but {expected} of {first}")
+
+
+def check_mask(name: str, values: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return a mask as bool.
+
+    Raises
+    ------
+    ValueError
+        Where it holds anything but bool, 0 and 1, such as bit planes, whose polarity nobody knows.
+    """
+    if values.dtype.kind != "b" and ((values != 0) & (values != 1)).any():
+        strange = values[(values != 0) & (values != 1)].flat[0]
+        raise ValueError(f"{name} holds {strange}; allowed: bool, or 0 and 1")
+    return values.astype(bool, copy=False)
+
+
+def id_texts(values: NDArray[Any]) -> NDArray[np.str_]:
+    """Return ids (row,) as text without padding, "" where one is missing.
+
+    Raises
+    ------
+    ValueError
+        Where they are neither integers nor text: a float cannot hold an id of 18 digits.
+    """
+    codes, allowed = _KINDS["id"]
+    if values.dtype.kind in "iu":
+        return values.astype(np.str_)
+    plain = values.tolist()
+    if values.dtype.kind not in codes or any(isinstance(value, float) for value in plain):
+        raise ValueError(f"its column object_id is of type {values.dtype}; allowed: {allowed}")
+    return np.array(["" if value is None else plain_text(value) for value in plain], dtype=np.str_)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, slots=True)
+class IndexRows:
+    """Index columns of one file or of a whole source, before anything is dropped.
+
+    Attributes
+    ----------
+    object_id
+        (row,) as ``id_texts`` returns them.
+    ra_deg, dec_deg
+        (row,) float64, as stored.
+    healpix
+        (row,) int64, cell (NSIDE 16, NESTED) that the folder, the file or a column states; -1 where none does.
+    file_index
+        (row,) int32, which of the files of the source holds the row.
+    row
+        (row,) int64, row in that file.
+    redshift
+        (row,) float64, of SDSS only.
+    """
+
+    object_id: NDArray[np.str_]
+    ra_deg: Floats
+    dec_deg: Floats
+    healpix: NDArray[np.int64]
+    file_index: NDArray[np.int32]
+    row: NDArray[np.int64]
+    redshift: Floats | None = None
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self.row)
+
+
+def joined(parts: Sequence[IndexRows]) -> IndexRows:
+    """Return the index rows of several files as one."""
+    names = [name for name in IndexRows.__slots__ if getattr(parts[0], name) is not None]
+    return IndexRows(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
+
+
+def usable_rows(
+    survey: str, rows: IndexRows, files: Sequence[str], data: DataConfig, drops: Counter[str]
+) -> NDArray[np.int64]:
+    """Return the numbers of the usable rows, ascending, each id once (the first).
+
+    Rows outside ``data.cells`` are passed over; all others that are left out are counted in ``drops`` by reason:
+    position not finite or out of range, files whose positions lie elsewhere than their HEALPix cell, id missing,
+    redshift not finite or outside of the limits, id seen before.
+
+    Parameters
+    ----------
+    survey
+        ``sdss`` or ``hsc``, as reasons name it.
+    rows
+        Index of one or all files.
+    files
+        Name of each file; ``rows.file_index`` counts them.
+    data
+        Cells and redshift limits.
+    drops
+        Added to.
+    """
+    kept = np.isin(rows.healpix, data.cells) if data.cells else np.ones(len(rows), dtype=np.bool_)
+    for unusable, reason in _reasons(rows, files, data):
+        if count := int((kept & unusable).sum()):
+            drops[f"{survey}: {reason}"] += count
+            kept &= ~unusable
+    numbers = np.flatnonzero(kept)
+    first = np.sort(np.unique(rows.object_id[numbers], return_index=True)[1])
+    if repeated := len(numbers) - len(first):
+        drops[f"{survey}: object_id seen before"] += repeated
+    return numbers[first]
+
+
+def screened_catalog(
+    survey: str, place: str, rows: IndexRows, files: Sequence[str], data: DataConfig, drops: Counter[str]
+) -> Catalog:
+    """Return the catalogue of the usable rows of a source; see ``usable_rows`` for the other parameters.
+
+    Parameters
+    ----------
+    place
+        Folder, repository or catalogue of the source, for the message.
+
+    Raises
+    ------
+    ValueError
+        Where no row is usable; the message states the reasons, those counted in ``drops`` before included.
+    """
+    numbers = usable_rows(survey, rows, files, data, drops)
+    if not len(numbers):
+        raise ValueError(nothing_usable(survey, place, drops))
+    return Catalog(
+        object_id=rows.object_id[numbers],
+        ra_deg=rows.ra_deg[numbers],
+        dec_deg=rows.dec_deg[numbers],
+        healpix=rows.healpix[numbers],
+        file_index=rows.file_index[numbers],
+        row=rows.row[numbers],
+        files=tuple(files),
+    )
+
+
+def nothing_usable(survey: str, place: str, drops: Counter[str]) -> str:
+    """Return the sentence that a source has no usable object of a survey, and why."""
+    reasons = [f"{reason} ({count})" for reason, count in drops.items() if reason.startswith(f"{survey}: ")]
+    return f"no {survey} object of {place} can be used: {'; '.join(reasons) or 'it has none in the cells to read'}"
+
+
+def redshift_reasons(redshift: Floats, data: DataConfig) -> Iterator[tuple[NDArray[np.bool_], str]]:
+    """Yield which redshifts are not to be used, and why."""
+    limits = f"data.redshift_min {data.redshift_min} to data.redshift_max {data.redshift_max}"
+    yield ~np.isfinite(redshift), "redshift is not finite"
+    yield (redshift < data.redshift_min) | (redshift > data.redshift_max), f"redshift is outside {limits}"
+
+
+def file_name(path: str) -> str:
+    """Return the last folders and the name of a file, as messages give it."""
+    return "/".join(path.split("/")[-4:])
+
+
+def _reasons(rows: IndexRows, files: Sequence[str], data: DataConfig) -> Iterator[tuple[NDArray[np.bool_], str]]:
+    """Yield which rows of an index are unusable, and why."""
+    usable = np.isfinite(rows.ra_deg) & np.isfinite(rows.dec_deg)
+    usable &= (rows.ra_deg >= -180) & (rows.ra_deg <= 360) & (np.abs(rows.dec_deg) <= 90)
+    yield ~usable, "position is not finite or off the sphere"
+    yield from _elsewhere(rows, usable, files)
+    yield rows.object_id == "", "object_id is missing"
+    if rows.redshift is not None:
+        yield from redshift_reasons(rows.redshift, data)
+
+
+def _elsewhere(
+    rows: IndexRows, usable: NDArray[np.bool_], files: Sequence[str]
+) -> Iterator[tuple[NDArray[np.bool_], str]]:
+    """Yield the rows of the files most of whose positions lie outside their HEALPix cells, such as radians."""
+    import healpy  # only here: a process that reads records starts sooner without it
+
+    usable = usable & (rows.healpix >= 0)
+    cell = rows.healpix.copy()
+    cell[usable] = healpy.ang2pix(CELL_NSIDE, rows.ra_deg[usable], rows.dec_deg[usable], nest=True, lonlat=True)
+    outside = np.bincount(rows.file_index[cell != rows.healpix], minlength=len(files))
+    total = np.bincount(rows.file_index[usable], minlength=len(files))
+    for number in np.flatnonzero(outside).tolist():
+        what = f"{outside[number]} of {total[number]} positions lie outside the HEALPix cell that is stated for them"
+        if 2 * outside[number] > total[number]:
+            reason = f"file {file_name(files[number])} is left out, {what}; ra and dec must be ICRS degrees"
+            yield rows.file_index == number, reason
+        else:
+            _log.warning("%s: %s", file_name(files[number]), what)
+
+
+def _shape_text(shape: Sequence[int | str | None]) -> str:
+    return f"({', '.join('?' if length is None else str(length) for length in shape)})"

@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmagn.records import BANDS, CUTOUT_PIXELS, PIXEL_SCALE_ARCSEC, Cutout
-from mmagn.surveys.screen import Column
-from mmagn.surveys.text import plain_text
+from mmagn.surveys.screen import Column, check_mask
+from mmagn.surveys.text import optional_number, plain_text
 
 COUNT_NJY = 57.54399
 """Flux density of one coadd count: AB zero point 27.0 (Aihara et al. 2022, PASJ 74, 247), 10**(0.4 * (31.4 - 27))."""
 IVAR_LIMIT = 1e30
-"""An inverse variance above this, in counts^-2, stands for a variance of zero and is not valid."""
+"""An inverse variance above this, in counts^-2, is a division by a variance of zero."""
 IMAGE_BANDS = tuple(f"hsc-{band}" for band in BANDS)
 """What ``image_band`` must hold, in this order."""
 CUTOUT_SHAPE = (len(BANDS), CUTOUT_PIXELS, CUTOUT_PIXELS)
@@ -46,43 +46,41 @@ def check_bands(names: Sequence[Any] | NDArray[Any]) -> None:
 
 
 def cutout_from_row(row: Mapping[str, Any]) -> Cutout:
-    """Return the cutout of one raw HSC row.
+    """Return the cutout of one raw HSC row that passed the screen.
 
     Parameters
     ----------
     row
-        Values under the names of ``COLUMNS``;
-        images (band, height, width) in counts and counts^-2.
+        Values under the names of ``COLUMNS``; images (band, height, width) in counts and counts^-2. An optional value
+        that cannot be read is missing.
 
     Raises
     ------
     ValueError
-        If the row is no usable image: wrong band order, shape or pixel scale, no position, no valid pixel.
+        If the row is no usable image: wrong band order, shape or pixel scale, a mask that is not bool or 0 and 1, no
+        valid pixel.
     """
-    ra_deg, dec_deg = float(row["ra"]), float(row["dec"])
-    if not np.isfinite([ra_deg, dec_deg]).all():
-        raise ValueError("position is not finite")
     check_bands(row["image_band"])
-    scale = np.asarray(row.get("image_scale", PIXEL_SCALE_ARCSEC), dtype=np.float64)
-    if not np.allclose(scale, PIXEL_SCALE_ARCSEC, rtol=0.01):
+    scales = [optional_number(scale, PIXEL_SCALE_ARCSEC) for scale in np.ravel(row.get("image_scale", ())).tolist()]
+    if not np.allclose(scales, PIXEL_SCALE_ARCSEC, rtol=0.01):
         raise ValueError(f"image_scale is not {PIXEL_SCALE_ARCSEC} arcsec per pixel")
     counts, ivar, clean = (np.asarray(row[name]) for name in PIXEL_COLUMNS)
     for name, values in zip(PIXEL_COLUMNS, (counts, ivar, clean), strict=True):
         if values.shape != CUTOUT_SHAPE:
             raise ValueError(f"{name} has shape {values.shape}; expected {CUTOUT_SHAPE}")
-    flux_njy, ivar_njy = _calibrated(counts, ivar, clean.astype(bool))
+    flux_njy, ivar_njy = _calibrated(counts, ivar, check_mask("image_mask", clean))
     if not (ivar_njy > 0).any():
         raise ValueError("image has no valid pixel")
     fwhm = np.asarray(row["image_psf_fwhm"], dtype=np.float32)
-    magnitude = np.array([row.get(f"{band}_cmodel_mag", np.nan) for band in BANDS], dtype=np.float32)
+    magnitudes = [optional_number(row.get(f"{band}_cmodel_mag"), np.nan) for band in BANDS]
     return Cutout(
         object_id=plain_text(row["object_id"]),
-        ra_deg=ra_deg,
-        dec_deg=dec_deg,
+        ra_deg=float(row["ra"]),
+        dec_deg=float(row["dec"]),
         flux=flux_njy,
         ivar=ivar_njy,
         psf_fwhm_arcsec=np.where(np.isfinite(fwhm) & (fwhm > 0), fwhm, np.float32(np.nan)),
-        magnitude=np.where(np.isfinite(magnitude), magnitude, np.float32(np.nan)),
+        magnitude=np.array(magnitudes, dtype=np.float32),
     )
 
 

@@ -8,13 +8,16 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from mmagn.records import Spectrum
-from mmagn.surveys.screen import Column
-from mmagn.surveys.text import plain_text
+from mmagn.records import LOG10_STEP, Spectrum
+from mmagn.surveys.screen import Column, check_mask
+from mmagn.surveys.text import optional_number, optional_text, plain_text
 
 IVAR_LIMIT = 1e30
-"""An inverse variance above this stands for a variance of zero and is not valid."""
+"""An inverse variance above this is a division by a variance of zero."""
+STEP_TOLERANCE = 0.05
+"""Largest relative error of a step of the wavelength grid; float32 rounds to 0.0005."""
 PIXEL_COLUMNS = ("spectrum_flux", "spectrum_ivar", "spectrum_lambda", "spectrum_mask", "spectrum_lsf_sigma")
 COLUMNS: Mapping[str, Column] = {
     "object_id": Column(purpose="identity", kind="id"),
@@ -35,55 +38,62 @@ COLUMNS: Mapping[str, Column] = {
 
 
 def spectrum_from_row(row: Mapping[str, Any], *, survey: str) -> Spectrum:
-    """Return the spectrum of one raw SDSS row, padding removed.
+    """Return the spectrum of one raw SDSS row that passed the screen, padding removed.
 
     Parameters
     ----------
     row
-        Values under the names of ``COLUMNS``; spectra (pixel,), dispersion in pixels.
+        Values under the names of ``COLUMNS``; spectra (pixel,), dispersion in pixels. An optional value that cannot
+        be read is missing.
     survey
         Name of the survey directory, such as ``boss``.
 
     Raises
     ------
     ValueError
-        If the row is no usable spectrum: no position or redshift, no valid pixel, wavelengths that do not rise.
+        If the row is no usable spectrum: columns of different length, a mask that is not bool or 0 and 1, another
+        wavelength grid than steps of 1e-4 dex, no valid pixel.
     """
-    ra_deg, dec_deg, redshift = float(row["ra"]), float(row["dec"]), float(row["Z"])
-    if not np.isfinite([ra_deg, dec_deg]).all():
-        raise ValueError("position is not finite")
-    if not np.isfinite(redshift):
-        raise ValueError("redshift is not finite")
-    wavelength = np.asarray(row["spectrum_lambda"])
+    flux, ivar, wavelength, mask, lsf_sigma = (np.asarray(row[name]) for name in PIXEL_COLUMNS)
+    for name, values in zip(PIXEL_COLUMNS, (flux, ivar, wavelength, mask, lsf_sigma), strict=True):
+        if values.shape != wavelength.shape:
+            raise ValueError(f"{name} has {values.size} pixels but spectrum_lambda {wavelength.size}")
     inside = np.flatnonzero(wavelength > 0)
     if len(inside) == 0:
         raise ValueError("spectrum has no wavelength above zero")
     used = slice(inside[0], inside[-1] + 1)
-    wavelength = wavelength[used].astype(np.float32)
-    if not (np.diff(wavelength) > 0).all():
-        raise ValueError("wavelength does not rise from pixel to pixel")
-    flux, ivar, lsf_sigma = (
-        np.asarray(row[name])[used].astype(np.float32)
-        for name in ("spectrum_flux", "spectrum_ivar", "spectrum_lsf_sigma")
+    wavelength, flux, ivar, lsf_sigma = (
+        values[used].astype(np.float32) for values in (wavelength, flux, ivar, lsf_sigma)
     )
-    bad = np.asarray(row["spectrum_mask"])[used].astype(bool)
+    _check_grid(wavelength)
     finite = np.isfinite(flux)
-    valid = ~bad & finite & (ivar > 0) & (ivar <= IVAR_LIMIT) & np.isfinite(lsf_sigma)
+    valid = ~check_mask("spectrum_mask", mask[used]) & finite & (ivar > 0) & (ivar <= IVAR_LIMIT)
+    valid &= np.isfinite(lsf_sigma)
     if not valid.any():
         raise ValueError("spectrum has no valid pixel")
-    redshift_err = float(row.get("Z_ERR", np.nan))
+    redshift_err = optional_number(row.get("Z_ERR"), float("nan"))
     return Spectrum(
         object_id=plain_text(row["object_id"]),
         survey=survey,
-        ra_deg=ra_deg,
-        dec_deg=dec_deg,
-        redshift=redshift,
+        ra_deg=float(row["ra"]),
+        dec_deg=float(row["dec"]),
+        redshift=float(row["Z"]),
         redshift_err=redshift_err if redshift_err >= 0 else float("nan"),
-        zwarning=int(row.get("ZWARNING", 0)),
-        spectral_class=plain_text(row.get("CLASS", "")),
-        spectral_subclass=plain_text(row.get("SUBCLASS", "")),
+        zwarning=int(optional_number(row.get("ZWARNING"), 0.0)),
+        spectral_class=optional_text(row.get("CLASS")),
+        spectral_subclass=optional_text(row.get("SUBCLASS")),
         wavelength_angstrom=wavelength,
         flux=np.where(finite, flux, np.float32(0)),
         ivar=np.where(valid, ivar, np.float32(0)),
         lsf_sigma=np.where(np.isfinite(lsf_sigma), lsf_sigma, np.float32(0)),
     )
+
+
+def _check_grid(wavelength: NDArray[np.float32]) -> None:
+    """Raise ValueError where the wavelengths (pixel,) do not rise in steps of ``LOG10_STEP`` dex."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        steps = np.diff(np.log10(wavelength, dtype=np.float64))
+    if not (np.abs(steps - LOG10_STEP) <= STEP_TOLERANCE * LOG10_STEP).all():
+        raise ValueError(
+            f"spectrum_lambda has steps of {np.min(steps):.3g} to {np.max(steps):.3g} dex; expected {LOG10_STEP:g} dex"
+        )

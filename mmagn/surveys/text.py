@@ -1,5 +1,6 @@
-"""Ids and names as plain text, whichever way a survey file wrote them."""
+"""Ids, names and optional values, in whatever type a survey file holds them."""
 
+import math
 import re
 from typing import Any
 
@@ -19,3 +20,17 @@ def plain_text(value: Any) -> str:
     text = (value.decode("ascii", "replace") if isinstance(value, bytes) else str(value)).strip()
     literal = _BYTES_LITERAL.fullmatch(text)
     return literal.group(2).strip() if literal else text
+
+
+def optional_text(value: Any) -> str:
+    """Return the text of an optional value, "" where it is missing or no text."""
+    return plain_text(value) if isinstance(value, str | bytes) else ""
+
+
+def optional_number(value: Any, missing: float) -> float:
+    """Return an optional value as a number, ``missing`` where it is none or not finite."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return missing
+    return number if math.isfinite(number) else missing

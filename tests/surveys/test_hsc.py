@@ -103,12 +103,18 @@ def test_band_names_may_be_text_with_blanks():
             r"image_ivar has shape \(5, 80, 80\); expected \(5, 160, 160\)",
         ),
         ("image_scale", np.full(5, 0.2, dtype="f4"), "image_scale is not 0.168"),
-        ("ra", np.float64(np.nan), "position is not finite"),
+        ("image_mask", np.full((5, 160, 160), 32), "image_mask holds 32; allowed: bool, or 0 and 1"),
     ],
 )
 def test_row_that_is_no_image_is_refused(column, value, reason):
     with pytest.raises(ValueError, match=reason):
         cutout_from_row(hsc_row(**{column: value}))
+
+
+@pytest.mark.parametrize("bad", [np.float32(np.nan), b"--", None, "n/a"])
+def test_a_bad_optional_value_is_missing_and_the_image_stays(bad):
+    cutout = cutout_from_row(hsc_row(g_cmodel_mag=bad, image_scale=np.array([bad] * 5, dtype=object)))
+    np.testing.assert_array_equal(np.isnan(cutout.magnitude), [True, False, False, False, False])
 
 
 def test_big_endian_columns_become_native_and_ids_text():

@@ -133,6 +133,18 @@ def test_optional_columns_may_be_absent():
     assert spectrum.survey == "eboss"
 
 
+@pytest.mark.parametrize("bad", [np.float32(np.nan), b"--", None, "n/a"])
+def test_a_bad_optional_value_is_missing_and_the_spectrum_stays(bad):
+    spectrum = spectrum_from_row(sdss_row(ZWARNING=bad, Z_ERR=bad, CLASS=np.float32(3)), survey="sdss")
+    assert (spectrum.zwarning, spectrum.spectral_class) == (0, "")
+    assert np.isnan(spectrum.redshift_err)
+
+
+def test_a_mask_of_zeros_and_ones_is_read_as_bool():
+    mask = np.arange(PIXELS) % 2
+    np.testing.assert_array_equal(spectrum_from_row(sdss_row(spectrum_mask=mask), survey="sdss").valid, mask == 0)
+
+
 def test_big_endian_columns_become_native():
     names = ("spectrum_flux", "spectrum_ivar", "spectrum_lambda", "spectrum_lsf_sigma")
     row = sdss_row(Z=np.array([0.1], dtype=">f4")[0], **{name: sdss_row()[name].astype(">f4") for name in names})
@@ -150,9 +162,10 @@ def test_big_endian_columns_become_native():
         ("spectrum_mask", np.ones(PIXELS, dtype=bool), "no valid pixel"),
         ("spectrum_ivar", np.zeros(PIXELS, dtype="f4"), "no valid pixel"),
         ("spectrum_lambda", np.full(PIXELS, -1, dtype="f4"), "no wavelength above zero"),
-        ("spectrum_lambda", np.full(PIXELS, 5000, dtype="f4"), "wavelength does not rise"),
-        ("Z", np.float32(np.nan), "redshift is not finite"),
-        ("dec", np.float64(np.inf), "position is not finite"),
+        ("spectrum_lambda", np.full(PIXELS, 5000, dtype="f4"), "steps of 0 to 0 dex; expected 0.0001 dex"),
+        ("spectrum_lambda", 3600 + 0.8 * np.arange(PIXELS, dtype="f4"), "spectrum_lambda has steps of 9.4.* to 9.6"),
+        ("spectrum_mask", np.zeros(PIXELS - 1, dtype=bool), "spectrum_mask has 99 pixels but spectrum_lambda 100"),
+        ("spectrum_mask", np.full(PIXELS, 32), r"spectrum_mask holds 32; allowed: bool, or 0 and 1"),
     ],
 )
 def test_row_that_is_no_spectrum_is_refused(column, value, reason):

@@ -6,6 +6,7 @@ from where HDF5 says they lie in the file and inflated in threads, outside HDF5'
 through h5py, one slab per block, which inflates each chunk once as well.
 """
 
+import math
 import os
 import zlib
 from collections import defaultdict
@@ -25,6 +26,8 @@ except ImportError:  # libdeflate is not built for every machine; the standard l
 
 BLOCK_BYTES = 128 * 2**20
 """Most bytes of wanted rows of one dataset in one block; two blocks are under way at once."""
+PART_BYTES = 2**29
+"""Most bytes of one row, and of one chunk, of a dataset."""
 CHUNKS_PER_TASK = 16
 
 _DAMAGE: tuple[type[Exception], ...] = (zlib.error,) if deflate is None else (zlib.error, deflate.DeflateError)
@@ -53,6 +56,9 @@ def wanted_rows(dataset: h5py.Dataset, rows: NDArray[np.int64], pool: Executor) 
     OSError
         If HDF5 cannot read the dataset.
     """
+    for part, shape in (("row", dataset.shape[1:]), ("chunk", dataset.chunks or ())):
+        if math.prod(shape) * dataset.dtype.itemsize > PART_BYTES:
+            raise ValueError(f"{dataset.name}: one {part} takes more than {PART_BYTES / 1e9:.2g} GB")
     chunks = _gzip_chunks(dataset, rows)
     pending: Future[NDArray[Any]] | _Inflating | None = None
     for block in _row_blocks(dataset, rows):
@@ -69,7 +75,7 @@ def _row_blocks(dataset: h5py.Dataset, rows: NDArray[np.int64]) -> Iterator[NDAr
 
     A block of more than ``BLOCK_BYTES`` is split further, at the price of inflating its chunks again.
     """
-    row_bytes = int(np.prod(dataset.shape[1:], dtype=np.int64)) * dataset.dtype.itemsize
+    row_bytes = math.prod(dataset.shape[1:]) * dataset.dtype.itemsize
     most = max(1, BLOCK_BYTES // max(1, row_bytes))
     group = rows // dataset.chunks[0] if dataset.chunks else rows - np.arange(len(rows))
     for block in np.split(rows, np.flatnonzero(np.diff(group)) + 1):
@@ -180,7 +186,7 @@ def _chunk_values(chunks: _GzipChunks, chunk: h5py.h5d.StoreInfo) -> NDArray[Any
         If the stored bytes are no gzip stream of the right length.
     """
     data: bytes | bytearray = os.pread(chunks.descriptor, chunk.size, chunk.byte_offset)
-    size = int(np.prod(chunks.shape)) * chunks.dtype.itemsize
+    size = math.prod(chunks.shape) * chunks.dtype.itemsize
     deflated, shuffled = _applied(chunks, chunk.filter_mask)
     if deflated:
         try:

@@ -83,13 +83,20 @@ def _root(config: DataConfig) -> Path:
 
 
 def _cell_files(folder: Path) -> list[SurveyFile]:
-    """Return the files of one survey; directories with any other name than ``healpix=N`` are none of ours."""
-    cells = {
-        int(match.group(1)): child
-        for child in folder.iterdir()
-        if (match := _CELL_NAME.fullmatch(child.name)) is not None
-    }
-    return [SurveyFile(path=path, cell=cell) for cell in sorted(cells) for path in sorted(cells[cell].glob("*.hdf5"))]
+    """Return the files of one survey; directories with another name than ``healpix=N`` are no cells.
+
+    Raises
+    ------
+    OSError
+        Where a directory cannot be listed.
+    """
+    cells = {int(match[1]): child for child in folder.iterdir() if (match := _CELL_NAME.fullmatch(child.name))}
+    return [
+        SurveyFile(path=path, cell=cell)
+        for cell in sorted(cells)
+        for path in sorted(cells[cell].iterdir())
+        if path.suffix == ".hdf5"
+    ]
 
 
 def _listing(folder: Path) -> str:

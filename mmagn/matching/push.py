@@ -3,21 +3,19 @@
 import shutil
 import tempfile
 from collections.abc import Sequence
-from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 
 import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_session
-from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
 from mmagn.matching.card import card_text
 from mmagn.matching.provenance import PROVENANCE_FILE
 from mmagn.matching.store import PairStore
 from mmagn.surveys.config import HubConfig
-from mmagn.surveys.hub.client import HubClient, hub_endpoint
+from mmagn.surveys.hub.client import HubClient, hub_endpoint, network_errors
 
 DATA_FOLDER = "data"
 CARD_FILE = "README.md"
@@ -66,15 +64,9 @@ def push_store(store: PairStore, repository: str, hub: HubConfig) -> str:
                 commit_message=f"{len(store)} pairs of SDSS spectra and HSC images",
                 repo_type="dataset",
             )
-        except _network_failures() as error:
+        except network_errors() as error:
             raise ValueError(f"the hub {endpoint} refused the push to {repository}: {_words(error)}") from error
     return str(commit.commit_url)
-
-
-def _network_failures() -> tuple[type[Exception], ...]:
-    """Return what the hub's library raises where a hub refuses or breaks off; what it speaks HTTP with has changed."""
-    library = import_module(type(get_session()).__module__.partition(".")[0])
-    return HfHubHTTPError, OSError, library.HTTPError
 
 
 def _stale(present: Sequence[str], staged: dict[str, Path]) -> list[str]:

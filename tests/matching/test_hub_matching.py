@@ -137,7 +137,7 @@ def test_a_store_stopped_by_the_hub_leaves_no_store_and_goes_on_later(hub, hub_d
         return "500" if len(downloads) > 8 else None
 
     hub.fault = fault
-    with pytest.raises(ValueError, match=r"gave no answer .* the same command goes on"):
+    with pytest.raises(ValueError, match=r"gave no answer .* the same command resumes"):
         pair_store(impatient, MatchingConfig(), out)
     assert not out.exists()
     hub.fault = lambda _: None

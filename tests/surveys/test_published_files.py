@@ -12,6 +12,7 @@ from hub_server import hub_server
 from mmagn.records import BANDS, CUTOUT_PIXELS
 from mmagn.surveys.config import DataConfig, HubConfig
 from mmagn.surveys.hats.config import HatsConfig
+from mmagn.surveys.reader import usable
 from mmagn.surveys.readers import survey_reader
 
 # nested_pandas 0.7 still says inplace= to pandas 3.1
@@ -29,7 +30,7 @@ def records_of(data: DataConfig) -> tuple[dict, Counter]:
     for survey, read in (("hsc", reader.read_cutouts), ("sdss", reader.read_spectra)):
         catalog = getattr(reader, f"read_{survey}_catalog")(drops)
         for number, path in enumerate(catalog.files):
-            for _, record in read(path, catalog.row[catalog.file_index == number], drops):
+            for _, record in usable(read(path, catalog.row[catalog.file_index == number]), drops):
                 records[survey, record.object_id] = record
     return records, drops
 

@@ -1,269 +1,360 @@
-"""What a Hugging Face hub answers: commits, listings and byte ranges, asked for again where the net fails.
+"""A Hugging Face hub through ``huggingface_hub``: its session, its errors and its file system.
 
-The endpoint is ``HF_ENDPOINT``, the token is ``HF_TOKEN`` or the one that ``huggingface_hub`` keeps. Every wait is
-bounded: a silent connection is given up, and a range that broke off goes on at the byte where it stopped.
+What the library lacks is added here: every wait is bounded, a byte range that broke off resumes at the byte where it
+stopped, a listing follows links of its own host only and ends, and a failure ends the run in one sentence. The
+endpoint is ``HF_ENDPOINT``; the token is ``HF_TOKEN`` or the one that ``huggingface_hub`` keeps.
 """
 
 import logging
 import os
 import random
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache, partial
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from importlib import import_module
 from importlib.metadata import version
-from threading import BoundedSemaphore, Event, Lock
+from threading import Event, Lock
 from typing import Any, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
-import requests
-from huggingface_hub import constants, get_token, hf_hub_url
-from requests.adapters import HTTPAdapter
+from huggingface_hub import HfFileSystem, get_session, hf_hub_url
+from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+from huggingface_hub.hf_file_system import HfFileSystemFile
+from huggingface_hub.utils import build_hf_headers, hf_raise_for_status  # type: ignore[attr-defined]
 
 from mmagn.surveys.config import HubConfig
+from mmagn.surveys.damage import UnavailableError
 
 Result = TypeVar("Result")
 
-BLOCK_BYTES = 1 << 16
+PUBLIC_HUB = "https://huggingface.co"
+KNOWN_ORGANISATIONS = ("UniverseTBD", "LSDB", "hugging-science")
+"""Where the catalogues have been published."""
 LONGEST_WAIT_S = 60.0
-LONGEST_ASKED_WAIT_S = 600.0
+LONGEST_REQUESTED_WAIT_S = 600.0
 """A hub that asks to wait longer is given up at once; its own windows are 300 s."""
+LEAST_PROGRESS_BYTES = 1 << 16
+"""An answer that broke off counts as a failure unless it brought this much."""
+MOST_PAGES = 1000
+KEPT_BYTES = 1 << 28
 RETRY_STATUS = (408, 429, 500, 502, 503, 504)
-_LOGGER = logging.getLogger(__name__)
-
-
-class _LaterError(Exception):
-    """An answer that stands for "later": its words, and the seconds it names or None."""
-
-    def __init__(self, answer: requests.Response) -> None:
-        super().__init__(f"{answer.status_code} {answer.reason}")
-        asked = answer.headers.get("Retry-After", "")
-        self.seconds = float(asked) if asked.isdigit() else None
-
-
-_PASSING = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError, _LaterError)
-"""Failures that another try may mend."""
+_log = logging.getLogger(__name__)
 
 
 def hub_endpoint() -> str:
     """Return the address of the hub, ``HF_ENDPOINT`` or the public one."""
-    return os.environ.get("HF_ENDPOINT", constants.ENDPOINT).rstrip("/")
+    return (os.environ.get("HF_ENDPOINT") or PUBLIC_HUB).rstrip("/")
+
+
+def network_errors() -> tuple[type[Exception], ...]:
+    """Return what ``huggingface_hub`` and its HTTP library raise where a hub refuses, breaks off or is not there."""
+    return (HfHubHTTPError, OSError, *_transport_errors())
+
+
+def _transport_errors() -> tuple[type[Exception], ...]:
+    library = _http_library()
+    return library.TransportError, library.StreamError, library.InvalidURL
+
+
+def _http_library() -> Any:
+    """Return the HTTP library of ``huggingface_hub``, which has changed from version to version."""
+    return import_module(type(get_session()).__module__.partition(".")[0])
 
 
 class HubClient:
-    """A connection to one hub. Counts what it moved in ``bytes_moved`` and ``requests_made``.
+    """A connection to one hub.
 
     Parameters
     ----------
     endpoint
         Address of the hub.
     config
-        Workers, retries and waits.
+        Retries and waits.
     """
 
     def __init__(self, endpoint: str, config: HubConfig) -> None:
         self.endpoint = endpoint
         self.config = config
-        self.bytes_moved = 0
-        self.requests_made = 0
-        self._counting = Lock()
-        self._giving_up = Event()
-        self._open = BoundedSemaphore(config.workers)
-        self._session = requests.Session()
-        for scheme in ("http://", "https://"):
-            self._session.mount(scheme, HTTPAdapter(pool_maxsize=config.workers))
+        self.filesystem = _HubFileSystem(endpoint=endpoint, skip_instance_cache=True, use_listings_cache=False)
+        self.filesystem.client = self
+        self.kept = _KeptRanges()
 
-    def commit(self, repository: str, revision: str) -> str:
-        """Return the commit that a branch, tag or commit of a dataset repository stands for.
+    def commit(self, repository: str, revision: str) -> tuple[str, str]:
+        """Return the name that a dataset repository has now and the commit of a branch, tag or commit.
 
         Raises
         ------
-        ValueError
-            If the hub is unreachable, or does not know the repository or the revision.
+        UnavailableError
+            If the hub cannot be reached, or does not know the repository or the revision.
         """
         url = f"{self.endpoint}/api/datasets/{repository}/revision/{quote(revision, safe='')}"
-        return str(self._asked(url, f"{repository}@{revision}", self._json)["sha"])
+        described, _ = self._json(url, f"{repository}@{revision}")
+        if not isinstance(described, dict) or not isinstance(described.get("sha"), str):
+            raise self._no_hub(f"{repository}@{revision} has no commit")
+        name = str(described.get("id") or repository)
+        if name != repository:
+            _log.warning("the dataset repository %s is now %s, which is read and recorded", repository, name)
+        return name, described["sha"]
 
     def known(self, repository: str) -> bool:
-        """Return whether the hub has a dataset repository that the token may see.
-
-        Raises
-        ------
-        ValueError
-            If the hub is unreachable.
-        """
+        """Return whether the hub has a dataset repository that the token may see."""
         url = f"{self.endpoint}/api/datasets/{repository}/revision/main"
-        missing = (requests.codes.unauthorized, requests.codes.not_found)
-        return bool(self._asked(url, f"{repository}@main", lambda answer: answer.ok, accepted=missing))
+        missing = (401, 404)
+        return self.attempted(lambda: self._answer(url, missing).status_code not in missing, f"{repository}@main")
 
     def files(self, repository: str, commit: str) -> dict[str, int]:
-        """Return the size in bytes of every file of a repository at a commit by path, one listing page after the other.
+        """Return the size in bytes of every file of a repository at a commit by path.
 
         Raises
         ------
-        ValueError
-            As ``commit``.
+        UnavailableError
+            As ``commit``; where a listing does not end or points to another host.
         """
-        url: str | None = f"{self.endpoint}/api/datasets/{repository}/tree/{commit}?recursive=true&expand=false"
+        url = f"{self.endpoint}/api/datasets/{repository}/tree/{commit}?recursive=true&expand=false"
         sizes: dict[str, int] = {}
-        while url is not None:
-            page, url = self._asked(
-                url,
-                f"{repository}@{commit}",
-                lambda answer: (self._json(answer), answer.links.get("next", {}).get("url")),
-            )
-            sizes |= {entry["path"]: int(entry["size"]) for entry in page if entry["type"] == "file"}
+        for page in self._pages(url, f"{repository}@{commit}"):
+            try:
+                sizes |= {str(entry["path"]): int(entry["size"]) for entry in page if entry["type"] == "file"}
+            except (KeyError, TypeError, ValueError) as error:
+                raise self._no_hub(f"a file of {repository} has no path or size") from error
         return sizes
 
     def text(self, repository: str, commit: str, path: str) -> str:
         """Return a small text file of a repository."""
         url = hf_hub_url(repository, path, repo_type="dataset", revision=commit, endpoint=self.endpoint)
-        return self._asked(url, f"{repository}@{commit} {path}", lambda answer: answer.text)
+        return self.attempted(lambda: str(self._answer(url).text), f"{repository}@{commit} {path}")
 
-    def read_into(self, target: memoryview, repository: str, commit: str, path: str, start: int) -> None:
-        """Fill ``target`` with the bytes of a file from ``start`` on; what has arrived is never fetched twice.
+    def open(self, path: str, size_bytes: int | None = None, stop: Event | None = None) -> Any:
+        """Return a binary file object of ``datasets/ORG/NAME@COMMIT/PATH``; ranges are fetched as they are read.
 
-        Raises
-        ------
-        ValueError
-            If the hub is unreachable, lacks the file, does not answer ranges, or the file ends too early.
+        Parameters
+        ----------
+        path
+            Of the file system of the hub, with or without ``hf://``.
+        size_bytes
+            Its size; asked for where it is not given.
+        stop
+            Set by another thread to end the waits of this one.
         """
-        url = hf_hub_url(repository, path, repo_type="dataset", revision=commit, endpoint=self.endpoint)
-        subject = f"{repository}@{commit} {path}"
-        done = 0
+        stop = stop or Event()
+        options = {} if size_bytes is None else {"size": size_bytes}
+        subject = path.removeprefix("hf://").removeprefix("datasets/")
+        return self.attempted(
+            lambda: self.filesystem.open(path, "rb", cache_type="none", stop=stop, **options), subject, stop
+        )
 
-        def received(answer: requests.Response) -> None:
-            nonlocal done
-            if answer.status_code != requests.codes.partial_content:
-                raise ValueError(f"the hub {self.endpoint} does not answer ranges of {subject}; it sent the whole file")
-            for block in answer.iter_content(BLOCK_BYTES):
-                if done + len(block) > len(target):
-                    raise ValueError(f"the hub {self.endpoint} sent more of {subject} than was asked for")
-                target[done : done + len(block)] = block
-                done += len(block)
-                with self._counting:
-                    self.bytes_moved += len(block)
-            if done < len(target):
-                raise requests.ConnectionError(f"the answer ended {len(target) - done} bytes early")
-
-        def byte_range() -> dict[str, str]:
-            return {"Range": f"bytes={start + done}-{start + len(target) - 1}"}
-
-        if len(target):
-            self._asked(url, subject, received, byte_range, progress=lambda: done)
-
-    def read(self, repository: str, commit: str, path: str, start: int, stop: int) -> bytearray:
-        """Return the bytes ``start`` to ``stop`` of a file."""
-        target = bytearray(stop - start)
-        self.read_into(memoryview(target), repository, commit, path, start)
-        return target
-
-    def in_parallel(self, tasks: Sequence[Callable[[], Result]]) -> list[Result]:
-        """Return the results of tasks in their order, ``data.hub.workers`` at a time; the first failure stops all."""
-        pool = ThreadPoolExecutor(min(self.config.workers, max(1, len(tasks))), thread_name_prefix="hub")
-        try:
-            return [future.result() for future in [pool.submit(task) for task in tasks]]
-        except BaseException:
-            self._giving_up.set()  # so that nobody sits out a long wait after a failure or Ctrl-C
-            pool.shutdown(wait=True, cancel_futures=True)
-            self._giving_up.clear()
-            raise
-        finally:
-            pool.shutdown(wait=True)
-
-    def _asked(
-        self,
-        url: str,
-        subject: str,
-        received: Callable[[requests.Response], Result],
-        byte_range: Callable[[], dict[str, str]] = dict,
-        progress: Callable[[], int] = lambda: 0,
-        accepted: Sequence[int] = (),
+    def attempted(
+        self, call: Callable[[], Result], subject: str, stop: Event | None = None, progress: Callable[[], int] = int
     ) -> Result:
-        """Return what ``received`` makes of the answer; tries that brought bytes do not count as failures."""
-        if constants.HF_HUB_OFFLINE:
-            raise ValueError(f"HF_HUB_OFFLINE is set, so the hub {self.endpoint} is not asked for {subject}")
-        failures, before = 0, progress()
+        """Return what a call returns; one that fails for a while is repeated after a bounded wait.
+
+        Parameters
+        ----------
+        call
+            Makes one request.
+        subject
+            ``ORG/NAME@REVISION PATH``, for the sentence.
+        stop
+            Ends the waits.
+        progress
+            Bytes that all attempts have brought; one that brings many starts the count of failures anew.
+        """
+        failures, before = 0, 0
         while True:
-            with self._counting:
-                self.requests_made += 1
             try:
-                return self._answered(url, subject, received, byte_range(), accepted)
-            except _PASSING as error:
-                failures = 1 if progress() > before else failures + 1
-                before = progress()
-                self._wait(error, failures, subject)
+                return call()
+            except OfflineModeIsEnabled as error:
+                raise UnavailableError(
+                    f"HF_HUB_OFFLINE is set, so {self.endpoint} is not asked for {subject}"
+                ) from error
+            except HfHubHTTPError as error:
+                if error.response.status_code not in RETRY_STATUS:
+                    raise UnavailableError(self._refusal(error.response, subject)) from error
+                failure: Exception = error
+            except FileNotFoundError as error:
+                cause = error.__cause__
+                if isinstance(cause, HfHubHTTPError):
+                    raise UnavailableError(self._refusal(cause.response, subject)) from error
+                raise UnavailableError(f"the hub {self.endpoint} has no file {subject}") from error
+            except _transport_errors() as error:
+                failure = error
+            failures = 1 if progress() - before >= LEAST_PROGRESS_BYTES else failures + 1
+            before = progress()
+            self._wait(failure, failures, subject, stop or Event())
 
-    def _answered(
-        self,
-        url: str,
-        subject: str,
-        received: Callable[[requests.Response], Result],
-        headers: dict[str, str],
-        accepted: Sequence[int],
-    ) -> Result:
-        headers = {**_who_asks(), "Accept-Encoding": "identity", **headers}
-        ask = partial(self._session.get, url, headers=headers, stream=True, timeout=self.config.timeout_s)
-        with self._open, ask() as answer:
-            if answer.status_code in RETRY_STATUS:
-                raise _LaterError(answer)
-            if not answer.ok and answer.status_code not in accepted:
-                raise ValueError(self._refusal(answer, subject))
-            return received(answer)
+    def received_range(self, url: str, span: tuple[int, int], subject: str, stop: Event) -> bytes:
+        """Return the bytes of a URL from the first to before the last; what has arrived is not fetched again."""
+        content, length = bytearray(), span[1] - span[0]
 
-    def _json(self, answer: requests.Response) -> Any:
+        def fetch() -> None:
+            first = span[0] + len(content)
+            headers = {**_headers(), "Range": f"bytes={first}-{span[1] - 1}", "Accept-Encoding": "identity"}
+            with get_session().stream(
+                "GET", url, headers=headers, timeout=self.config.timeout_s, follow_redirects=True
+            ) as answer:
+                hf_raise_for_status(answer)
+                stated = answer.headers.get("Content-Range", f"bytes {first}-")
+                if answer.status_code != 206 or not stated.startswith(f"bytes {first}-"):
+                    raise UnavailableError(f"the hub {self.endpoint} does not answer byte ranges of {subject}")
+                for block in answer.iter_raw():
+                    content.extend(block)
+                    if len(content) > length:
+                        raise UnavailableError(f"the hub {self.endpoint} sent more of {subject} than was asked for")
+                if len(content) < length:
+                    raise _http_library().RemoteProtocolError(f"the answer ended {length - len(content)} bytes early")
+
+        self.attempted(fetch, subject, stop, lambda: len(content))
+        return bytes(content)
+
+    def _pages(self, url: str, subject: str) -> Iterator[list[Any]]:
+        """Yield the pages of a listing."""
+        for _ in range(MOST_PAGES):
+            page, following = self._json(url, subject)
+            if not isinstance(page, list):
+                raise self._no_hub(f"the listing of {subject} is no list")
+            yield page
+            if following is None:
+                return
+            if following == url or urlsplit(following)[:2] != urlsplit(self.endpoint)[:2]:
+                raise self._no_hub(f"the listing of {subject} continues at {following}")
+            url = following
+        raise self._no_hub(f"the listing of {subject} has more than {MOST_PAGES} pages")
+
+    def _json(self, url: str, subject: str) -> tuple[Any, str | None]:
+        """Return the JSON of an answer, and the address of the next page."""
+        answer = self.attempted(lambda: self._answer(url), subject)
         try:
-            return answer.json()
-        except requests.JSONDecodeError as error:
-            raise ValueError(f"{self.endpoint} (HF_ENDPOINT) does not answer like a Hugging Face hub") from error
+            return answer.json(), answer.links.get("next", {}).get("url")
+        except ValueError as error:
+            raise self._no_hub("the answer is no JSON") from error
 
-    def _refusal(self, answer: requests.Response, subject: str) -> str:
+    def _answer(self, url: str, accepted: tuple[int, ...] = ()) -> Any:
+        answer = get_session().get(url, headers=_headers(), timeout=self.config.timeout_s, follow_redirects=True)
+        if answer.status_code not in accepted:
+            hf_raise_for_status(answer)
+        return answer
+
+    def _no_hub(self, why: str) -> UnavailableError:
+        return UnavailableError(f"{self.endpoint} (HF_ENDPOINT) does not answer like a Hugging Face hub: {why}")
+
+    def _refusal(self, answer: Any, subject: str) -> str:
         repository, _, rest = subject.partition("@")
-        revision, _, path = rest.partition(" ")
-        code = answer.headers.get("X-Error-Code", "")
+        revision, _, path = rest.replace("/", " ", 1).partition(" ")
+        hub, code = f"the hub {self.endpoint}", answer.headers.get("X-Error-Code", "")
         if code == "RevisionNotFound":
-            return f"the dataset repository {repository} of the hub {self.endpoint} has no revision {revision}"
+            return f"the dataset repository {repository} of {hub} has no revision {revision}"
         if code == "EntryNotFound":
-            return f"the dataset repository {repository} of the hub {self.endpoint} has no file {path} at {revision}"
-        if code == "GatedRepo" or answer.status_code == requests.codes.forbidden:
-            return f"the dataset repository {repository} of the hub {self.endpoint} is gated: HF_TOKEN must allow it"
-        if code == "RepoNotFound" or answer.status_code in (requests.codes.unauthorized, requests.codes.not_found):
-            return f"the hub {self.endpoint} has no dataset repository {repository}, or HF_TOKEN may not see it"
-        return f"the hub {self.endpoint} answered {answer.status_code} {answer.reason} for {subject}"
+            return f"the dataset repository {repository} of {hub} has no file {path} at {revision}"
+        if code == "GatedRepo" or answer.status_code == 403:
+            return f"the dataset repository {repository} of {hub} is gated: HF_TOKEN must allow it"
+        if code == "RepoNotFound" or answer.status_code in (401, 404):
+            return f"{hub} has no dataset repository {repository}, or HF_TOKEN may not see it{self._places(repository)}"
+        return f"{hub} answered {answer.status_code} for {subject}"
 
-    def _wait(self, error: Exception, failures: int, subject: str) -> None:
-        """Sleep before the next try, or raise the sentence that ends the run."""
-        asked = error.seconds if isinstance(error, _LaterError) else None
-        if failures > self.config.retries or (asked is not None and asked > LONGEST_ASKED_WAIT_S):
-            raise ValueError(
-                f"the hub {self.endpoint} gave no answer for {subject} after {failures} tries "
-                f"(data.hub.retries {self.config.retries}): {_reason(error)}; the same command goes on where it stopped"
-            ) from error
-        wait_s = min(LONGEST_WAIT_S, self.config.backoff_s * 2 ** (failures - 1)) * random.uniform(0.75, 1.25)
-        wait_s = wait_s if asked is None else asked
-        _LOGGER.info("hub: %s: %s; next try in %.1f s", subject, _reason(error), wait_s)
-        if _paused(self._giving_up, wait_s):
-            raise ValueError(f"the hub {self.endpoint} was given up") from error
+    def _places(self, repository: str) -> str:
+        """Return the setting that names a repository, and where else it may be."""
+        named = {name: getattr(self.config, name) for name in ("sdss", "hsc", "pairs")}
+        setting = next((f"data.hub.{name}" for name, value in named.items() if value == repository), "")
+        if not setting or setting == "data.hub.pairs":
+            return f" ({setting})" if setting else ""
+        others = [f"{place}/{repository.split('/')[1]}" for place in KNOWN_ORGANISATIONS]
+        return f"; {setting} names it, other known places: {', '.join(set(others) - {repository})}"
 
-
-def _paused(giving_up: Event, wait_s: float) -> bool:
-    """Wait, and return whether to give up instead of trying again."""
-    return giving_up.wait(wait_s)
-
-
-def _who_asks() -> dict[str, str]:
-    """Return the headers that name this package and carry the token; the hub's own builder of them asks the net."""
-    token = None if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN else get_token()
-    headers = {"User-Agent": f"mmagn/{version('mmagn')}"}
-    return headers if token is None else {**headers, "Authorization": f"Bearer {token}"}
+    def _wait(self, failure: Exception, failures: int, subject: str, stop: Event) -> None:
+        """Sleep before the next attempt, or raise the sentence that ends the run."""
+        requested = _requested_wait_s(failure)
+        if failures > self.config.retries or (requested is not None and requested > LONGEST_REQUESTED_WAIT_S):
+            raise UnavailableError(
+                f"the hub {self.endpoint} gave no answer for {subject} after {failures} attempts "
+                f"(data.hub.retries {self.config.retries}): {_reason(failure)}; the same command resumes"
+            ) from failure
+        grown = self.config.backoff_s * 2 ** (failures - 1) * random.uniform(0.75, 1.25)
+        wait_s = min(LONGEST_WAIT_S, grown) if requested is None else requested
+        _log.info("hub: %s: %s; next attempt in %.1f s", subject, _reason(failure), wait_s)
+        if _paused(stop, wait_s):
+            raise UnavailableError(f"the hub {self.endpoint} was given up") from failure
 
 
-def _reason(error: Exception) -> str:
-    """Return the innermost words of a failure of the net."""
-    if isinstance(error, requests.Timeout):
+class _HubFileSystem(HfFileSystem):
+    """The file system of ``huggingface_hub`` with the waits of a ``HubClient``."""
+
+    client: HubClient
+
+    def _open(
+        self, path: str, mode: str = "rb", block_size: int | None = None, revision: str | None = None, **options: Any
+    ) -> "_HubFile":
+        return _HubFile(self, path, mode=mode, block_size=block_size, revision=revision, **options)
+
+
+class _HubFile(HfFileSystemFile):
+    """An open file; the ranges read last are kept, because the next pairs often want the same row groups."""
+
+    fs: _HubFileSystem
+
+    def __init__(self, fs: _HubFileSystem, path: str, stop: Event, **options: Any) -> None:
+        self._stop = stop
+        super().__init__(fs, path, **options)
+
+    def _fetch_range(self, start: int, end: int) -> bytes:
+        kept = self.fs.client.kept
+        key = (str(self.path), start, end)
+        content = kept.get(key)
+        if content is None:
+            subject = key[0].removeprefix("datasets/")
+            content = self.fs.client.received_range(self.url(), (start, end), subject, self._stop)
+            kept.put(key, content)
+        return content
+
+
+class _KeptRanges:
+    """Byte ranges of files, at most ``KEPT_BYTES`` of each repository; those used last are kept."""
+
+    def __init__(self) -> None:
+        self._ranges: OrderedDict[tuple[str, int, int], bytes] = OrderedDict()
+        self._lock = Lock()
+
+    def get(self, key: tuple[str, int, int]) -> bytes | None:
+        with self._lock:
+            if key in self._ranges:
+                self._ranges.move_to_end(key)
+            return self._ranges.get(key)
+
+    def put(self, key: tuple[str, int, int], content: bytes) -> None:
+        with self._lock:
+            self._ranges[key] = content
+            repository = key[0].partition("@")[0]
+            same = [each for each in self._ranges if each[0].partition("@")[0] == repository]
+            total = sum(len(self._ranges[each]) for each in same)
+            for each in same:
+                if total <= KEPT_BYTES:
+                    break
+                total -= len(self._ranges.pop(each))
+
+
+def _paused(stop: Event, wait_s: float) -> bool:
+    """Wait, and return whether to stop instead of trying again."""
+    return stop.wait(wait_s)
+
+
+def _headers() -> dict[str, str]:
+    headers: dict[str, str] = build_hf_headers(library_name="mmagn", library_version=version("mmagn"))
+    return headers
+
+
+def _requested_wait_s(failure: Exception) -> float | None:
+    """Return the seconds that an answer asks to wait."""
+    if not isinstance(failure, HfHubHTTPError):
+        return None
+    seconds = failure.response.headers.get("Retry-After", "")
+    return float(seconds) if seconds.isdigit() else None
+
+
+def _reason(failure: Exception) -> str:
+    if isinstance(failure, HfHubHTTPError):
+        return f"{failure.response.status_code} {failure.response.reason_phrase}"
+    if "Timeout" in type(failure).__name__:
         return "it was silent for longer than data.hub.timeout_s"
-    while isinstance(inner := getattr(error, "reason", None) or (error.args[0] if error.args else None), Exception):
-        error = inner
-    return str(error).rsplit(": ", 1)[-1]
+    return str(failure).strip() or type(failure).__name__
 
 
 def hub_client(config: HubConfig) -> HubClient:

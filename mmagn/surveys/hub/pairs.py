@@ -1,33 +1,32 @@
-"""Ready-made pairs in a repository of a Hugging Face hub, read as two surveys whose rows lie side by side.
+"""Ready-made pairs in a repository of a Hugging Face hub, read as two surveys.
 
 Two layouts are known: the rows of a store of pairs, as ``match.py --push`` writes them, and rows with a struct
-``image`` beside a struct ``spectrum``, as a cross-match of two catalogues in HATS layout gives. Who belongs to whom is
-found again by position, so that the same rules hold for these pairs as for any other.
+``image`` and a struct ``spectrum``, as a cross-match of two catalogues in HATS layout gives. The pairs are matched
+again by position, so that the same rules hold for them as for any other.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from mmagn.records import BANDS, CUTOUT_PIXELS, Cutout, Spectrum
-from mmagn.surveys.hats.rows import cutout_from_hats, spectrum_from_hats
-from mmagn.surveys.hub.catalog import HubCatalog, column_names, hub_files, hub_parquet, source
-from mmagn.surveys.hub.reader import (
-    CUTOUTS_AT_ONCE,
+from mmagn.surveys.hub.catalog import HubCatalog, repository_columns, source
+from mmagn.surveys.hub.reader import CUTOUTS_AT_ONCE, HUB_SURVEY, SPECTRA_AT_ONCE, HubSurveys
+from mmagn.surveys.parquet.row_groups import Payload
+from mmagn.surveys.parquet.rows import (
     HSC_NEEDED,
     HSC_PAYLOAD,
-    HUB_SURVEY,
     SDSS_NEEDED,
     SDSS_PAYLOAD,
-    SPECTRA_AT_ONCE,
+    cutout_from_hats,
+    spectrum_from_hats,
 )
-from mmagn.surveys.hub.sides import HubSides
-from mmagn.surveys.reader import SourceFile, reading_settings
+from mmagn.surveys.reader import Record, SourceFile, reading_settings
 
 _IMAGE_SHAPE = (len(BANDS), CUTOUT_PIXELS, CUTOUT_PIXELS)
 _STORED_SDSS = {"object_id": "sdss_object_id", "ra": "sdss_ra_deg", "dec": "sdss_dec_deg", "Z": "redshift"}
@@ -47,12 +46,11 @@ _STORED_SPECTRUM = (
 _STORED_CUTOUT = (*_STORED_HSC.values(), "image_flux", "image_ivar", "psf_fwhm_arcsec", "magnitude")
 _MARK_OF_A_STORE = "image_flux"
 """Column that rows of a store have and nested rows have not."""
-Record = TypeVar("Record", Cutout, Spectrum)
 
 
 @dataclass(frozen=True, kw_only=True)
-class HubPairsReader(HubSides):
-    """Reader of both sides of ready-made pairs; see ``readers.SurveyReader``.
+class HubPairsReader(HubSurveys):
+    """Reader of both surveys from ready-made pairs; see ``reader.SurveyReader``.
 
     Attributes
     ----------
@@ -68,56 +66,54 @@ class HubPairsReader(HubSides):
 
     def sources(self) -> tuple[SourceFile, ...]:
         """Return the repository with the commit that is read."""
-        return (replace(source(hub_parquet(self.data).client, self._sdss()), name=f"pairs {self.data.hub.pairs}"),)
+        described = source(self.data, self._sdss())
+        return (replace(described, name=f"pairs {described.name.removeprefix('sdss ')}"),)
 
     def _sdss(self) -> HubCatalog[Spectrum]:
         present = self._present()
         if _MARK_OF_A_STORE in present:
             needed = {_STORED_SDSS[name]: SDSS_NEEDED[name] for name in _STORED_SDSS}
             needed |= {name: "spectrum" for name in _STORED_SPECTRUM if name not in needed}
-            return self._side("sdss", _STORED_SDSS, needed, _STORED_SPECTRUM, _stored_spectrum)
+            return self._catalog(_STORED_SDSS, needed, self._spectra(_STORED_SPECTRUM, _stored_spectrum))
         names = _names(present, "sdss", SDSS_PAYLOAD)
         needed = {names[name]: purpose for name, purpose in SDSS_NEEDED.items()}
-        from_row = partial(_nested_spectrum, names=names)
-        return self._side("sdss", names, needed, tuple(names.values()), from_row)
+        return self._catalog(
+            names, needed, self._spectra(tuple(names.values()), partial(_nested_spectrum, names=names))
+        )
 
     def _hsc(self) -> HubCatalog[Cutout]:
         present = self._present()
         if _MARK_OF_A_STORE in present:
             needed = {_STORED_HSC[name]: HSC_NEEDED[name] for name in _STORED_HSC}
             needed |= {name: "image" for name in _STORED_CUTOUT if name not in needed}
-            return self._side("hsc", _STORED_HSC, needed, _STORED_CUTOUT, _stored_cutout)
+            return self._catalog(_STORED_HSC, needed, self._cutouts(_STORED_CUTOUT, _stored_cutout))
         names = _names(present, "hsc", HSC_PAYLOAD)
         needed = {names[name]: purpose for name, purpose in HSC_NEEDED.items()}
-        from_row = partial(_nested_cutout, names=names)
-        return self._side("hsc", names, needed, tuple(names.values()), from_row)
+        return self._catalog(names, needed, self._cutouts(tuple(names.values()), partial(_nested_cutout, names=names)))
 
     def _present(self) -> frozenset[str]:
-        parquet = hub_parquet(self.data)
-        files = hub_files(parquet.client, self.data.hub.pairs, self.data.hub.pairs_revision)
-        return column_names(parquet.footer(files[0]))
+        return repository_columns(self.data, self.data.hub.pairs, self.data.hub.pairs_revision)
 
-    def _side(
-        self,
-        name: str,
-        names: Mapping[str, str],
-        needed: Mapping[str, str],
-        payload: tuple[str, ...],
-        from_row: Callable[[pa.RecordBatch, int], Record],
+    def _spectra(
+        self, columns: tuple[str, ...], from_row: Callable[[pa.RecordBatch, int], Spectrum]
+    ) -> Payload[Spectrum]:
+        return Payload(survey="sdss", columns=columns, from_row=from_row, rows_at_once=SPECTRA_AT_ONCE)
+
+    def _cutouts(self, columns: tuple[str, ...], from_row: Callable[[pa.RecordBatch, int], Cutout]) -> Payload[Cutout]:
+        return Payload(survey="hsc", columns=columns, from_row=from_row, rows_at_once=CUTOUTS_AT_ONCE)
+
+    def _catalog(
+        self, names: Mapping[str, str], needed: Mapping[str, str], payload: Payload[Record]
     ) -> HubCatalog[Record]:
-        """Return one side; ``names`` gives the column of every published name that the layout has."""
+        """Return one survey; ``names`` gives the column of every published name that the layout has."""
+        meanings = ("object_id", "ra", "dec", *(["Z"] if payload.survey == "sdss" else []))
         return HubCatalog(
-            name=name,
             setting="data.hub.pairs",
             repository=self.data.hub.pairs,
             revision=self.data.hub.pairs_revision,
-            index={
-                meaning: names[meaning] for meaning in ("object_id", "ra", "dec", *(["Z"] if name == "sdss" else []))
-            },
-            payload=payload,
+            index={meaning: names[meaning] for meaning in meanings},
             needed=needed,
-            from_row=from_row,
-            rows_at_once=SPECTRA_AT_ONCE if name == "sdss" else CUTOUTS_AT_ONCE,
+            payload=payload,
         )
 
 

@@ -15,7 +15,7 @@ from mmagn.surveys.config import DataConfig
 from mmagn.surveys.hats.config import DaskConfig, HatsConfig
 from mmagn.surveys.hats.dask_client import dask_client, optional_module
 from mmagn.surveys.hats.reader import HatsReader
-from mmagn.surveys.hats.rows import cutout_from_hats, spectrum_from_hats
+from mmagn.surveys.parquet.rows import cutout_from_hats, spectrum_from_hats
 from mmagn.surveys.reader import iter_spectra, usable
 from mmagn.surveys.readers import survey_reader
 

@@ -36,6 +36,21 @@ NEEDED_HSC_COLUMNS = (*POSITION_COLUMNS, "image")
 NEEDED_SDSS_COLUMNS = (*POSITION_COLUMNS, "Z", "spectrum")
 
 
+def _payload(plain: tuple[str, ...], struct: str, fields: dict[str, str]) -> tuple[str, ...]:
+    return (*(name for name in plain if name != struct), *(f"{struct}.{field}" for field in fields.values()))
+
+
+HSC_PAYLOAD = _payload(HSC_COLUMNS, "image", IMAGE_FIELDS)
+"""Columns of an HSC row that a cutout is made from, field by field: the others of a file are never read."""
+SDSS_PAYLOAD = _payload(SDSS_COLUMNS, "spectrum", SPECTRUM_FIELDS)
+"""Columns of an SDSS row that a spectrum is made from, field by field."""
+_NEEDED = {"object_id": "identity", "ra": "position", "dec": "position"}
+HSC_NEEDED = _NEEDED | {name: "image" for name in HSC_PAYLOAD if "." in name and name != "image.scale"}
+"""Columns without which there is no cutout, and what each is needed for."""
+SDSS_NEEDED = _NEEDED | {"Z": "redshift"} | {name: "spectrum" for name in SDSS_PAYLOAD if "." in name}
+"""Columns without which there is no spectrum, and what each is needed for."""
+
+
 def cutout_from_hats(rows: pa.RecordBatch, row: int) -> Cutout:
     """Return the cutout of one row.
 

@@ -1,0 +1,1 @@
+"""Rows of Parquet files in HATS layout, wherever the files are."""

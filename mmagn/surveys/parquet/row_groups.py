@@ -1,0 +1,237 @@
+"""Chosen rows of Parquet files: only the row groups that hold them are read, and of these only the columns requested.
+
+A column may be a field of a struct, ``image.flux``: its bytes are then read without those of the other fields.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from threading import Event
+from typing import Any, Generic, Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from mmagn.surveys.damage import DAMAGE, damage_text
+from mmagn.surveys.reader import Record, row_records
+from mmagn.surveys.screen import file_name
+
+TAIL_BYTES = 1 << 15
+"""First guess at the length of a footer."""
+STREAM_BYTES = 1 << 20
+"""Bytes of a column read ahead from a disk."""
+AHEAD_BYTES = 1 << 28
+"""Compressed row groups that are fetched before they are needed."""
+
+
+class ParquetFile(Protocol):
+    """A Parquet file at any place; the object can be hashed."""
+
+    @property
+    def name(self) -> str:
+        """Path, for messages."""
+        ...
+
+    @property
+    def fetches(self) -> int:
+        """Row groups to fetch at the same time; 0 reads them one after the other, as from a disk."""
+        ...
+
+    def footer(self) -> pq.FileMetaData:
+        """Return the description of the columns and row groups."""
+        ...
+
+    def open(self, stop: Event) -> Any:
+        """Return a new binary file object; ``stop`` ends its waits."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class LocalParquet:
+    """A Parquet file on a disk."""
+
+    name: str
+    fetches: int = 0
+
+    def footer(self) -> pq.FileMetaData:
+        """Return the description of the columns and row groups."""
+        return read_footer(self.open(Event()), Path(self.name).stat().st_size)
+
+    def open(self, stop: Event) -> Any:  # noqa: ARG002 - a disk does not ask to wait
+        """Return a new binary file object."""
+        return Path(self.name).open("rb")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Payload(Generic[Record]):
+    """What is read of a row.
+
+    Attributes
+    ----------
+    survey
+        ``sdss`` or ``hsc``, as reasons name it.
+    columns
+        Columns, a field of a struct as ``image.flux``; those that a file does not have are passed over.
+    from_row
+        Record of a row of a batch; raises ``ValueError`` with the reason where there is none.
+    rows_at_once
+        Rows decoded together.
+    """
+
+    survey: str
+    columns: tuple[str, ...]
+    from_row: Callable[[pa.RecordBatch, int], Record]
+    rows_at_once: int
+
+
+def read_footer(file: Any, size_bytes: int) -> pq.FileMetaData:
+    """Return the description of an open Parquet file, and close the file.
+
+    Magic and length are checked first: Arrow may end the process on a footer that is none.
+
+    Raises
+    ------
+    ValueError
+        If the file is no whole Parquet file.
+    """
+    with file:
+        start = max(0, size_bytes - TAIL_BYTES)
+        file.seek(start)
+        tail = file.read(size_bytes - start)
+        needed = int.from_bytes(tail[-8:-4], "little") + 8
+        if len(tail) < 12 or tail[-4:] != b"PAR1" or needed > size_bytes - 4:
+            raise ValueError("it is no whole Parquet file")
+        if needed > len(tail):
+            file.seek(size_bytes - needed)
+            tail = file.read(needed - len(tail)) + tail
+    try:
+        return pq.read_metadata(pa.BufferReader(tail))
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"its footer is damaged: {error}") from error
+
+
+def column_names(footer: pq.FileMetaData) -> frozenset[str]:
+    """Return the columns of a file, the fields of a struct as ``image.flux`` too."""
+    schema = footer.schema.to_arrow_schema()
+    fields = {f"{each.name}.{field.name}" for each in schema if pa.types.is_struct(each.type) for field in each.type}
+    return frozenset(schema.names) | fields
+
+
+def read_columns(file: ParquetFile, groups: Sequence[int], names: Sequence[str]) -> pa.Table:
+    """Return whole columns of some row groups."""
+    with file.open(Event()) as opened:
+        parquet = pq.ParquetFile(opened, metadata=file.footer(), pre_buffer=True)
+        return parquet.read_row_groups(list(groups), columns=list(names), use_threads=False)
+
+
+def parquet_records(
+    file: ParquetFile, rows: NDArray[np.int64], payload: Payload[Record]
+) -> Iterator[tuple[int, Record | str]]:
+    """Yield (row, record, or the reason why there is none) of each wanted row, ascending.
+
+    A row group that cannot be decoded costs its own rows.
+
+    Parameters
+    ----------
+    file
+        Where the rows are.
+    rows
+        (wanted,) rows in any order.
+    payload
+        What is read of them.
+
+    Raises
+    ------
+    OSError, UnavailableError
+        Where the file cannot be read now.
+    """
+    wanted = np.unique(np.asarray(rows, dtype=np.int64))
+    damage = (*DAMAGE, pa.ArrowException)
+    try:
+        footer: pq.FileMetaData = file.footer()
+    except damage as error:
+        reason = f"{payload.survey}: file {file_name(file.name)} is left out, {damage_text(error)}"
+        yield from ((row, reason) for row in wanted.tolist())
+        return
+    starts = np.cumsum([0, *(footer.row_group(group).num_rows for group in range(footer.num_row_groups))])
+    group_of = np.searchsorted(starts, wanted, side="right") - 1
+    groups = np.unique(group_of).tolist()
+    columns = [name for name in payload.columns if name in column_names(footer)]
+    for group, batches in zip(groups, _batches(file, groups, columns, payload.rows_at_once), strict=True):
+        inside = wanted[group_of == group]
+        places = _places(batches, inside - starts[group])
+        yield from row_records(payload.survey, file.name, inside, places, lambda at: payload.from_row(*at), damage)
+
+
+def _places(batches: Iterator[pa.RecordBatch], wanted: NDArray[np.int64]) -> Iterator[tuple[pa.RecordBatch, int]]:
+    """Yield (batch, row of the batch) of the wanted rows of a row group."""
+    first = 0
+    for batch in batches:
+        low, high = np.searchsorted(wanted, [first, first + batch.num_rows])
+        for row in wanted[low:high].tolist():
+            yield batch, row - first
+        first += batch.num_rows
+        if first > wanted[-1]:
+            return
+
+
+def _batches(
+    file: ParquetFile, groups: Sequence[int], columns: Sequence[str], rows_at_once: int
+) -> Iterator[Iterator[pa.RecordBatch]]:
+    """Yield the batches of each row group; the next row groups of a remote file are fetched meanwhile."""
+    stop = Event()
+    if not file.fetches:
+        yield from (_opened(file, group, columns, rows_at_once, stop) for group in groups)
+        return
+    pool = ThreadPoolExecutor(min(file.fetches, len(groups)), thread_name_prefix="row-groups")
+    waiting: deque[Future[Iterator[pa.RecordBatch]]] = deque()
+    left = deque(groups)
+    ahead = max(1, AHEAD_BYTES // max(1, *(_group_bytes(file, group, columns) for group in groups)))
+    try:
+        while left or waiting:
+            while left and len(waiting) < min(ahead, file.fetches):
+                waiting.append(pool.submit(_started, file, left.popleft(), columns, rows_at_once, stop))
+            yield _result(waiting.popleft())
+    finally:
+        stop.set()  # so that nobody waits for a hub after a failure or Ctrl-C
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _result(future: Future[Iterator[pa.RecordBatch]]) -> Iterator[pa.RecordBatch]:
+    yield from future.result()
+
+
+def _started(
+    file: ParquetFile, group: int, columns: Sequence[str], rows_at_once: int, stop: Event
+) -> Iterator[pa.RecordBatch]:
+    """Return the batches of a row group whose bytes have arrived."""
+    batches = _opened(file, group, columns, rows_at_once, stop)
+    first = next(batches, None)
+    return batches if first is None else chain([first], batches)
+
+
+def _opened(
+    file: ParquetFile, group: int, columns: Sequence[str], rows_at_once: int, stop: Event
+) -> Iterator[pa.RecordBatch]:
+    remote = file.fetches > 0
+    with file.open(stop) as opened:
+        parquet = pq.ParquetFile(
+            opened, metadata=file.footer(), pre_buffer=remote, buffer_size=0 if remote else STREAM_BYTES
+        )
+        yield from parquet.iter_batches(rows_at_once, row_groups=[group], columns=list(columns))
+
+
+def _group_bytes(file: ParquetFile, group: int, columns: Sequence[str]) -> int:
+    """Return the compressed bytes of some columns of a row group."""
+    described = file.footer().row_group(group)
+    chunks = [described.column(number) for number in range(described.num_columns)]
+    return sum(
+        each.total_compressed_size
+        for each in chunks
+        if f"{each.path_in_schema}.".startswith(tuple(f"{name}." for name in columns))
+    )

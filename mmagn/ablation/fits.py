@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from astropy.table import Table
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 
 from mmagn.ablation.inputs import FoldInputs
 from mmagn.ablation.networks import FoldNetworks
-from mmagn.config.run_config import RunConfig, config_dict
+from mmagn.config.run_config import RunConfig
 from mmagn.evaluation.baselines import logistic_logits, rule_logits
 from mmagn.evaluation.crossval import Fold
 from mmagn.evaluation.judging import CALIBRATION_FILE, calibrated
@@ -28,23 +27,9 @@ from mmagn.records import Floats
 from mmagn.runs.members import WEIGHTS_FILE
 from mmagn.runs.sample import Sample
 from mmagn.storage.files import whole_file, write_json
+from mmagn.storage.settings import settings_affecting
 from mmagn.storage.version import __version__
 from mmagn.workers import done_here, shared_out
-
-NOT_DECIDING = {
-    "training": (
-        "device",
-        "devices",
-        "nodes",
-        "sync_batchnorm",
-        "compile",
-        "checkpoint_every_minutes",
-        "log_every",
-        "figures_every",
-    ),
-    "tensors": ("residency", "workers"),
-}
-"""Settings that change nothing about what a fit learns."""
 
 logger = logging.getLogger(__name__)
 
@@ -236,12 +221,9 @@ class FoldFits:
 
     def _path(self, variant: Variant, fold: Fold) -> Path:
         """File of a fit, in a folder that is named after all settings that it depends on."""
-        every = config_dict(self.inputs.variant_config(variant))
-        settings: dict[str, Any] = {name: every[name] for name in ("labels", "tensors", "models", "training")}
-        settings |= {name: every["evaluation"][name] for name in ("calibration", "threshold_metric")}
+        config = self.inputs.variant_config(variant)
+        settings = settings_affecting(config, "labels", "tensors", "fit", "calibration")
         settings |= {"variant": asdict(variant), "data": self.data_digest, "mmagn": __version__}
-        for section, names in NOT_DECIDING.items():
-            settings[section] = {name: value for name, value in settings[section].items() if name not in names}
         folder = self.folder / f"{variant.name}-{_digest(json.dumps(settings, sort_keys=True, default=list))}"
         if not folder.is_dir():
             folder.mkdir(parents=True, exist_ok=True)

@@ -1,10 +1,23 @@
 """Settings of an ablation."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from mmagn.evaluation.bootstrap import METRICS
 from mmagn.evaluation.variants import VARIANTS, question
+from mmagn.storage.settings import check_settings, setting
+
+_NETWORKS = tuple(name for name, variant in VARIANTS.items() if variant.kind == "network")
+_QUESTIONS = (
+    "fused - handcrafted",
+    "spectrum - handcrafted",
+    "fused - logistic",
+    "masked-fused - masked-handcrafted",
+    "masked-image-spectrum - masked-spectrum",
+    "masked-spectrum - spectrum",
+    "masked-spectrum - redshift-only",
+    "image - redshift-only",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,40 +54,23 @@ class AblationConfig:
         by their data and settings, not by the code: delete the folder after changing a model or the training.
     """
 
-    scheme: Literal["folds", "leave-one-cell-out"] = "folds"
-    folds: int = 5
-    repeats: int = 3
-    variants: tuple[str, ...] = tuple(VARIANTS)
-    questions: tuple[str, ...] = (
-        "fused - handcrafted",
-        "spectrum - handcrafted",
-        "fused - logistic",
-        "masked-fused - masked-handcrafted",
-        "masked-image-spectrum - masked-spectrum",
-        "masked-spectrum - spectrum",
-        "masked-spectrum - redshift-only",
-        "image - redshift-only",
+    SECTION: ClassVar[str] = "ablation"
+    scheme: Literal["folds", "leave-one-cell-out"] = setting("folds", "ablation")
+    folds: int = setting(5, "ablation", at_least=2, needs=("ablation.scheme", "folds"))
+    repeats: int = setting(3, "ablation", at_least=1)
+    variants: tuple[str, ...] = setting(
+        tuple(VARIANTS), "ablation", choices=tuple(VARIANTS), one_or_more=True, each_once=True
     )
-    metric: str = "average_precision"
-    features_epochs: int = 100
-    features_patience: int = 20
-    workers: int = 2
-    members: tuple[str, ...] = ("fused",)
-    fits_dir: str = ""
+    questions: tuple[str, ...] = setting(_QUESTIONS, "ablation", each_once=True)
+    metric: str = setting("average_precision", "ablation", choices=tuple(METRICS))
+    features_epochs: int = setting(100, "ablation", at_least=1)
+    features_patience: int = setting(20, "ablation", at_least=1)
+    workers: int = setting(2, "nothing", at_least=1)
+    members: tuple[str, ...] = setting(("fused",), "ablation", choices=_NETWORKS, each_once=True)
+    fits_dir: str = setting("", "nothing")
 
     def __post_init__(self) -> None:
-        if self.folds < 2:
-            raise ValueError(f"ablation.folds is {self.folds}; allowed: 2 or more")
-        for name in ("repeats", "features_epochs", "features_patience", "workers"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"ablation.{name} is {getattr(self, name)}; allowed: 1 or more")
-        if unknown := [name for name in self.variants if name not in VARIANTS]:
-            raise ValueError(f"ablation.variants has {unknown[0]}; allowed: {', '.join(VARIANTS)}")
-        if not self.variants or len(set(self.variants)) != len(self.variants):
-            raise ValueError(f"ablation.variants is {self.variants}; allowed: one or more models, each once")
-        networks = [name for name, variant in VARIANTS.items() if variant.kind == "network"]
-        if wrong := [name for name in self.members if name not in networks]:
-            raise ValueError(f"ablation.members has {wrong[0]}; allowed: {', '.join(networks)}")
+        check_settings(self)
         for text in self.questions:
             asked = question(text)
             for variant in (asked.better, asked.base):
@@ -83,5 +79,3 @@ class AblationConfig:
                         f"ablation.questions has {text!r}, but ablation.variants has no {variant.name}; "
                         "drop the question or add the model"
                     )
-        if self.metric not in METRICS:
-            raise ValueError(f"ablation.metric is {self.metric}; allowed: {', '.join(METRICS)}")

@@ -5,9 +5,9 @@ import difflib
 import logging
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 import yaml
 from jsonargparse import ArgumentParser, Namespace
@@ -19,6 +19,16 @@ from mmagn.labels.config import LabelsConfig
 from mmagn.matching.config import MatchingConfig, SplitsConfig
 from mmagn.models.config import ModelsConfig
 from mmagn.spectroscopy.config import SpectroscopyConfig
+from mmagn.storage.settings import (
+    check_settings,
+    declared_settings,
+    pattern,
+    plain_value,
+    section,
+    setting,
+    setting_values,
+    unmet_needs,
+)
 from mmagn.surveys.config import DataConfig
 from mmagn.surveys.hats.config import DaskConfig
 from mmagn.tensors.config import TensorsConfig
@@ -68,25 +78,27 @@ class RunConfig:
         Which settings ``scripts/search.py`` looks for, where, and for how long.
     """
 
-    name: str = "fused"
-    runs_dir: str = "checkpoints"
-    seed: int = 0
-    data: DataConfig = field(default_factory=DataConfig)
-    dask: DaskConfig = field(default_factory=DaskConfig)
-    matching: MatchingConfig = field(default_factory=MatchingConfig)
-    splits: SplitsConfig = field(default_factory=SplitsConfig)
-    spectroscopy: SpectroscopyConfig = field(default_factory=SpectroscopyConfig)
-    labels: LabelsConfig = field(default_factory=LabelsConfig)
-    tensors: TensorsConfig = field(default_factory=TensorsConfig)
-    models: ModelsConfig = field(default_factory=ModelsConfig)
-    training: TrainingConfig = field(default_factory=TrainingConfig)
-    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
-    ablation: AblationConfig = field(default_factory=AblationConfig)
-    search: SearchConfig = field(default_factory=SearchConfig)
+    SECTION: ClassVar[str] = ""
+    name: str = setting(
+        "fused", "nothing", rule=pattern(r"[A-Za-z0-9][A-Za-z0-9._-]*", "letters, digits, '.', '_' and '-'")
+    )
+    runs_dir: str = setting("checkpoints", "nothing", one_or_more=True)
+    seed: int = setting(0, "fit", at_least=0, below=2**32)
+    data: DataConfig = section(DataConfig)
+    dask: DaskConfig = section(DaskConfig, needs=("data.source", "hats"))
+    matching: MatchingConfig = section(MatchingConfig)
+    splits: SplitsConfig = section(SplitsConfig)
+    spectroscopy: SpectroscopyConfig = section(SpectroscopyConfig)
+    labels: LabelsConfig = section(LabelsConfig)
+    tensors: TensorsConfig = section(TensorsConfig)
+    models: ModelsConfig = section(ModelsConfig)
+    training: TrainingConfig = section(TrainingConfig)
+    evaluation: EvaluationConfig = section(EvaluationConfig)
+    ablation: AblationConfig = section(AblationConfig)
+    search: SearchConfig = section(SearchConfig)
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.name):
-            raise ValueError(f"name is {self.name!r}; allowed: letters, digits, '.', '_' and '-'")
+        check_settings(self)
 
 
 class _StrictParser(ArgumentParser):
@@ -102,19 +114,9 @@ def _one_sentence(message: str) -> str:
     return unknown_setting(unknown.group(1)) if unknown else " ".join(message.split())
 
 
-def setting_names(cls: type = RunConfig, prefix: str = "") -> Iterator[str]:
-    """Dotted names of all settings of a config class, leaves only."""
-    for entry in dataclasses.fields(cls):
-        default = entry.default_factory() if entry.default_factory is not dataclasses.MISSING else entry.default
-        if dataclasses.is_dataclass(default):
-            yield from setting_names(type(default), f"{prefix}{entry.name}.")
-        else:
-            yield prefix + entry.name
-
-
 def unknown_setting(name: str) -> str:
     """One sentence that says ``name`` is no setting and names the nearest known one."""
-    known = list(setting_names())
+    known = list(declared_settings(RunConfig))
     last = {full.rsplit(".", 1)[-1]: full for full in known}
     nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     by_last = difflib.get_close_matches(name.rsplit(".", 1)[-1], list(last), n=1, cutoff=0.6)
@@ -171,7 +173,7 @@ def _check_known(parser: ArgumentParser, path: Path) -> None:
         return
     if not isinstance(settings, dict):
         parser.error(f"--config {path}: must hold settings as name: value")
-    known = {action.dest for action in parser._actions} | set(setting_names())
+    known = {action.dest for action in parser._actions} | {*declared_settings(RunConfig)}
     for name in _leaves(settings):
         if name not in known:
             parser.error(f"{path}: {unknown_setting(name)}")
@@ -219,46 +221,18 @@ def save_config(config: RunConfig, path: Path) -> None:
 
 def config_dict(config: RunConfig) -> dict[str, Any]:
     """Return all settings as nested plain Python values (tuples as lists)."""
-    return {name: _plain(value) for name, value in dataclasses.asdict(config).items()}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _plain(item) for name, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, tuple | list) else value
+    plain: dict[str, Any] = plain_value(dataclasses.asdict(config))
+    return plain
 
 
 def without_effect(config: RunConfig) -> list[str]:
     """One sentence for each setting that was changed from its default and changes nothing in this run."""
-    sentences = []
-    idle = {
-        "data.simulate.": config.data.source != "embedded" and f"data.source is {config.data.source}",
-        "data.hats.": config.data.source != "hats" and f"data.source is {config.data.source}",
-        "dask.": config.data.source != "hats" and f"data.source is {config.data.source}",
-        "data.hub.sdss": config.data.source != "hub" and f"data.source is {config.data.source}",
-        "data.hub.hsc": config.data.source != "hub" and f"data.source is {config.data.source}",
-        "data.hub.pairs": config.data.source != "hub-pairs" and f"data.source is {config.data.source}",
-        "data.root": config.data.source not in ("hdf5", "store") and f"data.source is {config.data.source}",
-        "models.image.": "image" not in config.models.branches and "models.branches has no image",
-        "tensors.image_size": "image" not in config.models.branches and "models.branches has no image",
-        "tensors.asinh_softening": "image" not in config.models.branches and "models.branches has no image",
-        "training.layer_decay": "image" not in config.models.branches and "models.branches has no image",
-        "models.spectrum.": "spectrum" not in config.models.branches and "models.branches has no spectrum",
-        "tensors.blank_lines": "spectrum" not in config.models.branches and "models.branches has no spectrum",
-        "tensors.features": "features" not in config.models.branches and "models.branches has no features",
-        "training.features_first_epochs": "features" not in config.models.branches
-        and "models.branches has no features",
-        "tensors.spectrum_": "spectrum" not in config.models.branches and "models.branches has no spectrum",
-        "search.outer_folds": not config.search.nested and "search.nested is false",
-    } | {
-        f"search.ranges.{entry.name}": entry.name not in config.search.space and f"search.space has no {entry.name}"
-        for entry in dataclasses.fields(config.search.ranges)
-    }
-    for name in changed_settings(config):
-        for prefix, reason in idle.items():
-            if reason and name.startswith(prefix):
-                sentences.append(f"{name} has no effect: {reason}")
-    return sentences
+    values = setting_values(config)
+    return [
+        f"{name} has no effect: {reason}"
+        for name in changed_settings(config)
+        for reason in unmet_needs(declared_settings(RunConfig)[name], values)[:1]
+    ]
 
 
 def changed_settings(config: RunConfig) -> dict[str, Any]:
@@ -268,11 +242,5 @@ def changed_settings(config: RunConfig) -> dict[str, Any]:
 
 def differing_settings(config: RunConfig, other: RunConfig) -> dict[str, tuple[Any, Any]]:
     """Dotted name and both values of every setting that two configs do not share."""
-    differing = {}
-    for name in setting_names():
-        value, others = config, other
-        for part in name.split("."):
-            value, others = getattr(value, part), getattr(others, part)
-        if value != others:
-            differing[name] = (value, others)
-    return differing
+    others = setting_values(other)
+    return {name: (value, others[name]) for name, value in setting_values(config).items() if value != others[name]}

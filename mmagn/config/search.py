@@ -1,13 +1,39 @@
 """Settings of a search for hyperparameters."""
 
-from dataclasses import dataclass, field
-from typing import Literal
-from urllib.parse import urlsplit
+import re
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from mmagn.storage.settings import check_settings, section, setting
 
 HEAD_SPACE = ("hidden_dim", "dropout", "learning_rate", "weight_decay")
 """What a search of the head alone can change: the branches below it stay as they are."""
 SPACE = (*HEAD_SPACE, "widths", "image_size", "image_noise", "spectrum_noise", "dihedral")
 """Everything that can be searched."""
+
+
+def _searched(name: str, default: Any, **allowed: Any) -> Any:
+    """Field of the values that are tried of a searched setting."""
+    return setting(default, "search", needs=("search.space", name), **allowed)
+
+
+def _check_storage(url: str) -> None:
+    """Raise where the address of a database cannot be parsed or holds a password, without repeating it."""
+    from sqlalchemy.engine import make_url  # where used: most commands need no database
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        raise ValueError(
+            "search.storage is not the URL of a database; allowed: such as postgresql://user@host/database"
+        ) from None
+    secrets = [name for name in parsed.query if re.search("pass|pwd|secret|token", name, re.IGNORECASE)]
+    if parsed.password is not None or [name for name in secrets if name.lower() != "passfile"]:
+        raise ValueError(
+            "search.storage holds a password, which would be written into the run folder; "
+            "leave it out and give it in PGPASSWORD or ~/.pgpass"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,37 +62,23 @@ class SearchRangesConfig:
         Choices of ``tensors.augment.dihedral``.
     """
 
-    hidden_dim: tuple[int, int] = (16, 64)
-    dropout: tuple[float, float] = (0.1, 0.5)
-    learning_rate: tuple[float, float] = (1e-4, 1e-2)
-    weight_decay: tuple[float, float] = (1e-6, 1e-2)
-    widths: tuple[tuple[int, ...], ...] = ((8, 16, 24), (16, 32, 48), (24, 48, 72))
-    image_size: tuple[int, ...] = (64, 96, 128)
-    image_noise: tuple[float, float] = (0.0, 0.5)
-    spectrum_noise: tuple[float, float] = (0.0, 0.5)
-    dihedral: tuple[bool, ...] = (False, True)
+    SECTION: ClassVar[str] = "search.ranges"
+    hidden_dim: tuple[int, int] = _searched("hidden_dim", (16, 64), at_least=2, even=True, ascending=True)
+    dropout: tuple[float, float] = _searched("dropout", (0.1, 0.5), at_least=0, below=1, ascending=True)
+    learning_rate: tuple[float, float] = _searched("learning_rate", (1e-4, 1e-2), above=0, ascending=True)
+    weight_decay: tuple[float, float] = _searched("weight_decay", (1e-6, 1e-2), above=0, ascending=True)
+    widths: tuple[tuple[int, ...], ...] = _searched(
+        "widths", ((8, 16, 24), (16, 32, 48), (24, 48, 72)), at_least=1, one_or_more=True, each_once=True
+    )
+    image_size: tuple[int, ...] = _searched(
+        "image_size", (64, 96, 128), at_least=16, at_most=160, even=True, one_or_more=True, each_once=True
+    )
+    image_noise: tuple[float, float] = _searched("image_noise", (0.0, 0.5), at_least=0, ascending=True)
+    spectrum_noise: tuple[float, float] = _searched("spectrum_noise", (0.0, 0.5), at_least=0, ascending=True)
+    dihedral: tuple[bool, ...] = _searched("dihedral", (False, True), one_or_more=True, each_once=True)
 
     def __post_init__(self) -> None:
-        self._check("hidden_dim", "two even numbers from 2 on", all(n >= 2 and n % 2 == 0 for n in self.hidden_dim))
-        self._check("dropout", "two numbers from 0 to below 1", all(0 <= n < 1 for n in self.dropout))
-        for name in ("learning_rate", "weight_decay"):
-            self._check(name, "two numbers above 0", min(getattr(self, name)) > 0)
-        for name in ("image_noise", "spectrum_noise"):
-            self._check(name, "two numbers from 0 on", min(getattr(self, name)) >= 0)
-        for name in ("hidden_dim", "dropout", "learning_rate", "weight_decay", "image_noise", "spectrum_noise"):
-            low, high = getattr(self, name)
-            self._check(name, "the smaller number first", low <= high)
-        for name in ("widths", "image_size", "dihedral"):
-            choices = getattr(self, name)
-            self._check(name, "one or more choices, each once", bool(choices) and len(set(choices)) == len(choices))
-        good_widths = all(each and min(each) >= 1 for each in self.widths)
-        self._check("widths", "choices such as [16, 32, 48], of positive numbers", good_widths)
-        good_sizes = all(16 <= size <= 160 and size % 2 == 0 for size in self.image_size)
-        self._check("image_size", "even numbers from 16 to 160", good_sizes)
-
-    def _check(self, name: str, allowed: str, good: bool) -> None:
-        if not good:
-            raise ValueError(f"search.ranges.{name} is {getattr(self, name)}; allowed: {allowed}")
+        check_settings(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,34 +119,28 @@ class SearchConfig:
         Outer folds of the nested search.
     """
 
-    over: Literal["head", "all"] = "head"
-    trials: int = 100
-    folds: int = 5
-    space: tuple[str, ...] = ("hidden_dim", "dropout", "learning_rate")
-    ranges: SearchRangesConfig = field(default_factory=SearchRangesConfig)
-    startup_trials: int = 10
-    prune: bool = True
-    study: str = ""
-    storage: str = ""
-    heartbeat_s: int = 30
-    nested: bool = False
-    outer_folds: int = 5
+    SECTION: ClassVar[str] = "search"
+    over: Literal["head", "all"] = setting("head", "search")
+    trials: int = setting(100, "nothing", at_least=1)
+    folds: int = setting(5, "search", at_least=2)
+    space: tuple[str, ...] = setting(
+        ("hidden_dim", "dropout", "learning_rate"), "search", choices=SPACE, one_or_more=True, each_once=True
+    )
+    ranges: SearchRangesConfig = section(SearchRangesConfig)
+    startup_trials: int = setting(10, "search", at_least=1)
+    prune: bool = setting(True, "search")
+    study: str = setting("", "nothing")
+    storage: str = setting("", "nothing")
+    heartbeat_s: int = setting(30, "nothing", at_least=1)
+    nested: bool = setting(False, "nothing")
+    outer_folds: int = setting(5, "nothing", at_least=2, needs=("search.nested", True))
 
     def __post_init__(self) -> None:
-        for name, least in {"trials": 1, "folds": 2, "startup_trials": 1, "heartbeat_s": 1, "outer_folds": 2}.items():
-            if getattr(self, name) < least:
-                raise ValueError(f"search.{name} is {getattr(self, name)}; allowed: {least} or more")
-        if not self.space or len(set(self.space)) != len(self.space):
-            raise ValueError(f"search.space is {self.space}; allowed: one or more names, each once")
-        if unknown := [name for name in self.space if name not in SPACE]:
-            raise ValueError(f"search.space has {unknown[0]}; allowed: {', '.join(SPACE)}")
+        check_settings(self)
         if self.over == "head" and (deeper := [name for name in self.space if name not in HEAD_SPACE]):
             raise ValueError(
                 f"search.space has {deeper[0]}, which changes what is below the head; "
                 f"allowed with search.over head: {', '.join(HEAD_SPACE)}; or set search.over all"
             )
-        if urlsplit(self.storage).password is not None:
-            raise ValueError(
-                "search.storage holds a password, which would be written into the run folder; "
-                "leave it out and give it in PGPASSWORD or ~/.pgpass"
-            )
+        if self.storage:
+            _check_storage(self.storage)

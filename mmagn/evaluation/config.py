@@ -1,7 +1,9 @@
 """Settings of the scores."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
+
+from mmagn.storage.settings import check_settings, setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,20 +31,14 @@ class EvaluationConfig:
         diagram.
     """
 
-    bootstrap_draws: int = 2000
-    confidence: float = 0.95
-    threshold_metric: Literal["mcc", "f1"] = "mcc"
-    seed: int = 0
-    calibration: Literal["none", "temperature", "platt", "isotonic"] = "platt"
-    novelty_quantile: float = 0.99
-    calibration_bins: int = 10
+    SECTION: ClassVar[str] = "evaluation"
+    bootstrap_draws: int = setting(2000, "judging", at_least=1)
+    confidence: float = setting(0.95, "judging", above=0, below=1)
+    threshold_metric: Literal["mcc", "f1"] = setting("mcc", "calibration")
+    seed: int = setting(0, "judging", at_least=0, below=2**32)
+    calibration: Literal["none", "temperature", "platt", "isotonic"] = setting("platt", "calibration")
+    novelty_quantile: float = setting(0.99, "calibration", above=0, at_most=1)
+    calibration_bins: int = setting(10, "judging", at_least=1)
 
     def __post_init__(self) -> None:
-        if self.bootstrap_draws < 1:
-            raise ValueError(f"evaluation.bootstrap_draws is {self.bootstrap_draws}; allowed: 1 or more")
-        if not 0 < self.confidence < 1:
-            raise ValueError(f"evaluation.confidence is {self.confidence}; allowed: between 0 and 1")
-        if not 0 < self.novelty_quantile <= 1:
-            raise ValueError(f"evaluation.novelty_quantile is {self.novelty_quantile}; allowed: above 0, at most 1")
-        if self.calibration_bins < 1:
-            raise ValueError(f"evaluation.calibration_bins is {self.calibration_bins}; allowed: 1 or more")
+        check_settings(self)

@@ -1,7 +1,9 @@
 """Settings of the BPT label."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
+
+from mmagn.storage.settings import check_settings, setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,19 +31,15 @@ class LabelsConfig:
         scores keep 0 or 1.
     """
 
-    seyfert_liner: Literal["schawinski2007", "cidfernandes2010"] = "schawinski2007"
-    min_snr: float = 3.0
-    vote: bool = False
-    retired_cut: bool = False
-    exclude_broad: bool = True
-    draws: int = 1000
-    seed: int = 0
-    soft: bool = False
+    SECTION: ClassVar[str] = "labels"
+    seyfert_liner: Literal["schawinski2007", "cidfernandes2010"] = setting("schawinski2007", "labels")
+    min_snr: float = setting(3.0, "labels", at_least=0)
+    vote: bool = setting(False, "labels")
+    retired_cut: bool = setting(False, "labels")
+    exclude_broad: bool = setting(True, "labels")
+    draws: int = setting(1000, "labels", at_least=1)
+    seed: int = setting(0, "labels", at_least=0, below=2**32)
+    soft: bool = setting(False, "fit")
 
     def __post_init__(self) -> None:
-        if self.min_snr < 0:
-            raise ValueError(f"labels.min_snr is {self.min_snr}; allowed: 0 or more")
-        if self.draws < 1:
-            raise ValueError(f"labels.draws is {self.draws}; allowed: 1 or more")
-        if self.seed < 0:
-            raise ValueError(f"labels.seed is {self.seed}; allowed: 0 or more")
+        check_settings(self)

@@ -1,7 +1,13 @@
 """Settings of the match, of the store of pairs and of the split by sky."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
+
+from mmagn.storage.settings import check_settings, setting
+
+
+def _power_of_two(number: int) -> bool:
+    return 1 <= number <= 2**20 and number & (number - 1) == 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,15 +25,13 @@ class MatchingConfig:
         does not depend on it.
     """
 
-    radius_arcsec: float = 1.0
-    image_dtype: Literal["float32", "float16"] = "float32"
-    workers: int = 2
+    SECTION: ClassVar[str] = "matching"
+    radius_arcsec: float = setting(1.0, "pairs", above=0, at_most=60)
+    image_dtype: Literal["float32", "float16"] = setting("float32", "pairs")
+    workers: int = setting(2, "nothing", at_least=1, at_most=256)
 
     def __post_init__(self) -> None:
-        if not 0 < self.radius_arcsec <= 60:
-            raise ValueError(f"matching.radius_arcsec is {self.radius_arcsec}; allowed: above 0, at most 60")
-        if not 1 <= self.workers <= 256:
-            raise ValueError(f"matching.workers is {self.workers}; allowed: 1 to 256")
+        check_settings(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,17 +50,13 @@ class SplitsConfig:
         Seed of the hash that orders the groups.
     """
 
-    nside: int = 128
-    validation_fraction: float = 0.2
-    test_fraction: float = 0.2
-    seed: int = 0
+    SECTION: ClassVar[str] = "splits"
+    nside: int = setting(128, "fit", rule=(_power_of_two, "a power of 2 from 1 to 2**20"))
+    validation_fraction: float = setting(0.2, "fit", above=0, below=1)
+    test_fraction: float = setting(0.2, "fit", above=0, below=1)
+    seed: int = setting(0, "fit", at_least=0)
 
     def __post_init__(self) -> None:
-        if self.nside < 1 or self.nside > 2**20 or self.nside & (self.nside - 1):
-            raise ValueError(f"splits.nside is {self.nside}; allowed: a power of 2 from 1 to 2**20")
-        for name in ("validation_fraction", "test_fraction"):
-            value = getattr(self, name)
-            if not 0 < value < 1:
-                raise ValueError(f"splits.{name} is {value}; allowed: between 0 and 1")
+        check_settings(self)
         if self.validation_fraction + self.test_fraction >= 1:
             raise ValueError("splits.validation_fraction + splits.test_fraction leave nothing for training")

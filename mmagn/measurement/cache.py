@@ -4,7 +4,6 @@ import hashlib
 import json
 import logging
 import zipfile
-from dataclasses import asdict
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,6 +16,7 @@ from mmagn.measurement.table import measured_pairs, sample_basis
 from mmagn.spectroscopy.basis import ContinuumBasis
 from mmagn.spectroscopy.config import SpectroscopyConfig
 from mmagn.storage.files import code_digest
+from mmagn.storage.settings import settings_affecting
 from mmagn.storage.tables import table_file
 
 CODE = ("lines.py", "lines.ecsv", "measurement/table.py", "spectroscopy", "features", "labels")
@@ -66,8 +66,8 @@ def _path(store: PairStore, spectroscopy: SpectroscopyConfig, labels: LabelsConf
     made_from = {
         "pairs": store.fingerprint,
         "count": len(store),
-        "spectroscopy": asdict(spectroscopy),
-        "labels": asdict(labels),
+        **settings_affecting(spectroscopy, "measurements"),
+        **settings_affecting(labels, "labels"),
         "code": code_digest(*CODE),
     }
     digest = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:16]

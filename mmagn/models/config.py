@@ -1,9 +1,15 @@
 """Settings of the network."""
 
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from mmagn.storage.settings import check_settings, section, setting
 
 Branch = Literal["image", "spectrum", "features"]
+
+
+def _odd(number: int) -> bool:
+    return number >= 1 and number % 2 == 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,10 +29,14 @@ class ImageBranchConfig:
         Length of the image embedding.
     """
 
-    backbone: str = "test_byobnet"
-    pretrained: bool = False
-    weights: str = ""
-    embedding_dim: int = 8
+    SECTION: ClassVar[str] = "models.image"
+    backbone: str = setting("test_byobnet", "fit", one_or_more=True)
+    pretrained: bool = setting(False, "fit")
+    weights: str = setting("", "fit")
+    embedding_dim: int = setting(8, "fit", at_least=1)
+
+    def __post_init__(self) -> None:
+        check_settings(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,15 +53,13 @@ class SpectrumBranchConfig:
         Length of the spectrum embedding.
     """
 
-    widths: tuple[int, ...] = (16, 32, 48)
-    kernel_size: int = 5
-    embedding_dim: int = 8
+    SECTION: ClassVar[str] = "models.spectrum"
+    widths: tuple[int, ...] = setting((16, 32, 48), "fit", at_least=1, one_or_more=True)
+    kernel_size: int = setting(5, "fit", rule=(_odd, "an odd number from 1 on"))
+    embedding_dim: int = setting(8, "fit", at_least=1)
 
     def __post_init__(self) -> None:
-        if not self.widths or min(self.widths) < 1:
-            raise ValueError(f"models.spectrum.widths is {self.widths}; allowed: one or more positive numbers")
-        if self.kernel_size < 1 or self.kernel_size % 2 == 0:
-            raise ValueError(f"models.spectrum.kernel_size is {self.kernel_size}; allowed: an odd number")
+        check_settings(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,18 +78,14 @@ class ModelsConfig:
         Dropout after both hidden layers.
     """
 
-    branches: tuple[Branch, ...] = ("image", "spectrum", "features")
-    image: ImageBranchConfig = field(default_factory=ImageBranchConfig)
-    spectrum: SpectrumBranchConfig = field(default_factory=SpectrumBranchConfig)
-    hidden_dim: int = 32
-    dropout: float = 0.1
+    SECTION: ClassVar[str] = "models"
+    branches: tuple[Branch, ...] = setting(
+        ("image", "spectrum", "features"), "tensors", "fit", one_or_more=True, each_once=True
+    )
+    image: ImageBranchConfig = section(ImageBranchConfig, needs=("models.branches", "image"))
+    spectrum: SpectrumBranchConfig = section(SpectrumBranchConfig, needs=("models.branches", "spectrum"))
+    hidden_dim: int = setting(32, "fit", at_least=2, even=True)
+    dropout: float = setting(0.1, "fit", at_least=0, below=1)
 
     def __post_init__(self) -> None:
-        if not self.branches or len(set(self.branches)) != len(self.branches):
-            raise ValueError(
-                f"models.branches is {self.branches}; allowed: one or more of image, spectrum, features, each once"
-            )
-        if self.hidden_dim < 2 or self.hidden_dim % 2:
-            raise ValueError(f"models.hidden_dim is {self.hidden_dim}; allowed: an even number from 2 on")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"models.dropout is {self.dropout}; allowed: 0 to below 1")
+        check_settings(self)

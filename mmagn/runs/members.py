@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from mmagn.config.run_config import RunConfig, config_dict, load_config
+from mmagn.config.run_config import RunConfig, load_config
 from mmagn.evaluation.judging import CALIBRATION_FILE, NOVELTY_FILE
 from mmagn.evaluation.novelty import Novelty, load_novelty
 from mmagn.evaluation.subsets import SubsetCalibration, known_subsets, load_calibrations
@@ -15,6 +15,7 @@ from mmagn.features.names import FEATURE_NAMES
 from mmagn.models.fusion import FusionModel
 from mmagn.runs.sample import BASIS_FILE, network
 from mmagn.spectroscopy.basis import ContinuumBasis
+from mmagn.storage.settings import settings_affecting
 from mmagn.tensors.missing import FeatureOrigin, Subset
 from mmagn.tensors.scaling import FeatureScaling
 from mmagn.training.weights import load_weights
@@ -23,12 +24,6 @@ WEIGHTS_FILE = "weights.safetensors"
 SCALING_FILE = "scaling.json"
 CONFIG_FILE = "config.yaml"
 DEFAULT_VARIANT = "fused"
-_INPUT_SECTIONS = ("tensors", "spectroscopy")
-_NO_INPUT = {
-    "tensors": ("augment", "residency", "workers"),
-    "spectroscopy": ("device", "batch_size", "cuda_batch_size"),
-}
-"""Settings of those sections that change nothing about the input of a trained network."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -107,21 +102,15 @@ def load_members(runs: Sequence[Path], variant: str = DEFAULT_VARIANT) -> list[T
 def input_difference(trained: RunConfig, asked: RunConfig) -> str:
     """Return the first setting in which the input of a trained network differs from what is asked, "" where none."""
     ours, theirs = (_input_settings(config) for config in (trained, asked))
-    for name, value in ours.items():
-        if theirs[name] != value:
-            return f"{name} is {value} in one and {theirs[name]} in the other"
+    for name in sorted({*ours, *theirs}):
+        if ours.get(name) != theirs.get(name):
+            return f"{name} is {ours.get(name)} in one and {theirs.get(name)} in the other"
     return ""
 
 
 def _input_settings(config: RunConfig) -> dict[str, Any]:
-    every = config_dict(config)
-    settings = {
-        f"{section}.{name}": value
-        for section in _INPUT_SECTIONS
-        for name, value in every[section].items()
-        if name not in _NO_INPUT[section]
-    }
-    return settings | {"models.branches": sorted(every["models"]["branches"])}
+    branches = {"models.branches": sorted(config.models.branches)}
+    return settings_affecting(config, "measurements", "tensors") | branches
 
 
 def _members_of(run: Path, variant: str) -> list[TrainedMember]:

@@ -6,34 +6,13 @@ from typing import Any
 
 from mmagn.config.run_config import RunConfig, differing_settings, load_config
 from mmagn.storage.run_folder import RunFolder
+from mmagn.storage.settings import Effect, settings_affecting
 from mmagn.training.checkpoints import good_checkpoint
 
 AUTO = "auto"
 NEEDS = ("config.yaml", "split.parquet", "scaling.json", "measurements.parquet")
-MAY_DIFFER = (
-    "runs_dir",
-    "data.cache_dir",
-    "data.root",
-    "dask.",
-    "spectroscopy.device",
-    "spectroscopy.batch_size",
-    "tensors.residency",
-    "tensors.workers",
-    "training.epochs",
-    "training.patience",
-    "training.device",
-    "training.nodes",
-    "training.precision",
-    "training.compile",
-    "training.log_every",
-    "training.figures_every",
-    "training.checkpoint_every_minutes",
-    "evaluation.",
-    "ablation.",
-    "search.",
-)
-"""Settings, or beginnings of their names, that a run may be gone on with in another way: where things are, how fast,
-for how long, and what is said of it. The pairs themselves are known by the fingerprint of their store."""
+DECIDING: tuple[Effect, ...] = ("pairs", "measurements", "labels", "tensors", "fit")
+"""Stages that a resumed run takes over as they were; where their settings differ it would be another run."""
 
 logger = logging.getLogger(__name__)
 
@@ -68,14 +47,18 @@ def run_to_resume(config: RunConfig, resume: str) -> RunFolder | None:
 def disagreements(config: RunConfig, begun: RunConfig) -> dict[str, tuple[Any, Any]]:
     """Settings, with both values, that keep a run from being gone on with."""
     differing = differing_settings(config, begun)
-    return {name: values for name, values in differing.items() if not name.startswith(MAY_DIFFER)}
+    deciding = {name for each in (config, begun) for name in settings_affecting(each, *DECIDING, resumable=False)}
+    return {name: values for name, values in differing.items() if name in deciding}
 
 
 def _latest_run(config: RunConfig) -> RunFolder | None:
     for path in sorted(Path(config.runs_dir).glob(f"*-{config.name}*"), reverse=True):
         try:
             run = RunFolder.open(path, needs=NEEDS)
-            if differing := disagreements(config, load_config(run.config)):
+            begun = load_config(run.config)
+            if begun.name != config.name:
+                continue
+            if differing := disagreements(config, begun):
                 logger.info("%s is not gone on with: it was begun with another %s", path, ", ".join(differing))
                 continue
             good_checkpoint(run)

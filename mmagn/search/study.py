@@ -15,9 +15,10 @@ from optuna.storages import BaseStorage
 from optuna.study import MaxTrialsCallback, Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from mmagn.config.run_config import RunConfig, setting_names
+from mmagn.config.run_config import RunConfig
 from mmagn.config.search import SearchConfig
-from mmagn.search.space import base_parameters, setting, suggested_values, with_values
+from mmagn.search.space import base_parameters, suggested_values, with_values
+from mmagn.storage.settings import settings_affecting
 from mmagn.training.callbacks import NonFiniteLossError
 
 logger = logging.getLogger(__name__)
@@ -31,27 +32,6 @@ DIVERGED = "diverged"
 WORKER = "worker"
 """Attribute of a trial: machine and process that ran it."""
 _SETTINGS, _DATA = "settings", "data"
-_DECIDING = (
-    "seed",
-    "labels.",
-    "splits.",
-    "tensors.",
-    "models.",
-    "training.",
-    "search.over",
-    "search.folds",
-    "search.space",
-    "search.startup_trials",
-    "search.prune",
-)
-_FREE = (
-    "training.device",
-    "training.precision",
-    "training.compile",
-    "training.checkpoint_every_minutes",
-    "training.log_every",
-    "training.figures_every",
-)
 
 FoldScores = Callable[[RunConfig], Iterator[float]]
 """Average precision of settings on one inner fold after another, each fitted when it is asked for."""
@@ -150,13 +130,7 @@ def _pruner(search: SearchConfig) -> BasePruner:
 
 def deciding_settings(config: RunConfig) -> dict[str, Any]:
     """Return the dotted settings that decide what a trial is worth, as plain JSON values."""
-    prefixes = (*_DECIDING, *(f"search.ranges.{name}" for name in config.search.space))
-    names = [name for name in setting_names() if name.startswith(prefixes) and name not in _FREE]
-    return {name: _plain(setting(config, name)) for name in names}
-
-
-def _plain(value: Any) -> Any:
-    return [_plain(each) for each in value] if isinstance(value, tuple) else value
+    return settings_affecting(config, "labels", "tensors", "fit", "search")
 
 
 def _refuse_other(name: str, kept: Mapping[str, Any], asked: Mapping[str, Any]) -> None:

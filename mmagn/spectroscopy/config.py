@@ -1,7 +1,9 @@
 """Settings of the emission-line fitter."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
+
+from mmagn.storage.settings import check_settings, setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,16 +31,15 @@ class SpectroscopyConfig:
         Try a second, broad Balmer component and keep it where chi2 says so.
     """
 
-    batch_size: int = 128
-    cuda_batch_size: int = 8192
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    continuum: Literal["basis", "local"] = "basis"
-    basis_terms: int = 10
-    basis_minimum: int = 120
-    basis_maximum: int = 2048
-    broad_balmer: bool = True
+    SECTION: ClassVar[str] = "spectroscopy"
+    batch_size: int = setting(128, "nothing", at_least=1)
+    cuda_batch_size: int = setting(8192, "nothing", at_least=1)
+    device: Literal["auto", "cpu", "cuda"] = setting("auto", "nothing")
+    continuum: Literal["basis", "local"] = setting("basis", "measurements")
+    basis_terms: int = setting(10, "measurements", at_least=1, needs=("spectroscopy.continuum", "basis"))
+    basis_minimum: int = setting(120, "measurements", at_least=1, needs=("spectroscopy.continuum", "basis"))
+    basis_maximum: int = setting(2048, "measurements", at_least=1, needs=("spectroscopy.continuum", "basis"))
+    broad_balmer: bool = setting(True, "measurements")
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "cuda_batch_size", "basis_terms", "basis_minimum", "basis_maximum"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"spectroscopy.{name} is {getattr(self, name)}; allowed: 1 or more")
+        check_settings(self)

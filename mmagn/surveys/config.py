@@ -1,12 +1,16 @@
 """Where the two surveys come from, and the settings of the embedded one."""
 
-import re
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
+from mmagn.storage.settings import check_settings, pattern, section, setting
 from mmagn.surveys.hats.config import HatsConfig
 
 Source = Literal["embedded", "hdf5", "store", "hub", "hub-pairs", "hats"]
+
+_TREE = ("data.source", "embedded", "hdf5")
+_REPOSITORY = pattern(r"[\w.-]+/[\w.-]+", "ORG/NAME of a dataset repository")
+_REVISION = pattern(r"\S+", "a commit, or a branch such as main")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,23 +31,15 @@ class SimulateConfig:
         Seed of every random draw.
     """
 
-    pairs: int = 800
-    unmatched: float = 0.25
-    agn_fraction: float = 0.2
-    cells: int = 4
-    seed: int = 1
+    SECTION: ClassVar[str] = "data.simulate"
+    pairs: int = setting(800, "pairs", at_least=1)
+    unmatched: float = setting(0.25, "pairs", at_least=0)
+    agn_fraction: float = setting(0.2, "pairs", at_least=0, at_most=1)
+    cells: int = setting(4, "pairs", at_least=1, at_most=64)
+    seed: int = setting(1, "pairs", at_least=0)
 
     def __post_init__(self) -> None:
-        if self.pairs < 1:
-            raise ValueError(f"data.simulate.pairs is {self.pairs}; allowed: 1 or more")
-        if self.unmatched < 0:
-            raise ValueError(f"data.simulate.unmatched is {self.unmatched}; allowed: 0 or more")
-        if not 0 <= self.agn_fraction <= 1:
-            raise ValueError(f"data.simulate.agn_fraction is {self.agn_fraction}; allowed: 0 to 1")
-        if not 1 <= self.cells <= 64:
-            raise ValueError(f"data.simulate.cells is {self.cells}; allowed: 1 to 64")
-        if self.seed < 0:
-            raise ValueError(f"data.simulate.seed is {self.seed}; allowed: 0 or more")
+        check_settings(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,33 +70,20 @@ class HubConfig:
         Silence in seconds after which a connection counts as stalled.
     """
 
-    sdss: str = "UniverseTBD/mmu_sdss_sdss"
-    sdss_revision: str = "main"
-    hsc: str = "UniverseTBD/mmu_hsc_pdr3_dud_22.5"
-    hsc_revision: str = "main"
-    pairs: str = "Smith42/sdss_hsc_crossmatched"
-    pairs_revision: str = "main"
-    workers: int = 8
-    retries: int = 6
-    backoff_s: float = 0.5
-    timeout_s: float = 30.0
+    SECTION: ClassVar[str] = "data.hub"
+    sdss: str = setting("UniverseTBD/mmu_sdss_sdss", "pairs", rule=_REPOSITORY, needs=("data.source", "hub"))
+    sdss_revision: str = setting("main", "pairs", rule=_REVISION, needs=("data.source", "hub"))
+    hsc: str = setting("UniverseTBD/mmu_hsc_pdr3_dud_22.5", "pairs", rule=_REPOSITORY, needs=("data.source", "hub"))
+    hsc_revision: str = setting("main", "pairs", rule=_REVISION, needs=("data.source", "hub"))
+    pairs: str = setting("Smith42/sdss_hsc_crossmatched", "pairs", rule=_REPOSITORY, needs=("data.source", "hub-pairs"))
+    pairs_revision: str = setting("main", "pairs", rule=_REVISION, needs=("data.source", "hub-pairs"))
+    workers: int = setting(8, "nothing", at_least=1, at_most=64)
+    retries: int = setting(6, "nothing", at_least=0, at_most=100)
+    backoff_s: float = setting(0.5, "nothing", at_least=0)
+    timeout_s: float = setting(30.0, "nothing", above=0)
 
     def __post_init__(self) -> None:
-        for name in ("sdss", "hsc", "pairs"):
-            if not re.fullmatch(r"[\w.-]+/[\w.-]+", getattr(self, name)):
-                raise ValueError(
-                    f"data.hub.{name} is {getattr(self, name)!r}; allowed: ORG/NAME of a dataset repository"
-                )
-            if not getattr(self, f"{name}_revision"):
-                raise ValueError(f"data.hub.{name}_revision is empty; allowed: a commit, or a branch such as main")
-        if not 1 <= self.workers <= 64:
-            raise ValueError(f"data.hub.workers is {self.workers}; allowed: 1 to 64")
-        if not 0 <= self.retries <= 100:
-            raise ValueError(f"data.hub.retries is {self.retries}; allowed: 0 to 100")
-        if self.backoff_s < 0:
-            raise ValueError(f"data.hub.backoff_s is {self.backoff_s}; allowed: 0 or more")
-        if self.timeout_s <= 0:
-            raise ValueError(f"data.hub.timeout_s is {self.timeout_s}; allowed: above 0")
+        check_settings(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,23 +119,25 @@ class DataConfig:
         Catalogues of ``hats``.
     """
 
-    source: Source = "embedded"
-    root: str | None = None
-    sdss_surveys: tuple[str, ...] = ("sdss", "boss", "eboss")
-    hsc_survey: str = "pdr3_dud_22.5"
-    cells: tuple[int, ...] = ()
-    redshift_min: float = 0.0
-    redshift_max: float = 1.2
-    cache_dir: str = "~/.cache/mmagn"
-    simulate: SimulateConfig = field(default_factory=SimulateConfig)
-    hub: HubConfig = field(default_factory=HubConfig)
-    hats: HatsConfig = field(default_factory=HatsConfig)
+    SECTION: ClassVar[str] = "data"
+    source: Source = setting("embedded", "pairs")
+    root: str | None = setting(None, "pairs", one_or_more=True, needs=("data.source", "hdf5", "store"), resumable=True)
+    sdss_surveys: tuple[str, ...] = setting(
+        ("sdss", "boss", "eboss"), "pairs", one_or_more=True, each_once=True, needs=_TREE
+    )
+    hsc_survey: str = setting("pdr3_dud_22.5", "pairs", one_or_more=True, needs=_TREE)
+    cells: tuple[int, ...] = setting((), "pairs", at_least=0, below=12 * 16**2, each_once=True)
+    redshift_min: float = setting(0.0, "pairs")
+    redshift_max: float = setting(1.2, "pairs")
+    cache_dir: str = setting("~/.cache/mmagn", "nothing", one_or_more=True)
+    simulate: SimulateConfig = section(SimulateConfig, needs=("data.source", "embedded"))
+    hub: HubConfig = section(HubConfig)
+    hats: HatsConfig = section(HatsConfig, needs=("data.source", "hats"))
 
     def __post_init__(self) -> None:
+        check_settings(self)
         if self.source in ("hdf5", "store") and self.root is None:
             raise ValueError(f"data.source {self.source} needs data.root, the folder to read")
-        if not self.sdss_surveys:
-            raise ValueError("data.sdss_surveys is empty; name at least one directory, such as sdss")
         if not self.redshift_min < self.redshift_max:
             raise ValueError(
                 f"data.redshift_min {self.redshift_min} must be below data.redshift_max {self.redshift_max}"

@@ -1,9 +1,10 @@
 """Settings of the network input."""
 
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 from mmagn.features.names import FEATURE_NAMES
+from mmagn.storage.settings import check_settings, section, setting
 
 Residency = Literal["auto", "device", "memory", "stream"]
 
@@ -32,26 +33,22 @@ class AugmentConfig:
         Probability with which an object is shown without its spectrum and the features of the spectrum, likewise.
     """
 
-    dihedral: bool = True
-    shift_pixels: float = 0.0
-    band_dropout: float = 0.0
-    image_noise: float = 0.1
-    spectrum_noise: float = 0.1
-    image_dropout: float = 0.2
-    spectrum_dropout: float = 0.1
+    SECTION: ClassVar[str] = "tensors.augment"
+    dihedral: bool = setting(True, "fit", needs=("models.branches", "image"))
+    shift_pixels: float = setting(0.0, "fit", at_least=0, needs=("models.branches", "image"))
+    band_dropout: float = setting(0.0, "fit", at_least=0, below=1, needs=("models.branches", "image"))
+    image_noise: float = setting(0.1, "fit", at_least=0, needs=("models.branches", "image"))
+    spectrum_noise: float = setting(0.1, "fit", at_least=0, needs=("models.branches", "spectrum"))
+    image_dropout: float = setting(0.2, "fit", at_least=0, at_most=1, needs=("models.branches", "image"))
+    spectrum_dropout: float = setting(0.1, "fit", at_least=0, at_most=1, needs=("models.branches", "spectrum"))
 
     def __post_init__(self) -> None:
-        for name in ("shift_pixels", "image_noise", "spectrum_noise"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"tensors.augment.{name} is {getattr(self, name)}; allowed: 0 or more")
-        for name in ("image_dropout", "spectrum_dropout"):
-            if getattr(self, name) < 0 or self.image_dropout + self.spectrum_dropout > 1:
-                raise ValueError(
-                    f"tensors.augment.{name} is {getattr(self, name)}; allowed: 0 or more, image and spectrum dropout"
-                    " together at most 1"
-                )
-        if not 0 <= self.band_dropout < 1:
-            raise ValueError(f"tensors.augment.band_dropout is {self.band_dropout}; allowed: 0 to below 1")
+        check_settings(self)
+        if self.image_dropout + self.spectrum_dropout > 1:
+            raise ValueError(
+                f"tensors.augment.image_dropout is {self.image_dropout}; allowed: at most 1 together with "
+                f"tensors.augment.spectrum_dropout, {self.spectrum_dropout}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,32 +88,32 @@ class TensorsConfig:
         Random changes of the training input.
     """
 
-    image_size: int = 96
-    image_noise_njy: tuple[float, float, float, float, float] = (1.0, 1.3, 1.8, 2.8, 5.0)
-    asinh_softening: float = 3.0
-    spectrum_min_angstrom: float = 3800.0
-    spectrum_max_angstrom: float = 7000.0
-    spectrum_binning: int = 2
-    blank_lines: bool = False
-    features: tuple[str, ...] = FEATURE_NAMES
-    residency: Residency = "auto"
-    workers: int = 2
-    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    SECTION: ClassVar[str] = "tensors"
+    image_size: int = setting(96, "tensors", at_least=16, at_most=160, even=True, needs=("models.branches", "image"))
+    image_noise_njy: tuple[float, float, float, float, float] = setting(
+        (1.0, 1.3, 1.8, 2.8, 5.0), "tensors", above=0, needs=("models.branches", "image")
+    )
+    asinh_softening: float = setting(3.0, "tensors", above=0, needs=("models.branches", "image"))
+    spectrum_min_angstrom: float = setting(3800.0, "tensors", above=0, needs=("models.branches", "spectrum"))
+    spectrum_max_angstrom: float = setting(7000.0, "tensors", above=0, needs=("models.branches", "spectrum"))
+    spectrum_binning: int = setting(2, "tensors", at_least=1, needs=("models.branches", "spectrum"))
+    blank_lines: bool = setting(False, "tensors", needs=("models.branches", "spectrum"))
+    features: tuple[str, ...] = setting(
+        FEATURE_NAMES,
+        "tensors",
+        choices=FEATURE_NAMES,
+        one_or_more=True,
+        each_once=True,
+        needs=("models.branches", "features"),
+    )
+    residency: Residency = setting("auto", "nothing")
+    workers: int = setting(2, "nothing", at_least=1, at_most=64)
+    augment: AugmentConfig = section(AugmentConfig)
 
     def __post_init__(self) -> None:
-        if not 16 <= self.image_size <= 160 or self.image_size % 2:
-            raise ValueError(f"tensors.image_size is {self.image_size}; allowed: an even number from 16 to 160")
-        if len(self.image_noise_njy) != 5 or min(self.image_noise_njy) <= 0:
-            raise ValueError(f"tensors.image_noise_njy is {self.image_noise_njy}; allowed: five numbers above 0")
-        if self.asinh_softening <= 0:
-            raise ValueError(f"tensors.asinh_softening is {self.asinh_softening}; allowed: above 0")
-        if not 0 < self.spectrum_min_angstrom < self.spectrum_max_angstrom:
-            raise ValueError("tensors.spectrum_min_angstrom must be above 0 and below tensors.spectrum_max_angstrom")
-        if not 1 <= self.workers <= 64:
-            raise ValueError(f"tensors.workers is {self.workers}; allowed: 1 to 64")
-        if self.spectrum_binning < 1:
-            raise ValueError(f"tensors.spectrum_binning is {self.spectrum_binning}; allowed: 1 or more")
-        if unknown := [name for name in self.features if name not in FEATURE_NAMES]:
-            raise ValueError(f"tensors.features has {unknown[0]}; allowed: {', '.join(FEATURE_NAMES)}")
-        if not self.features or len(set(self.features)) != len(self.features):
-            raise ValueError(f"tensors.features is {self.features}; allowed: one or more features, each once")
+        check_settings(self)
+        if not self.spectrum_min_angstrom < self.spectrum_max_angstrom:
+            raise ValueError(
+                f"tensors.spectrum_min_angstrom is {self.spectrum_min_angstrom}; allowed: below "
+                f"tensors.spectrum_max_angstrom, {self.spectrum_max_angstrom}"
+            )

@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from filelock import FileLock
@@ -18,16 +18,12 @@ from numpy.typing import NDArray
 
 from mmagn.records import BANDS
 from mmagn.storage.files import code_digest
+from mmagn.storage.settings import settings_affecting
 from mmagn.tensors.config import TensorsConfig
 from mmagn.tensors.image import image_tensor
 from mmagn.tensors.sources import Halves, PairSource
 from mmagn.tensors.spectrum import spectrum_pixels, spectrum_tensor
 
-SETTINGS = {
-    "image": ("image_size", "image_noise_njy", "asinh_softening"),
-    "spectrum": ("spectrum_min_angstrom", "spectrum_max_angstrom", "spectrum_binning", "blank_lines"),
-}
-"""Settings that the tensors of each branch depend on; no other one makes them anew."""
 CODE = ("lines.py", "lines.ecsv", "tensors/image.py", "tensors/spectrum.py", "tensors/blanking.py")
 """What they depend on besides pairs and settings."""
 ROWS_AT_ONCE = 64
@@ -72,7 +68,7 @@ def shape_of(branch: str, config: TensorsConfig) -> tuple[int, ...]:
 
 def prepared_file(store: StoredPairs, branch: str, config: TensorsConfig, cache_dir: Path) -> Path:
     """Path of the prepared tensors of a branch; it differs where the pairs or a setting that matters differ."""
-    settings: dict[str, Any] = {name: getattr(config, name) for name in SETTINGS[branch]}
+    settings = settings_affecting(config, "tensors", given={"models.branches": (branch,)})
     settings |= {"pairs": store.fingerprint, "count": len(store), "code": code_digest(*CODE)}
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
     return cache_dir.expanduser() / "tensors" / f"{branch}-{digest}.npy"

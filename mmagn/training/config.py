@@ -1,7 +1,9 @@
 """Settings of the optimisation."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
+
+from mmagn.storage.settings import check_settings, setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,53 +65,33 @@ class TrainingConfig:
         Epochs between figures in TensorBoard.
     """
 
-    epochs: int = 30
-    features_first_epochs: int = 100
-    batch_size: int = 16
-    accumulate: int = 1
-    learning_rate: float = 3e-3
-    schedule: Literal["constant", "cosine"] = "constant"
-    warmup_epochs: float = 0.0
-    layer_decay: float = 1.0
-    ema: float = 0.0
-    weight_decay: float = 1e-3
-    pos_weight: float | None = None
-    gradient_clip: float = 1.0
-    patience: int = 12
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    devices: int | Literal["auto"] = "auto"
-    nodes: int | Literal["auto"] = "auto"
-    sync_batchnorm: bool = True
-    precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
-    compile: bool = False
-    checkpoint_every_minutes: float = 5.0
-    log_every: int = 5
-    figures_every: int = 5
+    SECTION: ClassVar[str] = "training"
+    epochs: int = setting(30, "fit", at_least=1, resumable=True)
+    features_first_epochs: int = setting(100, "fit", at_least=0, needs=("models.branches", "features"))
+    batch_size: int = setting(16, "fit", at_least=1)
+    accumulate: int = setting(1, "fit", at_least=1)
+    learning_rate: float = setting(3e-3, "fit", above=0)
+    schedule: Literal["constant", "cosine"] = setting("constant", "fit")
+    warmup_epochs: float = setting(0.0, "fit", at_least=0)
+    layer_decay: float = setting(1.0, "fit", above=0, at_most=1, needs=("models.branches", "image"))
+    ema: float = setting(0.0, "fit", at_least=0, below=1)
+    weight_decay: float = setting(1e-3, "fit", at_least=0)
+    pos_weight: float | None = setting(None, "fit", above=0)
+    gradient_clip: float = setting(1.0, "fit", at_least=0)
+    patience: int = setting(12, "fit", at_least=1, resumable=True)
+    device: Literal["auto", "cpu", "cuda"] = setting("auto", "nothing")
+    devices: int | Literal["auto"] = setting("auto", "nothing", at_least=1)
+    nodes: int | Literal["auto"] = setting("auto", "nothing", at_least=1)
+    sync_batchnorm: bool = setting(True, "fit")
+    precision: Literal["auto", "32-true", "bf16-mixed"] = setting("auto", "fit", resumable=True)
+    compile: bool = setting(False, "nothing")
+    checkpoint_every_minutes: float = setting(5.0, "nothing", at_least=0)
+    log_every: int = setting(5, "nothing", at_least=1)
+    figures_every: int = setting(5, "nothing", at_least=1)
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "accumulate", "patience", "log_every", "figures_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"training.{name} is {getattr(self, name)}; allowed: 1 or more")
-        if self.features_first_epochs < 0:
-            raise ValueError(f"training.features_first_epochs is {self.features_first_epochs}; allowed: 0 or more")
-        for name in ("devices", "nodes"):
-            asked = getattr(self, name)
-            if asked != "auto" and asked < 1:
-                raise ValueError(f"training.{name} is {asked}; allowed: 1 or more, or auto")
-        if self.learning_rate <= 0:
-            raise ValueError(f"training.learning_rate is {self.learning_rate}; allowed: above 0")
-        if not 0 <= self.warmup_epochs <= self.epochs:
-            raise ValueError(f"training.warmup_epochs is {self.warmup_epochs}; allowed: 0 to training.epochs")
-        if not 0 < self.layer_decay <= 1:
-            raise ValueError(f"training.layer_decay is {self.layer_decay}; allowed: above 0 to 1")
-        if not 0 <= self.ema < 1:
-            raise ValueError(f"training.ema is {self.ema}; allowed: 0 to below 1")
-        if self.checkpoint_every_minutes < 0:
+        check_settings(self)
+        if self.warmup_epochs > self.epochs:
             raise ValueError(
-                f"training.checkpoint_every_minutes is {self.checkpoint_every_minutes}; allowed: 0 or more, where 0 is"
-                " after every step"
+                f"training.warmup_epochs is {self.warmup_epochs}; allowed: at most training.epochs, {self.epochs}"
             )
-        if self.weight_decay < 0 or self.gradient_clip < 0:
-            raise ValueError("training.weight_decay and training.gradient_clip must be 0 or more")
-        if self.pos_weight is not None and self.pos_weight <= 0:
-            raise ValueError(f"training.pos_weight is {self.pos_weight}; allowed: above 0, or null")

@@ -13,11 +13,11 @@ from mmagn.config.run_config import (
     load_config,
     parse_arguments,
     save_config,
-    setting_names,
     unknown_setting,
     without_effect,
 )
 from mmagn.models.config import ModelsConfig
+from mmagn.storage.settings import declared_settings
 from mmagn.surveys.config import DataConfig, HubConfig
 
 
@@ -109,7 +109,7 @@ def test_every_setting_is_explained_in_the_help(capsys: pytest.CaptureFixture[st
     with pytest.raises(SystemExit):
         config_parser("a test").parse_args(["--help"])
     paragraphs = capsys.readouterr().out.split("\n  --")
-    for name in setting_names():
+    for name in declared_settings(RunConfig):
         (paragraph,) = [text for text in paragraphs if text.split()[0] == name]
         explanation = " ".join(paragraph.split()[2:])
         assert not explanation.startswith("(type"), f"{name} has no explanation"

@@ -1,6 +1,9 @@
 """Settings of the HATS catalogues and of the Dask cluster that reads them."""
 
 from dataclasses import dataclass
+from typing import ClassVar
+
+from mmagn.storage.settings import check_settings, setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,15 +22,14 @@ class HatsConfig:
         Name of the survey that the spectra belong to, which the rows do not tell.
     """
 
-    sdss: str = "hf://datasets/UniverseTBD/mmu_sdss_sdss"
-    hsc: str = "hf://datasets/UniverseTBD/mmu_hsc_pdr3_dud_22.5"
-    margin: str = ""
-    sdss_survey: str = "sdss"
+    SECTION: ClassVar[str] = "data.hats"
+    sdss: str = setting("hf://datasets/UniverseTBD/mmu_sdss_sdss", "pairs", one_or_more=True)
+    hsc: str = setting("hf://datasets/UniverseTBD/mmu_hsc_pdr3_dud_22.5", "pairs", one_or_more=True)
+    margin: str = setting("", "pairs")
+    sdss_survey: str = setting("sdss", "pairs", one_or_more=True)
 
     def __post_init__(self) -> None:
-        for name in ("sdss", "hsc", "sdss_survey"):
-            if not getattr(self, name):
-                raise ValueError(f"data.hats.{name} is empty; allowed: any text")
+        check_settings(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,12 +46,10 @@ class DaskConfig:
         Memory of one worker of the cluster on this machine, in GB; one that needs more is started again.
     """
 
-    scheduler: str | None = None
-    workers: int | None = None
-    memory_gb: float = 4.0
+    SECTION: ClassVar[str] = "dask"
+    scheduler: str | None = setting(None, "nothing", one_or_more=True)
+    workers: int | None = setting(None, "nothing", at_least=0)
+    memory_gb: float = setting(4.0, "nothing", above=0)
 
     def __post_init__(self) -> None:
-        if self.workers is not None and self.workers < 0:
-            raise ValueError(f"dask.workers is {self.workers}; allowed: 0 or more")
-        if self.memory_gb <= 0:
-            raise ValueError(f"dask.memory_gb is {self.memory_gb}; allowed: above 0")
+        check_settings(self)

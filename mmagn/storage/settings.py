@@ -207,13 +207,12 @@ def check_value(name: str, value: Any, kind: Any, declared: Setting) -> None:
     ValueError
         One sentence: dotted name, value, what is allowed.
     """
-    allowed = allowed_text(kind, declared)
     if not _of_type(value, kind) or not _whole_allowed(value, declared):
-        raise ValueError(f"{name} is {value_text(value)}; allowed: {allowed}")
+        raise ValueError(f"{name} is {value_text(value)}; allowed: {allowed_text(kind, declared)}")
     for item in value if isinstance(value, tuple) else (value,):
         if not _item_allowed(item, declared):
-            verb = "has" if isinstance(value, tuple) else "is"
-            raise ValueError(f"{name} {verb} {value_text(item)}; allowed: {allowed}")
+            verb, of_item = ("has", get_args(kind)[0]) if isinstance(value, tuple) else ("is", kind)
+            raise ValueError(f"{name} {verb} {value_text(item)}; allowed: {allowed_text(of_item, declared)}")
 
 
 def _whole_allowed(value: Any, declared: Setting) -> bool:

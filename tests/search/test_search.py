@@ -185,8 +185,8 @@ def script() -> ModuleType:
     [
         (["--search.space", "[magic]"], "search.space has magic; allowed: hidden_dim"),
         (["--search.space", "[image_size]"], "search.space has image_size, which changes what is below the head"),
-        (["--search.ranges.hidden_dim", "[15, 64]"], "search.ranges.hidden_dim is (15, 64); allowed: two even numbers"),
-        (["--search.ranges.dropout", "[0.5, 0.1]"], "search.ranges.dropout is (0.5, 0.1); allowed: the smaller number"),
+        (["--search.ranges.hidden_dim", "[15, 64]"], "search.ranges.hidden_dim has 15; allowed: even"),
+        (["--search.ranges.dropout", "[0.5, 0.1]"], "search.ranges.dropout is [0.5, 0.1]; allowed: a list of 2"),
         (["--search.ranges.hiden_dim", "[16, 64]"], "the nearest is search.ranges.hidden_dim"),
         (
             ["--search.over", "all", "--search.space", "[widths]", "--models.branches", "[features]"],

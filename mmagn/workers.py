@@ -1,38 +1,50 @@
-"""Tasks shared out to processes: one that dies loses the task it was at, and that task is given out again."""
+"""The one process pool: tasks out, results in; a dead worker costs its own task alone, which is repeated once."""
 
+import ctypes
 import logging
+import os
+import queue
 import signal
+import sys
+import threading
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context
+from itertools import islice
+from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
-import torch
-
-ATTEMPTS = 3
-"""Times that a task is given out before its processes have died too often."""
+ATTEMPTS = 2
+"""Times that a task is given to a worker before it is reported as the one that kills workers."""
+KEPT_BYTES = 1 << 30
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+"""Numbers of the parameters in ``malloc.h`` of glibc."""
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
-Worker = Callable[[Task], Result]
+Prepare = Callable[[], Callable[[Task], Result]]
+"""Called once in each worker; returns the function that does a task."""
 
 logger = logging.getLogger(__name__)
 
 
+class DeadWorkerError(RuntimeError):
+    """Workers died repeatedly at the same task."""
+
+
 @dataclass(frozen=True, kw_only=True)
-class Done(Generic[Task, Result]):
-    """A finished task.
+class TaskResult(Generic[Task, Result]):
+    """A task that was done.
 
     Attributes
     ----------
     task, result
-        What was done, and what came of it.
+        The task and what it returned.
     seconds, processor_seconds
-        How long it took, and how long its process was at work.
+        Wall time and processor time that it took.
     """
 
     task: Task
@@ -41,129 +53,237 @@ class Done(Generic[Task, Result]):
     processor_seconds: float
 
 
-def done_here(tasks: Sequence[Task], work: Callable[[Task], Result]) -> Iterator[Done[Task, Result]]:
-    """Do one task after another in this process, on one thread as a worker does, and yield each when it is done."""
-    threads = torch.get_num_threads()
-    for task in tasks:
-        torch.set_num_threads(1)
-        try:
-            done = _done(task, work)
-        finally:
-            torch.set_num_threads(threads)
-        yield done
+def available_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def shared_out(
-    tasks: Sequence[Task], prepare: Callable[[], Callable[[Task], Result]], workers: int
-) -> Iterator[Done[Task, Result]]:
-    """Do tasks in processes of one thread each, and yield each when it is done, in whatever order that is.
+def run_tasks(
+    tasks: Iterable[Task], prepare: Prepare[Task, Result], workers: int, *, ordered: bool = False
+) -> Iterator[TaskResult[Task, Result]]:
+    """Yield the result of each task as soon as it is there, computed by processes of one thread each.
+
+    Processes are spawned and not forked, end with the process that started them, and are terminated when the
+    iteration ends.
 
     Parameters
     ----------
     tasks
-        What is to be done; can be sent to another process, and so can the results.
+        Picklable; taken from the iterable as workers become free, two ahead for each worker.
     prepare
-        Called once in each process; gives the function that does a task.
+        Picklable; called once in each worker.
     workers
-        Processes at the same time.
+        Number of processes; 0 does the tasks one after the other in this process, on one thread as well.
+    ordered
+        Yield results in the order of the tasks instead of the order of completion.
 
     Raises
     ------
-    RuntimeError
-        Where processes died ``ATTEMPTS`` times at the same task.
+    DeadWorkerError
+        Where a worker died at the same task ``ATTEMPTS`` times; names the task and the exit code.
     Exception
         What a task raised.
     """
-    waiting, died = deque(range(len(tasks))), Counter[int]()
-    crew = [_Crew(prepare) for _ in range(min(workers, len(tasks)))]
+    if workers < 1:
+        yield from _serial(tasks, prepare)
+        return
+    pool = _Pool(prepare, workers)
     try:
-        for member in crew:
-            member.give(waiting.popleft(), tasks)
-        while any(member.number is not None for member in crew):
-            ready = wait([member.connection for member in crew if member.number is not None])
-            for place, member in enumerate(crew):
-                if member.connection not in ready or member.number is None:
-                    continue
-                number, member.number = member.number, None
-                try:
-                    found = member.connection.recv()
-                except (EOFError, ConnectionError):
-                    died[number] += 1
-                    crew[place] = member = _replaced(member, prepare, tasks[number], died[number])
-                    waiting.appendleft(number)
-                else:
-                    if isinstance(found, Exception):
-                        raise found
-                    yield found
-                if waiting:
-                    member.give(waiting.popleft(), tasks)
+        yield from pool.results(tasks, ordered)
     finally:
-        for member in crew:
-            member.process.terminate()
-        for member in crew:
-            member.process.join()
+        pool.close()
 
 
-class _Crew(Generic[Task, Result]):
-    """A process and the number of the task that it is at, None where it has none."""
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch use one thread while the context lasts, as it does in a worker."""
+    import torch  # only here: a worker that reads files starts sooner without it
 
-    def __init__(self, prepare: Callable[[], Callable[[Task], Result]]) -> None:
-        context = get_context("spawn")
-        self.connection, theirs = context.Pipe()
-        self.process: BaseProcess = context.Process(target=_work, args=(theirs, prepare), daemon=True)
-        self.process.start()
-        theirs.close()  # else the end of the process would not end the connection
-        self.number: int | None = None
-
-    def give(self, number: int, tasks: Sequence[Task]) -> None:
-        """Send a task."""
-        self.number = number
-        try:
-            self.connection.send(tasks[number])
-        except ConnectionError:
-            logger.debug("worker %s was gone before it got a task", self.process.pid)  # what is received tells
-
-
-def _replaced(
-    member: _Crew[Task, Result], prepare: Callable[[], Callable[[Task], Result]], task: Task, died: int
-) -> _Crew[Task, Result]:
-    member.process.join()
-    code = member.process.exitcode
-    if died >= ATTEMPTS:
-        raise RuntimeError(
-            f"{died} processes ended at the same task ({task}), the last with exit code {code}; "
-            "is there enough memory for each of them?"
-        )
-    logger.warning("a worker ended with exit code %s at %s, which is done again by another one", code, task)
-    return _Crew(prepare)
-
-
-def _work(connection: Connection, prepare: Callable[[], Callable[[Task], Result]]) -> None:
-    """Do what is sent until the other side is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the first process ends the others
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def keep_freed_memory() -> None:
+    """Have glibc keep up to ``KEPT_BYTES`` of freed memory for later allocations; no effect with other C libraries.
+
+    By default it returns large blocks at once (mallopt(3)), and the kernel clears every page of every batch anew.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):  # another C library
+        return
+    mallopt(_MMAP_THRESHOLD, KEPT_BYTES)
+    mallopt(_TRIM_THRESHOLD, KEPT_BYTES)
+
+
+def _serial(tasks: Iterable[Task], prepare: Prepare[Task, Result]) -> Iterator[TaskResult[Task, Result]]:
     work = prepare()
-    while True:
-        try:
-            task = connection.recv()
-        except EOFError:
-            return
-        try:
-            answer: Done[Task, Result] | Exception = _done(task, work)
-        except Exception as error:  # it belongs to the one who asked
-            answer = error
-        try:
-            connection.send(answer)
-        except ConnectionError:  # the one who asked is gone; what a task leaves on disk stays
-            return
+    for task in tasks:
+        with one_thread():
+            result, seconds, processor_seconds = _timed(task, work)
+        yield TaskResult(task=task, result=result, seconds=seconds, processor_seconds=processor_seconds)
 
 
-def _done(task: Task, work: Callable[[Task], Result]) -> Done[Task, Result]:
-    started, used = time.monotonic(), time.process_time()
+class _Pool(Generic[Task, Result]):
+    """Worker processes, each served by a thread that waits for it: no worker waits for another or for the caller."""
+
+    def __init__(self, prepare: Prepare[Task, Result], workers: int) -> None:
+        self.prepare, self.closed, self.limit = prepare, False, 2 * workers
+        self.tasks: queue.SimpleQueue[tuple[int, Task] | None] = queue.SimpleQueue()
+        self.answers: queue.SimpleQueue[tuple[int, TaskResult[Task, Result] | Exception]] = queue.SimpleQueue()
+        self.processes: dict[int, _Worker[Task, Result]] = {}
+        self.threads = [threading.Thread(target=self._serve, args=(place,), daemon=True) for place in range(workers)]
+
+    def results(self, tasks: Iterable[Task], ordered: bool) -> Iterator[TaskResult[Task, Result]]:
+        """Yield results; tasks that are under way and results that wait for an earlier one are bounded together."""
+        numbered = enumerate(tasks)
+        given = list(islice(numbered, self.limit))
+        for task in given:
+            self.tasks.put(task)
+        for thread in self.threads[: len(given)]:
+            thread.start()
+        early: dict[int, TaskResult[Task, Result]] = {}
+        open_tasks, expected = len(given), 0
+        while open_tasks:
+            position, answer = self.answers.get()
+            if isinstance(answer, Exception):
+                raise answer
+            early[position] = answer
+            while early and (not ordered or expected in early):
+                result = early.pop(expected if ordered else position)
+                expected, open_tasks = expected + 1, open_tasks - 1
+                for task in islice(numbered, 1):
+                    self.tasks.put(task)
+                    open_tasks += 1
+                yield result
+
+    def close(self) -> None:
+        """Terminate the workers."""
+        self.closed = True
+        started = [thread for thread in self.threads if thread.ident is not None]
+        for _ in started:
+            self.tasks.put(None)
+        while any(thread.is_alive() for thread in started):
+            for worker in list(self.processes.values()):
+                worker.process.terminate()
+            for thread in started:
+                thread.join(timeout=0.05)
+        for worker in self.processes.values():
+            worker.end()
+
+    def _serve(self, place: int) -> None:
+        """Give tasks to the worker of one place, and replace it where it dies."""
+        for position, task in iter(self.tasks.get, None):
+            answer: TaskResult[Task, Result] | Exception | None = None
+            for attempt in range(1, ATTEMPTS + 1):
+                if self.closed:
+                    return
+                try:
+                    if place not in self.processes:
+                        self.processes[place] = _Worker(self.prepare)
+                    answer = self.processes[place].answer(task)
+                except (EOFError, ConnectionError):
+                    answer = self._dead(place, task, attempt)
+                except Exception as error:  # such as a task that cannot be pickled: it belongs to the caller
+                    answer = error
+                if answer is not None:
+                    break
+            if answer is not None:
+                self.answers.put((position, answer))
+
+    def _dead(self, place: int, task: Task, attempt: int) -> DeadWorkerError | None:
+        code = self.processes.pop(place).end()
+        if self.closed:
+            return None
+        if attempt == ATTEMPTS:
+            return DeadWorkerError(
+                f"{attempt} workers died at the same task ({_short(task)}), the last with exit code {code}; "
+                "is there enough memory for each of them?"
+            )
+        logger.warning("a worker died with exit code %s at %s, which is repeated by another one", code, _short(task))
+        return None
+
+
+class _Worker(Generic[Task, Result]):
+    """A process and the connection to it."""
+
+    def __init__(self, prepare: Prepare[Task, Result]) -> None:
+        context = get_context("spawn")
+        self.connection, child = context.Pipe()
+        self.process: BaseProcess = context.Process(target=_work, args=(child,), daemon=True)
+        self.process.start()
+        child.close()  # else a dead process would not close the connection, and sending would wait for ever
+        self._prepare: Prepare[Task, Result] | None = prepare
+
+    def answer(self, task: Task) -> "TaskResult[Task, Result] | Exception":
+        """Return the result of a task, or what it raised."""
+        if self._prepare is not None:  # sent this way because arguments of a process that dies at its start block
+            self.connection.send(self._prepare)
+            self._prepare = None
+        self.connection.send(task)
+        answer = self.connection.recv()
+        if isinstance(answer, Exception):
+            return answer
+        result, seconds, processor_seconds = answer
+        return TaskResult(task=task, result=result, seconds=seconds, processor_seconds=processor_seconds)
+
+    def end(self) -> int | None:
+        """Return the exit code once the process has ended."""
+        self.connection.close()
+        self.process.join()
+        return self.process.exitcode
+
+
+def _work(connection: Connection) -> None:
+    """Do what is sent until the parent is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent terminates the workers
+    parent = parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+    for library in ("OMP", "MKL", "OPENBLAS"):
+        os.environ[f"{library}_NUM_THREADS"] = "1"  # for libraries that are not loaded yet
+    try:
+        work = _received_work(connection)
+        while True:
+            connection.send(_answer(connection.recv(), work))
+    except (EOFError, ConnectionError):  # the parent is gone; what a task left on disk stays
+        return
+    except Exception as error:  # the worker could not be prepared, or a task cannot be sent
+        connection.send(error)
+
+
+def _received_work(connection: Connection) -> Callable[[Any], Any]:
+    prepare = connection.recv()
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
+    work: Callable[[Any], Any] = prepare()
+    return work
+
+
+def _answer(task: Task, work: Callable[[Task], Result]) -> tuple[Result, float, float] | Exception:
+    try:
+        return _timed(task, work)
+    except Exception as error:  # it belongs to the caller
+        return error
+
+
+def _end_with(sentinel: int) -> None:
+    """End this process with its parent, however that one ends."""
+    wait([sentinel])
+    os._exit(1)
+
+
+def _timed(task: Task, work: Callable[[Task], Result]) -> tuple[Result, float, float]:
+    """Return what a task returns, its wall time and its processor time in seconds."""
+    start_s, start_processor_s = time.monotonic(), time.process_time()
     result = work(task)
-    return Done(
-        task=task,
-        result=result,
-        seconds=time.monotonic() - started,
-        processor_seconds=time.process_time() - used,
-    )
+    return result, time.monotonic() - start_s, time.process_time() - start_processor_s
+
+
+def _short(task: object) -> str:
+    text = str(task)
+    return text if len(text) <= 200 else f"{text[:200]}..."

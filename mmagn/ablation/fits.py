@@ -29,7 +29,7 @@ from mmagn.runs.sample import Sample
 from mmagn.storage.files import whole_file, write_json
 from mmagn.storage.settings import settings_affecting
 from mmagn.storage.version import __version__
-from mmagn.workers import done_here, shared_out
+from mmagn.workers import run_tasks
 
 logger = logging.getLogger(__name__)
 
@@ -147,9 +147,8 @@ class FoldFits:
     def _run(self, tasks: Sequence[FitTask], workers: int) -> None:
         """Do tasks here, or in processes that are given the sample and nothing else."""
         shared = min(workers, len(tasks)) > 1
-        prepare = partial(fit_worker, self.config, self.sample, self.folder)
-        done = shared_out(tasks, prepare, workers) if shared else done_here(tasks, self.do)
-        for number, each in enumerate(done, start=1):
+        prepare = partial(fit_worker, self.config, self.sample, self.folder) if shared else lambda: self.do
+        for number, each in enumerate(run_tasks(tasks, prepare, workers if shared else 0), start=1):
             self.fitted += len(each.task.folds) if each.task.what == "fit" else 0
             logger.info(
                 "%s: %.1f s, processor %.1f s (%d of %d)",

@@ -5,16 +5,9 @@ writing it stands in a record beside it; a shard with a record is never read aga
 """
 
 import json
-import logging
-import multiprocessing
-import multiprocessing.connection
 import os
-import signal
-import threading
-from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,15 +17,12 @@ import pyarrow as pa
 from mmagn.matching.rows import pair_features, pair_row, rows_batch
 from mmagn.matching.shards import PairShard, shard_pairs
 from mmagn.surveys.reader import SurveyReader
+from mmagn.workers import run_tasks
 
 ROWS_PER_BATCH = 32
 PAIRS_PER_PROCESS = 250
 """Pairs that are stored in the time a process needs to start; fewer are not worth one."""
-TAKEN_AHEAD = 2
-"""Shards that another process has before it, so that it never waits for this one."""
 _UNFINISHED = ".part"
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -100,7 +90,7 @@ def write_shards(tasks: Sequence[ShardTask], workers: int) -> Iterator[ShardReco
     tasks
         Shards, all into one folder that no other run writes to.
     workers
-        Most processes at the same time, this one among them; few pairs are written by this one alone.
+        Most worker processes at the same time; few pairs are written by this process.
     """
     left = []
     for task in tasks:
@@ -113,10 +103,13 @@ def write_shards(tasks: Sequence[ShardTask], workers: int) -> Iterator[ShardReco
     if workers < 2:
         yield from map(write_shard, left)
         return
-    for record in _written_by_processes(left, workers):
-        left = [task for task in left if task.path.name != record.file]
-        yield record
-    yield from map(write_shard, left)
+    for done in run_tasks(left, _writer, workers):
+        yield done.result
+
+
+def _writer() -> Callable[[ShardTask], ShardRecord]:
+    """Return what writes shards in a worker."""
+    return write_shard
 
 
 def write_shard(task: ShardTask) -> ShardRecord:
@@ -178,52 +171,6 @@ def _written(task: ShardTask) -> ShardRecord | None:
         return None
     same = (record.file, record.shard, record.size_bytes) == (task.path.name, task.shard.fingerprint, size_bytes)
     return record if same else None
-
-
-def _written_by_processes(tasks: Sequence[ShardTask], workers: int) -> Iterator[ShardRecord]:
-    """Yield records of shards as they are finished; where a process dies, not all of them.
-
-    This process is one of the workers: while others start and are given shards from the front, it takes them
-    from the back. Processes are started anew and not forked, so that threads of this one cannot stop them.
-    """
-    others = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(workers - 1, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker)
-    try:
-        left = deque(tasks)
-        taken: set[Future[ShardRecord]] = set()
-        while left or taken:
-            while len(left) > 1 and len(taken) < TAKEN_AHEAD * (workers - 1):
-                taken.add(pool.submit(write_shard, left.popleft()))
-            if left:
-                yield write_shard(left.pop())
-                done = {future for future in taken if future.done()}
-            else:
-                done = wait(taken, return_when=FIRST_COMPLETED).done
-            taken -= done
-            for future in done:
-                yield future.result()
-    except BrokenProcessPool:
-        _log.warning("a process that stored pairs has died (too little memory?); the rest is stored by one process")
-        remove_unfinished(tasks[0].folder)
-    except BaseException:
-        for worker in set(multiprocessing.active_children()) - others:
-            worker.terminate()
-        raise
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _start_worker() -> None:
-    """Let a worker die at once on Ctrl-C, and with the process that started it, however that one ends."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
-
-
-def _end_with(sentinel: int) -> None:
-    multiprocessing.connection.wait([sentinel])
-    os._exit(1)
 
 
 def _chunks(rows: Iterable[dict[str, Any]], size: int) -> Iterator[list[dict[str, Any]]]:

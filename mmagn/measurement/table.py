@@ -5,17 +5,15 @@ it in batches, in one process or several, to memory (``measured_pairs``) or to a
 """
 
 import json
-import multiprocessing
-from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import chain, islice
 from math import ceil
 from pathlib import Path
 
 import numpy as np
-import torch
 from astropy.table import Table, vstack
 from tqdm import tqdm
 
@@ -32,11 +30,10 @@ from mmagn.spectroscopy.continuum import ContinuumBasis, learned_basis
 from mmagn.spectroscopy.emission import line_table
 from mmagn.storage.tables import checked_suffix, table_file
 from mmagn.storage.version import __version__
+from mmagn.workers import run_tasks
 
 BATCH_SPECTRA = 512
 """Spectra in one batch of a stream, about 32 MB."""
-BATCHES_PER_WORKER = 2
-"""Batches under way for each worker: one that it works on, one that waits."""
 
 NOTHING_TO_MEASURE = "there is no spectrum to measure: the source gave no usable row"
 
@@ -250,7 +247,8 @@ def _measured_batches(
     if workers == 1:
         yield from (_measured(batch, settings) for batch in batches)
     else:
-        yield from _in_workers(batches, settings, workers)
+        for done in run_tasks(batches, partial(_measuring, settings), workers, ordered=True):
+            yield done.result
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,34 +287,9 @@ def _batches(rows: Iterable[Spectrum] | Iterable[Pair]) -> Iterator[_Batch]:
         yield _Batch(spectra, imaging or None)
 
 
-def _in_workers(batches: Iterable[_Batch], settings: _Settings, workers: int) -> Iterator[Table]:
-    """Yield the tables of the batches in order, with a bounded number of batches under way."""
-    pool = ProcessPoolExecutor(
-        workers, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker, initargs=(settings,)
-    )
-    try:
-        under_way: deque[Future[Table]] = deque()
-        for batch in batches:
-            under_way.append(pool.submit(_measured_in_worker, batch))
-            if len(under_way) >= workers * BATCHES_PER_WORKER:
-                yield under_way.popleft().result()
-        while under_way:
-            yield under_way.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-_worker_settings: list[_Settings] = []
-"""In a worker process its settings, sent once: the fitter keeps what it derives from one basis object."""
-
-
-def _start_worker(settings: _Settings) -> None:
-    torch.set_num_threads(1)
-    _worker_settings[:] = [settings]
-
-
-def _measured_in_worker(batch: _Batch) -> Table:
-    return _measured(batch, _worker_settings[0])
+def _measuring(settings: _Settings) -> Callable[[_Batch], Table]:
+    """Return what measures batches in a worker."""
+    return partial(_measured, settings=settings)
 
 
 def _measured(batch: _Batch, settings: _Settings) -> Table:

@@ -1,11 +1,10 @@
 """Galaxies as network input, decoded ahead of the network in background threads or processes."""
 
-import multiprocessing
-import os
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -24,6 +23,7 @@ from mmagn.spectroscopy.basis import ContinuumBasis
 from mmagn.spectroscopy.emission import line_table
 from mmagn.tensors.image import central, image_tensor
 from mmagn.tensors.spectrum import spectrum_pixels, spectrum_tensors
+from mmagn.workers import available_cores, run_tasks
 
 PARTS_WAITING = 1
 """Parts under way besides those that workers work on."""
@@ -242,18 +242,17 @@ def decoded_parts(parts: Sequence[ObjectPart], decoder: Decoder, workers: int = 
     """
     if workers < 0:
         raise ValueError(f"--workers is {workers}; allowed: 0 or more")
-    threads = min(MOST_THREADS, cores())  # not one less: the network waits for them, or they for it
-    pool: Executor
     if workers:
-        context = multiprocessing.get_context("spawn")
-        pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(decoder,))
-    else:
-        pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+        for done in run_tasks(parts, partial(_decoding, decoder), workers, ordered=True):
+            yield done.result
+        return
+    threads = min(MOST_THREADS, available_cores())  # as many as cores: the network waits for them, or they for it
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
     under_way: deque[Future[Decoded]] = deque()
     try:
         for part in parts:
-            under_way.append(pool.submit(_decoded_in_worker, part) if workers else pool.submit(decoder.decoded, part))
-            if len(under_way) >= PARTS_WAITING + (workers or threads):
+            under_way.append(pool.submit(decoder.decoded, part))
+            if len(under_way) >= PARTS_WAITING + threads:
                 yield under_way.popleft().result()
         while under_way:
             yield under_way.popleft().result()
@@ -261,19 +260,6 @@ def decoded_parts(parts: Sequence[ObjectPart], decoder: Decoder, workers: int = 
         pool.shutdown(cancel_futures=True)
 
 
-def cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-_worker_decoder: list[Decoder] = []
-"""In a worker process its decoder, sent once."""
-
-
-def _start_worker(decoder: Decoder) -> None:
-    torch.set_num_threads(1)
-    _worker_decoder[:] = [decoder]
-
-
-def _decoded_in_worker(part: ObjectPart) -> Decoded:
-    return _worker_decoder[0].decoded(part)
+def _decoding(decoder: Decoder) -> Callable[[ObjectPart], Decoded]:
+    """Return what decodes parts in a worker."""
+    return decoder.decoded

@@ -26,11 +26,11 @@ from mmagn.prediction.decode import Decoded, Decoder, decoded_parts
 from mmagn.runs.members import CONFIG_FILE, DEFAULT_VARIANT, TrainedMember, input_difference, load_members
 from mmagn.runs.sample import counts_text, engine
 from mmagn.spectroscopy.basis import ContinuumBasis
-from mmagn.storage.memory import keep_freed_memory
 from mmagn.storage.tables import checked_suffix, table_file
 from mmagn.storage.version import __version__
 from mmagn.tensors.missing import SUBSETS
 from mmagn.training.fit import device_name
+from mmagn.workers import keep_freed_memory
 
 Bases = list[ContinuumBasis | None]
 NOTHING_SEEN = "nothing"

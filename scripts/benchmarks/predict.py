@@ -19,19 +19,19 @@ from mmagn.features.names import FEATURE_NAMES
 from mmagn.matching.objects import PART_OBJECTS, StoredPart
 from mmagn.matching.store import PairStore, pair_store
 from mmagn.models.config import Branch
-from mmagn.prediction.decode import Decoder, cores
+from mmagn.prediction.decode import Decoder
 from mmagn.prediction.predict import network_batches, predict
 from mmagn.runs.members import SCALING_FILE, WEIGHTS_FILE, load_members
 from mmagn.runs.sample import BASIS_FILE, network
 from mmagn.spectroscopy.basis import ContinuumBasis
 from mmagn.spectroscopy.continuum import learned_basis
-from mmagn.storage.memory import keep_freed_memory
 from mmagn.surveys.config import DataConfig, SimulateConfig
 from mmagn.tensors.config import TensorsConfig
 from mmagn.tensors.missing import SUBSETS
 from mmagn.tensors.scaling import FeatureScaling
 from mmagn.training.fit import device_name
 from mmagn.training.weights import save_weights
+from mmagn.workers import available_cores, keep_freed_memory
 
 GOAL = 0.9
 BRANCHES: tuple[tuple[Branch, ...], ...] = (("image", "spectrum"), ("image", "spectrum", "features"))
@@ -44,7 +44,7 @@ def predict_benchmark(pairs: int, repeats: int, workers: int, backbone: str, ima
     keep_freed_memory()  # for the forward pass too
     config = RunConfig(seed=seed, tensors=TensorsConfig(image_size=image_size))
     device = device_name(config.training)
-    print(f"{pairs} pairs in a store, {device}, {torch.get_num_threads()} threads of the network, {cores()} cores")
+    print(f"{pairs} pairs in a store, {device}, {torch.get_num_threads()} network threads, {available_cores()} cores")
     with tempfile.TemporaryDirectory() as folder:
         data = DataConfig(cache_dir=folder, simulate=SimulateConfig(pairs=pairs, seed=seed))
         store = pair_store(data, config.matching)

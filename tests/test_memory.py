@@ -10,7 +10,7 @@ import sys
 
 import numpy as np
 
-from mmagn.storage.memory import keep_freed_memory
+from mmagn.workers import keep_freed_memory
 
 if sys.argv[1] == "kept":
     keep_freed_memory()

@@ -8,13 +8,14 @@ units of the step, with ``phase`` between -0.5 and 0.5 different for every spect
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from mmagn.lines import LINES
-from mmagn.records import LOG10_STEP, Spectrum
+from mmagn.records import LOG10_STEP, Floats, Spectrum
 
 REST_MIN_ANGSTROM = 3700.0
 REST_MAX_ANGSTROM = 7000.0
@@ -25,13 +26,11 @@ SLOTS = (round(np.log10(REST_MAX_ANGSTROM) / LOG10_STEP) - FIRST_SLOT) // BIN_PI
 IVAR_LIMIT = 1e30
 """Larger inverse variances are what a variance of zero becomes in the published files; not valid."""
 
-REST_ANGSTROM: NDArray[np.float64] = 10.0 ** ((FIRST_SLOT + np.arange(SLOTS)) * LOG10_STEP)
+REST_ANGSTROM: Floats = 10.0 ** ((FIRST_SLOT + np.arange(SLOTS)) * LOG10_STEP)
 """(pixel,) rest wavelength of every slot at phase 0."""
-PIXEL_ANGSTROM: NDArray[np.float64] = REST_ANGSTROM * (10.0 ** (LOG10_STEP / 2) - 10.0 ** (-LOG10_STEP / 2))
+PIXEL_ANGSTROM: Floats = REST_ANGSTROM * (10.0 ** (LOG10_STEP / 2) - 10.0 ** (-LOG10_STEP / 2))
 """(pixel,) rest-frame width of every slot."""
-LINE_SLOT: NDArray[np.float64] = (
-    np.log10(np.array([line.wavelength_angstrom for line in LINES])) / LOG10_STEP - FIRST_SLOT
-)
+LINE_SLOT: Floats = np.log10(np.array([line.wavelength_angstrom for line in LINES])) / LOG10_STEP - FIRST_SLOT
 """(line,) position of every line of ``LINES`` on the rest grid, in pixels from slot 0."""
 
 
@@ -77,26 +76,70 @@ class SpectrumBatch:
         """Return the number of spectra."""
         return len(self.flux)
 
-    def rows(self, index: torch.Tensor) -> "SpectrumBatch":
-        """Return the batch of the spectra that ``index`` picks."""
-        return SpectrumBatch(**{name: getattr(self, name)[index] for name in self.__dataclass_fields__})
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Placement:
+    """Where spectra lie on the rest grid; arrays (spectrum,) in their order.
+
+    Attributes
+    ----------
+    shift, phase
+        First slot, and the rest position of slot ``n`` is ``n + phase``; 0 where ``placed`` is False.
+    pixels
+        Length.
+    redshift
+        NaN where not finite or not above -1.
+    placed
+        False without a usable redshift, and with wavelengths off the native log grid.
+    """
+
+    shift: NDArray[np.int64]
+    phase: Floats
+    pixels: NDArray[np.int64]
+    redshift: Floats
+    placed: NDArray[np.bool_]
 
 
-def _placement(
-    wavelength_angstrom: NDArray[np.float64], pixels: NDArray[np.int64], redshift: NDArray[np.float64]
-) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.bool_]]:
-    """Return first slot, phase and whether it is on the native grid, from (batch, 2) first and last wavelengths."""
+def placement(spectra: Sequence[Spectrum]) -> Placement:
+    """Return where spectra lie on the rest grid, from their first and last wavelength and redshift."""
+    waves = [spectrum.wavelength_angstrom for spectrum in spectra]
+    pixels = np.array([len(wave) for wave in waves], dtype=np.int64)
+    ends = np.array([(wave[0], wave[-1]) if len(wave) else (np.nan, np.nan) for wave in waves], dtype=np.float64)
+    redshift = np.array([spectrum.redshift for spectrum in spectra], dtype=np.float64)
+    redshift[~(redshift > -1)] = np.nan
     with np.errstate(invalid="ignore", divide="ignore"):
-        ends = np.log10(wavelength_angstrom) / LOG10_STEP
-        rest = ends[:, 0] - np.log10(1 + redshift) / LOG10_STEP - FIRST_SLOT
-    on_grid = np.isfinite(rest) & (np.abs(ends[:, 1] - ends[:, 0] - (pixels - 1)) < 0.25) & (np.abs(rest) < 1e6)
-    rest = np.where(on_grid, rest, 0.0)
+        slots = np.log10(ends.reshape(-1, 2)) / LOG10_STEP
+        rest = slots[:, 0] - np.log10(1 + redshift) / LOG10_STEP - FIRST_SLOT
+    placed = np.isfinite(rest) & (np.abs(slots[:, 1] - slots[:, 0] - (pixels - 1)) < 0.25) & (np.abs(rest) < 1e6)
+    rest = np.where(placed, rest, 0.0)
     shift = np.round(rest).astype(np.int64)
-    return shift, rest - shift, on_grid
+    return Placement(shift=shift, phase=rest - shift, pixels=pixels, redshift=redshift, placed=placed)
+
+
+def copy_pixels(
+    spectra: Sequence[Spectrum], where: Placement, flux: NDArray[np.float32], ivar: NDArray[np.float32]
+) -> Floats:
+    """Copy the pixels of spectra into rows (spectrum, slot) of zeros; return the dispersion (spectrum, line) at lines.
+
+    Numpy lets other threads run while it copies.
+    """
+    lsf_sigma = np.ones((len(spectra), len(LINES)))
+    first, last = np.clip(where.shift, 0, SLOTS), np.clip(where.shift + where.pixels, 0, SLOTS)
+    covered = np.flatnonzero(where.placed & (first < last))
+    at_line = np.round(LINE_SLOT).astype(np.int64) - where.shift[:, None]
+    at_line = np.clip(at_line, 0, np.maximum(where.pixels, 1)[:, None] - 1)
+    starts, stops = (first - where.shift).tolist(), (last - where.shift).tolist()
+    lows, highs = first.tolist(), last.tolist()
+    for row in covered.tolist():
+        spectrum, native, slots = spectra[row], slice(starts[row], stops[row]), slice(lows[row], highs[row])
+        flux[row, slots] = spectrum.flux[native]
+        ivar[row, slots] = spectrum.ivar[native]
+        lsf_sigma[row] = spectrum.lsf_sigma[at_line[row]]
+    return lsf_sigma
 
 
 def spectrum_batch(spectra: Sequence[Spectrum], device: torch.device | str = "cpu") -> SpectrumBatch:
-    """Return the batch of ``spectra`` on the rest grid.
+    """Return the batch of ``spectra`` on the rest grid, one row each, in order.
 
     Parameters
     ----------
@@ -106,61 +149,35 @@ def spectrum_batch(spectra: Sequence[Spectrum], device: torch.device | str = "cp
         wavelengths off the native log grid, gets no valid pixel and redshift NaN.
     device
         Where the tensors live.
-
-    Returns
-    -------
-    SpectrumBatch
-        One row per spectrum, in order.
     """
-    count = len(spectra)
-    pixels = np.array([len(spectrum.flux) for spectrum in spectra], dtype=np.int64)
-    ends = np.array(
-        [(s.wavelength_angstrom[0], s.wavelength_angstrom[-1]) if len(s.flux) else (np.nan, np.nan) for s in spectra],
-        dtype=np.float64,
-    ).reshape(count, 2)
-    redshift = np.array([spectrum.redshift for spectrum in spectra], dtype=np.float64)
-    redshift[~(redshift > -1)] = np.nan
-    shift, phase, on_grid = _placement(ends, pixels, redshift)
-    flux = np.zeros((count, SLOTS), np.float32)
-    ivar = np.zeros((count, SLOTS), np.float32)
-    lsf_sigma = np.ones((count, len(LINES)))
-    at_line = np.round(LINE_SLOT).astype(np.int64)
-    for row in np.flatnonzero(on_grid).tolist():
-        spectrum, start = spectra[row], int(shift[row])
-        low, high = max(start, 0), min(start + int(pixels[row]), SLOTS)
-        if low < high:
-            flux[row, low:high] = spectrum.flux[low - start : high - start]
-            ivar[row, low:high] = spectrum.ivar[low - start : high - start]
-            lsf_sigma[row] = spectrum.lsf_sigma[np.clip(at_line - start, 0, int(pixels[row]) - 1)]
-    return _checked(
-        SpectrumBatch(
-            flux=torch.from_numpy(flux).to(device),
-            ivar=torch.from_numpy(ivar).to(device),
-            phase=torch.from_numpy(phase).to(device),
-            lsf_sigma=torch.from_numpy(lsf_sigma).to(device),
-            first=torch.from_numpy(np.where(on_grid, shift, 0)).to(device),
-            last=torch.from_numpy(np.where(on_grid, shift + pixels, 0)).to(device),
-            redshift=torch.from_numpy(np.where(on_grid, redshift, np.nan)).to(device),
-            constant=torch.zeros(count, dtype=torch.bool, device=device),
-        )
-    )
+    where = placement(spectra)
+    flux, ivar = np.zeros((len(spectra), SLOTS), np.float32), np.zeros((len(spectra), SLOTS), np.float32)
+    lsf_sigma = copy_pixels(spectra, where, flux, ivar)
+    return placed_batch(torch.from_numpy(flux).to(device), torch.from_numpy(ivar).to(device), lsf_sigma, where)
 
 
-def _checked(batch: SpectrumBatch) -> SpectrumBatch:
-    """Return the batch with unusable pixels set to 0, unusable widths to one pixel, and constants marked."""
-    valid = (batch.ivar > 0) & (batch.ivar < IVAR_LIMIT) & (batch.flux.abs() < torch.inf)
-    flux = torch.where(valid, batch.flux, 0.0)
-    ivar = torch.where(valid, batch.ivar, 0.0)
-    highest = torch.where(valid, flux, -torch.inf).amax(1)
-    lowest = torch.where(valid, flux, torch.inf).amin(1)
-    usable_width = (batch.lsf_sigma > 0.1) & (batch.lsf_sigma < 20.0)
+def placed_batch(flux: torch.Tensor, ivar: torch.Tensor, lsf_sigma: Floats, where: Placement) -> SpectrumBatch:
+    """Return the batch of pixels (spectrum, slot) on a device, checked for validity.
+
+    Unusable pixels become 0, unusable dispersions one pixel.
+    """
+
+    def tensor(array: NDArray[Any]) -> torch.Tensor:
+        return torch.from_numpy(array).to(flux.device)
+
+    valid = (ivar > 0) & (ivar < IVAR_LIMIT) & (flux.abs() < torch.inf)
+    flux, ivar = torch.where(valid, flux, 0.0), torch.where(valid, ivar, 0.0)
+    first_valid = valid.view(torch.uint8).argmax(1, keepdim=True)
+    differs = (flux != flux.gather(1, first_valid)) & valid
+    width = tensor(lsf_sigma)
+    usable_width = (width > 0.1) & (width < 20.0)
     return SpectrumBatch(
         flux=flux,
         ivar=ivar,
-        phase=batch.phase,
-        lsf_sigma=torch.where(usable_width, batch.lsf_sigma, 1.0).square().sub(1 / 12).clamp_min(0.04).sqrt(),
-        first=batch.first,
-        last=batch.last,
-        redshift=batch.redshift,
-        constant=highest == lowest,
+        phase=tensor(where.phase),
+        lsf_sigma=torch.where(usable_width, width, 1.0).square().sub(1 / 12).clamp_min(0.04).sqrt(),
+        first=tensor(where.shift),
+        last=tensor(np.where(where.placed, where.shift + where.pixels, 0)),
+        redshift=tensor(np.where(where.placed, where.redshift, np.nan)),
+        constant=valid.gather(1, first_valid)[:, 0] & ~differs.any(1),
     )

@@ -7,18 +7,19 @@ came out too wide, are fitted again.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
-from typing import TypeVar
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import torch
 
 from mmagn.lines import LINES
 from mmagn.spectroscopy.batch import BIN_PIXELS, LINE_SLOT, SLOTS, SpectrumBatch
-from mmagn.spectroscopy.measures import Measures, continuum_coefficients, line_model, measures
-from mmagn.spectroscopy.profiles import AMPLITUDES, PIXEL_KMS, SEGMENT_SLOTS
+from mmagn.spectroscopy.kinematics import fitted
+from mmagn.spectroscopy.measures import Coverage, LineFit, Measures, continuum_coefficients, measures, solved_batch
+from mmagn.spectroscopy.profiles import AMPLITUDES, GROUPS, PIXEL_KMS, SEGMENT_SLOTS
+from mmagn.spectroscopy.rows import rows_of
 from mmagn.spectroscopy.system import ContinuumSystem, Grids, binned_at_phase
-from mmagn.spectroscopy.varpro import LOG_SIGMA_MEAN, Problem, State, fitted, problem
+from mmagn.spectroscopy.varpro import LOG_SIGMA_MEAN, Problem, State, problem
 
 SUSPECT_GAIN = 16.0
 """Chi2 that a broad template must explain in the residual for a second fit."""
@@ -35,6 +36,9 @@ FLUX_RATIO_MIN = 0.4
 """Least flux of the broad component over the narrow line: weaker ones describe the wings of bright narrow lines."""
 SIGMA_LIMITS_KMS = (500.0, 4300.0)
 """10,000 km/s full width at half maximum is a sigma of 4,250 km/s."""
+PROMISING_GAIN = 15.0
+"""Chi2 per degree of freedom that the best template must gain for the fit to go on."""
+VELOCITY_LIMIT_KMS = 1500.0
 STEPS = 5
 _TEMPLATE_SIGMAS = (11.0, 20.0, 36.0, 58.0)
 _BALMER = tuple(index for index, line in enumerate(LINES) if line.group == "balmer")
@@ -48,175 +52,162 @@ class Suspects:
     Attributes
     ----------
     row
-        (suspect,) their places in the whole.
-    batch, system, active, objective
-        The spectra, their normal equations, constrained fluxes and objective without a broad component.
+        (suspect,) their rows in the whole.
+    batch, system, covered
+        The spectra, their normal equations and which lines they show.
+    objective, chi2_dof
+        (suspect,) of the fit without a broad component.
     """
 
     row: torch.Tensor
     batch: SpectrumBatch
     system: ContinuumSystem
-    active: torch.Tensor
+    covered: Coverage
+    objective: torch.Tensor
+    chi2_dof: torch.Tensor
+
+    def __len__(self) -> int:
+        """Return the number of suspects."""
+        return len(self.row)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Broad:
+    """A broad component of every suspect.
+
+    Attributes
+    ----------
+    velocity, log_sigma
+        (suspect,) shift and natural log of the width, pixels.
+    flux
+        (suspect, line) scaled fluxes.
+    kinematics
+        (suspect, group, 2) of the narrow lines.
+    objective
+        (suspect,) of the joint fit.
+    """
+
+    velocity: torch.Tensor
+    log_sigma: torch.Tensor
+    flux: torch.Tensor
+    kinematics: torch.Tensor
     objective: torch.Tensor
 
 
-def suspects(
-    batch: SpectrumBatch, tables: Grids, task: Problem, state: State, narrow: Measures, first_row: int = 0
-) -> Suspects:
+def suspects(batch: SpectrumBatch, tables: Grids, fit: LineFit, first_row: int = 0) -> Suspects:
     """Return the spectra whose residual matches a broad template, or whose Balmer lines are too wide.
 
     Parameters
     ----------
-    batch, tables
-        Spectra and continuum model.
-    task, state, narrow
-        The fit without a broad component and its measurements.
+    batch, tables, fit
+        Spectra, continuum model and fit without a broad component.
     first_row
-        Place of the first spectrum of the batch in the whole.
+        Row of the first spectrum of the batch in the whole.
     """
-    row = torch.nonzero(_suspect(batch, tables, task, state, narrow))[:, 0]
-    return Suspects(
-        row=row + first_row,
-        batch=batch.rows(row),
-        system=_joined(ContinuumSystem, [task.system], row),
-        active=task.active[row],
-        objective=state.objective[row],
+    row = torch.nonzero(_suspect(tables, fit))[:, 0]
+    whole = Suspects(
+        row=torch.arange(first_row, first_row + len(batch), device=row.device),
+        batch=batch,
+        system=fit.system,
+        covered=fit.covered,
+        objective=fit.state.objective,
+        chi2_dof=fit.measures.chi2_dof,
     )
+    return rows_of(whole, row)
 
 
-def with_broad_component(found: Sequence[Suspects], tables: Grids, narrow: Measures) -> tuple[Measures, torch.Tensor]:
-    """Return the measurements with a broad component where one is needed, and where that is.
-
-    Parameters
-    ----------
-    found
-        Suspects of all batches: they are few, and fitted together.
-    tables
-        Continuum model.
-    narrow
-        Measurements of the whole without a broad component.
-
-    Returns
-    -------
-    Measures, torch.Tensor
-        (object,) True where the broad component is kept; there all numbers of the narrow lines come from the joint fit.
-    """
-    kept = torch.zeros_like(narrow.converged)
-    row = torch.cat([part.row for part in found])
-    if not len(row):
-        return narrow, kept
-    batch = _joined(SpectrumBatch, [part.batch for part in found])
-    system = _joined(ContinuumSystem, [part.system for part in found])
-    active = torch.cat([part.active for part in found])
-    before = torch.cat([part.objective for part in found])
-    task, state, _, log_sigma, snr, ratio = _fitted_broad(batch, tables, system, active)
-    result = measures(batch, task, state)
-    noise = torch.minimum(narrow.chi2_dof[row], result.chi2_dof).nan_to_num(1.0).clamp_min(1.0)
-    wider = log_sigma + math.log(PIXEL_KMS) - state.kinematics[:, 0, 1] > math.log(WIDTH_RATIO)
-    accepted = ((before - state.objective) / noise > CHI2_GAIN) & (snr > BROAD_SNR) & (ratio > FLUX_RATIO_MIN) & wider
-    accepted &= result.chi2_dof < CHI2_RISE_MAX * narrow.chi2_dof[row]
-    kept[row[accepted]] = True
-    merged = {}
-    for field in fields(Measures):
-        values = getattr(narrow, field.name).clone()
-        values[row[accepted]] = getattr(result, field.name)[accepted]
-        merged[field.name] = values
-    return Measures(**merged), kept
+def broad_measures(found: Suspects, tables: Grids) -> tuple[torch.Tensor, Measures]:
+    """Return the rows of the whole that need a broad component, and their measurements from the joint fit."""
+    start = _best_template(found, tables)
+    noise = found.chi2_dof.nan_to_num(1.0).clamp_min(1.0)
+    promising = torch.nonzero((found.objective - start.objective) / noise > PROMISING_GAIN)[:, 0]
+    found = rows_of(found, promising)
+    task, state, broad = _joint_fit(found, tables, rows_of(start, promising))
+    result = measures(found.batch, solved_batch(task, state), found.covered)
+    snr, ratio = _strength(task, state)
+    noise = torch.minimum(found.chi2_dof, result.chi2_dof).nan_to_num(1.0).clamp_min(1.0)
+    wider = broad.log_sigma + math.log(PIXEL_KMS) - state.kinematics[:, 0, 1] > math.log(WIDTH_RATIO)
+    accepted = ((found.objective - state.objective) / noise > CHI2_GAIN) & (snr > BROAD_SNR) & (ratio > FLUX_RATIO_MIN)
+    accepted &= wider & (result.chi2_dof < CHI2_RISE_MAX * found.chi2_dof)
+    accepted = torch.nonzero(accepted)[:, 0]
+    return found.row[accepted], rows_of(result, accepted)
 
 
 def broad_curve(found: Suspects, tables: Grids) -> tuple[Problem, State, torch.Tensor]:
     """Return the joint fit of suspects and their broad lines, (suspect, slot) scaled flux per pixel."""
-    task, state, velocity, log_sigma, _, _ = _fitted_broad(found.batch, tables, found.system, found.active)
-    slots = torch.arange(SLOTS, dtype=torch.float64, device=velocity.device)[None]
-    flux = continuum_coefficients(task, state)[:, found.system.columns.shape[1] :]
-    curve = torch.zeros(len(velocity), SLOTS, dtype=torch.float64, device=velocity.device)
+    task, state, broad = _joint_fit(found, tables, _best_template(found, tables))
+    slots = torch.arange(SLOTS, dtype=torch.float64, device=task.phase.device)[None]
+    flux = _broad_coefficients(task, state)
+    curve = torch.zeros(len(found), SLOTS, dtype=torch.float64, device=task.phase.device)
     for column, line in enumerate(_BALMER):
-        centre = (float(LINE_SLOT[line]) - found.batch.phase + velocity)[:, None]
-        curve += flux[:, column, None] * _gaussian(slots, centre, log_sigma.exp()[:, None])
+        centre = (float(LINE_SLOT[line]) - task.phase + broad.velocity)[:, None]
+        curve += flux[:, column, None] * _gaussian(slots, centre, broad.log_sigma.exp()[:, None])
     return task, state, curve
 
 
-Record = TypeVar("Record", Measures, SpectrumBatch, ContinuumSystem)
-
-
-def _joined(kind: type[Record], parts: Sequence[Record], row: torch.Tensor | None = None) -> Record:
-    """Return records of tensors joined along the batch, or the rows of one."""
-    joined = {field.name: torch.cat([getattr(part, field.name) for part in parts]) for field in fields(kind)}
-    return kind(**(joined if row is None else {name: values[row] for name, values in joined.items()}))
-
-
-def joined_measures(parts: Sequence[Measures]) -> Measures:
-    """Return the measurements of several batches as one."""
-    return _joined(Measures, parts)
-
-
-def _gaussian(position: torch.Tensor, centre: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+def _gaussian(position: torch.Tensor, centre: torch.Tensor | float, sigma: torch.Tensor) -> torch.Tensor:
     z = (position - centre) / sigma
     return torch.exp(-0.5 * z * z) / (sigma * math.sqrt(2 * math.pi))
 
 
+@lru_cache(maxsize=4)
 def _positions(device: torch.device) -> torch.Tensor:
     """Return (bin + segment pixel,) positions in slots at phase 0."""
     bins = torch.arange(SLOTS // BIN_PIXELS, dtype=torch.float64, device=device) * BIN_PIXELS + (BIN_PIXELS - 1) / 2
     return torch.cat([bins, torch.from_numpy(SEGMENT_SLOTS).to(device, torch.float64)])
 
 
-def _suspect(batch: SpectrumBatch, tables: Grids, task: Problem, state: State, narrow: Measures) -> torch.Tensor:
-    """Return (batch,) True where a broad component is worth a try."""
-    system = task.system
-    device = batch.flux.device
-    position = _positions(device)
-    centres = torch.tensor(LINE_SLOT, device=device)
-    shapes = [
-        sum(
-            _TEMPLATE_RATIO[LINES[line].name] * _gaussian(position, centres[line], torch.tensor(sigma, device=device))
-            for line in _BALMER
-        )
-        for sigma in _TEMPLATE_SIGMAS
-    ]
-    template = torch.stack([torch.as_tensor(shape) for shape in shapes])
-    coefficients = continuum_coefficients(task, state)
+@lru_cache(maxsize=4)
+def _templates(tables: Grids) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return broad templates T, their squares, and their products with the continuum at phase 0.
+
+    Shapes (template, pixel), (template, pixel), (pixel, template x term); pixels are bins, then segment pixels.
+    """
+    position = _positions(tables.segment.device)
+    shapes = []
+    for sigma in _TEMPLATE_SIGMAS:
+        width = torch.tensor(sigma, dtype=position.dtype, device=position.device)
+        parts = [
+            _TEMPLATE_RATIO[LINES[line].name] * _gaussian(position, float(LINE_SLOT[line]), width) for line in _BALMER
+        ]
+        shapes.append(torch.stack(parts).sum(0))
+    template = torch.stack(shapes)
     binned = tables.binned[1]
-    outside = system.binned_flux - system.binned_weight * (coefficients @ binned)
-    model = line_model(task, state) + (coefficients[:, None] @ system.columns)[:, 0]
-    inside = system.weight * (system.flux - model)
+    continuum = torch.cat([binned, tables.segment[2].view(len(binned), -1)], 1)
+    return template, template.square(), (template[:, None] * continuum).flatten(0, 1).T.contiguous()
+
+
+def _suspect(tables: Grids, fit: LineFit) -> torch.Tensor:
+    """Return (batch,) True where a broad component is worth a try."""
+    system, narrow = fit.system, fit.measures
+    template, square, products = _templates(tables)
+    outside = system.binned_flux - system.binned_weight * (fit.coefficients @ tables.binned[1])
+    match = torch.cat([outside, system.weight * fit.residual], 1) @ template.T
     weight = torch.cat([system.binned_weight, system.weight], 1)
-    match = torch.cat([outside, inside], 1) @ template.T
-    norm = weight @ template.square().T
-    static = torch.cat([binned, tables.segment[2].view(len(binned), -1)], 1)
-    overlap = torch.stack([weight @ (static * shape).T for shape in template], 1)
-    norm = norm - torch.bmm(overlap, task.root.mT).square().sum(2)
+    alone = weight @ square.T
+    overlap = (weight @ products).view(len(weight), len(template), -1)
+    norm = alone - torch.bmm(overlap, fit.task.root.mT).square().sum(2)
     gain = match.clamp_min(0.0).square() / norm.clamp_min(1e-12)
-    gain = torch.where(norm > 1e-3 * (weight @ template.square().T), gain, 0.0).amax(1)
+    gain = torch.where(norm > 1e-3 * alone, gain, 0.0).amax(1)
     noise = narrow.chi2_dof.nan_to_num(1.0).clamp(1.0, 4.0)
-    usable = ~narrow.flux[:, :].isnan().all(1)
+    usable = ~narrow.flux.isnan().all(1)
     return usable & ((gain / noise > SUSPECT_GAIN) | (narrow.sigma_kms[:, 0] > SUSPECT_SIGMA_KMS))
 
 
-def _columns(batch: SpectrumBatch, velocity: torch.Tensor, log_sigma: torch.Tensor, flux: torch.Tensor) -> torch.Tensor:
-    """Return (batch, 4, bin + segment pixel) broad lines and the derivatives of their sum by velocity and log width.
-
-    Parameters
-    ----------
-    velocity, log_sigma
-        (batch,) shift in pixels and natural log of the width in pixels.
-    flux
-        (batch, line) present fluxes, which the derivatives are taken at.
-    """
-    position = _positions(batch.flux.device)[None]
-    sigma = log_sigma.exp()[:, None]
-    lines, by_velocity, by_width = [], torch.zeros(1), torch.zeros(1)
-    for column, line in enumerate(_BALMER):
-        centre = (float(LINE_SLOT[line]) - batch.phase + velocity)[:, None]
-        shape = _gaussian(position, centre, sigma)
-        z = (position - centre) / sigma
-        lines.append(shape)
-        by_velocity = by_velocity.to(shape) + flux[:, column, None] * shape * z / sigma
-        by_width = by_width.to(shape) + flux[:, column, None] * shape * (z * z - 1)
-    return torch.stack([*lines, by_velocity, by_width], 1)
+def _columns(phase: torch.Tensor, broad: _Broad) -> torch.Tensor:
+    """Return (suspect, 4, bin + segment pixel) broad lines and the derivatives of their sum by velocity and log width."""
+    position = _positions(phase.device)[None]
+    sigma = broad.log_sigma.exp()[:, None]
+    centre = torch.tensor([LINE_SLOT[line] for line in _BALMER], dtype=phase.dtype, device=phase.device)
+    z = (position - (centre - (phase - broad.velocity)[:, None])[:, :, None]) / sigma[:, :, None]
+    lines = torch.exp(-0.5 * z * z) / (sigma * math.sqrt(2 * math.pi))[:, :, None]
+    model = broad.flux[:, :, None] * lines
+    by_velocity = (model * z).sum(1, keepdim=True) / sigma[:, :, None]
+    by_width = (model * (z * z - 1)).sum(1, keepdim=True)
+    return torch.cat([lines, by_velocity, by_width], 1)
 
 
-def _with_columns(batch: SpectrumBatch, tables: Grids, system: ContinuumSystem, extra: torch.Tensor) -> ContinuumSystem:
+def _with_columns(phase: torch.Tensor, tables: Grids, system: ContinuumSystem, extra: torch.Tensor) -> ContinuumSystem:
     """Return the continuum system with ``extra`` (batch, 4, bin + segment pixel) columns."""
     bins = system.binned_weight.shape[1]
     outside, inside = extra[:, :, :bins], extra[:, :, bins:]
@@ -225,67 +216,84 @@ def _with_columns(batch: SpectrumBatch, tables: Grids, system: ContinuumSystem, 
     own = torch.bmm(weighted, outside.mT)
     # Steps of 4 pixels and of 0.5 in log width are what the derivatives are good for.
     own = own + torch.diag(torch.tensor([1e-8, 1e-8, 1 / 16, 4.0], dtype=own.dtype, device=own.device))
-    cross = torch.bmm(weighted, binned_at_phase(batch.phase, tables).mT)
+    cross = torch.bmm(weighted, binned_at_phase(phase, tables).mT)
     normal_outside = own.new_zeros((len(own), terms + 4, terms + 4))
     normal_outside[:, :terms, :terms] = system.normal_outside
     normal_outside[:, terms:, :terms], normal_outside[:, :terms, terms:] = cross, cross.mT
     normal_outside[:, terms:, terms:] = own
     right_outside = torch.cat([system.right_outside, (outside @ system.binned_flux[:, :, None])[:, :, 0]], 1)
-    columns = torch.cat([system.columns, inside], 1)
-    lines = columns * system.weight[:, None]
+    data = torch.cat([system.columns, inside, system.flux[:, None]], 1)
+    weighted = data[:, :-1] * system.weight[:, None]
+    products = torch.bmm(weighted, data.mT)
     return replace(
         system,
-        columns=columns,
-        normal=normal_outside + torch.bmm(lines, columns.mT),
-        right=right_outside + (lines @ system.flux[:, :, None])[:, :, 0],
+        data=data,
+        normal=normal_outside + products[:, :, :-1],
+        right=right_outside + products[:, :, -1],
         normal_outside=normal_outside,
         right_outside=right_outside,
     )
 
 
-def _fitted_broad(
-    batch: SpectrumBatch, tables: Grids, system: ContinuumSystem, active: torch.Tensor
-) -> tuple[Problem, State, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return the joint fit; the broad component's velocity and log width (pixels), S/N and share of the narrow one."""
-    count = len(batch)
-    zeros = batch.phase.new_zeros(count)
-    start = torch.stack([zeros, zeros + LOG_SIGMA_MEAN], 1)[:, None].expand(count, 2, 2)
-    flux = batch.phase.new_zeros((count, len(_BALMER)))
-    best = batch.phase.new_full((count,), torch.inf)
-    log_sigma, kinematics = zeros, start
-    terms = system.columns.shape[1]
-    for sigma in _TEMPLATE_SIGMAS:
-        width = torch.full_like(zeros, math.log(sigma))
-        task = problem(
-            _with_columns(batch, tables, system, _columns(batch, zeros, width, flux)),
-            batch.phase,
-            batch.lsf_sigma,
-            active,
-        )
-        state = fitted(task, start, steps=1)
-        better = state.objective < best
-        best = torch.where(better, state.objective, best)
-        log_sigma = torch.where(better, width, log_sigma)
-        kinematics = torch.where(better[:, None, None], state.kinematics, kinematics)
-        found = continuum_coefficients(task, state)[:, terms : terms + 2]
-        flux = torch.where(better[:, None], found, flux)
+def _problem(found: Suspects, tables: Grids, broad: _Broad) -> Problem:
+    """Return the joint problem with the broad lines of given shape among the continuum columns."""
+    phase = found.batch.phase
+    system = _with_columns(phase, tables, found.system, _columns(phase, broad))
+    return problem(system, phase, found.batch.lsf_sigma, found.covered.constrained)
+
+
+def _broad_coefficients(task: Problem, state: State) -> torch.Tensor:
+    """Return (suspect, 4) coefficients of broad lines and their derivatives."""
+    return continuum_coefficients(task, state)[:, -4:]
+
+
+def _best_template(found: Suspects, tables: Grids) -> _Broad:
+    """Return the best of a few widths at the systemic velocity; all are tried as one batch."""
+    count, device = len(found), found.row.device
+    suspect = torch.arange(count, device=device)
+    stacked = rows_of(found, suspect.repeat(len(_TEMPLATE_SIGMAS)))
+    zeros = stacked.objective.new_zeros(len(stacked))
+    widths = torch.tensor(_TEMPLATE_SIGMAS, dtype=zeros.dtype, device=device).log()
+    narrow = torch.stack([zeros, zeros + LOG_SIGMA_MEAN], 1)[:, None].expand(-1, len(GROUPS), -1)
+    trial = _Broad(
+        velocity=zeros,
+        log_sigma=widths.repeat_interleave(count),
+        flux=zeros[:, None].expand(-1, len(_BALMER)),
+        kinematics=narrow,
+        objective=zeros,
+    )
+    task = _problem(stacked, tables, trial)
+    state = fitted(task, narrow, steps=1)
+    flux = _broad_coefficients(task, state)[:, : len(_BALMER)]
+    trial = replace(trial, flux=flux, kinematics=state.kinematics, objective=state.objective)
+    best = state.objective.view(len(_TEMPLATE_SIGMAS), count).nan_to_num(torch.inf).argmin(0) if count else suspect
+    return rows_of(trial, best * count + suspect)
+
+
+def _joint_fit(found: Suspects, tables: Grids, broad: _Broad) -> tuple[Problem, State, _Broad]:
+    """Return the joint fit, from a start: shape of the broad lines and kinematics of the narrow ones in turn."""
     low, high = (math.log(limit / PIXEL_KMS) for limit in SIGMA_LIMITS_KMS)
-    velocity, limit = zeros, 1500.0 / PIXEL_KMS
-    for step in range(STEPS + 1):
-        extra = _columns(batch, velocity, log_sigma, flux)
-        task = problem(_with_columns(batch, tables, system, extra), batch.phase, batch.lsf_sigma, active)
-        state = fitted(task, kinematics, steps=1 if step < STEPS else 4)
-        kinematics = state.kinematics
-        if step < STEPS:
-            coefficients = continuum_coefficients(task, state)
-            flux = coefficients[:, terms : terms + 2]
-            velocity = (velocity + coefficients[:, terms + 2].clamp(-6.0, 6.0)).clamp(-limit, limit)
-            log_sigma = (log_sigma + coefficients[:, terms + 3].clamp(-0.4, 0.4)).clamp(low, high)
-    coefficients = continuum_coefficients(task, state)[:, terms : terms + 2]
-    error = task.root.square().sum(1).sqrt()[:, terms : terms + 2]
-    line_snr = coefficients / error.clamp_min(1e-30)
-    snr, strongest = line_snr.max(1)
+    limit = VELOCITY_LIMIT_KMS / PIXEL_KMS
+    for _ in range(STEPS):
+        task = _problem(found, tables, broad)
+        state = fitted(task, broad.kinematics, steps=1)
+        coefficients = _broad_coefficients(task, state)
+        broad = _Broad(
+            velocity=(broad.velocity + coefficients[:, 2].clamp(-6.0, 6.0)).clamp(-limit, limit),
+            log_sigma=(broad.log_sigma + coefficients[:, 3].clamp(-0.4, 0.4)).clamp(low, high),
+            flux=coefficients[:, : len(_BALMER)],
+            kinematics=state.kinematics,
+            objective=state.objective,
+        )
+    task = _problem(found, tables, broad)
+    return task, fitted(task, broad.kinematics, steps=4), broad
+
+
+def _strength(task: Problem, state: State) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return (suspect,) signal-to-noise of the strongest broad line, and its flux over that of the narrow line."""
+    coefficients = _broad_coefficients(task, state)[:, : len(_BALMER)]
+    error = task.root.square().sum(1).sqrt()[:, -4:][:, : len(_BALMER)]
+    snr, strongest = (coefficients / error.clamp_min(1e-30)).max(1)
     amplitude = torch.tensor([AMPLITUDES.index(LINES[line].name) for line in _BALMER], device=strongest.device)
     narrow = state.flux.gather(1, amplitude[strongest][:, None])[:, 0]
-    ratio = coefficients.gather(1, strongest[:, None])[:, 0] / narrow.clamp_min(1e-30)
-    return task, state, velocity, log_sigma, snr, ratio
+    return snr, coefficients.gather(1, strongest[:, None])[:, 0] / narrow.clamp_min(1e-30)

@@ -15,7 +15,7 @@ class SpectroscopyConfig:
     batch_size
         Spectra fitted at once on the CPU: few enough for its cache.
     cuda_batch_size
-        Spectra fitted at once on a GPU: enough to fill it.
+        Spectra fitted at once on a GPU; 0 takes as many as half of its free memory holds.
     device
         ``auto`` takes CUDA where there is one.
     continuum
@@ -33,7 +33,7 @@ class SpectroscopyConfig:
 
     SECTION: ClassVar[str] = "spectroscopy"
     batch_size: int = setting(128, "nothing", at_least=1)
-    cuda_batch_size: int = setting(8192, "nothing", at_least=1)
+    cuda_batch_size: int = setting(0, "nothing", at_least=0)
     device: Literal["auto", "cpu", "cuda"] = setting("auto", "nothing")
     continuum: Literal["basis", "local"] = setting("basis", "measurements")
     basis_terms: int = setting(10, "measurements", at_least=1, needs=("spectroscopy.continuum", "basis"))

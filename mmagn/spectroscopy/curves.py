@@ -7,12 +7,11 @@ from numpy.typing import NDArray
 from mmagn.records import Spectrum
 from mmagn.spectroscopy.basis import ContinuumBasis, local_basis
 from mmagn.spectroscopy.batch import PIXEL_ANGSTROM, SLOTS, spectrum_batch
-from mmagn.spectroscopy.broad import broad_curve, suspects, with_broad_component
+from mmagn.spectroscopy.broad import broad_curve, broad_measures, suspects
 from mmagn.spectroscopy.config import SpectroscopyConfig
-from mmagn.spectroscopy.measures import continuum_coefficients, coverage, line_model, measures
+from mmagn.spectroscopy.measures import Solution, line_fit, solved_batch
 from mmagn.spectroscopy.profiles import SEGMENT_SLOTS
-from mmagn.spectroscopy.system import columns_at_phase, continuum_system, grids
-from mmagn.spectroscopy.varpro import fitted, problem, settled, start_kinematics
+from mmagn.spectroscopy.system import columns_at_phase, grids
 
 
 def fitted_curves(
@@ -41,21 +40,19 @@ def fitted_curves(
     undefined = np.full(spectrum.flux.shape, np.nan)
     if not bool(batch.ivar.any()):
         return undefined, undefined.copy()
-    constrained, _, _ = coverage(batch)
-    task = problem(continuum_system(batch, tables), batch.phase, batch.lsf_sigma, constrained)
-    state = settled(task, fitted(task, start_kinematics(task)))
+    fit = line_fit(batch, tables)
+    curve: Solution = fit
     broad = torch.zeros(1, SLOTS, dtype=torch.float64)
     if config.broad_balmer:
-        narrow = measures(batch, task, state)
-        found = suspects(batch, tables, task, state, narrow)
-        if len(found.row) and bool(with_broad_component([found], tables, narrow)[1].any()):
-            task, state, broad = broad_curve(found, tables)
+        candidates = suspects(batch, tables, fit)
+        if len(candidates) and len(broad_measures(candidates, tables)[0]):
+            task, state, broad = broad_curve(candidates, tables)
+            curve = solved_batch(task, state)
     columns = columns_at_phase(kind.columns * PIXEL_ANGSTROM, float(batch.phase[0]))
-    coefficients = continuum_coefficients(task, state)[0, : len(columns)].numpy()
-    continuum = coefficients @ columns
+    continuum = curve.coefficients[0, : len(columns)].numpy() @ columns
     model = continuum + broad[0].numpy()
-    model[SEGMENT_SLOTS] += line_model(task, state)[0].numpy()
-    scale = float(task.system.scale[0]) / PIXEL_ANGSTROM
+    model[SEGMENT_SLOTS] += curve.emission[0].numpy()
+    scale = float(curve.task.scale[0]) / PIXEL_ANGSTROM
     place = np.arange(len(spectrum.flux)) + int(batch.first[0])
     inside = (place >= 0) & (place < SLOTS)
     inside[inside] = _fit_range(kind)[place[inside]]

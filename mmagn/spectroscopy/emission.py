@@ -1,10 +1,11 @@
 """Emission lines and continuum of many spectra: the table of line measurements.
 
-``line_table`` joins the parts: ``batch`` places spectra on the rest grid, ``system`` writes the continuum's normal
-equations, ``varpro`` solves for lines and kinematics, ``broad`` adds a broad Balmer component where chi2 asks for one,
-``measures`` turns solutions into numbers.
+``line_table`` joins the parts: ``stream`` places spectra on the rest grid in batches, ``system`` writes the continuum's
+normal equations, ``varpro`` and ``kinematics`` solve for lines and kinematics, ``measures`` turns solutions into numbers,
+``broad`` adds a broad Balmer component where chi2 asks for one.
 """
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
@@ -16,13 +17,14 @@ from numpy.typing import NDArray
 from mmagn.lines import REPORTED_LINES
 from mmagn.records import Spectrum
 from mmagn.spectroscopy.basis import ContinuumBasis, local_basis
-from mmagn.spectroscopy.batch import SpectrumBatch, spectrum_batch
-from mmagn.spectroscopy.broad import joined_measures, suspects, with_broad_component
+from mmagn.spectroscopy.batch import SpectrumBatch
+from mmagn.spectroscopy.broad import Suspects, broad_measures, suspects
 from mmagn.spectroscopy.config import SpectroscopyConfig
-from mmagn.spectroscopy.measures import Measures, coverage, measures, sulphur_ratio
+from mmagn.spectroscopy.measures import Measures, line_fit, sulphur_ratio
 from mmagn.spectroscopy.profiles import AMPLITUDE_GROUP, AMPLITUDES, GROUPS
-from mmagn.spectroscopy.system import Grids, continuum_system, grids
-from mmagn.spectroscopy.varpro import fitted, problem, settled, start_kinematics
+from mmagn.spectroscopy.rows import joined, rows_of, with_rows
+from mmagn.spectroscopy.stream import SMALLEST_BATCH, batch_size, batch_stream, chosen_device
+from mmagn.spectroscopy.system import Grids, grids
 
 FLUX_UNIT = units.Unit("1e-17 erg / (s cm2)")
 DENSITY_UNIT = units.Unit("1e-17 erg / (s cm2 Angstrom)")
@@ -35,17 +37,13 @@ Columns = dict[str, NDArray[np.generic]]
 Conditions = dict[str, torch.Tensor]
 
 
-def chosen_device(config: SpectroscopyConfig) -> torch.device:
-    """Return the device that the settings ask for."""
-    if config.device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(config.device)
+logger = logging.getLogger(__name__)
 
 
 def fitted_batches(
     batches: Iterable[SpectrumBatch], tables: Grids, *, broad_balmer: bool = True
 ) -> tuple[Measures, torch.Tensor]:
-    """Return the measurements of prepared batches as one, and which spectra have a broad Balmer component.
+    """Return the measurements of prepared batches as one, and (object,) which have a broad Balmer component.
 
     Parameters
     ----------
@@ -54,21 +52,38 @@ def fitted_batches(
     tables
         The continuum model.
     broad_balmer
-        Try a broad component where the residual or the width of the Balmer lines suggests one.
+        Try a broad component where the residual or the width of the Balmer lines suggests one. Suspects are collected
+        and fitted together, as many as half the largest batch; where they have one all numbers of the narrow lines
+        come from the joint fit.
     """
-    results, found, first_row = [], [], 0
+    results: list[Measures] = []
+    waiting: list[Suspects] = []
+    broad: list[tuple[torch.Tensor, Measures]] = []
+    first_row = largest = 0
     for batch in batches:
-        constrained, _, _ = coverage(batch)
-        task = problem(continuum_system(batch, tables), batch.phase, batch.lsf_sigma, constrained)
-        state = settled(task, fitted(task, start_kinematics(task)))
-        results.append(measures(batch, task, state))
+        fit = line_fit(batch, tables)
+        results.append(fit.measures)
         if broad_balmer:
-            found.append(suspects(batch, tables, task, state, results[-1], first_row))
-        first_row += len(batch)
-    whole = joined_measures(results)
-    if not broad_balmer:
-        return whole, torch.zeros_like(whole.converged)
-    return with_broad_component(found, tables, whole)
+            waiting.append(suspects(batch, tables, fit, first_row))
+        first_row, largest = first_row + len(batch), max(largest, len(batch))
+        if sum(map(len, waiting)) > largest // 2:
+            broad += _broad(waiting, tables, largest)
+            waiting = []
+    broad += _broad(waiting, tables, largest)
+    whole = joined(results)
+    kept = torch.zeros_like(whole.converged)
+    if broad:
+        rows, values = torch.cat([rows for rows, _ in broad]), joined([part for _, part in broad])
+        whole, kept = with_rows(whole, rows, values), kept.index_fill(0, rows, True)
+    return whole, kept
+
+
+def _broad(waiting: Sequence[Suspects], tables: Grids, size: int) -> list[tuple[torch.Tensor, Measures]]:
+    """Return rows and measurements of the suspects with a broad component, tried in batches of ``size``."""
+    if not sum(map(len, waiting)):
+        return []
+    together = joined(waiting)
+    return [broad_measures(rows_of(together, rows), tables) for rows in torch.arange(len(together)).split(size)]
 
 
 def line_table(spectra: Sequence[Spectrum], config: SpectroscopyConfig, basis: ContinuumBasis | None = None) -> Table:
@@ -93,25 +108,38 @@ def line_table(spectra: Sequence[Spectrum], config: SpectroscopyConfig, basis: C
         within its physical range), ``continuum_level, continuum_kind, chi2_dof, broad_line, fit_flags`` (of
         ``FIT_FLAGS``). Undefined is NaN.
     """
-    device = chosen_device(config)
-    model = basis if basis is not None and config.continuum == "basis" else local_basis()
-    tables = grids(model, device)
     if not spectra:
         return line_table([_EMPTY], config, basis)[:0]
+    device = chosen_device(config)
+    model = basis if basis is not None and config.continuum == "basis" else local_basis()
+    size = batch_size(config, device, len(model.prior_mean))
+    while True:
+        try:
+            columns = _measured(spectra, model, config, size)
+            break
+        except torch.OutOfMemoryError:
+            if size <= SMALLEST_BATCH:
+                raise
+            size //= 2
+            logger.warning("GPU memory does not hold the line fit of %d spectra at once; trying %d", 2 * size, size)
+        torch.cuda.empty_cache()
+    columns["continuum_kind"] = np.full(len(spectra), model.kind)
+    return _table(spectra, columns)
+
+
+def _measured(spectra: Sequence[Spectrum], model: ContinuumBasis, config: SpectroscopyConfig, size: int) -> Columns:
+    """Return the fitted columns of spectra, ``size`` of them fitted at once."""
+    device = chosen_device(config)
     conditions: list[Conditions] = []
-    size = config.batch_size if device.type == "cpu" else config.cuda_batch_size
 
     def batches() -> Iterator[SpectrumBatch]:
-        for start in range(0, len(spectra), size):
-            batch = spectrum_batch(spectra[start : start + size], device)
+        for batch in batch_stream(spectra, size, device):
             conditions.append(_conditions(batch))
             yield batch
 
-    result, broad = fitted_batches(batches(), tables, broad_balmer=config.broad_balmer)
+    result, broad = fitted_batches(batches(), grids(model, device), broad_balmer=config.broad_balmer)
     whole = {name: torch.cat([part[name] for part in conditions]) for name in conditions[0]}
-    columns = _columns(whole, result, broad)
-    columns["continuum_kind"] = np.full(len(spectra), model.kind)
-    return _table(spectra, columns)
+    return _columns(whole, result, broad)
 
 
 _EMPTY = Spectrum(

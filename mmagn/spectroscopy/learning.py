@@ -16,7 +16,7 @@ import torch
 
 from mmagn.spectroscopy.basis import OTHER_LINE_RADIUS, ContinuumBasis, other_line_distance
 from mmagn.spectroscopy.batch import PIXEL_ANGSTROM, SpectrumBatch, slots_between
-from mmagn.spectroscopy.measures import Measures, coverage, line_model, measures
+from mmagn.spectroscopy.measures import LineFit, line_fit
 from mmagn.spectroscopy.profiles import (
     AMPLITUDE_GROUP,
     AMPLITUDES,
@@ -27,8 +27,8 @@ from mmagn.spectroscopy.profiles import (
     segment_rows,
     total_sigma,
 )
-from mmagn.spectroscopy.system import continuum_system, grids
-from mmagn.spectroscopy.varpro import Problem, State, fitted, problem, settled, start_kinematics
+from mmagn.spectroscopy.rows import rows_of
+from mmagn.spectroscopy.system import grids
 
 LEVEL_ANGSTROM = (4200.0, 6800.0)
 """Rest range over which spectra are put to level 1."""
@@ -90,9 +90,7 @@ class LearningSample:
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Fit:
     batch: SpectrumBatch
-    task: Problem
-    state: State
-    result: Measures
+    lines: LineFit
 
 
 def learning_sample(batch: SpectrumBatch, basis: ContinuumBasis) -> LearningSample:
@@ -108,11 +106,8 @@ def learning_sample(batch: SpectrumBatch, basis: ContinuumBasis) -> LearningSamp
     tables = grids(basis, batch.flux.device)
     fits = []
     for start in range(0, len(batch), _CHUNK):
-        part = batch.rows(torch.arange(start, min(start + _CHUNK, len(batch))))
-        constrained, _, _ = coverage(part)
-        task = problem(continuum_system(part, tables), part.phase, part.lsf_sigma, constrained)
-        state = settled(task, fitted(task, start_kinematics(task)))
-        fits.append(_Fit(batch=part, task=task, state=state, result=measures(part, task, state)))
+        part = rows_of(batch, torch.arange(start, min(start + _CHUNK, len(batch))))
+        fits.append(_Fit(batch=part, lines=line_fit(part, tables)))
     per_halpha, ratios = _told_ratios(fits)
     parts = [_marginalised(fit, per_halpha, ratios) for fit in fits]
     return LearningSample(
@@ -124,7 +119,9 @@ def learning_sample(batch: SpectrumBatch, basis: ContinuumBasis) -> LearningSamp
 
 def _told_ratios(fits: list[_Fit]) -> tuple[float, torch.Tensor]:
     """Return H-beta over H-alpha, and (amplitude,) fluxes of quiet galaxies over [N II], NaN where none tell."""
-    flux, error, width = (torch.cat([getattr(fit.result, name) for fit in fits]) for name in ("flux", "flux_err", "ew"))
+    flux, error, width = (
+        torch.cat([getattr(fit.lines.measures, name) for fit in fits]) for name in ("flux", "flux_err", "ew")
+    )
     snr, halpha = flux / error, width[:, _HALPHA]
     bright = (halpha > DECREMENT_EW_ANGSTROM) & (snr[:, _HALPHA] > 10) & ~flux[:, _HBETA].isnan()
     hbeta = 1 / TYPICAL_DECREMENT
@@ -142,8 +139,8 @@ def _expected_emission(
     fit: _Fit, level: torch.Tensor, per_halpha: float, ratios: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return (batch, amplitude) expected line fluxes over the level, in Angstrom, and their precision; 0 is unknown."""
-    result, stretch = fit.result, (1 + fit.batch.redshift) * 10.0 ** (1e-4 * fit.batch.phase)
-    flux = (fit.state.flux * (fit.task.system.scale / level)[:, None]).clamp_min(0.0)
+    result, stretch = fit.lines.measures, (1 + fit.batch.redshift) * 10.0 ** (1e-4 * fit.batch.phase)
+    flux = (fit.lines.state.flux * (fit.lines.task.scale / level)[:, None]).clamp_min(0.0)
     error = result.flux_err / (stretch * level)[:, None]
     ew, ew_err = result.ew, result.ew_err
     quiet = (ew[:, _HALPHA] < QUIET_EW_ANGSTROM) & (ew[:, _NII] < QUIET_EW_ANGSTROM) & (ew_err[:, _HALPHA] < 1.0)
@@ -163,11 +160,11 @@ def _expected_emission(
 
 
 def _marginalised(fit: _Fit, per_halpha: float, ratios: torch.Tensor) -> LearningSample:
-    batch, result = fit.batch, fit.result
+    batch, result = fit.batch, fit.lines.measures
     width = torch.from_numpy(PIXEL_ANGSTROM)
-    emission = line_model(fit.task, fit.state) * fit.task.system.scale[:, None] / width[SEGMENT_SLOTS]
+    emission = fit.lines.emission * fit.lines.task.scale[:, None] / width[SEGMENT_SLOTS]
     flux, weight = batch.flux.double(), batch.ivar.double()
-    unseen = torch.where(result.sigma_kms.isnan(), math.log(UNSEEN_SIGMA_KMS), fit.state.kinematics[:, :, 1])
+    unseen = torch.where(result.sigma_kms.isnan(), math.log(UNSEEN_SIGMA_KMS), fit.lines.state.kinematics[:, :, 1])
     # Lines that are not fitted cannot be taken out: they are masked as far as this galaxy's width reaches.
     reach = (OTHER_MASK_SIGMAS * total_sigma(unseen, batch.lsf_sigma).amax(1)).clamp_min(OTHER_LINE_RADIUS)
     weight *= torch.from_numpy(other_line_distance()) > reach[:, None]
@@ -183,8 +180,8 @@ def _marginalised(fit: _Fit, per_halpha: float, ratios: torch.Tensor) -> Learnin
     weight[:, SEGMENT_SLOTS] = inside / (1 + inside * (MODEL_ERROR * emission).square())
     flux, weight = flux / level[:, None], (weight * level[:, None].square()).clamp_max(WEIGHT_MAX)
     mean, precision = _expected_emission(fit, level, per_halpha, ratios)
-    kinematics = torch.stack([fit.state.kinematics[:, :, 0], unseen], 2)
-    present = fit.state.flux * fit.task.active * (fit.task.system.scale / level)[:, None]
+    kinematics = torch.stack([fit.lines.state.kinematics[:, :, 0], unseen], 2)
+    present = fit.lines.state.flux * fit.lines.task.active * (fit.lines.task.scale / level)[:, None]
     rows = _emission_rows(kinematics, batch, present)
     removed = []
     for segment, profiles, freedom in rows:

@@ -1,20 +1,22 @@
-"""From a fit to numbers: fluxes with errors, equivalent widths, kinematics, chi2 and flags, as plain arrays.
+"""From spectra to numbers: one batch fitted, then fluxes with errors, equivalent widths, kinematics and chi2.
 
 Undefined is NaN, with a flag that says why.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from mmagn.lines import SII_RATIO_RANGE
 from mmagn.spectroscopy.batch import LINE_SLOT, PIXEL_ANGSTROM, SpectrumBatch, slots_between
+from mmagn.spectroscopy.kinematics import converged, detected_groups, solution
 from mmagn.spectroscopy.profiles import (
     AMPLITUDES,
     ANCHORS,
     GROUPS,
+    LINE_RATIO,
     PIXEL_KMS,
     SEGMENT_SLOTS,
     SEGMENTS,
@@ -22,25 +24,63 @@ from mmagn.spectroscopy.profiles import (
     line_patches,
     segment_rows,
 )
+from mmagn.spectroscopy.system import ContinuumSystem, Grids, continuum_system
 from mmagn.spectroscopy.varpro import (
     LOG_SIGMA_SCATTER,
     Problem,
     State,
-    converged,
-    detected_groups,
     flux_covariance,
     group_members,
+    problem,
 )
 
 COVERAGE_MIN = 0.65
 """Smallest share of a line's core on valid pixels for its flux to be reported."""
+COVERAGE_OF_FIT = 0.25
+"""Smallest share for it to be fitted."""
 LEVEL_WINDOWS_ANGSTROM = ((4500.0, 4650.0), (5050.0, 5150.0), (5500.0, 5650.0), (6000.0, 6150.0))
 """Rest windows without emission lines, whose median is the continuum level."""
 LEVEL_PIXELS_MIN = 20
 SIDEBAND_PIXELS = (16, 26)
 """Distance from a line where the fitted continuum is averaged: outside the Balmer absorption core."""
 
-Arrays = dict[str, NDArray[np.float64]]
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Coverage:
+    """Which lines a spectrum shows, each (batch, amplitude) bool.
+
+    Attributes
+    ----------
+    constrained
+        Data constrain the flux: the line itself or one tied to it is covered.
+    outside, masked
+        The line of that name lies outside the spectrum or on masked pixels, and is not reported.
+    """
+
+    constrained: torch.Tensor
+    outside: torch.Tensor
+    masked: torch.Tensor
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Solution:
+    """A solved batch.
+
+    Attributes
+    ----------
+    task, state
+        The problem and its solution.
+    coefficients
+        (batch, term) of the continuum.
+    emission, residual
+        (batch, segment pixel) scaled flux per pixel: all lines; data less continuum and lines.
+    """
+
+    task: Problem
+    state: State
+    coefficients: torch.Tensor
+    emission: torch.Tensor
+    residual: torch.Tensor
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -76,22 +116,28 @@ class Measures:
     converged: torch.Tensor
 
 
-def coverage(batch: SpectrumBatch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return which fluxes data constrain, which lines lie outside the spectrum, which into a mask.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LineFit(Solution):
+    """A batch fitted without broad lines: its solution, normal equations, coverage and measurements."""
 
-    Each (batch, amplitude) bool. A flux with a tied line stays in the fit as long as one of the two is covered, but is
-    reported only where the line of that name itself is.
-    """
+    system: ContinuumSystem
+    covered: Coverage
+    measures: Measures
+
+
+def coverage(batch: SpectrumBatch) -> Coverage:
+    """Return which lines the spectra of a batch show."""
     share = line_coverage(batch.ivar)
     slot = torch.tensor(LINE_SLOT, device=share.device) - batch.phase[:, None]
     inside = (slot > batch.first[:, None] + 1) & (slot < batch.last[:, None] - 2)
-    constrained = share.new_zeros((len(share), len(AMPLITUDES)), dtype=torch.bool)
-    for segment in SEGMENTS:
-        for line, row, _, _ in segment.parts:
-            constrained[:, segment.amplitudes[row]] |= share[:, line] > 0.25
+    members = torch.tensor(LINE_RATIO > 0, dtype=share.dtype, device=share.device)
     usable = share[:, ANCHORS] >= COVERAGE_MIN
     outside = ~inside[:, ANCHORS] & ~usable
-    return constrained, outside, ~usable & ~outside
+    return Coverage(
+        constrained=(share > COVERAGE_OF_FIT).to(share.dtype) @ members.T > 0,
+        outside=outside,
+        masked=~usable & ~outside,
+    )
 
 
 def level_and_snr(batch: SpectrumBatch) -> tuple[torch.Tensor, torch.Tensor]:
@@ -124,7 +170,9 @@ def continuum_coefficients(task: Problem, state: State) -> torch.Tensor:
     return (task.root.mT @ rotated[:, :, None])[:, :, 0]
 
 
+@lru_cache(maxsize=4)
 def _sidebands(device: torch.device) -> torch.Tensor:
+    """Return (segment pixel, amplitude) weights of the mean flux density on both sides of a line."""
     low, high = SIDEBAND_PIXELS
     average = np.zeros((len(SEGMENT_SLOTS), len(AMPLITUDES)))
     for column, line in enumerate(ANCHORS):
@@ -134,73 +182,80 @@ def _sidebands(device: torch.device) -> torch.Tensor:
     return torch.from_numpy(average).to(device)
 
 
-def _continuum_at_lines(task: Problem, coefficients: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _continuum_at_lines(fit: Solution) -> tuple[torch.Tensor, torch.Tensor]:
     """Return (batch, amplitude) fitted continuum density beside each line and its error."""
-    average = task.system.columns @ _sidebands(task.system.columns.device)
-    scale = task.system.scale[:, None]
-    density = (coefficients[:, None] @ average)[:, 0]
-    return density * scale, (task.root @ average).square().sum(1).sqrt() * scale
+    average = fit.task.columns @ _sidebands(fit.residual.device)
+    scale = fit.task.scale[:, None]
+    density = (fit.coefficients[:, None] @ average)[:, 0]
+    return density * scale, (fit.task.root @ average).square().sum(1).sqrt() * scale
 
 
 def line_model(task: Problem, state: State) -> torch.Tensor:
     """Return (batch, segment pixel) scaled flux per pixel of all lines."""
-    patches = line_patches(state.kinematics, task.phase, task.lsf_sigma)
+    patches = line_patches(state.kinematics, task.phase, task.lsf_sigma, derivatives=False)
     flux = state.flux * task.active
-    model = torch.zeros_like(task.system.flux)
+    model = torch.zeros_like(task.weight)
     for segment in SEGMENTS:
-        rows = segment_rows(patches, segment)[:, ::3]
-        model[:, segment.pixels] = (flux[:, None, list(segment.amplitudes)] @ rows)[:, 0]
+        rows = segment_rows(patches, segment)
+        model[:, segment.pixels] = (flux[:, None, segment.of(1)] @ rows)[:, 0]
     return model
 
 
-def _chi2_dof(task: Problem, state: State, coefficients: torch.Tensor) -> torch.Tensor:
-    model = line_model(task, state) + (coefficients[:, None] @ task.system.columns)[:, 0]
-    chi2 = (task.system.weight * (task.system.flux - model).square()).sum(1)
-    freedom = (task.system.weight > 0).sum(1) - task.active.sum(1) - 2 * len(GROUPS)
+def solved_batch(task: Problem, state: State) -> Solution:
+    """Return the solution with its continuum, emission and residual."""
+    coefficients = continuum_coefficients(task, state)
+    emission = line_model(task, state)
+    residual = task.flux - emission - (coefficients[:, None] @ task.columns)[:, 0]
+    return Solution(task=task, state=state, coefficients=coefficients, emission=emission, residual=residual)
+
+
+def line_fit(batch: SpectrumBatch, tables: Grids) -> LineFit:
+    """Return the fit of a batch without broad lines."""
+    covered = coverage(batch)
+    system = continuum_system(batch, tables)
+    task = problem(system, batch.phase, batch.lsf_sigma, covered.constrained)
+    fit = solved_batch(task, solution(system, task))
+    return LineFit(**vars(fit), system=system, covered=covered, measures=measures(batch, fit, covered))
+
+
+def _chi2_dof(fit: Solution) -> torch.Tensor:
+    task = fit.task
+    chi2 = (task.weight * fit.residual.square()).sum(1)
+    freedom = (task.weight > 0).sum(1) - task.active.sum(1) - 2 * len(GROUPS)
     return torch.where(freedom > 0, chi2 / freedom.clamp_min(1), torch.nan)
 
 
-def measures(batch: SpectrumBatch, task: Problem, state: State) -> Measures:
-    """Return the measurements of a fit.
-
-    Parameters
-    ----------
-    batch
-        The spectra.
-    task, state
-        What was solved, and the solution.
-    """
-    _, outside, masked = coverage(batch)
+def measures(batch: SpectrumBatch, fit: Solution, covered: Coverage) -> Measures:
+    """Return the measurements of a solved batch."""
+    task, state = fit.task, fit.state
     covariance, kinematic = flux_covariance(state)
-    coefficients = continuum_coefficients(task, state)
-    chi2_dof = _chi2_dof(task, state, coefficients)
     level, snr = level_and_snr(batch)
-    unusable = batch.redshift.isnan() | batch.constant | (task.system.square <= 0)
-    missing = outside | masked | unusable[:, None]
+    unusable = batch.redshift.isnan() | batch.constant | (task.square <= 0)
+    missing = covered.outside | covered.masked | unusable[:, None]
     stretch = (1 + batch.redshift) * 10.0 ** (1e-4 * batch.phase)
-    factor = (task.system.scale * stretch)[:, None]
+    factor = (task.scale * stretch)[:, None]
     flux = torch.where(missing, torch.nan, state.flux * factor)
     flux_err = torch.where(missing, torch.nan, covariance.diagonal(dim1=1, dim2=2).clamp_min(0.0).sqrt() * factor)
-    continuum, continuum_err = _continuum_at_lines(task, coefficients)
+    continuum, continuum_err = _continuum_at_lines(fit)
     continuum = torch.where(missing, torch.nan, continuum)
     positive = continuum > 0
     rest = 1.0 / (continuum * (1 + batch.redshift)[:, None])
     ew_err = (flux_err.square() + (flux / continuum * continuum_err).square()).sqrt() * rest
-    told = kinematic.diagonal(dim1=1, dim2=2)[:, 1::2].sqrt() < 0.9 * LOG_SIGMA_SCATTER
-    told = told & detected_groups(task, state)
-    told = told & (~missing[:, None] & (group_members(missing.device) > 0)).any(2)
+    detected = detected_groups(task, state)
+    certain = kinematic.diagonal(dim1=1, dim2=2)[:, 1::2].sqrt() < 0.9 * LOG_SIGMA_SCATTER
+    certain = certain & detected & (~missing[:, None] & (group_members(missing.device) > 0)).any(2)
     return Measures(
         flux=flux,
         flux_err=flux_err,
         ew=torch.where(positive, flux * rest, torch.nan),
         ew_err=torch.where(positive, ew_err, torch.nan),
         continuum=continuum,
-        outside=outside,
-        masked=masked,
-        velocity_kms=torch.where(told, state.kinematics[..., 0] * PIXEL_KMS, torch.nan),
-        sigma_kms=torch.where(told, state.kinematics[..., 1].exp(), torch.nan),
+        outside=covered.outside,
+        masked=covered.masked,
+        velocity_kms=torch.where(certain, state.kinematics[..., 0] * PIXEL_KMS, torch.nan),
+        sigma_kms=torch.where(certain, state.kinematics[..., 1].exp(), torch.nan),
         level=torch.where(unusable, torch.nan, level),
         snr_median=torch.where(batch.redshift.isnan(), torch.nan, snr),
-        chi2_dof=torch.where(unusable, torch.nan, chi2_dof),
-        converged=converged(task, state) | unusable,
+        chi2_dof=torch.where(unusable, torch.nan, _chi2_dof(fit)),
+        converged=converged(state, detected) | unusable,
     )

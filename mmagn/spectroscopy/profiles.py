@@ -20,15 +20,16 @@ PIXEL_KMS = LIGHT_SPEED_KMS * math.log(10.0) * LOG10_STEP
 """Velocity of one pixel (69.03 km/s)."""
 PATCH_RADIUS = 26
 """Pixels on either side of a line where its profile is evaluated (1,800 km/s)."""
+CORE_SIGMA, CORE_RADIUS = 2.5, 6
+"""Width of a typical profile and half-width of the core of a line, in pixels."""
 GROUPS = ("balmer", "forbidden")
 AMPLITUDES = tuple(line.name for line in LINES if not line.tied_to)
 """Lines with a free flux, in the order of the linear unknowns; tied lines follow theirs."""
 ANCHORS = tuple(index for index, line in enumerate(LINES) if not line.tied_to)
 """Position in ``LINES`` of every free flux."""
 AMPLITUDE_GROUP = tuple(GROUPS.index(LINES[index].group) for index in ANCHORS)
-LINE_GROUP = tuple(GROUPS.index(line.group) for line in LINES)
 _PATCH_START = tuple(round(float(slot)) - PATCH_RADIUS for slot in LINE_SLOT)
-_PATCH_PIXELS = 2 * PATCH_RADIUS + 1
+PATCH_PIXELS = 2 * PATCH_RADIUS + 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +43,7 @@ class Segment:
     pixels
         The same pixels on the axis where all segments stand one after the other.
     amplitudes
-        Free fluxes that contribute.
+        Free fluxes that contribute, neighbours in ``AMPLITUDES``.
     parts
         (line, row, ratio, first pixel in the segment) of every line: row counts ``amplitudes``, ratio is its flux
         over the free one.
@@ -53,17 +54,21 @@ class Segment:
     amplitudes: tuple[int, ...]
     parts: tuple[tuple[int, int, float, int], ...]
 
+    def of(self, kinds: int) -> slice:
+        """Return where the rows of its free fluxes are among those of all, with ``kinds`` rows each."""
+        return slice(kinds * self.amplitudes[0], kinds * (self.amplitudes[-1] + 1))
+
 
 def _segments() -> tuple[Segment, ...]:
     complexes: list[list[int]] = []
     for line in sorted(range(len(LINES)), key=lambda index: _PATCH_START[index]):
-        if complexes and _PATCH_START[line] < _PATCH_START[complexes[-1][-1]] + _PATCH_PIXELS:
+        if complexes and _PATCH_START[line] < _PATCH_START[complexes[-1][-1]] + PATCH_PIXELS:
             complexes[-1].append(line)
         else:
             complexes.append([line])
     segments, offset = [], 0
     for members in complexes:
-        low, high = _PATCH_START[members[0]], _PATCH_START[members[-1]] + _PATCH_PIXELS
+        low, high = _PATCH_START[members[0]], _PATCH_START[members[-1]] + PATCH_PIXELS
         names = [LINES[index].tied_to or LINES[index].name for index in members]
         amplitudes = tuple(sorted({AMPLITUDES.index(name) for name in names}))
         parts = tuple(
@@ -82,6 +87,11 @@ def _segments() -> tuple[Segment, ...]:
 
 
 SEGMENTS = _segments()
+LINE_RATIO = np.zeros((len(AMPLITUDES), len(LINES)))
+"""(amplitude, line) flux of every line over the free flux that it belongs to, 0 elsewhere."""
+for _segment in SEGMENTS:
+    for _line, _row, _ratio, _ in _segment.parts:
+        LINE_RATIO[_segment.amplitudes[_row], _line] = _ratio
 SEGMENT_SLOTS = np.concatenate([np.arange(segment.slots.start, segment.slots.stop) for segment in SEGMENTS])
 """(pixel,) slot of every segment pixel."""
 
@@ -96,18 +106,26 @@ def total_sigma(log_sigma: torch.Tensor, lsf_sigma: torch.Tensor) -> torch.Tenso
     lsf_sigma
         (batch, line) instrumental dispersion in pixels, added in quadrature.
     """
-    intrinsic = (log_sigma.exp() / PIXEL_KMS)[:, LINE_GROUP]
+    intrinsic = (log_sigma.exp() / PIXEL_KMS)[:, _line_group(log_sigma.device)]
     return (intrinsic.square() + lsf_sigma.square()).sqrt()
+
+
+@lru_cache(maxsize=4)
+def _line_group(device: torch.device) -> torch.Tensor:
+    """Return (line,) kinematic group of every line."""
+    return torch.tensor([GROUPS.index(line.group) for line in LINES], device=device)
 
 
 @lru_cache(maxsize=4)
 def _patch_grid(device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """Return (line,) positions in their patches and (pixel + 1,) borders of the pixels of a patch."""
     start = torch.tensor(LINE_SLOT - np.array(_PATCH_START), dtype=torch.float64, device=device)
-    return start, torch.arange(_PATCH_PIXELS + 1, dtype=torch.float64, device=device) - 0.5
+    return start, torch.arange(PATCH_PIXELS + 1, dtype=torch.float64, device=device) - 0.5
 
 
-def line_patches(kinematics: torch.Tensor, phase: torch.Tensor, lsf_sigma: torch.Tensor) -> torch.Tensor:
+def line_patches(
+    kinematics: torch.Tensor, phase: torch.Tensor, lsf_sigma: torch.Tensor, *, derivatives: bool = True
+) -> torch.Tensor:
     """Return unit-flux profiles and their derivatives around every line.
 
     Parameters
@@ -118,69 +136,54 @@ def line_patches(kinematics: torch.Tensor, phase: torch.Tensor, lsf_sigma: torch
         (batch,) fraction of a pixel, see ``SpectrumBatch``.
     lsf_sigma
         (batch, line) instrumental dispersion in pixels.
+    derivatives
+        Compute the derivatives too.
 
     Returns
     -------
     torch.Tensor
-        (batch, line, 3, pixel): flux per pixel, d/d velocity (per pixel), d/d log width. Flux per pixel is
+        (batch, line, kind, pixel): flux per pixel; then d/d velocity (per pixel) and d/d log width. Flux per pixel is
         1/2 [erf(b / sqrt 2) - erf(a / sqrt 2)] with a and b the pixel borders in units of the observed width.
     """
     sigma = total_sigma(kinematics[:, :, 1], lsf_sigma)
     start, borders = _patch_grid(sigma.device)
-    centre = start - phase[:, None] + kinematics[:, LINE_GROUP, 0]
+    centre = start - phase[:, None] + kinematics[:, _line_group(sigma.device), 0]
     inverse = 1.0 / sigma[:, :, None]
     z = (borders - centre[:, :, None]) * inverse
     cumulative = torch.erf(z * math.sqrt(0.5)).mul_(0.5)
-    density = z.square().mul_(-0.5).exp_().mul_(inverse * (1.0 / math.sqrt(2.0 * math.pi)))
-    patches = sigma.new_empty((*sigma.shape, 3, _PATCH_PIXELS))
+    patches = sigma.new_empty((*sigma.shape, 3 if derivatives else 1, PATCH_PIXELS))
     torch.sub(cumulative[..., 1:], cumulative[..., :-1], out=patches[:, :, 0])
-    torch.sub(density[..., :-1], density[..., 1:], out=patches[:, :, 1])
-    share = 1.0 - (lsf_sigma / sigma).square()
-    density.mul_(z).mul_((share * sigma)[:, :, None])
-    torch.sub(density[..., :-1], density[..., 1:], out=patches[:, :, 2])
+    if derivatives:
+        density = z.square().mul_(-0.5).exp_().mul_(inverse * (1.0 / math.sqrt(2.0 * math.pi)))
+        torch.sub(density[..., :-1], density[..., 1:], out=patches[:, :, 1])
+        share = 1.0 - (lsf_sigma / sigma).square()
+        density.mul_(z).mul_((share * sigma)[:, :, None])
+        torch.sub(density[..., :-1], density[..., 1:], out=patches[:, :, 2])
     return patches
 
 
 def segment_rows(patches: torch.Tensor, segment: Segment) -> torch.Tensor:
-    """Return the rows of one segment's design matrix.
+    """Return (batch, amplitude x kind, pixel) rows of one segment's design matrix from ``line_patches``.
 
-    Parameters
-    ----------
-    patches
-        (batch, line, 3, pixel) from ``line_patches``.
-    segment
-        Which one.
-
-    Returns
-    -------
-    torch.Tensor
-        (batch, 3 x amplitude, pixel): profile, d/d velocity and d/d log width of every free flux of the segment, tied
-        lines added with their ratio.
+    One row per kind of every free flux of the segment, tied lines added with their ratio.
     """
     width = segment.slots.stop - segment.slots.start
-    rows = patches.new_zeros((len(patches), len(segment.amplitudes), 3, width))
+    rows = patches.new_zeros((len(patches), len(segment.amplitudes), patches.shape[2], width))
     for line, row, ratio, first in segment.parts:
-        rows[:, row, :, first : first + _PATCH_PIXELS].add_(patches[:, line], alpha=ratio)
+        rows[:, row, :, first : first + PATCH_PIXELS].add_(patches[:, line], alpha=ratio)
     return rows.flatten(1, 2)
 
 
-def line_coverage(weight: torch.Tensor, sigma: float = 2.5, radius: int = 6) -> torch.Tensor:
-    """Return how much of every line's core lies on valid pixels.
+@lru_cache(maxsize=4)
+def _core_grid(device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return (line x core pixel,) slots of the line cores and (core pixel,) the typical profile in them."""
+    offsets = torch.arange(-CORE_RADIUS, CORE_RADIUS + 1)
+    profile = torch.exp(-0.5 * (offsets.double() / CORE_SIGMA).square())
+    slots = (torch.tensor(LINE_SLOT).round().long()[:, None] + offsets).flatten()
+    return slots.to(device), (profile / profile.sum()).to(device)
 
-    Parameters
-    ----------
-    weight
-        (batch, slot) weights, 0 where not valid.
-    sigma, radius
-        Width of the typical profile and half-width of the core, in pixels.
 
-    Returns
-    -------
-    torch.Tensor
-        (batch, line) float64, 0 to 1.
-    """
-    offsets = torch.arange(-radius, radius + 1, device=weight.device)
-    profile = torch.exp(-0.5 * (offsets.double() / sigma).square())
-    centre = torch.tensor(LINE_SLOT, device=weight.device).round().long()
-    core = weight[:, (centre[:, None] + offsets).flatten()] > 0
-    return core.double().view(len(core), len(LINES), -1) @ (profile / profile.sum())
+def line_coverage(weight: torch.Tensor) -> torch.Tensor:
+    """Return (batch, line) float64, 0 to 1: how much of a line's core has a weight (batch, slot) above 0."""
+    slots, profile = _core_grid(weight.device)
+    return (weight[:, slots] > 0).double().view(len(weight), len(LINES), -1) @ profile

@@ -126,10 +126,10 @@ class ContinuumSystem:
     ----------
     scale
         (batch,) float64; flux per pixel was divided by it.
-    flux, weight
-        (batch, segment pixel) scaled flux per pixel and its inverse variance.
-    columns
-        (batch, term, segment pixel) continuum columns at the phase of each spectrum.
+    data
+        (batch, term + 1, segment pixel) continuum columns at the phase of each spectrum, and the scaled flux per pixel.
+    weight
+        (batch, segment pixel) inverse variance of that flux.
     normal, right
         (batch, term, term) and (batch, term): all pixels and the prior.
     normal_outside, right_outside
@@ -141,9 +141,8 @@ class ContinuumSystem:
     """
 
     scale: torch.Tensor
-    flux: torch.Tensor
+    data: torch.Tensor
     weight: torch.Tensor
-    columns: torch.Tensor
     normal: torch.Tensor
     right: torch.Tensor
     normal_outside: torch.Tensor
@@ -151,6 +150,16 @@ class ContinuumSystem:
     square: torch.Tensor
     binned_weight: torch.Tensor
     binned_flux: torch.Tensor
+
+    @property
+    def columns(self) -> torch.Tensor:
+        """(batch, term, segment pixel) continuum columns."""
+        return self.data[:, :-1]
+
+    @property
+    def flux(self) -> torch.Tensor:
+        """(batch, segment pixel) scaled flux per pixel."""
+        return self.data[:, -1]
 
 
 def segment_columns(batch: SpectrumBatch, tables: Grids) -> torch.Tensor:
@@ -224,9 +233,8 @@ def continuum_system(batch: SpectrumBatch, tables: Grids) -> ContinuumSystem:
     weighted = columns * inside_weight[:, None]
     return ContinuumSystem(
         scale=scale,
-        flux=inside_flux,
+        data=torch.cat([columns, inside_flux[:, None]], 1),
         weight=inside_weight,
-        columns=columns,
         normal=normal_outside + torch.bmm(weighted, columns.mT),
         right=right_outside + torch.bmm(weighted, inside_flux[:, :, None])[:, :, 0],
         normal_outside=normal_outside,

@@ -16,11 +16,13 @@ from numpy.typing import NDArray
 from mmagn.labels.bpt import BPT_CLASSES, bpt_class
 from mmagn.lines import LINES, REPORTED_LINES
 from mmagn.records import LIGHT_SPEED_KMS, LOG10_STEP, Spectrum
-from mmagn.spectroscopy.basis import ContinuumBasis
-from mmagn.spectroscopy.batch import SpectrumBatch, spectrum_batch
+from mmagn.spectroscopy.basis import ContinuumBasis, local_basis
+from mmagn.spectroscopy.batch import spectrum_batch
 from mmagn.spectroscopy.config import SpectroscopyConfig
 from mmagn.spectroscopy.continuum import learned_basis
 from mmagn.spectroscopy.emission import fitted_batches, line_table
+from mmagn.spectroscopy.rows import rows_of
+from mmagn.spectroscopy.stream import batch_size
 from mmagn.spectroscopy.system import grids
 from mmagn.surveys.config import DataConfig
 from mmagn.surveys.reader import iter_spectra
@@ -95,25 +97,66 @@ def _throughput(spectra: Sequence[Spectrum], basis: ContinuumBasis | None, confi
     wall, processor = _best_seconds(lambda: fitted_batches(batches, tables))
     text = f"{len(some) / wall:.0f} /s wall, {len(some) / processor:.0f} /s processor time"
     rows.append(("prepared batches, one core", "", text))
-    return [*rows, _gpu_throughput(some, basis, config)]
+    return [*rows, *_gpu_throughput()]
 
 
-def _gpu_throughput(spectra: list[Spectrum], basis: ContinuumBasis | None, config: SpectroscopyConfig) -> Row:
-    what, goal = "prepared batch on one GPU", ">= 100000 /s"
+def _gpu_throughput() -> list[Row]:
+    goals = {"prepared": ("prepared batch on one GPU", 250_000), "records": ("records to table on one GPU", 100_000)}
     if not torch.cuda.is_available():
-        return what, goal, "no GPU here"
-    device = torch.device("cuda")
-    one = spectrum_batch(spectra, device)
-    copies = torch.arange(len(one), device=device).repeat(config.cuda_batch_size // len(one) or 1)
-    batch: SpectrumBatch = one.rows(copies)
-    tables = grids(basis, device)
+        return [(what, f">= {goal} /s", "no GPU here") for what, goal in goals.values()]
+    rates = device_rates(torch.device("cuda"))
+    text = f"{rates['batch']:.0f} at once, at most {rates['memory_gb']:.1f} GB"
+    return [(what, f">= {goal} /s", f"{rates[name]:.0f} /s ({text})") for name, (what, goal) in goals.items()]
 
-    def work() -> None:
-        fitted_batches([batch], tables)
-        torch.cuda.synchronize()
 
-    wall, _ = _best_seconds(work)
-    return what, goal, f"{len(batch) / wall:.0f} /s"
+def device_rates(
+    device: torch.device, *, repeats: int = 3, batch: int = 0, distinct: int = 4096, basis_spectra: int = 320
+) -> dict[str, float]:
+    """Return the spectra that the line fitter measures in a second on a device.
+
+    Parameters
+    ----------
+    device
+        A GPU, or the CPU to try this function.
+    repeats
+        Timed runs after one that warms up; the fastest counts.
+    batch
+        Spectra at once; 0 takes the default of the settings.
+    distinct
+        Spectra that are simulated; a larger batch repeats them.
+    basis_spectra
+        Spectra that the stellar basis is learned from, on the CPU.
+
+    Returns
+    -------
+    dict
+        ``prepared``: spectra per second of a batch that lies on the device; ``records``: of ``Spectrum`` records to
+        the table, two batches; ``batch``: spectra at once; ``memory_gb``: most GPU memory that the fit took.
+    """
+    config = SpectroscopyConfig(device="cuda" if device.type == "cuda" else "cpu")
+    training, _ = simulated_spectra(basis_spectra, np.random.default_rng(1))
+    basis = learned_basis(training, config)
+    tables = grids(basis or local_basis(), device)
+    size = batch or batch_size(config, device, len(tables.prior_mean))
+    config = replace(config, batch_size=size, cuda_batch_size=size)
+    records, _ = simulated_spectra(min(distinct, size), np.random.default_rng(2))
+    rows = torch.arange(size, device=device) % len(records)
+    prepared = rows_of(spectrum_batch(records, device), rows)
+
+    def fit() -> None:
+        fitted_batches([prepared], tables)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    many = [records[row % len(records)] for row in range(2 * size)]
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    wall = {}
+    for name, count, work in (("prepared", size, fit), ("records", 2 * size, lambda: line_table(many, config, basis))):
+        work()
+        wall[name] = count / _best_seconds(work, repeats)[0]
+    peak = torch.cuda.max_memory_allocated(device) / 1e9 if device.type == "cuda" else float("nan")
+    return {**wall, "batch": float(size), "memory_gb": peak}
 
 
 def _accuracy(lines: Table, truth: Table, narrow: NDArray[np.bool_]) -> list[Row]:

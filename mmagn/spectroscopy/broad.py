@@ -195,7 +195,7 @@ def _suspect(tables: Grids, fit: LineFit) -> torch.Tensor:
 
 
 def _columns(phase: torch.Tensor, broad: _Broad) -> torch.Tensor:
-    """Return (suspect, 4, bin + segment pixel) broad lines and the derivatives of their sum by velocity and log width."""
+    """Return (suspect, 4, bin + segment pixel) broad lines and derivatives of their sum by velocity and log width."""
     position = _positions(phase.device)[None]
     sigma = broad.log_sigma.exp()[:, None]
     centre = torch.tensor([LINE_SLOT[line] for line in _BALMER], dtype=phase.dtype, device=phase.device)

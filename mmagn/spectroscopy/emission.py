@@ -1,8 +1,8 @@
 """Emission lines and continuum of many spectra: the table of line measurements.
 
 ``line_table`` joins the parts: ``stream`` places spectra on the rest grid in batches, ``system`` writes the continuum's
-normal equations, ``varpro`` and ``kinematics`` solve for lines and kinematics, ``measures`` turns solutions into numbers,
-``broad`` adds a broad Balmer component where chi2 asks for one.
+normal equations, ``varpro`` solves for fluxes, ``kinematics`` for velocities and widths, ``measures`` turns solutions
+into numbers, ``broad`` adds a broad Balmer component where chi2 asks for one.
 """
 
 import logging
@@ -83,7 +83,9 @@ def _broad(waiting: Sequence[Suspects], tables: Grids, size: int) -> list[tuple[
     if not sum(map(len, waiting)):
         return []
     together = joined(waiting)
-    return [broad_measures(rows_of(together, rows), tables) for rows in torch.arange(len(together)).split(size)]
+    every = torch.arange(len(together), device=together.row.device)
+    starts = range(0, len(together), size)
+    return [broad_measures(rows_of(together, every[start : start + size]), tables) for start in starts]
 
 
 def line_table(spectra: Sequence[Spectrum], config: SpectroscopyConfig, basis: ContinuumBasis | None = None) -> Table:

@@ -27,7 +27,7 @@ from mmagn.spectroscopy.profiles import (
     segment_rows,
     total_sigma,
 )
-from mmagn.spectroscopy.rows import rows_of
+from mmagn.spectroscopy.rows import joined, rows_of
 from mmagn.spectroscopy.system import grids
 
 LEVEL_ANGSTROM = (4200.0, 6800.0)
@@ -119,9 +119,8 @@ def learning_sample(batch: SpectrumBatch, basis: ContinuumBasis) -> LearningSamp
 
 def _told_ratios(fits: list[_Fit]) -> tuple[float, torch.Tensor]:
     """Return H-beta over H-alpha, and (amplitude,) fluxes of quiet galaxies over [N II], NaN where none tell."""
-    flux, error, width = (
-        torch.cat([getattr(fit.lines.measures, name) for fit in fits]) for name in ("flux", "flux_err", "ew")
-    )
+    results = joined([fit.lines.measures for fit in fits])
+    flux, error, width = results.flux, results.flux_err, results.ew
     snr, halpha = flux / error, width[:, _HALPHA]
     bright = (halpha > DECREMENT_EW_ANGSTROM) & (snr[:, _HALPHA] > 10) & ~flux[:, _HBETA].isnan()
     hbeta = 1 / TYPICAL_DECREMENT

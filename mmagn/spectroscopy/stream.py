@@ -70,7 +70,7 @@ def batch_size(config: SpectroscopyConfig, device: torch.device, terms: int) -> 
 def size_within(free_bytes: int, terms: int) -> int:
     """Return the power of two of spectra that a share of free memory holds, within the limits of this module."""
     fits = max(int(MEMORY_SHARE * free_bytes) // bytes_per_spectrum(terms), 1)
-    return int(np.clip(1 << fits.bit_length() - 1, SMALLEST_BATCH, LARGEST_BATCH))
+    return min(max(1 << fits.bit_length() - 1, SMALLEST_BATCH), LARGEST_BATCH)
 
 
 def batch_stream(spectra: Sequence[Spectrum], size: int, device: torch.device) -> Iterator[SpectrumBatch]:
@@ -84,7 +84,7 @@ def batch_stream(spectra: Sequence[Spectrum], size: int, device: torch.device) -
 
 def packed_ahead(parts: Sequence[Sequence[Spectrum]], device: torch.device) -> Iterator[SpectrumBatch]:
     """Yield the batches of parts; threads pack one part ahead of the one that was yielded."""
-    stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+    stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
     buffers: SimpleQueue[torch.Tensor] = SimpleQueue()
     for _ in range(THREADS):
         buffers.put(torch.empty(2, CHUNK_SPECTRA, SLOTS, pin_memory=stream is not None))

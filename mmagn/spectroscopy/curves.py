@@ -41,18 +41,18 @@ def fitted_curves(
     if not bool(batch.ivar.any()):
         return undefined, undefined.copy()
     fit = line_fit(batch, tables)
-    curve: Solution = fit
+    drawn: Solution = fit
     broad = torch.zeros(1, SLOTS, dtype=torch.float64)
     if config.broad_balmer:
         candidates = suspects(batch, tables, fit)
         if len(candidates) and len(broad_measures(candidates, tables)[0]):
             task, state, broad = broad_curve(candidates, tables)
-            curve = solved_batch(task, state)
+            drawn = solved_batch(task, state)
     columns = columns_at_phase(kind.columns * PIXEL_ANGSTROM, float(batch.phase[0]))
-    continuum = curve.coefficients[0, : len(columns)].numpy() @ columns
+    continuum = drawn.coefficients[0, : len(columns)].numpy() @ columns
     model = continuum + broad[0].numpy()
-    model[SEGMENT_SLOTS] += curve.emission[0].numpy()
-    scale = float(curve.task.scale[0]) / PIXEL_ANGSTROM
+    model[SEGMENT_SLOTS] += drawn.emission[0].numpy()
+    scale = float(drawn.task.scale[0]) / PIXEL_ANGSTROM
     place = np.arange(len(spectrum.flux)) + int(batch.first[0])
     inside = (place >= 0) & (place < SLOTS)
     inside[inside] = _fit_range(kind)[place[inside]]

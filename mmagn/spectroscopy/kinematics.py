@@ -7,6 +7,7 @@ batch.
 import math
 from functools import lru_cache
 
+import numpy as np
 import torch
 
 from mmagn.lines import LINES
@@ -58,7 +59,7 @@ _START_SIGMAS = (1.5, 2.3, 3.8)
 @lru_cache(maxsize=4)
 def _start_tables(device: torch.device) -> tuple[torch.Tensor, ...]:
     """Return window pixels (line, patch pixel), templates (template, patch pixel), their shifts and widths."""
-    first = torch.tensor([int((round(float(slot)) == SEGMENT_SLOTS).argmax()) for slot in LINE_SLOT])
+    first = torch.tensor([int(np.searchsorted(SEGMENT_SLOTS, round(float(slot)))) for slot in LINE_SLOT])
     window = first[:, None] + torch.arange(-PATCH_RADIUS, PATCH_RADIUS + 1)
     shifts = torch.tensor(_START_SHIFTS, dtype=torch.float64).repeat(len(_START_SIGMAS))
     sigmas = torch.tensor(_START_SIGMAS, dtype=torch.float64).repeat_interleave(len(_START_SHIFTS))

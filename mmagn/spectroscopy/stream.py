@@ -43,7 +43,7 @@ def chosen_device(config: SpectroscopyConfig) -> torch.device:
 
 def bytes_per_spectrum(terms: int) -> int:
     """Return the memory that the fit of one spectrum takes at most, for a continuum of so many columns."""
-    return 8 * (3 * (terms + 1) * len(SEGMENT_SLOTS) + 6 * SLOTS)
+    return int(8 * (3 * (terms + 1) * len(SEGMENT_SLOTS) + 6 * SLOTS))
 
 
 def batch_size(config: SpectroscopyConfig, device: torch.device, terms: int) -> int:
@@ -70,7 +70,7 @@ def batch_size(config: SpectroscopyConfig, device: torch.device, terms: int) -> 
 def size_within(free_bytes: int, terms: int) -> int:
     """Return the power of two of spectra that a share of free memory holds, within the limits of this module."""
     fits = max(int(MEMORY_SHARE * free_bytes) // bytes_per_spectrum(terms), 1)
-    return min(max(1 << fits.bit_length() - 1, SMALLEST_BATCH), LARGEST_BATCH)
+    return min(max(1 << (fits.bit_length() - 1), SMALLEST_BATCH), LARGEST_BATCH)
 
 
 def batch_stream(spectra: Sequence[Spectrum], size: int, device: torch.device) -> Iterator[SpectrumBatch]:

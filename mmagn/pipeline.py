@@ -180,7 +180,7 @@ def train(config: RunConfig, resume: str = "") -> FitResult:
         run = stopped or RunFolder(team.told(_new_run(config, sample).path if team.leads else Path()))
         with ExitStack() as written:
             if team.leads:
-                written.enter_context(run.kept_if_begun())
+                written.enter_context(run.removed_if_empty())
                 written.enter_context(run.log_lines())
             data = _datamodule(config, sample, FeatureScaling.load(run.scaling))
             result = _fitted(config, sample, run, data, None if stopped is None else good_checkpoint(run))
@@ -245,7 +245,7 @@ def _new_run(config: RunConfig, sample: Sample) -> RunFolder:
     """Folder of a new run with everything in it that is known before training."""
     weight = sample_pos_weight(config, sample)
     run = RunFolder.create(config.runs_dir, config.name)
-    with run.kept_if_begun():
+    with run.removed_if_empty():
         save_config(config, run.config)
         ids = {name: sample.table[name][sample.rows] for name in ("object_id", "ra_deg", "dec_deg", "bpt_class")}
         Table({**ids, "target": sample.target, "split": sample.split}).write(run.split, format="parquet")

@@ -1,11 +1,13 @@
-"""The house keeps its shape: rooms import downwards only, scripts are thin, one door per library."""
+"""The package keeps its structure: imports go downwards only, without circles; scripts are thin."""
 
 import ast
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+from architecture import arrows, circles, modules, room_arrows
 
 ROOT = Path(__file__).resolve().parent.parent
 DOORS = {
@@ -22,7 +24,7 @@ DOORS = {
 
 
 def imported_roots(path: Path) -> set[str]:
-    """Libraries a module imports when it runs; what stands under TYPE_CHECKING is for the type checker alone."""
+    """Libraries a module imports when it runs; imports under TYPE_CHECKING do not count."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
@@ -33,9 +35,12 @@ def imported_roots(path: Path) -> set[str]:
 
 
 def test_rooms_import_from_rooms_below_only() -> None:
-    command = [Path(sys.executable).with_name("lint-imports"), "--no-cache"]  # in this process it silences our loggers
-    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert told.returncode == 0, told.stdout
+    command = [
+        Path(sys.executable).with_name("lint-imports"),
+        "--no-cache",
+    ]  # in this process it disables our loggers
+    checked = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stdout
 
 
 @pytest.mark.parametrize("library", sorted(DOORS))
@@ -49,6 +54,18 @@ def test_a_library_enters_through_its_door(library: str) -> None:
 def test_scripts_are_thin() -> None:
     for path in (ROOT / "scripts").glob("*.py"):
         assert len(path.read_text(encoding="utf-8").splitlines()) <= 60, path.name
+
+
+def test_neither_modules_nor_rooms_import_each_other_in_circles() -> None:
+    assert circles(arrows()) == []
+    assert circles(room_arrows()) == []
+
+
+def test_every_room_has_its_layer_in_the_import_contract() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    (contract,) = settings["tool"]["importlinter"]["contracts"]
+    layers = {name.strip().removeprefix("mmagn.") for layer in contract["layers"] for name in layer.split("|")}
+    assert layers == set(room_arrows())
 
 
 def test_every_module_says_what_it_is() -> None:

@@ -17,10 +17,10 @@ _PACKAGE = Path(__file__).resolve().parent.parent
 
 @contextmanager
 def whole_file(path: Path, keep: Path | None = None) -> Iterator[Path]:
-    """Give a path beside ``path`` to write to, which takes its place once the context ends well.
+    """Yield a temporary path next to ``path`` that replaces it when the context ends without an exception.
 
-    A reader sees the old file or the new one, never a part: the move stays inside one folder, so it is atomic.
-    On an exception nothing is left behind and the old file stays. With ``keep`` the old file is moved there last.
+    A reader sees the old file or the new one, never a part of it: a rename within one folder is atomic. On an exception
+    the temporary file is removed and the old file stays. With ``keep`` the old file is moved there.
     """
     part = path.with_name(f".{path.name}.part")
     try:
@@ -35,7 +35,7 @@ def whole_file(path: Path, keep: Path | None = None) -> Iterator[Path]:
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write a mapping as JSON, atomically; numpy values become plain ones, NaN and infinities null."""
+    """Write a mapping as JSON, atomically; NumPy values become Python ones, NaN and infinities null."""
     text = json.dumps(_plain(value), indent=2, allow_nan=False)
     with whole_file(path) as part:
         part.write_text(text + "\n", encoding="utf-8")

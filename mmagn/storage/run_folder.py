@@ -1,4 +1,4 @@
-"""What a run folder holds, and how its files get there whole or not at all."""
+"""The run folder: the names of all its files, and the record of where it comes from."""
 
 import logging
 import os
@@ -34,13 +34,15 @@ PACKAGES = (
     "torch",
     "torchmetrics",
 )
-"""Packages whose versions are written down with a run."""
+"""Packages whose versions are recorded with a run."""
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The folder ``<date>-<name>`` of one run; each property is the path of one thing in it.
+    """The folder ``<date>-<name>`` of one run; each property is the path of one file or folder in it.
+
+    The folder of one network of an ablation, which holds some of these files, is opened as a run folder as well.
 
     Attributes
     ----------
@@ -52,14 +54,14 @@ class RunFolder:
 
     @classmethod
     def create(cls, runs_dir: Path | str, name: str) -> Self:
-        """Make a new run folder and write down where it comes from.
+        """Create a new run folder and record where it comes from.
 
         Parameters
         ----------
         runs_dir
-            Folder of all runs, made where it is missing.
+            Folder of all runs, created where it is missing.
         name
-            Name of the run. The date in front has seconds; a run of the same second gets a number behind it.
+            Name of the run, put after the date and time; a second run of the same second gets a number appended.
         """
         stem = f"{datetime.now().astimezone():%Y%m%d-%H%M%S}-{name}"
         number = 1
@@ -95,7 +97,7 @@ class RunFolder:
 
     @property
     def config(self) -> Path:
-        """Every setting of the run, as YAML."""
+        """All settings of the run, as YAML."""
         return self.path / "config.yaml"
 
     @property
@@ -105,13 +107,18 @@ class RunFolder:
 
     @property
     def split(self) -> Path:
-        """Which object went to which split, as Parquet."""
+        """Split of each object, as Parquet."""
         return self.path / "split.parquet"
 
     @property
     def measurements(self) -> Path:
         """Lines, features, class and reason of every pair, as Parquet."""
         return self.path / "measurements.parquet"
+
+    @property
+    def basis(self) -> Path:
+        """Continuum basis that the lines were measured with, where one was learned."""
+        return self.path / "basis.npz"
 
     @property
     def scaling(self) -> Path:
@@ -125,23 +132,33 @@ class RunFolder:
 
     @property
     def last(self) -> Path:
-        """The latest checkpoint: all that it takes to go on."""
+        """Latest checkpoint: everything needed to resume."""
         return self.path / "last.ckpt"
 
     @property
     def previous(self) -> Path:
-        """The checkpoint before the latest, should that one be damaged."""
+        """Checkpoint before the latest, in case that one is damaged."""
         return self.path / "previous.ckpt"
 
     @property
     def weights(self) -> Path:
-        """Weights of the best epoch as safetensors; exists once training is complete."""
+        """Weights of the best epoch; exists once training is complete."""
         return self.path / "weights.safetensors"
 
     @property
     def bad_batch(self) -> Path:
-        """The batch whose loss was not a finite number, as JSON; exists only after such an accident."""
+        """Batch with a non-finite loss, as JSON; exists only after one."""
         return self.path / "bad_batch.json"
+
+    @property
+    def calibration(self) -> Path:
+        """Calibration and threshold for each set of views, as JSON."""
+        return self.path / "calibration.json"
+
+    @property
+    def novelty(self) -> Path:
+        """Reference embeddings against which new objects are compared."""
+        return self.path / "novelty.npz"
 
     @property
     def scores(self) -> Path:
@@ -152,6 +169,31 @@ class RunFolder:
     def predictions(self) -> Path:
         """One row per object with truth and probability, as Parquet."""
         return self.path / "predictions.parquet"
+
+    @property
+    def out_of_fold(self) -> Path:
+        """Out-of-fold predictions of an ablation, as Parquet."""
+        return self.path / "out_of_fold.parquet"
+
+    @property
+    def ablation(self) -> Path:
+        """Scores and comparisons of an ablation, as JSON."""
+        return self.path / "ablation.json"
+
+    @property
+    def search(self) -> Path:
+        """Trials and result of a search, as JSON."""
+        return self.path / "search.json"
+
+    @property
+    def best_config(self) -> Path:
+        """Settings of the best trial of a search, as YAML."""
+        return self.path / "best.yaml"
+
+    @property
+    def report(self) -> Path:
+        """Report as one page."""
+        return self.path / "report.html"
 
     @property
     def figures(self) -> Path:
@@ -165,12 +207,12 @@ class RunFolder:
 
     @property
     def log(self) -> Path:
-        """What the run said, line by line."""
+        """Log of the run."""
         return self.path / "run.log"
 
     @contextmanager
-    def kept_if_begun(self) -> Iterator[None]:
-        """Remove the folder where the context fails and left neither a checkpoint nor a bad batch to look at."""
+    def removed_if_empty(self) -> Iterator[None]:
+        """Remove the folder where the context fails before there is a checkpoint or a bad batch to look at."""
         try:
             yield
         except BaseException:
@@ -180,7 +222,7 @@ class RunFolder:
 
     @contextmanager
     def log_lines(self) -> Iterator[Path]:
-        """Append what the package logs to :attr:`log` while the context lasts; gives that path."""
+        """Append the log messages of the package to :attr:`log` while the context lasts; yields that path."""
         package = logging.getLogger("mmagn")
         handler = logging.FileHandler(self.log, encoding="utf-8")
         handler.setFormatter(logging.Formatter(LOG_FORMAT))
@@ -193,7 +235,7 @@ class RunFolder:
 
 
 def provenance() -> dict[str, Any]:
-    """Return where a result comes from: commit, versions, command line, machine, time."""
+    """Return the provenance of a result: commit, versions, command line, machine, time."""
     return {
         "started": datetime.now().astimezone().isoformat(timespec="seconds"),
         "command": shlex.join(sys.argv),

@@ -91,11 +91,11 @@ def test_what_the_package_logs_lands_in_the_run(tmp_path):
 
 def test_a_run_that_never_began_leaves_no_folder_and_one_that_did_keeps_it(tmp_path):
     run = RunFolder.create(tmp_path, "tiny")
-    with pytest.raises(OSError, match="disk"), run.kept_if_begun():
+    with pytest.raises(OSError, match="disk"), run.removed_if_empty():
         raise OSError("disk")
     assert list(tmp_path.iterdir()) == []
     run = RunFolder.create(tmp_path, "tiny")
     run.last.touch()
-    with pytest.raises(OSError, match="disk"), run.kept_if_begun():
+    with pytest.raises(OSError, match="disk"), run.removed_if_empty():
         raise OSError("disk")
     assert run.last.is_file()

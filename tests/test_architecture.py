@@ -7,7 +7,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from architecture import arrows, circles, modules, room_arrows
+from architecture import arrows, circles, room_arrows
 
 ROOT = Path(__file__).resolve().parent.parent
 DOORS = {

@@ -67,7 +67,7 @@ class AblationConfig:
     features_patience: int = setting(20, "ablation", at_least=1)
     workers: int = setting(2, "nothing", at_least=1)
     members: tuple[str, ...] = setting(("fused",), "ablation", choices=_NETWORKS, each_once=True)
-    fits_dir: str = setting("", "nothing")
+    fits_dir: str = setting("", "nothing", path=True)
 
     def __post_init__(self) -> None:
         check_settings(self)

@@ -1,18 +1,14 @@
 """RunConfig: the settings of a run, assembled from each room's own config; strict reading, overrides, saving."""
 
 import dataclasses
-import difflib
-import logging
-import re
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar
 
 import yaml
-from jsonargparse import ArgumentParser, Namespace
 
 from mmagn.config.ablation import AblationConfig
+from mmagn.config.reading import config_from_settings, full_name, setting_from_value, settings_in_file
 from mmagn.config.search import SearchConfig
 from mmagn.evaluation.config import EvaluationConfig
 from mmagn.labels.config import LabelsConfig
@@ -34,10 +30,9 @@ from mmagn.surveys.hats.config import DaskConfig
 from mmagn.tensors.config import TensorsConfig
 from mmagn.training.config import TrainingConfig
 
-CONFIGS_DIR = Path(__file__).resolve().parents[2] / "configs"
-"""Where a bare name given to ``--config`` is looked up."""
-
-logger = logging.getLogger(__name__)
+_PACKAGE = Path(__file__).resolve().parents[1]
+CONFIGS_DIR = _PACKAGE / "configs" if (_PACKAGE / "configs").is_dir() else _PACKAGE.parent / "configs"
+"""Where the shipped configs are: in an installed package within it, in a clone beside it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +77,7 @@ class RunConfig:
     name: str = setting(
         "fused", "nothing", rule=pattern(r"[A-Za-z0-9][A-Za-z0-9._-]*", "letters, digits, '.', '_' and '-'")
     )
-    runs_dir: str = setting("checkpoints", "nothing", one_or_more=True)
+    runs_dir: str = setting("checkpoints", "nothing", one_or_more=True, path=True)
     seed: int = setting(0, "fit", at_least=0, below=2**32)
     data: DataConfig = section(DataConfig)
     dask: DaskConfig = section(DaskConfig, needs=("data.source", "hats"))
@@ -101,122 +96,57 @@ class RunConfig:
         check_settings(self)
 
 
-class _StrictParser(ArgumentParser):
-    """A parser whose complaint about an unknown setting names the nearest known one."""
+def config_file(name: Path | str) -> Path:
+    """Path of a config: a file, a run folder's ``config.yaml``, or a shipped one by its name, ``.yaml`` or not.
 
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Exit with code 2 after one sentence on standard error."""
-        self.exit(2, f"{self.prog}: {_one_sentence(message or str(ex))}\n")
-
-
-def _one_sentence(message: str) -> str:
-    unknown = re.search(r"unrecognized arguments: --([\w.]+)", message, re.IGNORECASE)
-    return unknown_setting(unknown.group(1)) if unknown else " ".join(message.split())
-
-
-def unknown_setting(name: str) -> str:
-    """One sentence that says ``name`` is no setting and names the nearest known one."""
-    known = list(declared_settings(RunConfig))
-    last = {full.rsplit(".", 1)[-1]: full for full in known}
-    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    by_last = difflib.get_close_matches(name.rsplit(".", 1)[-1], list(last), n=1, cutoff=0.6)
-    hint = nearest[0] if nearest else last[by_last[0]] if by_last else ""
-    return f"{name} is not a setting" + (f"; the nearest is {hint}" if hint else "; --help lists them all")
-
-
-def config_parser(description: str) -> ArgumentParser:
-    """Parser with ``--config``, ``--print_config`` and a dotted override for every setting of RunConfig.
-
-    Scripts add their own arguments to it and hand the parsed namespace to :func:`config_from_namespace`.
+    Raises
+    ------
+    ValueError
+        Where there is none.
     """
-    parser = _StrictParser(description=description, allow_abbrev=False)
-    parser.add_argument("--config", action="config", help="YAML file; a bare name is looked up in configs/")
-    parser.add_class_arguments(RunConfig)
-    return parser
-
-
-def parse_arguments(parser: ArgumentParser, arguments: Sequence[str]) -> Namespace:
-    """Parsed command line; bare names after ``--config`` are looked up in :data:`CONFIGS_DIR`.
-
-    Exits with code 2 and one sentence where a setting is unknown or out of range.
-    """
-    return parser.parse_args([*_with_config_paths(parser, arguments)])
-
-
-def _with_config_paths(parser: ArgumentParser, arguments: Sequence[str]) -> Iterator[str]:
-    after_config = False
-    for argument in arguments:
-        if after_config:
-            yield str(_config_path(parser, argument))
-        elif argument.startswith("--config="):
-            yield f"--config={_config_path(parser, argument.removeprefix('--config='))}"
-        else:
-            yield argument
-        after_config = argument == "--config"
-
-
-def _config_path(parser: ArgumentParser, name: str) -> Path:
-    for path in (Path(name), CONFIGS_DIR / name):
+    given = Path(name).expanduser()
+    for path in (given, given / "config.yaml", CONFIGS_DIR / given, CONFIGS_DIR / f"{given}.yaml"):
         if path.is_file():
-            _check_known(parser, path)
             return path
     shipped = ", ".join(sorted(path.name for path in CONFIGS_DIR.glob("*.yaml")))
-    return parser.error(f"--config {name}: no such file, and configs/ has only {shipped}")
+    raise ValueError(f"{name}: no such file or run folder; the shipped configs are {shipped}")
 
 
-def _check_known(parser: ArgumentParser, path: Path) -> None:
-    try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        parser.error(f"--config {path}: not readable as YAML: {error}")
-    if settings is None:
-        return
-    if not isinstance(settings, dict):
-        parser.error(f"--config {path}: must hold settings as name: value")
-    known = {action.dest for action in parser._actions} | {*declared_settings(RunConfig)}
-    for name in _leaves(settings):
-        if name not in known:
-            parser.error(f"{path}: {unknown_setting(name)}")
-
-
-def _leaves(settings: dict[str, Any], prefix: str = "") -> Iterator[str]:
-    for name, value in settings.items():
-        if isinstance(value, dict) and value:
-            yield from _leaves(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}"
-
-
-def config_from_namespace(parser: ArgumentParser, namespace: Namespace) -> RunConfig:
-    """Return the RunConfig of a parsed command line; settings without effect are logged as warnings."""
-    names = {entry.name for entry in dataclasses.fields(RunConfig)}
-    instantiated = parser.instantiate(namespace)
-    config = RunConfig(**{name: instantiated[name] for name in names})
-    for sentence in without_effect(config):
-        logger.warning(sentence)
-    return config
-
-
-def load_config(path: Path | str) -> RunConfig:
+def load_config(path: Path | str = "fused.yaml", /, **changes: Any) -> RunConfig:
     """Read a RunConfig from a YAML file that holds all settings or only differences from the defaults.
+
+    Parameters
+    ----------
+    path
+        File, run folder, or name of a shipped config such as ``fused``.
+    changes
+        Settings that differ from the file: by dotted name, ``**{"data.source": "store"}``, or by the last part of the
+        name where that is unique, ``epochs=5``.
 
     Raises
     ------
     ValueError
         With one sentence where the file is missing, a setting is unknown or a value out of range.
     """
-    parser = config_parser("")
-    parser.exit_on_error = False
-    try:
-        namespace = parser.parse_args([f"--config={_config_path(parser, str(path))}"])
-    except SystemExit as error:
-        raise ValueError(f"{path} does not hold a valid config") from error
-    return config_from_namespace(parser, namespace)
+    settings = settings_in_file(config_file(path), RunConfig)
+    for name, value in changes.items():
+        full = full_name(name, RunConfig)
+        settings[full] = setting_from_value(full, value, RunConfig)
+    config: RunConfig = config_from_settings(RunConfig, settings)
+    return config
 
 
 def save_config(config: RunConfig, path: Path) -> None:
-    """Write every setting to a YAML file that :func:`load_config` reads back to an equal config."""
-    path.write_text(yaml.safe_dump(config_dict(config), sort_keys=False), encoding="utf-8")
+    """Write every setting to a YAML file that :func:`load_config` reads back; files and folders as absolute paths."""
+    settings = setting_values(config)
+    absolute = {name: value for name, value in settings.items() if declared_settings(RunConfig)[name].path}
+    saved = config_from_settings(RunConfig, settings | {name: _absolute(value) for name, value in absolute.items()})
+    path.write_text(yaml.safe_dump(config_dict(saved), sort_keys=False), encoding="utf-8")
+
+
+def _absolute(path: Any) -> Any:
+    """Absolute path; what is unset or an address such as hf:// stays as it is."""
+    return path if not path or "://" in path else str(Path(path).expanduser().absolute())
 
 
 def config_dict(config: RunConfig) -> dict[str, Any]:
@@ -242,5 +172,10 @@ def changed_settings(config: RunConfig) -> dict[str, Any]:
 
 def differing_settings(config: RunConfig, other: RunConfig) -> dict[str, tuple[Any, Any]]:
     """Dotted name and both values of every setting that two configs do not share."""
-    others = setting_values(other)
-    return {name: (value, others[name]) for name, value in setting_values(config).items() if value != others[name]}
+    values, others = setting_values(config), setting_values(other)
+    return {name: (value, others[name]) for name, value in values.items() if not _same(name, value, others[name])}
+
+
+def _same(name: str, value: Any, other: Any) -> bool:
+    """Whether two values of a setting are equal; of paths, whether they name the same file."""
+    return bool(value == other or (declared_settings(RunConfig)[name].path and _absolute(value) == _absolute(other)))

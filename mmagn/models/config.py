@@ -32,7 +32,7 @@ class ImageBranchConfig:
     SECTION: ClassVar[str] = "models.image"
     backbone: str = setting("test_byobnet", "fit", one_or_more=True)
     pretrained: bool = setting(False, "fit")
-    weights: str = setting("", "fit")
+    weights: str = setting("", "fit", path=True)
     embedding_dim: int = setting(8, "fit", at_least=1)
 
     def __post_init__(self) -> None:

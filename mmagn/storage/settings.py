@@ -42,6 +42,8 @@ class Setting:
         A further condition on the value, and all that is allowed in words.
     needs
         (name, value, ...) of other settings: this one has an effect only where each has one of the values.
+    path
+        Whether a text names a file or folder, which is saved with the run as an absolute path.
     resumable
         Whether a run may be resumed with another value although the setting affects it: how long and how a network is
         trained, and where the pairs are, which a fingerprint identifies.
@@ -59,6 +61,7 @@ class Setting:
     ascending: bool = False
     rule: tuple[Callable[[Any], bool], str] | None = None
     needs: tuple[tuple[Any, ...], ...] = ()
+    path: bool = False
     resumable: bool = False
 
 
@@ -207,7 +210,7 @@ def check_value(name: str, value: Any, kind: Any, declared: Setting) -> None:
     ValueError
         One sentence: dotted name, value, what is allowed.
     """
-    if not _of_type(value, kind) or not _whole_allowed(value, declared):
+    if not of_type(value, kind) or not _whole_allowed(value, declared):
         raise ValueError(f"{name} is {value_text(value)}; allowed: {allowed_text(kind, declared)}")
     for item in value if isinstance(value, tuple) else (value,):
         if not _item_allowed(item, declared):
@@ -241,19 +244,19 @@ def _item_allowed(item: Any, declared: Setting) -> bool:
     )
 
 
-def _of_type(value: Any, kind: Any) -> bool:
-    """Whether a value is of an annotated type; numbers are finite, and true and false are none."""
+def of_type(value: Any, kind: Any) -> bool:
+    """Whether a value is of an annotated type; numbers must be finite, and true and false are no numbers."""
     arguments = get_args(kind)
     match get_origin(kind):
         case origin if origin is Literal:
             return isinstance(value, str) and value in arguments
         case origin if origin in (Union, UnionType):
-            return any(_of_type(value, each) for each in arguments)
+            return any(of_type(value, each) for each in arguments)
         case origin if origin is tuple:
             if not isinstance(value, tuple):
                 return False
             kinds = arguments[:1] * len(value) if arguments[-1] is ... else arguments
-            return len(value) == len(kinds) and all(map(_of_type, value, kinds))
+            return len(value) == len(kinds) and all(map(of_type, value, kinds))
     if kind in (int, float):
         whole = isinstance(value, int) and not isinstance(value, bool)
         return whole or (kind is float and isinstance(value, float) and math.isfinite(value))

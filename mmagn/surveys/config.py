@@ -121,7 +121,9 @@ class DataConfig:
 
     SECTION: ClassVar[str] = "data"
     source: Source = setting("embedded", "pairs")
-    root: str | None = setting(None, "pairs", one_or_more=True, needs=("data.source", "hdf5", "store"), resumable=True)
+    root: str | None = setting(
+        None, "pairs", one_or_more=True, needs=("data.source", "hdf5", "store"), path=True, resumable=True
+    )
     sdss_surveys: tuple[str, ...] = setting(
         ("sdss", "boss", "eboss"), "pairs", one_or_more=True, each_once=True, needs=_TREE
     )
@@ -129,7 +131,7 @@ class DataConfig:
     cells: tuple[int, ...] = setting((), "pairs", at_least=0, below=12 * 16**2, each_once=True)
     redshift_min: float = setting(0.0, "pairs")
     redshift_max: float = setting(1.2, "pairs")
-    cache_dir: str = setting("~/.cache/mmagn", "nothing", one_or_more=True)
+    cache_dir: str = setting("~/.cache/mmagn", "nothing", one_or_more=True, path=True)
     simulate: SimulateConfig = section(SimulateConfig, needs=("data.source", "embedded"))
     hub: HubConfig = section(HubConfig)
     hats: HatsConfig = section(HatsConfig, needs=("data.source", "hats"))

@@ -1,97 +1,132 @@
 """Settings are typed, strict, explained, saved and read back."""
 
 import dataclasses
+import subprocess
 import sys
+from itertools import pairwise
+from pathlib import Path
 
 import pytest
+import yaml
 
+from mmagn.config.reading import explanations, setting_from_text, setting_from_value, unknown_setting
 from mmagn.config.run_config import (
     RunConfig,
     changed_settings,
-    config_from_namespace,
-    config_parser,
+    differing_settings,
     load_config,
-    parse_arguments,
     save_config,
-    unknown_setting,
     without_effect,
 )
 from mmagn.models.config import ModelsConfig
-from mmagn.storage.settings import declared_settings
+from mmagn.storage.settings import declared_settings, setting_types, setting_values
 from mmagn.surveys.config import DataConfig, HubConfig
 
 
-def read(arguments: list[str]) -> RunConfig:
-    parser = config_parser("a test")
-    return config_from_namespace(parser, parse_arguments(parser, arguments))
+def written(folder: Path, text: str) -> Path:
+    path = folder / "some.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
 
 
-def test_a_dotted_override_changes_that_setting_alone() -> None:
-    assert changed_settings(read(["--training.learning_rate", "0.01"])) == {"training.learning_rate": 0.01}
+def refusal(path: Path) -> str:
+    with pytest.raises(ValueError, match=r"some\.yaml") as caught:
+        load_config(path)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
 
 
-def test_a_bare_config_name_is_looked_up_in_configs() -> None:
-    assert read(["--config", "handcrafted.yaml"]).models.branches == ("features",)
+def test_a_shipped_config_is_found_by_its_name_with_or_without_yaml() -> None:
+    assert load_config("handcrafted.yaml") == load_config("handcrafted")
+    assert load_config("handcrafted").models.branches == ("features",)
+    with pytest.raises(ValueError, match=r"nowhere: no such file or run folder; the shipped configs are ablation"):
+        load_config("nowhere")
 
 
-def test_an_override_wins_over_the_file() -> None:
-    assert read(["--config", "handcrafted.yaml", "--name", "other"]).name == "other"
+def test_changes_are_named_in_full_or_by_a_last_part_that_is_unique() -> None:
+    config = load_config("fused", epochs=5, **{"data.source": "store", "data.root": Path("pairs")})
+    assert changed_settings(config) == {"training.epochs": 5, "data.source": "store", "data.root": "pairs"}
+    assert load_config(seed=3).seed == 3
+    with pytest.raises(ValueError, match=r"workers could be data\.hub\.workers, dask\.workers"):
+        load_config(workers=3)
+    with pytest.raises(ValueError, match=r"epoch is not a setting; the nearest is training\.epochs"):
+        load_config(epoch=3)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "sentence"),
-    [
-        (["--trainng.epochs", "3"], "trainng.epochs is not a setting; the nearest is training.epochs"),
-        (["--training.epoch", "3"], "the nearest is training.epochs"),
-        (["--models.branches", "[featurs]"], "models.branches"),
-        (["--training.epochs", "many"], "training.epochs"),
-        (["--config", "nowhere.yaml"], "nowhere.yaml: no such file, and configs/ has only"),
-    ],
-)
-def test_a_wrong_argument_ends_with_one_sentence(
-    arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit) as caught:
-        read(arguments)
-    complaint = capsys.readouterr().err
-    assert caught.value.code == 2
-    assert sentence in complaint
-    assert complaint.count("\n") == 1
+@pytest.mark.parametrize("value", [["image", "features"], ("image", "features"), "image,features", "[image, features]"])
+def test_a_list_may_be_a_list_a_tuple_or_a_text(value: object) -> None:
+    assert load_config(branches=value).models.branches == ("image", "features")
 
 
-def test_an_unknown_key_in_a_file_names_file_and_nearest_key(tmp_path, capsys) -> None:
-    path = tmp_path / "bad.yaml"
-    path.write_text("models:\n  dropuot: 0.1\n", encoding="utf-8")
-    with pytest.raises(SystemExit):
-        read(["--config", str(path)])
-    assert "bad.yaml: models.dropuot is not a setting; the nearest is models.dropout" in capsys.readouterr().err
-
-
-def test_a_file_that_is_not_yaml_is_refused_by_name(tmp_path, capsys) -> None:
-    path = tmp_path / "broken.yaml"
-    path.write_text("models: [unclosed\n", encoding="utf-8")
-    with pytest.raises(SystemExit):
-        read(["--config", str(path)])
-    assert "broken.yaml: not readable as YAML" in capsys.readouterr().err
+def test_a_key_that_is_written_twice_is_refused_with_both_lines(tmp_path: Path) -> None:
+    path = written(tmp_path, "training:\n  epochs: 3\nname: x\ntraining:\n  batch_size: 4\n")
+    assert "training is written twice, in lines 1 and 4" in refusal(path)
+    path = written(tmp_path, "training:\n  epochs: 3\n  epochs: 4\n")
+    assert "training.epochs is written twice, in lines 2 and 3" in refusal(path)
 
 
 @pytest.mark.parametrize(
-    ("argument", "value"),
+    ("text", "sentence"),
     [
-        ("training.epochs", "0"),
-        ("models.dropout", "1.5"),
-        ("splits.nside", "100"),
-        ("matching.radius_arcsec", "0"),
-        ("tensors.image_size", "15"),
-        ("evaluation.confidence", "1"),
-        ("labels.min_snr", "-1"),
-        ("data.simulate.pairs", "0"),
-        ("name", "a/b"),
+        (
+            "models:\n  dropuot: 0.1\n",
+            "models.dropuot is not a setting; the nearest is models.dropout (line 2)",
+        ),
+        ("models: [unclosed\n", "some.yaml: not readable as YAML"),
+        ("- a\n- b\n", "some.yaml: must hold settings as name: value"),
+        ("labels:\n  min_snr: .nan\n", "some.yaml, line 2: labels.min_snr is .nan; allowed: 0 or more"),
+        ("labels:\n  min_snr: inf\n", "labels.min_snr is inf; allowed: 0 or more"),
+        ("labels:\n  min_snr:\n", "some.yaml, line 2: labels.min_snr is null; allowed: 0 or more"),
+        ("labels:\n", "some.yaml, line 1: labels is empty; allowed: settings such as labels.NAME"),
+        ("labels: 3\n", "some.yaml, line 1: labels is a value; allowed: settings such as labels.NAME"),
+        ("training:\n  epochs: many\n", "training.epochs is many; allowed: 1 or more"),
+        ("training:\n  epochs: 2.5\n", "training.epochs is 2.5; allowed: 1 or more"),
+        ("training:\n  epochs: {a: 1}\n", "some.yaml, line 2: training.epochs is "),
+        ("data:\n  cells: {a: 1}\n", "some.yaml, line 2: data.cells is "),
+        ("models:\n  branches:\n    - [image]\n", "models.branches is [[image]]; allowed: a list of one or more"),
+        ("labels:\n  vote: 1\n", "labels.vote is 1; allowed: true or false"),
+        ("name: null\n", "name is null; allowed: letters"),
     ],
 )
-def test_a_value_out_of_range_is_refused_by_name_and_value(argument: str, value: str) -> None:
-    with pytest.raises(ValueError, match=rf"^{argument} is .*allowed"):
-        read([f"--{argument}", value])
+def test_a_file_is_refused_in_one_sentence(text: str, sentence: str, tmp_path: Path) -> None:
+    assert sentence in refusal(written(tmp_path, text))
+
+
+def test_a_text_setting_is_read_as_it_is_written(tmp_path: Path) -> None:
+    for name in ("1e3", "007", "no", "2024-01-01"):
+        config = load_config(written(tmp_path, f"name: {name}\n"))
+        assert config.name == name
+        save_config(config, tmp_path / "config.yaml")
+        assert load_config(tmp_path / "config.yaml").name == name
+
+
+def test_an_empty_file_is_the_default(tmp_path: Path) -> None:
+    assert load_config(written(tmp_path, "# nothing\n")) == RunConfig()
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("data.cells", "1104", (1104,)),
+        ("data.cells", "1104,1107", (1104, 1107)),
+        ("data.cells", "[1104, 1107]", (1104, 1107)),
+        ("data.cells", "", ()),
+        ("training.learning_rate", "1e-3", 1e-3),
+        ("training.pos_weight", "null", None),
+        ("training.devices", "2", 2),
+        ("training.devices", "auto", "auto"),
+        ("labels.vote", "True", True),
+        ("search.ranges.widths", "[[8, 16], [16, 32]]", ((8, 16), (16, 32))),
+        ("search.study", "", ""),
+    ],
+)
+def test_a_text_becomes_the_type_of_its_setting(name: str, text: str, value: object) -> None:
+    assert setting_from_text(name, text, RunConfig) == value
+
+
+def test_every_default_is_read_back_from_its_text() -> None:
+    for name, value in setting_values(RunConfig()).items():
+        assert setting_from_value(name, value, RunConfig) == value, name
 
 
 def test_a_source_without_its_folder_is_refused() -> None:
@@ -99,23 +134,29 @@ def test_a_source_without_its_folder_is_refused() -> None:
         DataConfig(source="hdf5")
 
 
-def test_a_saved_config_reads_back_equal(tmp_path) -> None:
-    config = RunConfig(name="x", seed=7, models=ModelsConfig(branches=("image",), dropout=0.1))
+def test_a_saved_config_reads_back_equal_with_absolute_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = RunConfig(
+        name="x",
+        seed=7,
+        models=ModelsConfig(branches=("image",), dropout=0.1),
+        data=DataConfig(source="store", root="pairs"),
+    )
     save_config(config, tmp_path / "config.yaml")
-    assert load_config(tmp_path / "config.yaml") == config
+    saved = load_config(tmp_path / "config.yaml")
+    assert differing_settings(config, saved) == {}
+    assert saved.data.root == str(tmp_path / "pairs")
+    assert saved.runs_dir == str(tmp_path / "checkpoints")
+    assert Path(saved.data.cache_dir) == Path("~/.cache/mmagn").expanduser()
+    assert saved.data.hats.hsc == config.data.hats.hsc
+    assert changed_settings(saved).keys() == changed_settings(config).keys()
 
 
-def test_every_setting_is_explained_in_the_help(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        config_parser("a test").parse_args(["--help"])
-    paragraphs = capsys.readouterr().out.split("\n  --")
-    for name in declared_settings(RunConfig):
-        (paragraph,) = [text for text in paragraphs if text.split()[0] == name]
-        explanation = " ".join(paragraph.split()[2:])
-        assert not explanation.startswith("(type"), f"{name} has no explanation"
+def test_every_setting_is_explained() -> None:
+    assert explanations(RunConfig).keys() == declared_settings(RunConfig).keys() == setting_types(RunConfig).keys()
 
 
-def test_a_setting_that_changes_nothing_is_said() -> None:
+def test_a_setting_that_changes_nothing_is_reported() -> None:
     config = RunConfig(
         models=ModelsConfig(branches=("features",), image=dataclasses.replace(ModelsConfig().image, embedding_dim=12))
     )
@@ -123,18 +164,53 @@ def test_a_setting_that_changes_nothing_is_said() -> None:
     assert without_effect(RunConfig()) == []
 
 
-def test_unknown_names_without_likeness_point_to_the_help() -> None:
-    assert unknown_setting("zzzzqqq") == "zzzzqqq is not a setting; --help lists them all"
+def test_a_repository_that_is_not_read_has_no_effect() -> None:
+    config = RunConfig(data=DataConfig(source="hub", root="tree", hub=HubConfig(pairs="someone/pairs")))
+    reason = "has no effect: data.source is hub"
+    assert without_effect(config) == [f"data.root {reason}", f"data.hub.pairs {reason}"]
+
+
+def test_unknown_names_point_to_the_nearest_or_to_the_help() -> None:
+    assert unknown_setting("zzzzqqq", RunConfig) == "zzzzqqq is not a setting; --help-all lists them all"
+    assert unknown_setting("training", RunConfig).startswith("training is a group of settings; name one of them")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://user:secret@host/db",
+        "postgresql://user:sec#ret@host/db",
+        "postgresql://user:sec/ret@host/db",
+        "postgresql://user:sec?ret@host/db",
+        "postgresql://host/db?user=u&password=secret",
+        "postgresql+psycopg://host/db?PASSWORD=secret",
+        "mysql://host/db?passwd=secret",
+    ],
+)
+def test_a_password_of_a_database_is_refused_and_not_repeated(url: str, tmp_path: Path) -> None:
+    for attempt in (
+        lambda: load_config(storage=url),
+        lambda: load_config(written(tmp_path, yaml.safe_dump({"search": {"storage": url}}))),
+    ):
+        with pytest.raises(ValueError, match=r"search\.storage holds a password") as caught:
+            attempt()
+        assert "secret" not in str(caught.value)
+        assert "sec" not in str(caught.value).replace("second", "")
+
+
+def test_an_address_without_a_password_is_a_storage() -> None:
+    for url in ("postgresql://user@host/db", "sqlite:///studies.db", "postgresql://host/db?passfile=pgpass"):
+        assert load_config(storage=url).search.storage == url
+    with pytest.raises(ValueError, match=r"search\.storage is not the URL of a database") as caught:
+        load_config(storage="user:secret@host")
+    assert "secret" not in str(caught.value)
 
 
 def test_reading_settings_does_not_load_torch() -> None:
-    import subprocess
-
     code = "import sys, mmagn.config.run_config; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_a_repository_that_is_not_read_is_said_to_have_no_effect():
-    config = RunConfig(data=DataConfig(source="hub", root="tree", hub=HubConfig(pairs="someone/pairs")))
-    reason = "has no effect: data.source is hub"
-    assert without_effect(config) == [f"data.root {reason}", f"data.hub.pairs {reason}"]
+def test_the_names_of_settings_are_unique() -> None:
+    names = sorted(declared_settings(RunConfig))
+    assert all(before != after for before, after in pairwise(names))

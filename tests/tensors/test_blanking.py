@@ -101,5 +101,5 @@ def test_only_features_that_exist_can_be_chosen() -> None:
     assert PLAIN.features == FEATURE_NAMES
     with pytest.raises(ValueError, match=r"tensors\.features has brightness; allowed: flux_oiii_5007"):
         replace(PLAIN, features=("brightness",))
-    with pytest.raises(ValueError, match="one or more features, each once"):
+    with pytest.raises(ValueError, match="a list of one or more, each once"):
         replace(PLAIN, features=())

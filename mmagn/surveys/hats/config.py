@@ -23,8 +23,8 @@ class HatsConfig:
     """
 
     SECTION: ClassVar[str] = "data.hats"
-    sdss: str = setting("hf://datasets/UniverseTBD/mmu_sdss_sdss", "pairs", one_or_more=True)
-    hsc: str = setting("hf://datasets/UniverseTBD/mmu_hsc_pdr3_dud_22.5", "pairs", one_or_more=True)
+    sdss: str = setting("hf://datasets/UniverseTBD/mmu_sdss_sdss", "pairs", one_or_more=True, path=True)
+    hsc: str = setting("hf://datasets/UniverseTBD/mmu_hsc_pdr3_dud_22.5", "pairs", one_or_more=True, path=True)
     margin: str = setting("", "pairs")
     sdss_survey: str = setting("sdss", "pairs", one_or_more=True)
 

@@ -1,0 +1,160 @@
+"""Commands around surveys and pairs: match, measure, fetch, simulate, plot-spectrum."""
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmagn.cli.arguments import ConfigParser, Parser
+from mmagn.cli.command_line import exit_code
+from mmagn.config.reading import explanations, setting_from_text
+from mmagn.surveys.config import DataConfig, SimulateConfig
+
+_SHOWN = (
+    *("data.source", "data.root", "data.sdss_surveys", "data.hsc_survey", "data.cells", "data.redshift_min"),
+    *("data.redshift_max", "data.cache_dir", "matching.radius_arcsec", "matching.workers"),
+)
+
+
+def match(arguments: Sequence[str]) -> int:
+    """Match both surveys and write the pairs to a store on disk, or report what a match would give and why."""
+    parser = ConfigParser(
+        "match",
+        match.__doc__ or "",
+        [
+            "mmagn match --out STORE",
+            "mmagn match --data.source hdf5 --data.root DIR --out STORE",
+            "mmagn match --data.source hub --data.cells 1104,1107 --out STORE",
+            "mmagn match --data.source hdf5 --data.root DIR --plan --out PLAN",
+            "mmagn match --data.source hdf5 --data.root DIR --out STORE --push ORG/NAME",
+        ],
+        shown=_SHOWN,
+    )
+    parser.add_argument("--out", required=True, help="folder of the store; datasets.load_from_disk opens it too")
+    parser.add_argument("--plan", action="store_true", help="read positions only; --out gets figures and plan.json")
+    parser.add_argument("--push", metavar="ORG/NAME", help="upload the store as this dataset repository, with a card")
+
+    def action() -> None:
+        config, options = parser.parsed(arguments)
+        if options.plan and options.push:
+            parser.error("--plan makes no store that --push could upload; leave one of them out")
+        from mmagn.pipeline import match as match_pairs  # after parsing, so that --help need not wait for torch
+        from mmagn.pipeline import plan
+
+        if options.plan:
+            plan(config, Path(options.out))
+        else:
+            match_pairs(config, Path(options.out), push=options.push)
+
+    return exit_code(action)
+
+
+def measure(arguments: Sequence[str]) -> int:
+    """Measure emission lines, the ten features and BPT classes into one table."""
+    parser = ConfigParser(
+        "measure",
+        measure.__doc__ or "",
+        [
+            "mmagn measure --out lines.parquet",
+            "mmagn measure --data.source hdf5 --data.root DIR --out lines.fits --workers 8",
+            "mmagn measure --data.source store --data.root STORE --pairs --out pairs.parquet",
+            "mmagn measure --labels.min_snr 5 --out lines.ecsv",
+            "mmagn measure --spectroscopy.continuum local --out lines.votable",
+        ],
+        shown=(
+            *("data.source", "data.root", "spectroscopy.device", "spectroscopy.continuum", "spectroscopy.broad_balmer"),
+            *("labels.seyfert_liner", "labels.min_snr", "labels.vote", "labels.retired_cut", "labels.exclude_broad"),
+        ),
+    )
+    parser.add_argument("--out", required=True, help="table to write: .parquet, .fits, .ecsv, .csv or .votable")
+    parser.add_argument("--pairs", action="store_true", help="a row per pair, with image features, not per spectrum")
+    parser.add_argument("--workers", type=int, default=1, help="processes that fit lines")
+
+    def action() -> None:
+        config, options = parser.parsed(arguments)
+        from mmagn.pipeline import measure as measure_spectra  # after parsing, so that --help need not wait for torch
+
+        measure_spectra(config, Path(options.out), of_pairs=options.pairs, workers=options.workers)
+
+    return exit_code(action)
+
+
+def plot_spectrum(arguments: Sequence[str]) -> int:
+    """Draw one spectrum with its fit: continuum, lines, residuals."""
+    parser = ConfigParser(
+        "plot-spectrum",
+        plot_spectrum.__doc__ or "",
+        ["mmagn plot-spectrum 299489677444933632 --data.source hdf5 --data.root DIR --out figures"],
+        shown=_SHOWN[:5],
+    )
+    parser.add_argument("object_id", help="SDSS object_id of the spectrum")
+    parser.add_argument("--out", default=".", help="folder of the picture, OBJECT_ID.png")
+
+    def action() -> None:
+        config, options = parser.parsed(arguments)
+        from mmagn.prediction.inspect import plot_spectrum as draw  # after parsing: --help need not wait for torch
+
+        sys.stdout.write(f"{draw(config, options.object_id, Path(options.out))}\n")
+
+    return exit_code(action)
+
+
+def _cell_numbers(text: str) -> list[int]:
+    """Return the numbers of a list such as ``1104,1107``."""
+    return list(setting_from_text("data.cells", text, DataConfig))
+
+
+def fetch(arguments: Sequence[str]) -> int:
+    """Download the HEALPix cells of the published tree that promise the most pairs per gigabyte."""
+    from mmagn.surveys.fetch import PUBLISHED_TREE, chosen_cells, fetch_cells, http_session, plan_text, remote_cells
+
+    parser = Parser(
+        "fetch",
+        fetch.__doc__ or "",
+        ["mmagn fetch --out DIR --max-gb 20 --dry-run", "mmagn fetch --out DIR --cells 1104,1107"],
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder of the tree; give it to --data.root later")
+    parser.add_argument("--url", default=PUBLISHED_TREE, help="root of the published tree (default: %(default)s)")
+    parser.add_argument("--max-gb", type=float, default=20.0, help="most to download, 1e9 bytes (default: %(default)s)")
+    parser.add_argument("--cells", default="", help="only these cells, such as 1104,1107")
+    parser.add_argument("--sdss-surveys", nargs="+", default=list(DataConfig().sdss_surveys), help="SDSS directories")
+    parser.add_argument("--hsc-survey", default=DataConfig().hsc_survey, help="HSC directory")
+    parser.add_argument("--workers", type=int, default=4, help="downloads at the same time (default: %(default)s)")
+    parser.add_argument("--dry-run", action="store_true", help="show the plan and download nothing")
+
+    def action() -> None:
+        options = parser.parse_args(arguments)
+        wanted = _cell_numbers(options.cells) if options.cells else []
+        with http_session() as session:
+            cells = remote_cells(session, options.url, options.sdss_surveys, options.hsc_survey, wanted=wanted)
+            chosen = chosen_cells(cells, options.max_gb)
+            sys.stdout.write(f"{plan_text(cells, chosen)}\n")
+            if not options.dry_run:
+                moved = fetch_cells(session, options.url, chosen, options.out, workers=options.workers)
+                where = f"--data.source hdf5 --data.root {options.out}"
+                sys.stdout.write(f"{moved / 1e9:.3f} GB downloaded; read them with {where}\n")
+
+    return exit_code(action)
+
+
+def simulate(arguments: Sequence[str]) -> int:
+    """Write a simulated survey with known truth, of any size, in Multimodal Universe v1 layout."""
+    parser = Parser("simulate", simulate.__doc__ or "", ["mmagn simulate --out DIR --pairs 2000 --seed 7"])
+    parser.add_argument("--out", type=Path, required=True, help="folder to make; give it to --data.root later")
+    helps, names = explanations(SimulateConfig), [field.name for field in dataclasses.fields(SimulateConfig)]
+    for name in names:
+        default = getattr(SimulateConfig(), name)
+        text = f"{helps[f'data.simulate.{name}'].replace('``', '')} (default: {default})"
+        parser.add_argument(f"--{name.replace('_', '-')}", default=str(default), metavar="N", help=text)
+
+    def action() -> None:
+        options = parser.parse_args(arguments)
+        texts = {name: getattr(options, name) for name in names}
+        values = {name: setting_from_text(f"data.simulate.{name}", texts[name], SimulateConfig) for name in names}
+        from mmagn.surveys.simulate.survey import write_survey  # after parsing, so that --help does not wait
+
+        write_survey(options.out, SimulateConfig(**values))
+        where = f"--data.source hdf5 --data.root {options.out}"
+        sys.stdout.write(f"{options.out} holds {values['pairs']} pairs; read it with {where}\n")
+
+    return exit_code(action)

@@ -1,0 +1,136 @@
+"""Commands around runs: train, evaluate, ablate, search, report."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmagn.cli.arguments import ConfigParser, Parser
+from mmagn.cli.command_line import exit_code
+
+_SHOWN = (
+    "name",
+    "runs_dir",
+    "data.source",
+    "data.root",
+    "data.cache_dir",
+    "models.branches",
+    "training.epochs",
+    "training.batch_size",
+    "training.device",
+    "seed",
+)
+
+
+def train(arguments: Sequence[str]) -> int:
+    """Train on matched pairs and score the result: the whole way from sky to score."""
+    parser = ConfigParser(
+        "train",
+        train.__doc__ or "",
+        [
+            "mmagn train --config fused.yaml",
+            "mmagn train --config handcrafted.yaml --data.source store --data.root STORE",
+            "mmagn train --config fused.yaml --training.epochs 50 --models.branches image,features",
+            "mmagn train --resume checkpoints/20260101-120000-fused",
+            "torchrun --nproc-per-node 4 scripts/train.py --config fused.yaml --resume auto",
+        ],
+        shown=_SHOWN,
+        base="--resume",
+    )
+    parser.add_argument("--resume", default="", metavar="RUN", help="run folder to resume with its settings; or auto")
+
+    def action() -> int:
+        config, options = parser.parsed(arguments)
+        from mmagn.pipeline import train as train_pairs  # after parsing, so that --help need not wait for torch
+
+        return train_pairs(config, resume=options.resume).exit_code
+
+    return exit_code(action)
+
+
+def evaluate(arguments: Sequence[str]) -> int:
+    """Score a trained run on one split of its pairs."""
+    parser = Parser("evaluate", evaluate.__doc__ or "", ["mmagn evaluate --run checkpoints/20260101-120000-fused"])
+    parser.add_argument("--run", required=True, type=Path, help="run folder, such as checkpoints/20260101-120000-fused")
+    parser.add_argument("--split", default="test", choices=("train", "validation", "test"), help="pairs to score")
+
+    def action() -> None:
+        options = parser.parse_args(arguments)
+        from mmagn.pipeline import evaluate as evaluate_run  # after parsing, so that --help need not wait for torch
+
+        evaluate_run(options.run, options.split)
+
+    return exit_code(action)
+
+
+def ablate(arguments: Sequence[str]) -> int:
+    """Compare models that see more or less of a galaxy on the same folds: the leakage ladder, with baselines."""
+    parser = ConfigParser(
+        "ablate",
+        ablate.__doc__ or "",
+        [
+            "mmagn ablate --config ablation.yaml",
+            "mmagn ablate --config ablation.yaml --ablation.repeats 1 --ablation.workers 8",
+            'mmagn ablate --config ablation.yaml --ablation.variants fused,image --ablation.questions "fused - image"',
+            "mmagn ablate --config ablation.yaml --ablation.scheme leave-one-cell-out",
+            "mmagn ablate --config ablation.yaml --data.source store --data.root STORE",
+        ],
+        shown=(
+            *("ablation.variants", "ablation.questions", "ablation.folds", "ablation.repeats", "ablation.workers"),
+            *("ablation.metric", "ablation.members", "data.source", "data.root", "runs_dir"),
+        ),
+    )
+
+    def action() -> None:
+        config, _ = parser.parsed(arguments)
+        from mmagn.ablation.ablate import ablate as compare  # after parsing, so that --help need not wait for torch
+
+        compare(config)
+
+    return exit_code(action)
+
+
+def search(arguments: Sequence[str]) -> int:
+    """Search for better settings on inner folds outside the test split; the same command resumes a study."""
+    parser = ConfigParser(
+        "search",
+        search.__doc__ or "",
+        [
+            "mmagn search --config search.yaml",
+            "mmagn search --config search.yaml --search.trials 200",
+            "mmagn search --config search.yaml --search.over all --search.space widths,image_size",
+            "mmagn search --config search.yaml --search.nested true",
+            "mmagn search --config search.yaml --search.storage postgresql://user@host/database",
+        ],
+        shown=(
+            *("search.over", "search.space", "search.trials", "search.folds", "search.nested", "search.study"),
+            *("search.storage", "data.source", "data.root", "runs_dir"),
+        ),
+    )
+    parser.add_argument("--dashboard", action="store_true", help="show the studies of search.storage in a browser")
+
+    def action() -> None:
+        config, options = parser.parsed(arguments)
+        if options.dashboard:
+            from mmagn.search.storage import show_dashboard  # after parsing, so that --help need not wait for torch
+
+            sys.stdout.write(f"{show_dashboard(config)}\n")
+        else:
+            from mmagn.search.search import search as run_study
+
+            run_study(config)
+
+    return exit_code(action)
+
+
+def report(arguments: Sequence[str]) -> int:
+    """Write report.html of a run again: one page that opens without a network."""
+    parser = Parser("report", report.__doc__ or "", ["mmagn report --run checkpoints/20260101-120000-fused"])
+    parser.add_argument("--run", required=True, type=Path, help="folder of a training, an ablation or a search")
+
+    def action() -> None:
+        options = parser.parse_args(arguments)
+        from mmagn.reporting.page.report import write_report  # after parsing, so that --help need not wait for torch
+
+        sys.stdout.write(f"{write_report(options.run)}\n")
+
+    return exit_code(action)

@@ -1,0 +1,100 @@
+"""A command answers every failure with one sentence and an exit code."""
+
+import errno
+import sys
+from pathlib import Path
+
+import pytest
+
+from mmagn.cli.command_line import exit_code
+from mmagn.cli.main import COMMANDS, main
+from mmagn.storage.version import __version__
+
+
+def raising(error: BaseException) -> object:
+    def action() -> int:
+        raise error
+
+    return action
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "sentence"),
+    [
+        (
+            ValueError("labels.min_snr is -1;\n allowed: 0 or more"),
+            2,
+            "error: labels.min_snr is -1; allowed: 0 or more\n",
+        ),
+        (FileNotFoundError("no run folder"), 2, "error: no run folder\n"),
+        (KeyboardInterrupt(), 130, "interrupted\n"),
+    ],
+)
+def test_a_foreseen_failure_is_one_sentence(
+    error: BaseException, code: int, sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert exit_code(raising(error)) == code
+    assert capsys.readouterr().err == sentence
+
+
+def test_an_unexpected_failure_is_one_sentence_with_the_file_of_its_traceback(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert exit_code(raising(KeyError("flux"))) == 1
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    (log,) = tmp_path.iterdir()
+    assert told.endswith(f"KeyError: 'flux'); the traceback is in {log}\n")
+    assert "Traceback (most recent call last)" in log.read_text(encoding="utf-8")
+
+
+def test_a_cache_folder_that_cannot_be_written_names_its_setting(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    denied = PermissionError(errno.EACCES, "Permission denied", str(tmp_path / ".cache"))
+    assert exit_code(raising(denied)) == 2
+    assert "; set data.cache_dir to a folder that can be written\n" in capsys.readouterr().err
+    assert exit_code(raising(PermissionError(errno.EACCES, "Permission denied", "/elsewhere/x"))) == 2
+    assert "data.cache_dir" not in capsys.readouterr().err
+
+
+def test_every_command_has_a_short_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    overview = capsys.readouterr().out
+    for name in COMMANDS:
+        assert f"\n  {name} " in overview
+        with pytest.raises(SystemExit, match="0"):
+            main([name, "--help"])
+        text = capsys.readouterr().out
+        assert f"mmagn {name} " in text
+        assert len(text.splitlines()) <= 80, name
+
+
+def test_the_version_and_unknown_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"mmagn {__version__}\n"
+    assert main(["trian"]) == 2
+    assert capsys.readouterr().err == "error: mmagn has no command trian; the nearest is train\n"
+
+
+def test_the_help_does_not_load_torch() -> None:
+    import subprocess
+
+    code = """
+import sys
+from mmagn.cli.main import main
+try:
+    main(["train", "--help"])
+except SystemExit:
+    sys.exit("torch" in sys.modules)
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False, capture_output=True).returncode == 0
+
+
+def test_scripts_are_the_commands() -> None:
+    scripts = Path(__file__).resolve().parents[2] / "scripts"
+    for name in COMMANDS:
+        text = (scripts / f"{name.replace('-', '_')}.py").read_text(encoding="utf-8")
+        assert f"import {name.replace('-', '_')} as main" in text

@@ -18,13 +18,13 @@ from mmagn.matching.diagnostics import MatchPlan, match_plan
 from mmagn.matching.index import no_pairs_sentence
 from mmagn.matching.push import push_store
 from mmagn.matching.store import PairStore, pair_store
-from mmagn.measurement.table import (
+from mmagn.measurement.stream import (
     MeasurementSummary,
-    measured_table,
+    measured_tables,
     sample_basis,
-    write_measurements,
     write_tables,
 )
+from mmagn.measurement.table import MeasurementSettings, measured_table
 from mmagn.records import Pair, Spectrum
 from mmagn.reporting.figures.matching import plan_figures
 from mmagn.reporting.figures.style import save_figures
@@ -145,9 +145,8 @@ def _measured_here(config: RunConfig, out: Path, *, of_pairs: bool, workers: int
         rows = (store.pair(number) for number in range(total))
     else:
         rows = iter_spectra(survey_reader(config.data), drops)
-    return write_measurements(
-        rows, out, spectroscopy=config.spectroscopy, labels=config.labels, workers=workers, total=total, drops=drops
-    )
+    settings = MeasurementSettings(spectroscopy=config.spectroscopy, labels=config.labels)
+    return write_tables(measured_tables(rows, settings, workers), out, total=total, drops=drops)
 
 
 def _measured_on_dask(config: RunConfig, out: Path) -> MeasurementSummary:
@@ -156,7 +155,8 @@ def _measured_on_dask(config: RunConfig, out: Path) -> MeasurementSummary:
     with engine(config):
         reader = HatsReader(data=config.data)
         basis = sample_basis(iter_spectra(reader, Counter()), config.spectroscopy)
-        measured = partial(measured_table, spectroscopy=config.spectroscopy, labels=config.labels, basis=basis)
+        settings = MeasurementSettings(spectroscopy=config.spectroscopy, labels=config.labels, basis=basis)
+        measured = partial(measured_table, settings=settings)
         return write_tables(reader.mapped_spectra(measured, drops), out, drops=drops)
 
 

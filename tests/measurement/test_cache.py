@@ -32,13 +32,13 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> PairStore:
 def measured(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Grows by one with each time that lines are measured."""
     times: list[int] = []
-    plain = module.measured_pairs
+    plain = module.measured_tables
 
     def counted(*arguments: object, **named: object) -> Table:
         times.append(1)
         return plain(*arguments, **named)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(module, "measured_pairs", counted)
+    monkeypatch.setattr(module, "measured_tables", counted)
     return times
 
 
@@ -92,7 +92,7 @@ def test_damaged_files_are_made_again(
         again, basis = measured_store(store, SPECTROSCOPY, LABELS, tmp_path)
     assert len(measured) == 2
     assert same(table, again) and basis is not None
-    assert (suffix, damage) == (".parquet", "gone") or "measurements are made again" in caplog.text
+    assert (suffix, damage) == (".parquet", "gone") or "measuring again" in caplog.text
 
 
 def test_without_a_basis_there_is_none_to_find(store: PairStore, tmp_path: Path) -> None:

@@ -1,22 +1,26 @@
 import json
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pandas
 import pyarrow.parquet as pq
 import pytest
 from astropy import units as u
-from astropy.table import Table
+from astropy.table import Table, vstack
 
 from mmagn.features.vector import FEATURE_NAMES, FEATURE_UNITS
 from mmagn.labels.config import LabelsConfig
 from mmagn.lines import LINES, REPORTED_LINES
-from mmagn.measurement import table as measurement
-from mmagn.measurement.table import measured_pairs, measured_table, write_measurements
+from mmagn.measurement import stream
+from mmagn.measurement.stream import measured_tables, write_tables
+from mmagn.measurement.table import LINE_COLUMNS, MeasurementSettings, imaging_row, measured_table
 from mmagn.records import Cutout, Pair, Spectrum
 from mmagn.spectroscopy.config import SpectroscopyConfig
 
-SETTINGS = {"spectroscopy": SpectroscopyConfig(continuum="local"), "labels": LabelsConfig(draws=50)}
+SETTINGS = MeasurementSettings(
+    spectroscopy=SpectroscopyConfig(continuum="local", device="cpu"), labels=LabelsConfig(draws=50)
+)
 FLUXES = {
     "hbeta": 100.0,
     "oiii_5007": 50.0,
@@ -79,7 +83,7 @@ def spectra_of(count):
 
 @pytest.fixture
 def small_batches(monkeypatch):
-    monkeypatch.setattr(measurement, "BATCH_SPECTRA", 4)
+    monkeypatch.setattr(stream, "BATCH_SPECTRA", 4)
 
 
 def assert_same_rows(left, right):
@@ -92,19 +96,19 @@ def assert_same_rows(left, right):
 
 
 def test_the_table_starts_with_identity_lines_and_features_each_once():
-    table = measured_table(spectra_of(2), **SETTINGS, basis=None)
+    table = measured_table(spectra_of(2), SETTINGS)
     assert table.colnames[:4] == ["object_id", "ra_deg", "dec_deg", "redshift"]
     assert len(set(table.colnames)) == len(table.colnames)
     after = 4
     for line in REPORTED_LINES:
         assert table.colnames[after : after + 3] == [f"flux_{line}", f"flux_{line}_err", f"ew_{line}"]
-        after += len(measurement.LINE_COLUMNS)
+        after += len(LINE_COLUMNS)
     assert table.colnames[after : after + 4] == ["continuum_level", "log_oiii_hbeta", "concentration", "contrast"]
     assert set(FEATURE_NAMES) | {"bpt_class", "reason"} <= set(table.colnames)
 
 
 def test_injected_lines_come_out_as_features_classes_and_probabilities():
-    table = measured_table(spectra_of(2), **SETTINGS, basis=None)
+    table = measured_table(spectra_of(2), SETTINGS)
     np.testing.assert_allclose(table["flux_halpha"], 300.0, rtol=0.02)
     np.testing.assert_allclose(table["ew_halpha"], 300.0 / 20 / 1.05, rtol=0.05)
     assert table["bpt_class"].tolist() == ["star-forming", "seyfert"]
@@ -117,7 +121,7 @@ def test_injected_lines_come_out_as_features_classes_and_probabilities():
 
 
 def test_every_feature_and_line_has_its_unit():
-    table = measured_table(spectra_of(1), **SETTINGS, basis=None, cutouts=[cutout_of(0)])
+    table = measured_table(spectra_of(1), SETTINGS, [imaging_row(cutout_of(0))])
     for name in FEATURE_NAMES:
         assert table[name].unit == FEATURE_UNITS[name], name
     for line in REPORTED_LINES:
@@ -128,19 +132,19 @@ def test_every_feature_and_line_has_its_unit():
 
 def test_pairs_have_image_features_and_both_ids():
     spectra, cutouts = spectra_of(3), [cutout_of(number) for number in range(3)]
-    table = measured_table(spectra, **SETTINGS, basis=None, cutouts=cutouts)
+    table = measured_table(spectra, SETTINGS, list(map(imaging_row, cutouts)))
     assert table["valid_concentration"].all()
     assert np.all(np.diff(table["concentration"]) < 0)
     assert table["hsc_object_id"].tolist() == [cutout.object_id for cutout in cutouts]
     assert table["object_id"].tolist() == [spectrum.object_id for spectrum in spectra]
     with pytest.raises(ValueError, match="2 cutouts for 3 spectra"):
-        measured_table(spectra, **SETTINGS, basis=None, cutouts=cutouts[:2])
+        measured_table(spectra, SETTINGS, list(map(imaging_row, cutouts[:2])))
 
 
 def test_the_settings_are_written_into_the_table():
-    meta = measured_table(spectra_of(1), **SETTINGS, basis=None).meta
-    assert LabelsConfig(**json.loads(meta["LABELS"])) == SETTINGS["labels"]
-    assert SpectroscopyConfig(**json.loads(meta["LINES"])) == SETTINGS["spectroscopy"]
+    meta = measured_table(spectra_of(1), SETTINGS).meta
+    assert LabelsConfig(**json.loads(meta["LABELS"])) == SETTINGS.labels
+    assert SpectroscopyConfig(**json.loads(meta["LINES"])) == SETTINGS.spectroscopy
 
 
 def test_a_stream_of_pairs_measures_what_the_pairs_hold(small_batches):
@@ -149,15 +153,17 @@ def test_a_stream_of_pairs_measures_what_the_pairs_hold(small_batches):
         Pair(cutout=cutout, spectrum=spectrum, separation_arcsec=0.1, healpix=1)
         for cutout, spectrum in zip(cutouts, spectra, strict=True)
     )
-    streamed = measured_pairs(pairs, **SETTINGS)
-    assert_same_rows(streamed, measured_table(spectra, **SETTINGS, basis=None, cutouts=cutouts))
+    streamed = vstack(list(measured_tables(pairs, SETTINGS)))
+    assert_same_rows(streamed, measured_table(spectra, SETTINGS, list(map(imaging_row, cutouts))))
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".fits", ".ecsv", ".votable"])
 def test_astropy_reads_back_values_units_and_scheme(tmp_path, suffix, small_batches):
     out = tmp_path / "new" / f"table{suffix}"
     spectra = spectra_of(9)
-    summary = write_measurements(iter(spectra), out, **SETTINGS, progress=False, drops=Counter({"z is NaN": 2}))
+    summary = write_tables(
+        measured_tables(iter(spectra), SETTINGS), out, progress=False, drops=Counter({"z is NaN": 2})
+    )
     assert summary.rows == 9
     assert summary.classes["star-forming"] == 5
     assert summary.classes["seyfert"] == 4
@@ -165,7 +171,7 @@ def test_astropy_reads_back_values_units_and_scheme(tmp_path, suffix, small_batc
     assert summary.drops == {"z is NaN": 2}
     assert [path.name for path in out.parent.iterdir()] == [out.name]
     read = Table.read(out, format="votable" if suffix == ".votable" else None)
-    expected = measured_table(spectra, **SETTINGS, basis=None)
+    expected = measured_table(spectra, SETTINGS)
     if suffix != ".votable":  # which knows no settings
         assert json.loads(read.meta["LABELS"])["seyfert_liner"] == "schawinski2007"
     for name in expected.colnames:
@@ -182,7 +188,7 @@ def test_astropy_reads_back_values_units_and_scheme(tmp_path, suffix, small_batc
 
 def test_pandas_and_arrow_read_the_parquet_with_units(tmp_path, small_batches):
     out = tmp_path / "table.parquet"
-    write_measurements(iter(spectra_of(6)), out, **SETTINGS, progress=False)
+    write_tables(measured_tables(iter(spectra_of(6)), SETTINGS), out, progress=False)
     frame = pandas.read_parquet(out)
     assert len(frame) == 6
     assert frame["object_id"].tolist() == [str(10**17 + number) for number in range(6)]
@@ -193,7 +199,8 @@ def test_pandas_and_arrow_read_the_parquet_with_units(tmp_path, small_batches):
 def test_the_table_does_not_depend_on_the_number_of_workers(tmp_path, small_batches):
     spectra = spectra_of(14)
     for workers in (1, 2):
-        write_measurements(iter(spectra), tmp_path / f"{workers}.parquet", **SETTINGS, workers=workers, progress=False)
+        tables = measured_tables(iter(spectra), SETTINGS, workers)
+        write_tables(tables, tmp_path / f"{workers}.parquet", progress=False)
     assert_same_rows(Table.read(tmp_path / "1.parquet"), Table.read(tmp_path / "2.parquet"))
 
 
@@ -203,10 +210,10 @@ def test_the_basis_is_learned_from_the_head_of_the_stream_and_no_spectrum_is_los
     def learned(spectra, config):
         seen.extend(spectrum.object_id for spectrum in spectra)
 
-    monkeypatch.setattr(measurement, "learned_basis", learned)
+    monkeypatch.setattr(stream, "learned_basis", learned)
     spectra = spectra_of(11)
-    settings = {**SETTINGS, "spectroscopy": SpectroscopyConfig(continuum="basis", basis_minimum=1, basis_maximum=8)}
-    batches = measurement._measured_batches(iter(spectra), **settings, basis=None, workers=1)
+    spectroscopy = SpectroscopyConfig(continuum="basis", device="cpu", basis_minimum=1, basis_maximum=8)
+    batches = measured_tables(iter(spectra), replace(SETTINGS, spectroscopy=spectroscopy))
     measured = [object_id for table in batches for object_id in table["object_id"]]
     assert seen == [spectrum.object_id for spectrum in spectra[:8]]
     assert measured == [spectrum.object_id for spectrum in spectra]
@@ -220,7 +227,7 @@ def test_a_stream_is_read_only_a_few_batches_ahead(tmp_path, small_batches):
             drawn.append(spectrum.object_id)
             yield spectrum
 
-    batches = measurement._measured_batches(source(), **SETTINGS, basis=None, workers=1)
+    batches = measured_tables(source(), SETTINGS)
     assert len(next(batches)) == 4
     assert len(drawn) == 4
 
@@ -231,14 +238,14 @@ def test_an_unknown_suffix_is_refused_before_any_work(tmp_path):
         yield
 
     with pytest.raises(ValueError, match=r"table\.txt; allowed suffixes: \.parquet, \.fits, \.ecsv, \.csv, \.votable"):
-        write_measurements(source(), tmp_path / "table.txt", **SETTINGS, progress=False)
+        write_tables(measured_tables(source(), SETTINGS), tmp_path / "table.txt", progress=False)
 
 
 def test_no_spectrum_and_no_worker_are_refused(tmp_path):
     with pytest.raises(ValueError, match="no spectrum to measure"):
-        write_measurements(iter([]), tmp_path / "table.parquet", **SETTINGS, progress=False)
+        write_tables(measured_tables(iter([]), SETTINGS), tmp_path / "table.parquet", progress=False)
     with pytest.raises(ValueError, match="--workers is 0; allowed: 1 or more"):
-        write_measurements(iter(spectra_of(1)), tmp_path / "table.parquet", **SETTINGS, workers=0, progress=False)
+        write_tables(measured_tables(iter(spectra_of(1)), SETTINGS, 0), tmp_path / "table.parquet", progress=False)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -251,6 +258,6 @@ def test_a_failure_on_the_way_leaves_the_old_table_and_nothing_else(tmp_path, sm
         raise OSError("the disk went away")
 
     with pytest.raises(OSError, match="disk went away"):
-        write_measurements(source(), out, **SETTINGS, progress=False)
+        write_tables(measured_tables(source(), SETTINGS), out, progress=False)
     assert [path.name for path in tmp_path.iterdir()] == ["table.parquet"]
     assert out.read_bytes() == b"the old table"

@@ -5,9 +5,8 @@ from typing import TYPE_CHECKING, Any
 from mmagn.storage.version import __version__
 
 if TYPE_CHECKING:
-    from mmagn.ablation.ablate import ablate
     from mmagn.config.run_config import RunConfig, load_config
-    from mmagn.pipeline import evaluate, match, measure, open_pairs, train
+    from mmagn.pipeline import ablate, evaluate, explain, match, measure, open_pairs, predict, search, train
     from mmagn.records import Cutout, Pair, Spectrum
 
 __all__ = [
@@ -18,18 +17,22 @@ __all__ = [
     "__version__",
     "ablate",
     "evaluate",
+    "explain",
     "load_config",
     "match",
     "measure",
     "open_pairs",
+    "predict",
+    "search",
     "train",
 ]
 
 _HOMES = {
-    "ablate": "mmagn.ablation.ablate",
     **dict.fromkeys(("Cutout", "Pair", "Spectrum"), "mmagn.records"),
     **dict.fromkeys(("RunConfig", "load_config"), "mmagn.config.run_config"),
-    **dict.fromkeys(("evaluate", "match", "measure", "open_pairs", "train"), "mmagn.pipeline"),
+    **dict.fromkeys(
+        ("ablate", "evaluate", "explain", "match", "measure", "open_pairs", "predict", "search", "train"), "mmagn.pipeline"
+    ),
 }
 
 

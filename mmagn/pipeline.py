@@ -1,9 +1,9 @@
-"""The composition root: RunConfig in, trained model and scores out. Read this file to see the way from sky to score."""
+"""The composition root: one function per command, from the sky to the score. Read this file first."""
 
 import logging
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -13,6 +13,7 @@ from astropy.table import Table
 
 from mmagn.config.run_config import RunConfig, config_dict, load_config, save_config
 from mmagn.evaluation.scorecard import Scores
+from mmagn.evaluation.variants import DEFAULT_VARIANT
 from mmagn.matching import pairs
 from mmagn.matching.diagnostics import MatchPlan, match_plan
 from mmagn.matching.index import no_pairs_sentence
@@ -31,14 +32,12 @@ from mmagn.reporting.figures.style import save_figures
 from mmagn.reporting.figures.training import sample_gallery, validation_figures
 from mmagn.runs.resume import run_to_resume
 from mmagn.runs.sample import (
-    BASIS_FILE,
     Sample,
-    chosen_features,
     counts_text,
     engine,
     labelled_sample,
     network,
-    sample_pos_weight,
+    training_pos_weight,
     training_target,
     with_recorded_split,
 )
@@ -60,11 +59,15 @@ from mmagn.training.team import joined_team
 if TYPE_CHECKING:
     from datasets import IterableDataset
 
+    from mmagn.ablation.ablate import Ablation
+    from mmagn.prediction.predict import PredictionOptions, PredictionSummary
+    from mmagn.search.search import Search
+
 logger = logging.getLogger(__name__)
 
 
 def open_pairs(config: RunConfig) -> "IterableDataset":
-    """Stream of matched pairs, sharded by cell, read from the surveys as it is iterated.
+    """Return a stream of matched pairs, sharded by cell, read from the surveys as it is iterated.
 
     Raises
     ------
@@ -76,64 +79,64 @@ def open_pairs(config: RunConfig) -> "IterableDataset":
 
 
 def match(config: RunConfig, out: Path, *, push: str | None = None) -> PairStore:
-    """Store of matched pairs in the folder ``out``, made now or found there; the report goes to standard output.
+    """Return the store of matched pairs in the folder ``out``, created where it is missing; print its report.
 
     With ``push`` it is uploaded as that dataset repository (ORG/NAME) of a Hugging Face hub.
     """
     with engine(config):
         store = pair_store(config.data, config.matching, out)
-    _say(store.report_text)
+    _print(store.report_text)
     if push is not None:
-        _say(f"pushed: {push_store(store, push, config.data.hub)}")
+        _print(f"pushed: {push_store(store, push, config.data.hub)}")
     return store
 
 
 def plan(config: RunConfig, out: Path) -> MatchPlan:
-    """What a match would find and why, from positions alone: as text, and as figures and numbers in the folder ``out``.
+    """Return the expected result of a match from positions alone; write figures and numbers to the folder ``out``.
 
     Raises
     ------
     NoPairsError
-        Where it would find no pair; text, figures and numbers are there then.
+        Where there is no pair, after the figures and numbers are written.
     """
     reader = survey_reader(config.data)
     drops: Counter[str] = Counter()
     with engine(config):
         sdss, hsc = reader.read_sdss_catalog(drops), reader.read_hsc_catalog(drops)
-    found = match_plan(sdss, hsc, config.matching.radius_arcsec, drops)
-    _say(str(found))
-    paired = (sdss.ra_deg[found.paired], sdss.dec_deg[found.paired])
+    result = match_plan(sdss, hsc, config.matching.radius_arcsec, drops)
+    _print(str(result))
+    paired = (sdss.ra_deg[result.paired], sdss.dec_deg[result.paired])
     figures = plan_figures(
         (sdss.ra_deg, sdss.dec_deg),
         (hsc.ra_deg, hsc.dec_deg),
         paired,
-        found.cells,
-        found.radii,
-        found.separations,
-        found.radius_arcsec,
+        result.cells,
+        result.radii,
+        result.separations,
+        result.radius_arcsec,
     )
     written = save_figures(figures, out)
-    write_json(out / "plan.json", found.as_dict())
-    _say(f"written to {out}: plan.json, {', '.join(path.name for path in written)}")
-    if not found.pairs:
-        raise pairs.NoPairsError(no_pairs_sentence(sdss, hsc, found.radius_arcsec, drops))
-    return found
+    write_json(out / "plan.json", result.as_dict())
+    _print(f"written to {out}: plan.json, {', '.join(path.name for path in written)}")
+    if not result.pairs:
+        raise pairs.NoPairsError(no_pairs_sentence(sdss, hsc, result.radius_arcsec, drops))
+    return result
 
 
 def measure(config: RunConfig, out: Path, *, of_pairs: bool = False, workers: int = 1) -> MeasurementSummary:
-    """Counts of the table of measurements written to ``out``: a row per spectrum of the source, or per pair."""
+    """Write a table of measurements to ``out``, a row per spectrum of the source or per pair, and return its counts."""
     if config.data.source == "hats" and not of_pairs:
         summary = _measured_on_dask(config, out)
     else:
         summary = _measured_here(config, out, of_pairs=of_pairs, workers=workers)
-    _say(f"{out}: {summary.rows} rows\nclasses: {counts_text(summary.classes)}")
-    _say_losses("unclassified", summary.reasons)
-    _say_losses("dropped", summary.drops)
+    _print(f"{out}: {summary.rows} rows\nclasses: {counts_text(summary.classes)}")
+    _print_losses("unclassified", summary.reasons)
+    _print_losses("dropped", summary.drops)
     return summary
 
 
 def _measured_here(config: RunConfig, out: Path, *, of_pairs: bool, workers: int) -> MeasurementSummary:
-    """Counts of the table that this machine measured."""
+    """Counts of the table measured on this machine."""
     drops: Counter[str] = Counter()
     total: int | None = None
     rows: Iterator[Spectrum] | Iterator[Pair]
@@ -150,7 +153,7 @@ def _measured_here(config: RunConfig, out: Path, *, of_pairs: bool, workers: int
 
 
 def _measured_on_dask(config: RunConfig, out: Path) -> MeasurementSummary:
-    """Counts of the table that a Dask cluster measured, every partition of the SDSS catalogue where it was read."""
+    """Counts of the table measured on a Dask cluster, each partition of the SDSS catalogue by its worker."""
     drops: Counter[str] = Counter()
     with engine(config):
         reader = HatsReader(data=config.data)
@@ -161,19 +164,19 @@ def _measured_on_dask(config: RunConfig, out: Path) -> MeasurementSummary:
 
 
 def train(config: RunConfig, resume: str = "") -> FitResult:
-    """Train a model into a new run folder, score it on the test split and say where everything is.
+    """Train a model into a new run folder and score it on the test split.
 
     Parameters
     ----------
     config
         Settings of the run.
     resume
-        Run folder whose training is gone on with, in that folder; ``auto`` takes the latest one that can be gone on
-        with, if there is one; "" starts a new run.
+        Run folder of a stopped run to continue; ``auto`` takes the latest one that can be resumed, if there is one;
+        "" starts a new run.
     """
     with joined_team(config.training) as team:
         stopped = team.told(run_to_resume(config, resume) if team.leads else None)
-        device_name(config.training)  # a device or a network that cannot be is refused before any data are read
+        device_name(config.training)  # refuse an impossible device or network before data are read
         network(config)
         sample = labelled_sample(config)
         sample = sample if stopped is None else with_recorded_split(sample, stopped)
@@ -185,17 +188,17 @@ def train(config: RunConfig, resume: str = "") -> FitResult:
             data = _datamodule(config, sample, FeatureScaling.load(run.scaling))
             result = _fitted(config, sample, run, data, None if stopped is None else good_checkpoint(run))
             if result.complete and team.leads:
-                from mmagn.runs.scoring import evaluated  # where used: the first training step does not wait for it
+                from mmagn.runs.scoring import scored_run  # where used: the first training step does not wait for it
 
-                evaluated(run, config, sample, data, "test")
+                scored_run(run, config, sample, data, "test")
         if team.leads:
-            _say(f"run folder: {run.path}")
+            _print(f"run folder: {run.path}")
     return result
 
 
 def _fitted(config: RunConfig, sample: Sample, run: RunFolder, data: PairDataModule, resume: Path | None) -> FitResult:
-    """What came of training a network on a labelled sample."""
-    model, weight = network(config), sample_pos_weight(config, sample)
+    """Train a network on a labelled sample."""
+    model, weight = network(config), training_pos_weight(config, sample, sample.fold.train)
     if resume is None:
         train_rows, validation_rows = (data.rows(split).numpy() for split in ("train", "validation"))
         features_first(
@@ -226,35 +229,81 @@ def _fitted(config: RunConfig, sample: Sample, run: RunFolder, data: PairDataMod
 
 
 def evaluate(run_path: Path, split: str = "test") -> Scores:
-    """Scores of a trained run on one of its splits, written into its folder and to standard output.
+    """Return the scores of a trained run on one of its splits; write them to its folder and to standard output.
 
     Raises
     ------
     FileNotFoundError, ValueError
-        Where the folder is no complete run, or its pairs are no longer those it was trained on.
+        Where the folder is no complete run, or its source gives other pairs than it was trained on.
     """
     run = RunFolder.open(run_path, needs=("config.yaml", "best.ckpt", "split.parquet", "scaling.json"))
     config = load_config(run.config)
     sample = with_recorded_split(labelled_sample(config), run)
-    from mmagn.runs.scoring import evaluated
+    from mmagn.runs.scoring import scored_run
 
-    return evaluated(run, config, sample, _datamodule(config, sample, FeatureScaling.load(run.scaling)), split)
+    return scored_run(run, config, sample, _datamodule(config, sample, FeatureScaling.load(run.scaling)), split)
+
+
+def ablate(config: RunConfig) -> "Ablation":
+    """Fit every model of ``config.ablation`` on the same folds, compare them, and write the result to a run folder."""
+    from mmagn.ablation import ablate as ablation
+
+    return ablation.ablate(config)
+
+
+def search(config: RunConfig) -> "Search":
+    """Search for better settings on inner folds outside the test split, and write the result to a run folder."""
+    from mmagn.search import search as searching
+
+    return searching.search(config)
+
+
+def predict(
+    config: RunConfig, runs: Sequence[Path], out: Path, options: "PredictionOptions | None" = None
+) -> "PredictionSummary":
+    """Write a catalogue of the predictions of trained networks for the galaxies of ``config.data``."""
+    from mmagn.prediction import predict as prediction
+
+    return prediction.predict(config, runs, out, options)
+
+
+def explain(
+    config: RunConfig, run_path: Path, object_id: str, out: Path, *, variant: str = DEFAULT_VARIANT
+) -> tuple[Path, Path]:
+    """Write maps of what speaks for and against an AGN in one galaxy, as a picture and as JSON; return the paths."""
+    from mmagn.prediction import explain as explanation
+
+    return explanation.explain(config, run_path, object_id, out, variant=variant)
+
+
+def inspect(config: RunConfig, object_id: str, folder: Path) -> Path:
+    """Return the path of a picture of one spectrum with continuum, lines and residuals, written to ``folder``."""
+    from mmagn.prediction.inspect import plot_spectrum
+
+    return plot_spectrum(config, object_id, folder)
+
+
+def report(run_path: Path) -> Path:
+    """Return the path of the report of a training, an ablation or a search, written anew to its folder."""
+    from mmagn.reporting.page.report import write_report
+
+    return write_report(run_path)
 
 
 def _new_run(config: RunConfig, sample: Sample) -> RunFolder:
-    """Folder of a new run with everything in it that is known before training."""
-    weight = sample_pos_weight(config, sample)
+    """New run folder with settings, split, measurements and scaling."""
+    weight = training_pos_weight(config, sample, sample.fold.train)
     run = RunFolder.create(config.runs_dir, config.name)
     with run.removed_if_empty():
         save_config(config, run.config)
         ids = {name: sample.table[name][sample.rows] for name in ("object_id", "ra_deg", "dec_deg", "bpt_class")}
         Table({**ids, "target": sample.target, "split": sample.split}).write(run.split, format="parquet")
         sample.table.write(run.measurements, format="parquet")
-        values, valid = chosen_features(config, sample)
+        values, valid = sample.features(config)
         training = sample.split == "train"
         FeatureScaling.fit(values[training], valid[training]).save(run.scaling)
         if sample.basis is not None:
-            sample.basis.save(run.path / BASIS_FILE)
+            sample.basis.save(run.basis)
     logger.info("run folder: %s; weight of the positive class %.2f", run.path, weight)
     return run
 
@@ -263,8 +312,8 @@ def _datamodule(config: RunConfig, sample: Sample, scaling: FeatureScaling) -> P
     tensors = batch_source(
         sample.store,
         sample.rows,
-        *chosen_features(config, sample),
-        training_target(config, sample),
+        *sample.features(config),
+        training_target(config, sample, sample.fold.train),
         scaling,
         config.tensors,
         config.models.branches,
@@ -282,10 +331,10 @@ def _datamodule(config: RunConfig, sample: Sample, scaling: FeatureScaling) -> P
     )
 
 
-def _say_losses(what: str, counted: Mapping[str, int]) -> None:
-    for reason, count in counted.items():
-        _say(f"{what}: {count} x {reason}")
+def _print_losses(what: str, counts: Mapping[str, int]) -> None:
+    for reason, count in counts.items():
+        _print(f"{what}: {count} x {reason}")
 
 
-def _say(text: str) -> None:
+def _print(text: str) -> None:
     sys.stdout.write(text + "\n")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from untrained_runs import thirds
 
-from mmagn.runs.sample import sample_pos_weight, training_target
+from mmagn.runs.sample import training_pos_weight, training_target
 
 
 def test_training_objects_are_shown_their_probability_and_the_others_their_class(world: dict) -> None:
@@ -35,8 +35,10 @@ def test_an_object_without_a_probability_keeps_its_class(world: dict) -> None:
 
 def test_the_weight_of_positives_counts_parts_of_objects(world: dict) -> None:
     config, sample = world["config"], world["sample"]
-    everyone = replace(sample, split=np.full(len(sample.target), "train"))
+    everyone = np.arange(len(sample.target))
     soft = replace(config, labels=replace(config.labels, soft=True))
     p_agn = np.asarray(sample.table["p_agn"])[sample.rows]
-    assert sample_pos_weight(soft, everyone) == pytest.approx((1 - p_agn).sum() / p_agn.sum())
-    assert sample_pos_weight(config, everyone) == pytest.approx((1 - sample.target).sum() / sample.target.sum())
+    assert training_pos_weight(soft, sample, everyone) == pytest.approx((1 - p_agn).sum() / p_agn.sum())
+    assert training_pos_weight(config, sample, everyone) == pytest.approx(
+        (1 - sample.target).sum() / sample.target.sum()
+    )

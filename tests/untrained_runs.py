@@ -9,14 +9,16 @@ from astropy.table import Table
 
 from mmagn.config.run_config import RunConfig, save_config
 from mmagn.evaluation.config import EvaluationConfig
-from mmagn.evaluation.judging import JudgedSample, judged
+from mmagn.evaluation.folds import Fold
+from mmagn.evaluation.network import network_evaluation
 from mmagn.labels.config import LabelsConfig
 from mmagn.models.config import ImageBranchConfig, ModelsConfig, SpectrumBranchConfig
-from mmagn.runs.sample import Sample, chosen_features, labelled_sample, network
+from mmagn.runs.members import evaluation_sample
+from mmagn.runs.sample import Sample, labelled_sample, network
 from mmagn.spectroscopy.config import SpectroscopyConfig
+from mmagn.storage.run_folder import RunFolder
 from mmagn.surveys.config import DataConfig, SimulateConfig
 from mmagn.tensors.config import TensorsConfig
-from mmagn.tensors.missing import FeatureOrigin
 from mmagn.tensors.residency import pair_tensors
 from mmagn.tensors.scaling import FeatureScaling
 from mmagn.training.config import TrainingConfig
@@ -44,34 +46,29 @@ def small_config(cache: Path, seed: int = 0) -> RunConfig:
 
 
 def thirds(sample: Sample) -> tuple[np.ndarray, np.ndarray]:
-    """Rows that a network is said to have been trained and validated on."""
+    """Rows that a network was trained and validated on, supposedly."""
     rows = np.arange(len(sample.target))
     return rows[rows % 3 == 0], rows[rows % 3 == 1]
 
 
 def make_member(folder: Path, config: RunConfig, sample: Sample) -> np.ndarray:
-    """A network with fresh weights, judged as a trained one is; returns its logits of all labelled pairs."""
+    """A network with initial weights, evaluated as a trained one is; returns its logits of all labelled pairs."""
     folder.mkdir(parents=True)
     train, validation = thirds(sample)
-    values, valid = chosen_features(config, sample)
+    values, valid = sample.features(config)
     scaling = FeatureScaling.fit(values[train], valid[train])
     tensors = pair_tensors(
         sample.store, sample.rows, values, valid, sample.target, scaling, config.tensors, config.models.branches
     )
     model = network(config)
-    given = JudgedSample(
-        batch_of=tensors.batch,
-        target=sample.target,
-        train=train,
-        validation=validation,
-        features=config.tensors.features,
-        origin=FeatureOrigin.of(config.tensors.features, scaling),
-    )
-    found = judged(model, given, config.evaluation, pos_weight=2.0, device="cpu")
-    found.save(folder)
+    test = np.setdiff1d(np.arange(len(sample.target)), np.concatenate([train, validation]))
+    fold = Fold(repeat=0, fold=0, seed=0, train=train, validation=validation, test=test)
+    evaluated = evaluation_sample(config, sample, fold, tensors, scaling, 2.0)
+    evaluation = network_evaluation(model, evaluated, config.evaluation, "cpu")
+    evaluation.save(RunFolder(folder))
     scaling.save(folder / "scaling.json")
     save_weights(model.state_dict(), folder / "weights.safetensors")
-    return found.logits
+    return evaluation.logits
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,6 @@
-"""What each model says of the objects of a fold that it was not trained on: fitted once, kept on disk, never repeated.
+"""Out-of-fold predictions of every model, cached on disk.
 
-Scaling, imputation, stop, calibration and threshold see the training and validation rows of the fold alone.
+Scaling, imputation, early stopping, calibration and threshold use only the training and validation rows of a fold.
 """
 
 import hashlib
@@ -19,14 +19,14 @@ from mmagn.ablation.inputs import FoldInputs
 from mmagn.ablation.networks import FoldNetworks
 from mmagn.config.run_config import RunConfig
 from mmagn.evaluation.baselines import logistic_logits, rule_logits
-from mmagn.evaluation.crossval import Fold
-from mmagn.evaluation.judging import CALIBRATION_FILE, calibrated
+from mmagn.evaluation.folds import Fold
+from mmagn.evaluation.network import validation_calibration
 from mmagn.evaluation.strata import bpt_ratios
 from mmagn.evaluation.variants import Variant
 from mmagn.records import Floats
-from mmagn.runs.members import WEIGHTS_FILE
 from mmagn.runs.sample import Sample
 from mmagn.storage.files import whole_file, write_json
+from mmagn.storage.run_folder import RunFolder
 from mmagn.storage.settings import settings_affecting
 from mmagn.storage.version import __version__
 from mmagn.workers import run_tasks
@@ -36,25 +36,25 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FitTask:
-    """What is done in one go: the fits of a model on some folds, or the judging of one that is fitted.
+    """Fits of a model on some folds, or evaluations of fitted networks.
 
     Attributes
     ----------
-    what
-        ``fit`` or ``judge``.
+    action
+        ``fit`` or ``evaluate``.
     variant, folds
         Model and folds.
     """
 
-    what: str
+    action: str
     variant: Variant
     folds: tuple[Fold, ...]
 
     def __str__(self) -> str:
-        """One phrase for the log."""
+        """Return the name of the task in the log."""
         places = ", ".join(f"repeat {fold.repeat} fold {fold.fold}" for fold in self.folds[:1])
         rest = f" and {len(self.folds) - 1} more" if len(self.folds) > 1 else ""
-        return f"{self.what} {self.variant.name}, {places}{rest}"
+        return f"{self.action} {self.variant.name}, {places}{rest}"
 
 
 class FoldFits:
@@ -67,18 +67,19 @@ class FoldFits:
     sample
         Labelled pairs.
     folder
-        Where finished fits are kept: one folder per model and settings, in it one Parquet file per fold, and beside
-        that, for a network, a folder with weights, scaling, and what was made of them.
+        Cache of finished fits: a folder per model and settings with a Parquet file of predictions per fold and, for a
+        network, a folder with weights, scaling, calibration and novelty. None takes ``ablation.fits_dir``.
     """
 
-    def __init__(self, config: RunConfig, sample: Sample, folder: Path) -> None:
-        self.config, self.sample, self.folder = config, sample, folder
+    def __init__(self, config: RunConfig, sample: Sample, folder: Path | None = None) -> None:
+        default = config.ablation.fits_dir or f"{config.data.cache_dir}/fits"
+        self.config, self.sample, self.folder = config, sample, folder or Path(default).expanduser()
         self.inputs = FoldInputs(config, sample)
         self.networks = FoldNetworks(self.inputs)
         self.fitted = 0
 
     def table(self, variant: Variant, fold: Fold) -> Table:
-        """Rows of the test objects of a fold, fitted now or found on disk.
+        """Return the predictions for the test objects of a fold, from the cache or a new fit.
 
         Columns ``variant, repeat, fold, seed, object_id, truth, logit, calibrated_probability, threshold, called``.
         """
@@ -86,14 +87,14 @@ class FoldFits:
         return Table.read(self._path(variant, fold), format="parquet")
 
     def make(self, variants: Sequence[Variant], folds: Sequence[Fold], workers: int = 1) -> None:
-        """Make all fits that are not on disk yet; networks on features alone as one batch each.
+        """Make all fits that are not in the cache; all networks of a variant on features alone as one batch.
 
         Parameters
         ----------
         variants, folds
-            Every model is fitted on every fold.
+            Every variant is fitted on every fold.
         workers
-            Processes at the same time. What is fitted does not depend on it; one that is killed loses its fit alone.
+            Concurrent processes; the result does not depend on their number.
         """
         missing = {
             variant.name: [fold for fold in folds if not self._path(variant, fold).is_file()] for variant in variants
@@ -101,55 +102,54 @@ class FoldFits:
         together, alone = [], []
         for variant in variants:
             if variant.branches in ((), ("features",)):
-                together += [FitTask(what="fit", variant=variant, folds=tuple(missing[variant.name]))]
+                together += [FitTask(action="fit", variant=variant, folds=tuple(missing[variant.name]))]
             else:
-                alone += [FitTask(what="fit", variant=variant, folds=(fold,)) for fold in missing[variant.name]]
+                alone += [FitTask(action="fit", variant=variant, folds=(fold,)) for fold in missing[variant.name]]
         self._run([task for task in together if task.folds], workers=1)
         self._run(alone, workers)
 
     def make_members(self, variant: Variant, folds: Sequence[Fold], workers: int = 1) -> list[Path]:
-        """Folders that prediction loads networks from, one per fold: weights, scaling, calibration and novelty."""
+        """Return folders with weights, scaling, calibration and novelty, one per fold."""
         self.make([variant], folds, workers)
         folders = [self._member(variant, fold) for fold in folds]
         tasks = [
-            FitTask(what="judge", variant=variant, folds=(fold,))
+            FitTask(action="evaluate", variant=variant, folds=(fold,))
             for fold, folder in zip(folds, folders, strict=True)
-            if not (folder / CALIBRATION_FILE).is_file()
+            if not RunFolder(folder).calibration.is_file()
         ]
         self._run(tasks, workers)
         return folders
 
     def embedding(self, variant: Variant, fold: Fold) -> NDArray[np.float32]:
-        """(object, embedding) what the head of a fold's network sees of all objects; kept on disk.
+        """Return head inputs (object, embedding) of all objects from the network of a fold, cached on disk.
 
-        The branches are those of the network that was fitted to the training rows of this fold, with its epoch chosen
-        on the validation rows. They never saw the test rows, so that another head that is fitted to the embeddings of
-        the training rows can be scored on those of the test rows.
+        The network was fitted to the training rows, and its epoch chosen on the validation rows: another head that is
+        fitted to the embeddings of the training rows can be scored on those of the test rows.
         """
         self.make([variant], [fold])
         folder = self._member(variant, fold)
-        digest = hashlib.sha256((folder / WEIGHTS_FILE).read_bytes()).hexdigest()[:16]
+        digest = hashlib.sha256(RunFolder(folder).weights.read_bytes()).hexdigest()[:16]
         path = folder / f"embedding-{digest}.npy"
         if not path.is_file():
-            found = self.networks.embedding(variant, fold, folder)
+            embedding = self.networks.embedding(variant, fold, folder)
             with whole_file(path) as part, part.open("wb") as file:
-                np.save(file, found, allow_pickle=False)
+                np.save(file, embedding, allow_pickle=False)
         return np.asarray(np.load(path, allow_pickle=False), dtype=np.float32)
 
     def do(self, task: FitTask) -> None:
-        """Do a task in this process."""
-        if task.what == "judge":
+        """Do a task."""
+        if task.action == "evaluate":
             for fold in task.folds:
-                self.networks.judge(task.variant, fold, self._member(task.variant, fold))
+                self.networks.evaluate(task.variant, fold, self._member(task.variant, fold))
         else:
             self._fit(task.variant, task.folds)
 
     def _run(self, tasks: Sequence[FitTask], workers: int) -> None:
-        """Do tasks here, or in processes that are given the sample and nothing else."""
+        """Do tasks in this process or in worker processes."""
         shared = min(workers, len(tasks)) > 1
         prepare = partial(fit_worker, self.config, self.sample, self.folder) if shared else lambda: self.do
         for number, each in enumerate(run_tasks(tasks, prepare, workers if shared else 0), start=1):
-            self.fitted += len(each.task.folds) if each.task.what == "fit" else 0
+            self.fitted += len(each.task.folds) if each.task.action == "fit" else 0
             logger.info(
                 "%s: %.1f s, processor %.1f s (%d of %d)",
                 each.task,
@@ -160,41 +160,43 @@ class FoldFits:
             )
 
     def _fit(self, variant: Variant, folds: Sequence[Fold]) -> None:
-        """Fit a model on folds and write what came of it; the Parquet file comes last and says that a fit is whole."""
+        """Fit a model on folds and write the results; the Parquet file, written last, marks a fit as complete."""
         if variant.kind == "network":
-            for fold, found in zip(folds, self.networks.fitted(variant, folds), strict=True):
-                self.networks.save(found.model, variant, fold, self._member(variant, fold))
-                self._write(variant, fold, found.logits)
+            for fold, fitted in zip(folds, self.networks.fitted(variant, folds), strict=True):
+                self.networks.save(fitted.model, variant, fold, self._member(variant, fold))
+                self._write(variant, fold, fitted.logits)
         else:
             for fold in folds:
-                self._write(variant, fold, self._plain_logits(variant, fold))
+                self._write(variant, fold, self._baseline_logits(variant, fold))
 
-    def _plain_logits(self, variant: Variant, fold: Fold) -> Floats:
-        """(object,) logits of validation and test rows; what stands in training rows is not to be used."""
+    def _baseline_logits(self, variant: Variant, fold: Fold) -> Floats:
+        """(object,) logits of a model without a network; those of training rows are in-sample."""
         target = self.sample.target
         if variant.kind == "constant":
             return np.full(len(target), -np.inf)
         if variant.kind == "bpt-rule":
-            return rule_logits(*bpt_ratios(self.inputs.labelled), self.config.labels.seyfert_liner)
+            return rule_logits(*bpt_ratios(self.sample.labelled), self.config.labels.seyfert_liner)
         values, valid = self.inputs.columns(variant)
         weight, splines = self.networks.pos_weight(fold), variant.kind == "spline-logistic"
         return logistic_logits(values, valid, target, fold.train, pos_weight=weight, splines=splines)
 
     def _write(self, variant: Variant, fold: Fold, logits: Floats) -> None:
-        """Calibrate on the validation rows and write what is said of the test rows."""
-        target, seen = self.sample.target, fold.validation
+        """Calibrate on the validation rows and write the predictions for the test rows."""
+        target, validation = self.sample.target, fold.validation
         if variant.kind == "constant":
             probability, threshold = np.zeros(len(target)), 0.5
         else:
             weight = 1.0 if variant.kind == "bpt-rule" else self.networks.pos_weight(fold)
-            found = calibrated(target[seen], logits[seen], self.config.evaluation, pos_weight=weight)
-            probability, threshold = found.calibration.probability(logits), found.threshold
+            used = validation_calibration(
+                target[validation], logits[validation], self.config.evaluation, pos_weight=weight
+            )
+            probability, threshold = used.calibration.probability(logits), used.threshold
         count = len(fold.test)
         table = Table(
             {
                 "variant": np.full(count, variant.name),
                 **{name: np.full(count, getattr(fold, name)) for name in ("repeat", "fold", "seed")},
-                "object_id": self.inputs.object_id[fold.test],
+                "object_id": self.sample.object_id[fold.test],
                 "truth": target[fold.test],
                 "logit": logits[fold.test],
                 "calibrated_probability": probability[fold.test],
@@ -206,20 +208,15 @@ class FoldFits:
             table.write(part, format="parquet", overwrite=True)
 
     @property
-    def object_id(self) -> NDArray[np.str_]:
-        """(object,) SDSS ids of the labelled pairs."""
-        return self.inputs.object_id
-
-    @property
     def data_digest(self) -> str:
-        """Digest of everything the fits are made from, other than settings."""
+        """Digest of the data of the fits."""
         return self.inputs.data_digest
 
     def _member(self, variant: Variant, fold: Fold) -> Path:
         return self._path(variant, fold).with_suffix("")
 
     def _path(self, variant: Variant, fold: Fold) -> Path:
-        """File of a fit, in a folder that is named after all settings that it depends on."""
+        """File of a fit, in a folder named by a digest of all settings that affect it."""
         config = self.inputs.variant_config(variant)
         settings = settings_affecting(config, "labels", "tensors", "fit", "calibration")
         settings |= {"variant": asdict(variant), "data": self.data_digest, "mmagn": __version__}
@@ -232,7 +229,7 @@ class FoldFits:
 
 
 def fit_worker(config: RunConfig, sample: Sample, folder: Path) -> Callable[[FitTask], None]:
-    """What does the tasks of :class:`FoldFits` in a process of its own."""
+    """Return the function that does the tasks of :class:`FoldFits` in a worker."""
     return FoldFits(config, sample, folder).do
 
 

@@ -7,16 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from astropy.table import Table
 from numpy.typing import NDArray
 from torch import Tensor
 
 from mmagn.config.run_config import RunConfig
-from mmagn.evaluation.crossval import Fold
+from mmagn.evaluation.folds import Fold
 from mmagn.evaluation.variants import Variant
 from mmagn.features.vector import feature_matrix
 from mmagn.records import Floats
-from mmagn.runs.sample import Sample, chosen_features, training_target
+from mmagn.runs.sample import Sample, training_target
 from mmagn.tensors.mask import valid_fractions
 from mmagn.tensors.prepared import prepared
 from mmagn.tensors.scaling import FeatureScaling
@@ -57,7 +56,7 @@ class FoldInputs:
 
     def scaled(self, config: RunConfig, fold: Fold) -> tuple[FeatureScaling, NDArray[np.float32]]:
         """Scaling that the training rows of a fold give, and the (object, feature) features that come of it."""
-        values, valid = chosen_features(config, self.sample)
+        values, valid = self.sample.features(config)
         scaling = FeatureScaling.fit(values[fold.train], valid[fold.train])
         return scaling, scaling.transform(values, valid)
 
@@ -98,22 +97,12 @@ class FoldInputs:
         match variant.name:
             case "redshift-only" | "snr-only":
                 name = {"redshift-only": "redshift", "snr-only": "snr_median"}[variant.name]
-                values = np.asarray(self.labelled[name], dtype=np.float64)[:, None]
+                values = np.asarray(self.sample.labelled[name], dtype=np.float64)[:, None]
                 return values, np.isfinite(values)
             case "mask-only":
                 return self._mask, np.ones(self._mask.shape, dtype=bool)
             case _:
-                return chosen_features(self.variant_config(variant), self.sample)
-
-    @cached_property
-    def object_id(self) -> NDArray[np.str_]:
-        """(object,) SDSS ids of the labelled pairs."""
-        return np.asarray(self.labelled["object_id"], dtype=np.str_)
-
-    @cached_property
-    def labelled(self) -> Table:
-        """Measurements of the labelled pairs."""
-        return self.sample.table[self.sample.rows]
+                return self.sample.features(self.variant_config(variant))
 
     @cached_property
     def _mask(self) -> Floats:
@@ -124,10 +113,16 @@ class FoldInputs:
     @cached_property
     def data_digest(self) -> str:
         """Digest of everything the fits are made from, other than settings."""
-        values, _ = feature_matrix(self.labelled)
+        values, _ = feature_matrix(self.sample.labelled)
         digest = hashlib.sha256(self.sample.store.fingerprint.encode())
-        digest.update("\n".join(self.object_id.tolist()).encode())
-        shown = [self.labelled["p_agn"]] if self.config.labels.soft else []
-        for array in (self.sample.target, values, self.labelled["redshift"], self.labelled["snr_median"], *shown):
+        digest.update("\n".join(self.sample.object_id.tolist()).encode())
+        shown = [self.sample.labelled["p_agn"]] if self.config.labels.soft else []
+        for array in (
+            self.sample.target,
+            values,
+            self.sample.labelled["redshift"],
+            self.sample.labelled["snr_median"],
+            *shown,
+        ):
             digest.update(np.ascontiguousarray(array, dtype=np.float64).tobytes())
         return digest.hexdigest()

@@ -10,21 +10,20 @@ from numpy.typing import NDArray
 
 from mmagn.ablation.inputs import FoldInputs
 from mmagn.config.run_config import RunConfig
-from mmagn.evaluation.crossval import Fold
-from mmagn.evaluation.judging import JUDGED_AT_ONCE, JudgedSample, embedded, judged
-from mmagn.evaluation.logits import checked_logits, predicted_logits
+from mmagn.evaluation.folds import Fold
+from mmagn.evaluation.network import EVALUATION_BATCH, checked_logits, logits_and_embeddings, network_evaluation
 from mmagn.evaluation.variants import Variant
 from mmagn.models.fusion import FusionModel
 from mmagn.records import Floats
-from mmagn.runs.members import SCALING_FILE, WEIGHTS_FILE
-from mmagn.runs.sample import network
+from mmagn.runs.members import evaluation_sample
+from mmagn.runs.sample import network, training_pos_weight
+from mmagn.storage.run_folder import RunFolder
 from mmagn.tensors.augment import augment_batch
-from mmagn.tensors.batches import BatchLoader, OrderedBatches
+from mmagn.tensors.batches import OrderedBatches
 from mmagn.tensors.missing import FeatureOrigin, narrow_views
 from mmagn.training.crossval_fit import short_fit
 from mmagn.training.heads.fit import Member, many_fits, many_logits
 from mmagn.training.heads.warm_start import features_first
-from mmagn.training.losses import pos_weight
 from mmagn.training.weights import load_weights, save_weights
 
 
@@ -37,7 +36,7 @@ class FittedNetwork:
     model
         The network with the weights of its best epoch.
     logits
-        (object,) of validation and test rows; what stands in training rows is not to be used.
+        (object,) of validation and test rows; those of training rows are undefined.
     """
 
     model: FusionModel
@@ -58,8 +57,7 @@ class FoldNetworks:
 
     def pos_weight(self, fold: Fold) -> float:
         """Weight of the positive class: the one given, or negatives over positives of the training rows."""
-        given = self.inputs.config.training.pos_weight
-        return pos_weight(self.inputs.target(fold)[fold.train]) if given is None else given
+        return training_pos_weight(self.inputs.config, self.inputs.sample, fold.train)
 
     def fitted(self, variant: Variant, folds: Sequence[Fold]) -> list[FittedNetwork]:
         """Networks of some folds: one after another, or as one batch where they see the features alone."""
@@ -94,11 +92,10 @@ class FoldNetworks:
             ),
             views=narrow_views(config.tensors.augment, config.models.branches, origin),
         )
-        asked = torch.from_numpy(np.concatenate([fold.validation, fold.test]))
-        loader = BatchLoader(tensors.batch, OrderedBatches(asked, JUDGED_AT_ONCE))
+        rows = np.concatenate([fold.validation, fold.test])
+        batches = OrderedBatches(torch.from_numpy(rows), EVALUATION_BATCH).batches()
         logits = np.full(len(tensors), np.nan)
-        rows, found = predicted_logits(model, loader, self.device)
-        logits[rows] = found
+        logits[rows] = checked_logits(rows, logits_and_embeddings(model, map(tensors.batch, batches), self.device)[0])
         return FittedNetwork(model=model, logits=logits)
 
     def _heads(self, config: RunConfig, folds: Sequence[Fold]) -> list[FittedNetwork]:
@@ -129,38 +126,25 @@ class FoldNetworks:
         """Write weights and scaling of a network into a folder."""
         folder.mkdir(exist_ok=True)
         scaling, _ = self.inputs.scaled(self.inputs.variant_config(variant), fold)
-        scaling.save(folder / SCALING_FILE)
-        save_weights(model.state_dict(), folder / WEIGHTS_FILE)
+        scaling.save(RunFolder(folder).scaling)
+        save_weights(model.state_dict(), RunFolder(folder).weights)
 
     def load(self, variant: Variant, folder: Path) -> FusionModel:
         """Network with the weights of a folder."""
         model = network(self.inputs.variant_config(variant))
-        load_weights(model, folder / WEIGHTS_FILE)
+        load_weights(model, RunFolder(folder).weights)
         return model
 
-    def judge(self, variant: Variant, fold: Fold, folder: Path) -> None:
+    def evaluate(self, variant: Variant, fold: Fold, folder: Path) -> None:
         """Write calibration and novelty of every subset of modalities beside the weights of a network."""
         config = self.inputs.variant_config(variant)
-        sample = JudgedSample(
-            batch_of=self.inputs.tensors(config, fold).batch,
-            target=self.inputs.sample.target,
-            train=fold.train,
-            validation=fold.validation,
-            features=config.tensors.features,
-            origin=FeatureOrigin.of(config.tensors.features, self.inputs.scaled(config, fold)[0]),
-        )
-        found = judged(
-            self.load(variant, folder),
-            sample,
-            config.evaluation,
-            pos_weight=self.pos_weight(fold),
-            device=self.device,
-            wanted=fold.test,
-        )
-        found.save(folder)
+        tensors, scaling = self.inputs.tensors(config, fold), self.inputs.scaled(config, fold)[0]
+        sample = evaluation_sample(config, self.inputs.sample, fold, tensors, scaling, self.pos_weight(fold))
+        model = self.load(variant, folder)
+        network_evaluation(model, sample, config.evaluation, self.device, training_logits=False).save(RunFolder(folder))
 
     def embedding(self, variant: Variant, fold: Fold, folder: Path) -> NDArray[np.float32]:
         """(object, embedding) what the head of the network in a folder sees of all objects."""
         tensors = self.inputs.tensors(self.inputs.variant_config(variant), fold)
-        batches = OrderedBatches(torch.arange(len(tensors)), JUDGED_AT_ONCE).batches()
-        return embedded(self.load(variant, folder), map(tensors.batch, batches), self.device)[1]
+        batches = OrderedBatches(torch.arange(len(tensors)), EVALUATION_BATCH).batches()
+        return logits_and_embeddings(self.load(variant, folder), map(tensors.batch, batches), self.device)[1]

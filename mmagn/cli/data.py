@@ -92,9 +92,9 @@ def plot_spectrum(arguments: Sequence[str]) -> int:
 
     def action() -> None:
         config, options = parser.parsed(arguments)
-        from mmagn.prediction.inspect import plot_spectrum as draw  # after parsing: --help need not wait for torch
+        from mmagn import pipeline  # after parsing, so that --help need not wait for torch
 
-        sys.stdout.write(f"{draw(config, options.object_id, Path(options.out))}\n")
+        sys.stdout.write(f"{pipeline.inspect(config, options.object_id, Path(options.out))}\n")
 
     return exit_code(action)
 

@@ -33,21 +33,20 @@ def predict(arguments: Sequence[str]) -> int:
     parser.add_argument("--objects", choices=objects, default="pairs", help="images and spectra are those alone")
     parser.add_argument("--variant", default="fused", help="which model of an ablation")
     parser.add_argument("--prevalence", type=float, help="fraction of AGN among these galaxies; default as in training")
-    parser.add_argument("--workers", type=int, default=0, help="processes that read and decode; 0 takes threads")
+    parser.add_argument("--workers", type=int, help="processes that read and decode; 0: threads; default by cores")
 
     def action() -> None:
         config, options = parser.parsed(arguments)
-        from mmagn.prediction.predict import predict as write_catalogue  # after parsing: --help need not wait for torch
+        from mmagn import pipeline  # after parsing, so that --help need not wait for torch
+        from mmagn.prediction.predict import PredictionOptions
 
-        write_catalogue(
-            config,
-            [Path(each) for each in options.run],
-            Path(options.out),
+        requested = PredictionOptions(
             objects=options.objects,
             variant=options.variant,
             prevalence=options.prevalence,
             workers=options.workers,
         )
+        pipeline.predict(config, [Path(each) for each in options.run], Path(options.out), requested)
 
     return exit_code(action)
 
@@ -60,21 +59,21 @@ def explain(arguments: Sequence[str]) -> int:
         f"{explain.__doc__} Settings are those of the run; --data.* says where the galaxy is.",
         [
             f"mmagn explain 299489677444933632 --run {run} --out figures",
-            f"mmagn explain 299489677444933632 --run {run} --split validation",
+            "mmagn explain 299489677444933632 --run checkpoints/20260101-120000-ablation --variant fused",
             f"mmagn explain 299489677444933632 --run {run} --data.source store --data.root STORE",
         ],
         shown=_SHOWN,
         base="--run",
     )
     parser.add_argument("object_id", help="SDSS or HSC object_id of the galaxy")
-    parser.add_argument("--run", required=True, help="folder of a training run")
+    parser.add_argument("--run", required=True, help="folder of a training run, or of an ablation with members")
     parser.add_argument("--out", default=".", help="folder of OBJECT_ID.png and OBJECT_ID.json")
-    parser.add_argument("--split", choices=("validation", "test"), default="test", help="objects behind the importance")
+    parser.add_argument("--variant", default="fused", help="which model of an ablation")
 
     def action() -> None:
         config, options = parser.parsed(arguments)
-        from mmagn.prediction.explain import explain as explain_galaxy  # after parsing: --help need not wait for torch
+        from mmagn import pipeline  # after parsing, so that --help need not wait for torch
 
-        explain_galaxy(config, Path(options.run), options.object_id, Path(options.out), split=options.split)
+        pipeline.explain(config, Path(options.run), options.object_id, Path(options.out), variant=options.variant)
 
     return exit_code(action)

@@ -82,9 +82,9 @@ def ablate(arguments: Sequence[str]) -> int:
 
     def action() -> None:
         config, _ = parser.parsed(arguments)
-        from mmagn.ablation.ablate import ablate as compare  # after parsing, so that --help need not wait for torch
+        from mmagn import pipeline  # after parsing, so that --help need not wait for torch
 
-        compare(config)
+        pipeline.ablate(config)
 
     return exit_code(action)
 
@@ -115,9 +115,9 @@ def search(arguments: Sequence[str]) -> int:
 
             sys.stdout.write(f"{show_dashboard(config)}\n")
         else:
-            from mmagn.search.search import search as run_study
+            from mmagn import pipeline
 
-            run_study(config)
+            pipeline.search(config)
 
     return exit_code(action)
 
@@ -129,8 +129,8 @@ def report(arguments: Sequence[str]) -> int:
 
     def action() -> None:
         options = parser.parse_args(arguments)
-        from mmagn.reporting.page.report import write_report  # after parsing, so that --help need not wait for torch
+        from mmagn import pipeline  # after parsing, so that --help need not wait for torch
 
-        sys.stdout.write(f"{write_report(options.run)}\n")
+        sys.stdout.write(f"{pipeline.report(options.run)}\n")
 
     return exit_code(action)

@@ -1,4 +1,4 @@
-"""What an ablation found: a row per model and stratum, and a plain sentence per question."""
+"""Results of an ablation: a row of scores per model and stratum, and a sentence per question."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -51,36 +51,43 @@ class Answer:
     questions: int
 
     @property
-    def shown(self) -> bool:
-        """True where the corrected p value leaves out that there is no difference."""
+    def significant(self) -> bool:
+        """True where the corrected p value is below the significance level."""
         return self.p_corrected is not None and self.p_corrected < 1 - self.difference.confidence
 
     @property
     def sentence(self) -> str:
-        """The answer in plain words: what was changed, by how much the score changed, and whether that is shown."""
-        found, metric = self.difference, self.difference.metric.replace("_", " ")
-        if found.value is None or found.low is None or found.high is None or self.p_corrected is None:
+        """What was changed, by how much the score changed, and whether the change is significant."""
+        change, metric = self.difference, self.difference.metric.replace("_", " ")
+        if change.value is None or change.low is None or change.high is None or self.p_corrected is None:
             return f"{self.question.change}: the change of {metric} is undefined in this sample"
-        verdict = ("shown" if found.value > 0 else "shown, in the other direction") if self.shown else "not shown"
-        interval = f"{found.value:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"
-        counted = f"p {self.p_corrected:.2g}, corrected for {self.questions} questions"
-        return f"{self.question.change} changes {metric} by {interval}: {verdict} ({counted})"
+        verdict = "significant" if self.significant else "not significant"
+        interval = f"{change.value:+.3f} [{change.low:+.3f}, {change.high:+.3f}]"
+        count = f"{self.questions} question{'s' if self.questions > 1 else ''}"
+        p_value = f"p = {self.p_corrected:.2g} after correction for {count}"
+        return f"{self.question.change} changes {metric} by {interval} ({verdict}, {p_value})"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return {
+            "question": self.question.name,
+            "sentence": self.sentence,
+            "significant": self.significant,
+            "p_corrected": self.p_corrected,
+            **self.difference.as_dict(),
+        }
 
 
 def answers(
     pooled: Mapping[str, PooledScores], questions: Sequence[Question], metric: str, config: EvaluationConfig
 ) -> list[Answer]:
     """Return the answers to all questions, their p values corrected for the number of those that have one."""
-    found = [difference(pooled[asked.better.name], pooled[asked.base.name], metric, config) for asked in questions]
-    corrected = iter(holm([each.p_value for each in found if each.p_value is not None]))
+    changes = [difference(pooled[each.better.name], pooled[each.base.name], metric, config) for each in questions]
+    corrected = iter(holm([change.p_value for change in changes if change.p_value is not None]))
+    p_values = [None if change.p_value is None else next(corrected) for change in changes]
     return [
-        Answer(
-            question=asked,
-            difference=each,
-            p_corrected=None if each.p_value is None else next(corrected),
-            questions=len(questions),
-        )
-        for asked, each in zip(questions, found, strict=True)
+        Answer(question=question, difference=change, p_corrected=p_value, questions=len(questions))
+        for question, change, p_value in zip(questions, changes, p_values, strict=True)
     ]
 
 
@@ -93,7 +100,7 @@ class Row:
     variant
         Name of the model.
     stratum, part
-        What the sample is parted by and which part it is; "" for the whole sample.
+        Quantity that the sample is divided by, and the part; "" for the whole sample.
     objects, positives
         Counts.
     scores
@@ -123,14 +130,12 @@ class Row:
         return flat
 
 
-def score_row(
-    variant: str, pooled: PooledScores, config: EvaluationConfig, *, stratum: str = "", part: str = ""
-) -> Row:
-    """Return the scores of a model that the tables have."""
+def score_row(variant: str, pooled: PooledScores, config: EvaluationConfig, part: tuple[str, str] = ("", "")) -> Row:
+    """Return the scores of ``TABLE_METRICS`` of a model on a part of the sample (stratum, name)."""
     return Row(
         variant=variant,
-        stratum=stratum,
-        part=part,
+        stratum=part[0],
+        part=part[1],
         objects=pooled.objects,
         positives=pooled.positives,
         scores={name: pooled.score(name, config) for name in TABLE_METRICS},
@@ -147,11 +152,11 @@ def rows_table(rows: Sequence[Row]) -> Table:
     return Table(columns)
 
 
-def markdown(rows: Sequence[Row], found: Sequence[Answer], *, title: str, strata: Sequence[Row] = ()) -> str:
-    """Return the whole result as Markdown: the questions, the table of models, and the strata."""
+def markdown(rows: Sequence[Row], answered: Sequence[Answer], *, title: str, strata: Sequence[Row] = ()) -> str:
+    """Return the result as Markdown: answers, table of models, and strata."""
     parts = [f"# {title}"]
-    if found:
-        parts.append("\n".join(f"- {answer.sentence}" for answer in found))
+    if answered:
+        parts.append("\n".join(f"- {answer.sentence}" for answer in answered))
     parts.append(_markdown_table(rows, ("level", "variant", "objects", "positives")))
     for stratum in dict.fromkeys(row.stratum for row in strata):
         members = [row for row in strata if row.stratum == stratum]

@@ -1,7 +1,7 @@
-"""Why a network says what it says of one galaxy: integrated gradients and occlusion over image, spectrum and features.
+"""Attribution of a logit to image, spectrum and features: integrated gradients and occlusion.
 
-Both ask how the logit changes when part of the input becomes *nothing to see*: empty sky in the image, bare continuum
-in the spectrum, the imputed value for a feature. Both are in units of the logit, so they can be compared.
+Both measure how the logit changes when part of the input is replaced by the baseline: empty sky in the image, bare
+continuum in the spectrum, the imputed value of a feature. Both are in units of the logit.
 """
 
 import math
@@ -18,7 +18,7 @@ from mmagn.tensors.batches import Batch
 
 Logits = Callable[[Batch], Tensor]
 STEPS = 64
-"""Points on the way from nothing to the galaxy at which gradients are taken (midpoint rule)."""
+"""Points between baseline and galaxy at which gradients are taken (midpoint rule)."""
 PATCH_PIXELS = 8
 WINDOW_PIXELS = 14
 """Grid pixels of a sliding window of the spectrum: about 2000 km/s at the usual binning."""
@@ -36,7 +36,7 @@ class Gradients:
     parts
         By input: (band, height, width), (pixel,) or (feature,) share of the logit.
     logit, baseline_logit
-        Of the galaxy, and of nothing to see; all shares add up to their difference.
+        Of the galaxy and of the baseline; all shares add up to their difference.
     """
 
     parts: Mapping[str, Floats]
@@ -45,11 +45,11 @@ class Gradients:
 
     @property
     def gap(self) -> float:
-        """What the shares miss of the difference of the logits: the error of the integral."""
+        """Difference of the logits less the sum of the shares: the error of the integral."""
         return self.logit - self.baseline_logit - float(sum(part.sum() for part in self.parts.values()))
 
 
-def nothing_to_see(batch: Batch, imputed: Tensor) -> dict[str, Tensor]:
+def baseline_batch(batch: Batch, imputed: Tensor) -> dict[str, Tensor]:
     """Return the baseline of a batch: empty sky, bare continuum with the same noise, imputed features.
 
     Parameters
@@ -57,7 +57,7 @@ def nothing_to_see(batch: Batch, imputed: Tensor) -> dict[str, Tensor]:
     batch
         Of one galaxy.
     imputed
-        (feature,) what a feature is where it is not measured.
+        (feature,) value of a feature that is not measured.
     """
     empty = dict(batch)
     if "image" in batch:
@@ -80,11 +80,11 @@ def integrated_gradients(logits: Logits, batch: Batch, imputed: Tensor, steps: i
     batch
         Of one galaxy.
     imputed
-        (feature,) what a feature is where it is not measured.
+        (feature,) value of a feature that is not measured.
     steps
         Points of the integral.
     """
-    empty = nothing_to_see(batch, imputed)
+    empty = baseline_batch(batch, imputed)
     names = [name for name in INPUTS if name in batch]
     total = {name: torch.zeros_like(batch[name][0], dtype=torch.float64) for name in names}
     for fractions in torch.split((torch.arange(steps) + 0.5) / steps, AT_ONCE):
@@ -98,7 +98,7 @@ def integrated_gradients(logits: Logits, batch: Batch, imputed: Tensor, steps: i
                 total[name] += gradient.double().sum(0)
     shares = {name: total[name] * (batch[name][0] - empty[name][0]).double() / steps for name in names}
     if "spectrum" in shares:
-        shares["spectrum"] = shares["spectrum"][0]  # the noise is the same on the whole way
+        shares["spectrum"] = shares["spectrum"][0]  # the noise channel is constant along the path
     with torch.inference_mode():
         ends = [float(logits(end)[0]) for end in (batch, empty)]
     plain = {name: share.cpu().numpy() for name, share in shares.items()}
@@ -106,7 +106,7 @@ def integrated_gradients(logits: Logits, batch: Batch, imputed: Tensor, steps: i
 
 
 def image_occlusion(logits: Logits, batch: Batch, patch: int = PATCH_PIXELS) -> Floats:
-    """Return (row, column) by how much the logit falls when a square patch becomes empty sky in all bands."""
+    """Return the fall of the logit (row, column) when a square patch becomes empty sky in all bands."""
     height, width = batch["image"].shape[-2:]
     rows, columns = range(0, height, patch), range(0, width, patch)
 
@@ -121,7 +121,7 @@ def image_occlusion(logits: Logits, batch: Batch, patch: int = PATCH_PIXELS) -> 
 
 
 def spectrum_occlusion(logits: Logits, batch: Batch, windows: list[tuple[int, int]]) -> Floats:
-    """Return (window,) by how much the logit falls when the pixels ``first`` to ``stop`` become bare continuum."""
+    """Return the fall of the logit (window,) when the pixels ``first`` to ``stop`` become bare continuum."""
 
     def occluded() -> Iterator[Tensor]:
         for first, stop in windows:
@@ -133,7 +133,7 @@ def spectrum_occlusion(logits: Logits, batch: Batch, windows: list[tuple[int, in
 
 
 def sliding_windows(pixels: int, width: int = WINDOW_PIXELS) -> list[tuple[int, int]]:
-    """Return windows of the grid, each half over the one before."""
+    """Return windows of the grid, each overlapping the one before by half."""
     return [(first, min(first + width, pixels)) for first in range(0, max(1, pixels - width // 2), max(1, width // 2))]
 
 
@@ -154,12 +154,11 @@ def _repeated(batch: Batch, count: int) -> dict[str, Tensor]:
 
 def _falls(logits: Logits, batch: Batch, name: str, occluded: Iterator[Tensor]) -> Floats:
     """(variant,) logit of the galaxy less that of each variant of one input."""
-    found: list[Floats] = []
+    falls: list[Floats] = []
     with torch.inference_mode():
         whole = logits(batch).double().cpu().numpy()[0]
         variants = list(occluded)
         for start in range(0, len(variants), AT_ONCE):
             some = torch.stack(variants[start : start + AT_ONCE])
-            shown = {**_repeated(batch, len(some)), name: some}
-            found.append(whole - logits(shown).double().cpu().numpy())
-    return np.concatenate(found) if found else np.zeros(0)
+            falls.append(whole - logits({**_repeated(batch, len(some)), name: some}).double().cpu().numpy())
+    return np.concatenate(falls) if falls else np.zeros(0)

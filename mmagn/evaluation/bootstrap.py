@@ -1,4 +1,4 @@
-"""Every score of a classifier for thousands of resampled test sets in one go.
+"""All scores of a classifier for thousands of resampled test sets at once.
 
 A resampled test set is a row of counts: how often it holds each object. Scores are sorted once; cumulative sums of
 the counts then give all scores of all rows, equal to scikit-learn's on the same resample.
@@ -29,7 +29,7 @@ METRICS = (
     "log_loss",
     "calibration_error",
 )
-"""Names of all scores, the most telling ones for a rare class first."""
+"""Names of all scores, the most informative ones for a rare class first."""
 
 PRECISION_FLOOR = 0.9
 """Precision at which ``recall_at_precision_90`` reads off the recall."""
@@ -38,7 +38,7 @@ _CELLS_AT_ONCE = 1_000_000
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ScoredObjects:
-    """Truth and probability of the objects of a test set, with what all scores need of them.
+    """Truth, probability and calibration bin of the objects of a test set.
 
     Attributes
     ----------
@@ -112,7 +112,7 @@ def resampled_metrics(objects: ScoredObjects, counts: NDArray[np.int64]) -> dict
     -------
     dict
         (draw,) per name of ``METRICS``; NaN where a score is undefined (a class is missing, or nothing is
-        predicted positive and precision is asked).
+        predicted positive).
     """
     step = max(1, _CELLS_AT_ONCE // max(1, len(objects.target)))
     parts = [_metrics(objects, counts[start : start + step]) for start in range(0, len(counts), step)]
@@ -162,7 +162,7 @@ def _ranking_metrics(true_positives: Floats, false_positives: Floats) -> dict[st
 
 
 def decision_metrics(tp: Floats, fp: Floats, positives: Floats, negatives: Floats) -> dict[str, Floats]:
-    """Scores of the yes-or-no answer at the threshold, from counts (draw,)."""
+    """Scores of the decision at the threshold, from counts (draw,)."""
     fn, tn = positives - tp, negatives - fp
     spread = (tp + fp) * (tn + fn) * positives * negatives
     both = np.where((positives > 0) & (negatives > 0), 1.0, np.nan)

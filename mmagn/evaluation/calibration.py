@@ -1,4 +1,4 @@
-"""From logits to probabilities that can be believed: prior shift undone, temperature, Platt, isotonic."""
+"""Calibrated probabilities from logits: correction of the class weight, temperature, Platt, isotonic."""
 
 import logging
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from mmagn.records import Floats
 Kind = Literal["none", "temperature", "platt", "isotonic"]
 KINDS: tuple[Kind, ...] = ("none", "temperature", "platt", "isotonic")
 ISOTONIC_MIN_OBJECTS = 1000
-"""Objects below which an isotonic map follows the noise of its sample (Niculescu-Mizil & Caruana 2005)."""
+"""Objects below which an isotonic map overfits (Niculescu-Mizil & Caruana 2005)."""
 _LOG_SLOPE_RANGE = (-4.0, 4.0)
 
 logger = logging.getLogger(__name__)
@@ -63,13 +63,13 @@ def with_prevalence(probability: ArrayLike, prevalence: float, target_prevalence
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """A rising map from the logits of a network to probabilities.
+    """A monotonic map from the logits of a network to probabilities.
 
     Attributes
     ----------
     kind
-        ``none``: prior shift undone only; ``temperature``: one slope; ``platt``: slope and intercept; ``isotonic``:
-        steps between ``knots``.
+        ``none``: correction of the class weight only; ``temperature``: one slope; ``platt``: slope and intercept;
+        ``isotonic``: steps between ``knots``.
     pos_weight
         Weight of the positives in the loss that made the logits.
     prevalence
@@ -79,7 +79,7 @@ class Calibration:
     knots
         (unshifted logit, probability) pairs of the isotonic map.
     reason
-        Why the map is ``none`` although another was asked for, else "".
+        Why the map is ``none`` although another was requested, else "".
     """
 
     kind: Kind = "none"
@@ -109,16 +109,16 @@ class Calibration:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Calibration":
-        """Return the map that :meth:`as_dict` wrote down."""
+        """Return the map that :meth:`as_dict` gave."""
         knots = tuple((float(x), float(y)) for x, y in values["knots"])
         prevalence = float("nan") if values["prevalence"] is None else float(values["prevalence"])
         return cls(**{**values, "knots": knots, "prevalence": prevalence})
 
 
 def fitted_calibration(target: ArrayLike, logits: ArrayLike, *, pos_weight: float, kind: Kind = "platt") -> Calibration:
-    """Return the map from logits to probabilities that fits objects the network was not trained on.
+    """Return the map from logits to probabilities fitted to objects that the network was not trained on.
 
-    Where a class is missing there is nothing to fit: the prior shift is undone, and the reason is kept and logged.
+    Where a class is missing the map is ``none``; the reason is kept and logged.
 
     Parameters
     ----------
@@ -141,23 +141,23 @@ def fitted_calibration(target: ArrayLike, logits: ArrayLike, *, pos_weight: floa
     plain = unshifted_logits(logits, pos_weight)
     y = scored_objects(target, expit(plain), 0.5, 1).target
     count, positives = len(y), int(y.sum())
-    found = Calibration(pos_weight=float(pos_weight), prevalence=positives / count if count else float("nan"))
+    uncalibrated = Calibration(pos_weight=float(pos_weight), prevalence=positives / count if count else float("nan"))
     if kind == "none":
-        return found
+        return uncalibrated
     if not 0 < positives < count:
         reason = f"not calibrated: the {count} objects to fit {kind} on have one class only"
         logger.warning(reason)
-        return replace(found, reason=reason)
+        return replace(uncalibrated, reason=reason)
     if kind == "isotonic":
-        return replace(found, kind=kind, knots=_isotonic_knots(y, plain))
+        return replace(uncalibrated, kind=kind, knots=_isotonic_knots(y, plain))
     slope, intercept = _sigmoid(y, plain, free_intercept=kind == "platt")
-    return replace(found, kind=kind, slope=slope, intercept=intercept)
+    return replace(uncalibrated, kind=kind, slope=slope, intercept=intercept)
 
 
 def _sigmoid(y: Floats, plain: Floats, *, free_intercept: bool) -> tuple[float, float]:
     """Slope and intercept of largest likelihood, with Platt's (1999) softened targets so that both stay finite.
 
-    The slope is kept positive: calibration never turns the order of objects around.
+    The slope is kept positive: calibration never changes the order of objects.
     """
     positives, negatives = y.sum(), (1 - y).sum()
     soft = np.where(y > 0, (positives + 1) / (positives + 2), 1 / (negatives + 2))
@@ -170,12 +170,12 @@ def _sigmoid(y: Floats, plain: Floats, *, free_intercept: bool) -> tuple[float, 
         return float(np.mean(np.logaddexp(0, z) - soft * z)), gradient
 
     bounds = [_LOG_SLOPE_RANGE, (None, None) if free_intercept else (0.0, 0.0)]
-    found = minimize(loss_and_gradient, np.zeros(2), jac=True, bounds=bounds, method="L-BFGS-B", tol=1e-12)
-    return float(np.exp(found.x[0])), float(found.x[1])
+    fit = minimize(loss_and_gradient, np.zeros(2), jac=True, bounds=bounds, method="L-BFGS-B", tol=1e-12)
+    return float(np.exp(fit.x[0])), float(fit.x[1])
 
 
 def _isotonic_knots(y: Floats, plain: Floats) -> tuple[tuple[float, float], ...]:
-    """Corners of the isotonic map, kept off 0 and 1 by one object in the sample size."""
+    """Corners of the isotonic map, at least 1 / (objects + 2) away from 0 and 1."""
     count = len(y)
     if count < ISOTONIC_MIN_OBJECTS:
         raise ValueError(f"isotonic calibration has {count} objects; allowed: {ISOTONIC_MIN_OBJECTS} or more")

@@ -1,70 +1,58 @@
-"""The catalogue that prediction writes: its columns with units, UCDs and descriptions, ready for TOPCAT and astropy."""
+"""The catalogue of predictions: its columns with units, UCDs and descriptions, for TOPCAT and astropy."""
 
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from astropy import units as u
-from astropy.table import Column, Table
+from astropy.table import Column, MaskedColumn, Table
 from numpy.typing import NDArray
 
 from mmagn.lines import REPORTED_LINES
 
-Columns = Mapping[str, NDArray[Any]]
-_COLUMNS: tuple[tuple[str, u.UnitBase | None, str, str], ...] = (
-    ("sdss_object_id", None, "meta.id", "SDSS SPECOBJID, empty without a spectrum"),
-    ("hsc_object_id", None, "meta.id", "HSC object id, empty without an image"),
-    ("ra_deg", u.deg, "pos.eq.ra;meta.main", "Right ascension (ICRS), of the spectrum where there is one"),
-    ("dec_deg", u.deg, "pos.eq.dec;meta.main", "Declination (ICRS), of the spectrum where there is one"),
-    ("separation_arcsec", u.arcsec, "pos.angDistance", "Angle between the SDSS and the HSC position"),
-    ("redshift", None, "src.redshift", "Heliocentric redshift of the spectrum"),
-    (
-        "modalities",
-        None,
-        "meta.code",
-        "What it is made from: image+spectrum, image, spectrum; empty: nothing",
-    ),
-    ("logit", None, "stat.value", "Output of the network, mean over members"),
-    ("probability", None, "stat.probability", "P(AGN) with the prior shift of the loss undone, mean over members"),
-    (
-        "calibrated_probability",
-        None,
-        "stat.probability;meta.main",
-        "P(AGN) calibrated for these modalities, mean over members",
-    ),
+NOT_APPLICABLE = ("quasar", "star", "broad line")
+"""Reasons for which a spectrum is not classified; ``agn`` is null there, since training had no such objects."""
+_COLUMNS: tuple[tuple[str, str, str], ...] = (
+    ("sdss_object_id", "meta.id", "SDSS SPECOBJID, empty without a spectrum"),
+    ("hsc_object_id", "meta.id", "HSC object id, empty without an image"),
+    ("ra_deg", "pos.eq.ra;meta.main", "Right ascension (ICRS), of the spectrum where there is one"),
+    ("dec_deg", "pos.eq.dec;meta.main", "Declination (ICRS), of the spectrum where there is one"),
+    ("separation_arcsec", "pos.angDistance", "Angle between the SDSS and the HSC position"),
+    ("redshift", "src.redshift", "Heliocentric redshift of the spectrum"),
+    ("modalities", "meta.code", "Input of the prediction: image+spectrum, image, spectrum; empty: none"),
+    ("logit", "stat.value", "Output of the network, mean over members"),
+    ("probability", "stat.probability", "P(AGN) corrected for the class weight of the loss, mean over members"),
+    ("calibrated_probability", "stat.probability;meta.main", "P(AGN) calibrated for the modalities, mean over members"),
     (
         "probability_spread",
-        None,
         "stat.stdev;stat.probability",
         "Standard deviation of calibrated_probability over members, undefined for one member",
     ),
-    ("votes", None, "stat.probability", "Fraction of members that call it an AGN at their own threshold"),
-    ("agn", None, "meta.code", "True where at least half of the members call it an AGN"),
-    ("training_distance", None, "stat.value", "Distance from the training set; 1 is the given quantile of validation"),
-    ("unlike_training", None, "meta.code", "True where training_distance is above 1: do not trust the probability"),
+    ("votes", "stat.probability", "Fraction of members whose calibrated probability reaches their own threshold"),
+    ("agn", "meta.code", "True where votes is 0.5 or more; null for quasars, stars and broad lines, see reason"),
+    ("training_distance", "stat.value", "Distance from the training set; 1 is the given quantile of validation"),
+    ("unlike_training", "meta.code", "True where training_distance is above 1: the probability is not reliable"),
+    ("bpt_class", "src.class", "BPT class of the spectrum, unclassified where reason is not empty"),
+    ("reason", "meta.note", "Why there is no BPT class; empty where there is one"),
+    *(
+        (f"flags_{name}", "meta.code.qual", f"Flags of the measurement of {name}, empty: good")
+        for name in REPORTED_LINES
+    ),
 )
-_LINE_COLUMNS = tuple(
-    (
-        f"flags_{name}",
-        None,
-        "meta.code.qual",
-        f"Flags of the measurement of {name}, empty where good",
-    )
-    for name in REPORTED_LINES
-)
-CATALOG_COLUMNS = tuple(name for name, *_ in (*_COLUMNS, *_LINE_COLUMNS))
+_UNITS = {"ra_deg": u.deg, "dec_deg": u.deg, "separation_arcsec": u.arcsec}
+CATALOG_COLUMNS = tuple(name for name, *_ in _COLUMNS)
 """Names of all columns, in order."""
 
 
-def catalog_table(columns: Columns, meta: Mapping[str, Any]) -> Table:
-    """Return one row per galaxy with units, descriptions and UCDs (IVOA UCD1+).
+def catalog_table(columns: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> Table:
+    """Return one row per galaxy with units, descriptions and UCDs (IVOA UCD1+); ``agn`` may be masked.
 
     Parameters
     ----------
     columns
         (object,) values by name, all of ``CATALOG_COLUMNS``.
     meta
-        Where the predictions come from; keys of at most eight letters, as FITS knows them.
+        Provenance; keys of at most eight letters, as FITS requires.
 
     Raises
     ------
@@ -74,7 +62,11 @@ def catalog_table(columns: Columns, meta: Mapping[str, Any]) -> Table:
     if missing := [name for name in CATALOG_COLUMNS if name not in columns]:
         raise ValueError(f"the catalogue of predictions has no column {missing[0]}")
     table = Table(meta=dict(meta))
-    for name, unit, ucd, description in (*_COLUMNS, *_LINE_COLUMNS):
+    for name, ucd, description in _COLUMNS:
         values = np.asarray(columns[name])
-        table[name] = Column(values, unit=unit, description=description, meta={"ucd": ucd})
+        about: dict[str, Any] = {"unit": _UNITS.get(name), "description": description, "meta": {"ucd": ucd}}
+        if name == "agn":
+            table[name] = MaskedColumn(values, mask=np.isin(columns["reason"], NOT_APPLICABLE), **about)
+        else:
+            table[name] = Column(values, **about)
     return table

@@ -1,21 +1,15 @@
-"""The noise ceiling: what a model can score that knows every galaxy but not the noise of its label.
+"""The noise ceiling: the best score of a model that cannot know the noise of the labels.
 
-A label is a function of four measured line fluxes, so near a border of the BPT plane it is partly the noise of that
-one spectrum. The Monte-Carlo soft label ``p_agn`` says how often a label is positive if the four fluxes are drawn anew
-within their errors. The ceiling is the score of an oracle that answers ``p_agn`` itself, against labels drawn from it.
+A label is a function of four measured line fluxes; near a border of the BPT plane it depends on their noise. The soft
+label ``p_agn`` is the fraction of Monte-Carlo draws of the fluxes, within their errors, that give a positive label.
+The ceiling is the mean score of an oracle that predicts ``p_agn``, against labels drawn from it: the best that is
+possible, on average, for images, line-free features, blanked spectra and catalogues. Its interval is the spread over
+draws of the labels of these objects, not over other objects.
 
-What it is: the score that remains if the labels came from a second spectrum of the same depth. It is what a model can
-reach at best, on average, whose input does not hold the noise of the labels: images, line-free features, blanked
-spectra, catalogues. Its interval is the spread over draws of the labels of *these* objects, not over other objects.
-
-What it is not:
-
-- A limit for a model that sees the lines of the very spectrum that the label was measured in (level L0). Noise that
-  moved the label also moved its input, so it can score higher; with the fitted fluxes as input it can score 1.
-- Exact. The draws are centred on the measured fluxes, which already hold the noise once, as if every flux were equally
-  likely beforehand. Galaxies scattered over a border look as sure as those that belong there.
-- About objects without a label. Only those whose four lines pass the S/N cut count; that a second spectrum might
-  lose one of them is left out, as are errors that the flux errors do not know (continuum, wrong redshift).
+- A model that sees the lines of the same spectrum as the label (level L0) can score higher: noise that moved the label
+  moved its input too.
+- The ceiling is approximate. The draws are centred on the measured fluxes, which hold the noise once already.
+- Objects without a label do not count, nor do errors that the flux errors leave out (continuum, wrong redshift).
 """
 
 from collections.abc import Mapping
@@ -42,7 +36,7 @@ CURVE_DRAWS = 500
 
 
 def noise_ceilings(p_agn: ArrayLike, *, config: EvaluationConfig) -> dict[str, Score]:
-    """Return the noise ceiling of every score of ``METRICS``: mean over draws of the labels, and their interval.
+    """Return the noise ceiling of every score of ``METRICS``: mean and interval over draws of the labels.
 
     Parameters
     ----------
@@ -54,7 +48,7 @@ def noise_ceilings(p_agn: ArrayLike, *, config: EvaluationConfig) -> dict[str, S
     Returns
     -------
     dict
-        Score by name; ``reason`` says why one is undefined.
+        Score by name, with a ``reason`` where it is undefined.
 
     Raises
     ------
@@ -64,26 +58,9 @@ def noise_ceilings(p_agn: ArrayLike, *, config: EvaluationConfig) -> dict[str, S
     p = _known(p_agn)
     if not p.size:
         return {name: Score(reason="no object with a soft label") for name in METRICS}
-    answers = _both_answers(p, oracle_threshold(p, config), config.calibration_bins)
-    drawn = resampled_metrics(answers, _drawn_counts(p, config.bootstrap_draws, config.seed))
+    doubled = _both_labels(p, oracle_threshold(p, config), config.calibration_bins)
+    drawn = resampled_metrics(doubled, _drawn_counts(p, config.bootstrap_draws, config.seed))
     return {name: _summary(drawn[name], config.confidence) for name in METRICS}
-
-
-def noise_ceiling(
-    p_agn: ArrayLike, *, metric: str = "average_precision", draws: int = 2000, seed: int = 0, confidence: float = 0.95
-) -> Score:
-    """Return the noise ceiling of one score, see :func:`noise_ceilings`.
-
-    Raises
-    ------
-    ValueError
-        Where the metric is unknown, or a value of ``p_agn`` is not between 0 and 1.
-    """
-    if metric not in METRICS:
-        raise ValueError(f"metric is {metric!r}; allowed: {', '.join(METRICS)}")
-    return noise_ceilings(p_agn, config=EvaluationConfig(bootstrap_draws=draws, seed=seed, confidence=confidence))[
-        metric
-    ]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +70,7 @@ class PartCeiling:
     Attributes
     ----------
     stratum, part
-        What the sample is parted by and which part it is; "" for the whole sample.
+        Quantity that the sample is divided by, and the part; "" for the whole sample.
     scores
         Ceiling by name of the score.
     """
@@ -112,10 +89,10 @@ class PartCeiling:
 
 
 def oracle_threshold(p_agn: ArrayLike, config: EvaluationConfig) -> float:
-    """Return the probability from which on the oracle says yes: the best of the *expected* counts."""
+    """Return the decision threshold of the oracle: the best for the *expected* counts."""
     p = _known(p_agn)
-    answers = _both_answers(p, 0.5, 1)
-    distinct, (yes,), (no,) = cumulative_counts(answers.target, answers.score, np.concatenate([p, 1 - p])[None])
+    doubled = _both_labels(p, 0.5, 1)
+    distinct, (yes,), (no,) = cumulative_counts(doubled.target, doubled.score, np.concatenate([p, 1 - p])[None])
     with np.errstate(divide="ignore", invalid="ignore"):
         values = decision_metrics(yes, no, np.full_like(yes, yes[-1]), np.full_like(no, no[-1]))
     return float(distinct[int(np.argmax(np.nan_to_num(values[config.threshold_metric], nan=-1.0)))])
@@ -145,9 +122,9 @@ def ceiling_curve(p_agn: ArrayLike, *, config: EvaluationConfig) -> CeilingCurve
     recall = np.linspace(0.01, 1, 100)
     if not p.size:
         return None
-    answers = _both_answers(p, 0.5, 1)
+    doubled = _both_labels(p, 0.5, 1)
     counts = _drawn_counts(p, min(config.bootstrap_draws, CURVE_DRAWS), config.seed)
-    _, true_positives, false_positives = cumulative_counts(answers.target, answers.score, counts)
+    _, true_positives, false_positives = cumulative_counts(doubled.target, doubled.score, counts)
     curves = []
     for hits, misses in zip(true_positives, false_positives, strict=True):
         if hits[-1] > 0:
@@ -167,14 +144,14 @@ def _known(p_agn: ArrayLike) -> Floats:
     return p
 
 
-def _both_answers(p: Floats, threshold: float, bins: int) -> ScoredObjects:
-    """Every object twice, as a positive and as a negative one: counts then say which of them a draw holds."""
+def _both_labels(p: Floats, threshold: float, bins: int) -> ScoredObjects:
+    """Every object twice, as a positive and as a negative one; counts select one of them for each draw."""
     target = np.repeat([1.0, 0.0], len(p))
     return scored_objects(target, np.concatenate([p, p]), threshold, bins)
 
 
 def _drawn_counts(p: Floats, draws: int, seed: int) -> NDArray[np.int64]:
-    """(draw, 2 x object) counts of :func:`_both_answers` for labels drawn from ``p``."""
+    """(draw, 2 x object) counts of :func:`_both_labels` for labels drawn from ``p``."""
     positive = np.random.default_rng(seed).random((draws, len(p))) < p
     return np.concatenate([positive, ~positive], axis=1).astype(np.int64)
 

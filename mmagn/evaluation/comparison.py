@@ -1,4 +1,4 @@
-"""Is one model better than another on the same objects: paired bootstrap, and Holm's correction for many questions."""
+"""Difference between two models on the same objects by paired bootstrap, and Holm's correction of p values."""
 
 import math
 from collections.abc import Sequence
@@ -6,10 +6,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
-from mmagn.evaluation.bootstrap import METRICS, resampled_metrics, scored_objects, stratified_counts
 from mmagn.evaluation.config import EvaluationConfig
+from mmagn.records import Floats
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,51 +45,8 @@ class Difference:
         return asdict(self)
 
 
-def paired_difference(
-    target: ArrayLike,
-    score_a: ArrayLike,
-    score_b: ArrayLike,
-    metric: str,
-    *,
-    thresholds: tuple[float, float] = (0.5, 0.5),
-    config: EvaluationConfig,
-) -> Difference:
-    """Return how much better model a scores than model b, from resamples that hold the same objects for both.
-
-    Parameters
-    ----------
-    target
-        (object,) 1 positive, 0 negative.
-    score_a, score_b
-        (object,) probabilities of the two models.
-    metric
-        A name of ``METRICS``.
-    thresholds
-        Of model a and of model b, for scores of the yes-or-no answer.
-    config
-        Draws, confidence, bins and seed.
-
-    Raises
-    ------
-    ValueError
-        Where the metric is unknown, lengths differ, a target is neither 0 nor 1, or a score is no probability.
-    """
-    if metric not in METRICS:
-        raise ValueError(f"metric is {metric!r}; allowed: {', '.join(METRICS)}")
-    models = [
-        scored_objects(target, score, threshold, config.calibration_bins)
-        for score, threshold in zip((score_a, score_b), thresholds, strict=True)
-    ]
-    truth = models[0].target
-    counts = stratified_counts(truth, config.bootstrap_draws, np.random.default_rng(config.seed))
-    sample = np.ones((1, len(truth)), dtype=np.int64)
-    values = [float(resampled_metrics(model, sample)[metric][0]) for model in models]
-    draws_a, draws_b = (resampled_metrics(model, counts)[metric] for model in models)
-    return difference_of_draws(metric, (values[0], values[1]), draws_a - draws_b, config)
-
-
 def difference_of_draws(
-    metric: str, values: tuple[float, float], draws: NDArray[np.float64], config: EvaluationConfig
+    metric: str, values: tuple[float, float], draws: Floats, config: EvaluationConfig
 ) -> Difference:
     """Return the difference of two scores with the interval and p value that its bootstrap draws give.
 
@@ -126,7 +82,7 @@ def difference_of_draws(
 def holm(p_values: Sequence[float]) -> list[float]:
     """Return p values corrected for their number, in the same order (Holm 1979, step down).
 
-    Rejecting where the corrected value is below alpha keeps the chance of any false rejection below alpha.
+    The chance of any false rejection stays below alpha where corrected values below alpha are rejected.
 
     Raises
     ------

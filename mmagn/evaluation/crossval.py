@@ -1,7 +1,6 @@
-"""Folds for cross-validation: whole groups of sky, whole objects, classes as even as the groups allow."""
+"""Folds for cross-validation: whole groups of sky, whole objects, stratified as far as the groups allow."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -9,32 +8,9 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import LeaveOneGroupOut, StratifiedGroupKFold
 
-Rows = NDArray[np.int64]
+from mmagn.evaluation.folds import Fold, Rows
 
 _VALIDATION_FOLDS = 5
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Fold:
-    """One fit of a cross-validation; the three sets of rows share no group and no object.
-
-    Attributes
-    ----------
-    repeat, fold
-        Numbers from 0 on; each repeat tests every object once.
-    seed
-        Seed that made the folds of this repeat.
-    train, validation, test
-        Row numbers, ascending: to fit weights, scaling and imputation; to stop, choose the threshold and calibrate;
-        to score.
-    """
-
-    repeat: int
-    fold: int
-    seed: int
-    train: Rows
-    validation: Rows
-    test: Rows
 
 
 def sky_folds(
@@ -42,7 +18,7 @@ def sky_folds(
 ) -> list[Fold]:
     """Return repeated stratified folds of whole groups.
 
-    Of the rows that are not tested, about one part in ``folds - 1`` (at least one half for two folds) validates.
+    Of the rows that are not tested, about 1 in ``folds - 1`` (one half for two folds) is a validation row.
 
     Parameters
     ----------
@@ -51,7 +27,7 @@ def sky_folds(
     target
         (object,) 1 positive, 0 negative.
     folds, repeats
-        Parts of the sample, and how often it is parted anew.
+        Parts of the sample, and number of different partitions.
     seed
         Repeat r uses seed + r.
     object_id
@@ -66,21 +42,21 @@ def sky_folds(
     if folds < 2 or repeats < 1:
         raise ValueError(f"folds is {folds} and repeats is {repeats}; allowed: 2 or more folds, 1 or more repeats")
     _check_enough(y, groups, folds)
-    found = []
+    result = []
     for repeat in range(repeats):
         splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed + repeat)
         for number, (rest, test) in enumerate(splitter.split(y, y, groups)):
             train, validation = _inner_split(y, groups, rest, max(2, folds - 1), seed + repeat)
-            found.append(
+            result.append(
                 Fold(repeat=repeat, fold=number, seed=seed + repeat, train=train, validation=validation, test=test)
             )
-    return found
+    return result
 
 
 def leave_one_group_out(
     group: ArrayLike, target: ArrayLike, seed: int, *, object_id: ArrayLike | None = None
 ) -> Iterator[Fold]:
-    """Yield one fold per group, which is its test set; about a fifth of the other rows validates.
+    """Yield one fold per group, which is its test set; about a fifth of the other rows are validation rows.
 
     Parameters are those of :func:`sky_folds`.
 

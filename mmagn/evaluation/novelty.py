@@ -1,4 +1,4 @@
-"""How unlike the training set an object is: Mahalanobis distance of its embedding over a validation quantile."""
+"""Novelty of an object: Mahalanobis distance of its embedding from the training set over a validation quantile."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,15 +16,14 @@ from mmagn.tensors.missing import SUBSETS, Subset
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Novelty:
-    """The cloud of training embeddings, and how far out validation objects lie.
+    """Mean and covariance of training embeddings, and the limit that validation objects set.
 
     Attributes
     ----------
     mean
         (embedding,) of the training objects.
     whitening
-        (embedding, embedding) that makes their covariance the identity, shrunk as by Ledoit & Wolf (2004) because
-        embeddings are long and training sets small.
+        (embedding, embedding) that makes their covariance the identity, with the shrinkage of Ledoit & Wolf (2004).
     limit
         Distance that a fraction ``quantile`` of the validation objects stays within.
     quantile
@@ -44,7 +43,7 @@ class Novelty:
 def fitted_novelty(
     training: NDArray[np.floating[Any]], validation: NDArray[np.floating[Any]], quantile: float
 ) -> Novelty:
-    """Return the cloud of training embeddings with the limit that validation embeddings set.
+    """Return the novelty measure that training and validation embeddings give.
 
     Parameters
     ----------
@@ -59,7 +58,7 @@ def fitted_novelty(
         Where there are fewer than two training objects.
     """
     if len(training) < 2:
-        raise ValueError(f"{len(training)} training objects cannot show what is usual; needed: 2 or more")
+        raise ValueError(f"novelty needs 2 or more training objects; there are {len(training)}")
     values = np.asarray(training, dtype=np.float64)
     mean, (covariance, _) = values.mean(axis=0), ledoit_wolf(values)
     variances, axes = np.linalg.eigh(covariance)
@@ -74,15 +73,15 @@ def _lengths(embedding: NDArray[np.floating[Any]], mean: Floats, whitening: Floa
     return np.asarray(np.linalg.norm((np.asarray(embedding, dtype=np.float64) - mean) @ whitening, axis=1))
 
 
-def save_novelty(path: Path, clouds: Mapping[Subset, Novelty]) -> None:
-    """Write the cloud of each subset to an ``.npz`` file, as single precision."""
+def save_novelty(path: Path, by_subset: Mapping[Subset, Novelty]) -> None:
+    """Write the novelty of each subset to an ``.npz`` file in single precision."""
     arrays: dict[str, Any] = {}
-    for name, cloud in clouds.items():
-        arrays |= {f"{name}.mean": cloud.mean, f"{name}.whitening": cloud.whitening}
-        arrays[f"{name}.limit"] = np.array([cloud.limit, cloud.quantile])
+    for name, each in by_subset.items():
+        arrays |= {f"{name}.mean": each.mean, f"{name}.whitening": each.whitening}
+        arrays[f"{name}.limit"] = np.array([each.limit, each.quantile])
     with whole_file(path) as part, part.open("wb") as file:
         np.savez_compressed(
-            file, allow_pickle=False, **{name: each.astype(np.float32) for name, each in arrays.items()}
+            file, allow_pickle=False, **{name: array.astype(np.float32) for name, array in arrays.items()}
         )
 
 

@@ -1,19 +1,21 @@
-"""Permutation importance: what average precision a model loses where one feature is dealt out anew (Breiman 2001)."""
+"""Permutation importance: loss of average precision where one feature is permuted (Breiman 2001)."""
 
+import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import average_precision_score
 
 from mmagn.evaluation.bootstrap import stratified_counts
 from mmagn.records import Floats
+from mmagn.storage.files import write_json
 
 
 @dataclass(frozen=True, kw_only=True)
 class Importance:
-    """What one feature is worth to a model.
+    """Importance of one feature.
 
     Attributes
     ----------
@@ -41,17 +43,17 @@ def permutation_importance(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> list[Importance]:
-    """Return the importance of each feature on objects that the model was not trained on, in the order given.
+    """Return the importance of each feature, in order, on objects that the model was not trained on.
 
-    Each draw deals one feature out anew among the objects and resamples the objects, class by class; loss and gain are
-    counted on the same resample.
+    Each draw permutes one feature among the objects and resamples the objects, class by class; scores with and without
+    the feature are computed on the same resample.
 
     Parameters
     ----------
     logits
         Output (object,) of the model for features (object, feature), all else as it is.
     features
-        (object, feature) as the model sees them.
+        (object, feature) as the model takes them.
     target
         (object,) 1 positive, 0 negative.
     names
@@ -71,18 +73,53 @@ def permutation_importance(
     if not 0 < target.sum() < len(target):
         raise ValueError(f"importance needs objects of both classes; {int(target.sum())} of {len(target)} are positive")
     rng = np.random.default_rng(seed)
-    whole, tails = logits(features), [(1 - confidence) / 2, (1 + confidence) / 2]
-    base = average_precision_score(target, whole)
-    found = []
+    tails = [(1 - confidence) / 2, (1 + confidence) / 2]
+    whole, once = logits(features)[None], np.ones((1, len(target)))
+    importances = []
     for column, name in enumerate(names):
-        losses, resampled = np.empty(draws), np.empty(draws)
-        for draw, counts in enumerate(stratified_counts(target, draws, rng)):
-            dealt = features.copy()
-            dealt[:, column] = rng.permutation(dealt[:, column])
-            without = logits(dealt)
-            losses[draw] = base - average_precision_score(target, without)
-            pair = [average_precision_score(target, score, sample_weight=counts) for score in (whole, without)]
-            resampled[draw] = pair[0] - pair[1]
+        permuted, counts = np.empty((draws, len(target))), stratified_counts(target, draws, rng)
+        for draw in range(draws):
+            changed = features.copy()
+            changed[:, column] = rng.permutation(changed[:, column])
+            permuted[draw] = logits(changed)
+        losses = average_precisions(target, whole, once) - average_precisions(target, permuted, once)
+        resampled = average_precisions(target, whole, counts) - average_precisions(target, permuted, counts)
         low, high = np.quantile(resampled, tails).tolist()
-        found.append(Importance(name=name, value=float(losses.mean()), low=low, high=high))
-    return found
+        importances.append(Importance(name=name, value=float(losses.mean()), low=low, high=high))
+    return importances
+
+
+def average_precisions(target: Floats, score: Floats, counts: NDArray[np.floating] | NDArray[np.int64]) -> Floats:
+    """Return the average precision (draw,) of scores and counts of resampled objects, both (draw or 1, object)."""
+    order = np.argsort(-score, axis=1, kind="stable")
+    falling = np.take_along_axis(score, order, axis=1)
+    weights = np.take_along_axis(np.broadcast_to(counts, (max(len(score), len(counts)), len(target))), order, axis=1)
+    hits = weights * target[order]
+    precision = np.cumsum(hits, axis=1) / np.maximum(np.cumsum(weights, axis=1), 1e-12)
+    last = np.append(falling[:, 1:] != falling[:, :-1], np.ones((len(falling), 1), dtype=bool), axis=1)
+    place = np.where(last, np.arange(len(target)), len(target))
+    place = np.minimum.accumulate(place[:, ::-1], axis=1)[:, ::-1]  # of the last object with the same score
+    precision = np.take_along_axis(precision, np.broadcast_to(place, precision.shape), axis=1)
+    return np.asarray((hits * precision).sum(axis=1) / hits.sum(axis=1))
+
+
+def save_importances(path: Path, importances: Sequence[Importance]) -> None:
+    """Write importances as JSON."""
+    features = [asdict(each) for each in importances]
+    write_json(path, {"split": "test", "unit": "loss of average precision", "features": features})
+
+
+def load_importances(path: Path) -> list[Importance]:
+    """Return what :func:`save_importances` wrote; nothing where there is no such file.
+
+    Raises
+    ------
+    ValueError
+        Where the file holds something else.
+    """
+    if not path.is_file():
+        return []
+    try:
+        return [Importance(**each) for each in json.loads(path.read_text(encoding="utf-8"))["features"]]
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{path} does not hold importances of features: {error}") from error

@@ -1,8 +1,8 @@
 """Out-of-fold scores pooled over folds, averaged over repeats, and the differences between models with their intervals.
 
 Every repeat tests each object once. A score is computed per repeat from all its objects and then averaged; a bootstrap
-draw resamples *objects* and holds the same ones in every repeat and for every model. The intervals therefore tell how
-the score would change with other objects to test, not with others to train on.
+draw resamples *objects*, the same ones in every repeat and for every model. The intervals therefore describe other
+test objects, not other training objects.
 """
 
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ BINNED_METRICS = ("calibration_error", "brier_reliability", "brier_resolution", 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class OutOfFold:
-    """What a model said of objects that it was not trained on.
+    """Predictions of a model for objects that it was not trained on.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""What a model scored, as records: one score with its interval, and all scores beside their baseline."""
+"""Scores of a model as records: one score with its interval, and all scores with their baseline."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """One score and how sure it is.
+    """One score with its intervals.
 
     Attributes
     ----------
@@ -18,12 +18,12 @@ class Score:
         finite sample lie above those of the model; their ``low`` is 0 where perfect calibration is not excluded.
     exact_low, exact_high
         Ends of the exact binomial interval (Clopper & Pearson 1934) of a plain fraction (precision, recall,
-        accuracy); the one to quote for a handful of objects, where a bootstrap is too sure. None for other scores.
+        accuracy), for a handful of objects, where bootstrap intervals are too narrow. None for other scores.
     calibrated_high
         For calibration_error and brier_reliability the level that a perfectly calibrated model with the same
         probabilities stays below with the probability of the interval; None for other scores.
     reason
-        Why the score or its bootstrap interval is undefined, "" where both are given.
+        Why the score or its bootstrap interval is undefined, else "".
     """
 
     value: float | None = None
@@ -35,7 +35,7 @@ class Score:
     reason: str = ""
 
     def as_dict(self) -> dict[str, float | str | None]:
-        """Return the fields that say something: value, low, high and reason always, the others where present."""
+        """Return value, low, high and reason, and the other fields where they are defined."""
         always = {"value": self.value, "low": self.low, "high": self.high, "reason": self.reason or None}
         extra = {name: getattr(self, name) for name in ("exact_low", "exact_high", "calibrated_high")}
         return always | {name: value for name, value in extra.items() if value is not None}
@@ -49,7 +49,7 @@ class Score:
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """All scores of one model on one sample, and what they must be compared with.
+    """All scores of one model on one sample, with the baseline.
 
     Attributes
     ----------
@@ -64,7 +64,7 @@ class Scores:
     scores
         Score by name, in the order of ``METRICS``.
     all_negative
-        What a model scores that calls nothing positive.
+        Scores of a model that predicts no positives.
     confusion
         Counts [[true negatives, false positives], [false negatives, true positives]].
     report
@@ -106,7 +106,7 @@ class Scores:
         }
 
     def text(self) -> str:
-        """Return a plain table: each score with its interval beside the all-negative baseline."""
+        """Return a plain table: each score with its interval and the all-negative baseline."""
         head = f"{self.objects} objects, {self.positives} positive"
         if self.prevalence is not None:
             head += f" (prevalence {self.prevalence:.3f})"

@@ -6,20 +6,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import binomtest
-from sklearn.metrics import (
-    accuracy_score,
-    average_precision_score,
-    balanced_accuracy_score,
-    brier_score_loss,
-    classification_report,
-    confusion_matrix,
-    f1_score,
-    log_loss,
-    matthews_corrcoef,
-    precision_score,
-    recall_score,
-    roc_auc_score,
-)
+from sklearn.metrics import classification_report, confusion_matrix
 
 from mmagn.evaluation.bootstrap import (
     METRICS,
@@ -43,8 +30,8 @@ logger = logging.getLogger(__name__)
 def scores(target: ArrayLike, score: ArrayLike, threshold: float, *, config: EvaluationConfig) -> Scores:
     """Return all scores of probabilities with bootstrap intervals, prevalence and the all-negative baseline.
 
-    Point values are scikit-learn's. A score that is undefined (a class is missing, nothing is predicted positive) is
-    None with its reason; the others are still given.
+    Point values are those of scikit-learn. An undefined score (a class is missing, nothing is predicted positive) is
+    None with its reason.
 
     Parameters
     ----------
@@ -106,9 +93,9 @@ def best_threshold(target: ArrayLike, score: ArrayLike, metric: Literal["mcc", "
 def _report(y: NDArray[np.int_], predicted: NDArray[np.int_]) -> tuple[dict[str, Any], str]:
     if not len(y):
         return {}, "no objects"
-    said = {"labels": [0, 1], "target_names": list(CLASS_NAMES), "zero_division": 0.0}
-    nested = classification_report(y, predicted, output_dict=True, **said)
-    return nested, classification_report(y, predicted, digits=3, **said)
+    options = {"labels": [0, 1], "target_names": list(CLASS_NAMES), "zero_division": 0.0}
+    nested = classification_report(y, predicted, output_dict=True, **options)
+    return nested, classification_report(y, predicted, digits=3, **options)
 
 
 def _all_negative(count: int, positives: int) -> dict[str, float | None]:
@@ -141,31 +128,6 @@ def _undefined(name: str, y: NDArray[np.int_], predicted: NDArray[np.int_]) -> s
     return ""
 
 
-def _point_value(name: str, objects: ScoredObjects, y: NDArray[np.int_], predicted: NDArray[np.int_]) -> float | None:
-    """Return scikit-learn's value of a defined score, None for the scores that it does not have."""
-    match name:
-        case "average_precision":
-            value = average_precision_score(y, objects.score)
-        case "roc_auc":
-            value = roc_auc_score(y, objects.score)
-        case "brier":
-            value = brier_score_loss(y, objects.score, pos_label=1)
-        case "log_loss":
-            value = log_loss(y, objects.score, labels=[0, 1])
-        case "balanced_accuracy":
-            value = balanced_accuracy_score(y, predicted)
-        case "precision" | "recall" | "f1":
-            function = {"precision": precision_score, "recall": recall_score, "f1": f1_score}[name]
-            value = function(y, predicted, zero_division=0.0)
-        case "mcc":
-            value = matthews_corrcoef(y, predicted)
-        case "accuracy":
-            value = accuracy_score(y, predicted)
-        case _:
-            return None
-    return float(value)
-
-
 def _exact_interval(
     name: str, y: NDArray[np.int_], predicted: NDArray[np.int_], confidence: float
 ) -> tuple[float, float] | tuple[None, None]:
@@ -187,24 +149,23 @@ def _scores_with_intervals(
     sample = resampled_metrics(objects, np.ones((1, len(y)), dtype=np.int64))
     acceleration = accelerations(objects)
     calibrated = calibrated_levels(objects, config.bootstrap_draws, rng)
-    lonely = 1 in np.bincount(y, minlength=2)
-    found = {}
+    single_member = 1 in np.bincount(y, minlength=2)
+    result = {}
     for name in METRICS:
         if reason := _undefined(name, y, predicted):
-            found[name] = Score(reason=reason)
+            result[name] = Score(reason=reason)
             continue
         value = float(sample[name][0])
         low, high = bca_interval(value, draws[name], acceleration[name], config.confidence)
         calibrated_high = float(np.quantile(calibrated[name], config.confidence)) if name in calibrated else None
         exact_low, exact_high = _exact_interval(name, y, predicted, config.confidence)
-        point = _point_value(name, objects, y, predicted)
-        found[name] = Score(
-            value=value if point is None else point,
-            low=None if lonely else 0.0 if calibrated_high is not None and value <= calibrated_high else low,
-            high=None if lonely else high,
+        result[name] = Score(
+            value=value,
+            low=None if single_member else 0.0 if calibrated_high is not None and value <= calibrated_high else low,
+            high=None if single_member else high,
             exact_low=exact_low,
             exact_high=exact_high,
             calibrated_high=calibrated_high,
-            reason="no bootstrap interval: a class has one object only" if lonely else "",
+            reason="no bootstrap interval: a class has a single object" if single_member else "",
         )
-    return found
+    return result

@@ -1,4 +1,4 @@
-"""Parts of a sample that a score may hide behind its mean: near and far, faint and bright, clear and doubtful."""
+"""Parts of a sample by redshift, S/N, magnitude, survey, distance from a class border, and quality of the label."""
 
 from itertools import pairwise
 
@@ -9,6 +9,7 @@ from scipy.spatial import cKDTree
 
 from mmagn.labels.bpt import BPT_CLASSES, SeyfertLiner, bpt_class_index, log_ratio
 from mmagn.labels.scheme import BPT_LINES, CLEAN_PROBABILITY, POSITIVE_CLASSES
+from mmagn.records import Floats
 
 REDSHIFT_CUTS = (0.1, 0.2)
 WEAKEST_LINE_SNR_CUTS = (5.0, 10.0, 20.0)
@@ -57,15 +58,13 @@ def ranges(values: ArrayLike, cuts: tuple[float, ...]) -> Parts:
     return {name: place == number for number, name in enumerate(names)}
 
 
-def bpt_ratios(measured: Table) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def bpt_ratios(measured: Table) -> tuple[Floats, Floats]:
     """Return log10 [N II] 6584 / H-alpha and log10 [O III] 5007 / H-beta of each object (object,), as measured."""
     flux = {line: _column(measured, f"flux_{line}") for line in BPT_LINES}
     return log_ratio(flux["nii_6584"], flux["halpha"]), log_ratio(flux["oiii_5007"], flux["hbeta"])
 
 
-def border_distance_dex(
-    log_nii_halpha: ArrayLike, log_oiii_hbeta: ArrayLike, seyfert_liner: SeyfertLiner
-) -> NDArray[np.float64]:
+def border_distance_dex(log_nii_halpha: ArrayLike, log_oiii_hbeta: ArrayLike, seyfert_liner: SeyfertLiner) -> Floats:
     """Return how far (object,) each object is from the border between positive and negative classes, NaN for limits.
 
     The plane is divided into squares of 0.01 dex, whose size is the error.
@@ -85,5 +84,5 @@ def border_distance_dex(
     return distance
 
 
-def _column(table: Table, name: str) -> NDArray[np.float64]:
+def _column(table: Table, name: str) -> Floats:
     return np.asarray(table[name], dtype=np.float64)

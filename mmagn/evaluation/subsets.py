@@ -1,4 +1,4 @@
-"""What a model can be shown of a galaxy, image, spectrum or both, and the map to probabilities that each needs."""
+"""Subsets of the modalities image and spectrum that a model can take, and the calibration of each."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ def seen_modalities(branches: Sequence[str], features: Sequence[str]) -> tuple[s
 
 
 def known_subsets(branches: Sequence[str], features: Sequence[str]) -> tuple[Subset, ...]:
-    """Return the subsets that a model can be shown, the widest first."""
+    """Return the subsets that a model can take, the widest first."""
     seen = seen_modalities(branches, features)
     return tuple(name for name, parts in SUBSETS.items() if set(parts) <= set(seen))
 
@@ -32,7 +32,7 @@ def known_subsets(branches: Sequence[str], features: Sequence[str]) -> tuple[Sub
 def subset_names(
     image_valid: NDArray[np.bool_], spectrum_valid: NDArray[np.bool_], known: Sequence[Subset]
 ) -> NDArray[np.str_]:
-    """Return the subset (object,) that a model uses of each object, "" where nothing that it knows is there."""
+    """Return the subset (object,) that a model uses of each object, "" where it has no usable input."""
     there = {"image": image_valid, "spectrum": spectrum_valid}
     names = np.full(len(image_valid), "", dtype="U16")
     for subset in reversed(known):  # the widest last: it wins
@@ -42,14 +42,14 @@ def subset_names(
 
 @dataclass(frozen=True, kw_only=True)
 class SubsetCalibration:
-    """What turns the logits of objects of one subset into probabilities and into yes or no.
+    """Calibration and decision threshold of one subset.
 
     Attributes
     ----------
     calibration
         Map from logits to probabilities.
     threshold
-        Calibrated probability from which on an object is called an AGN.
+        Calibrated probability from which on an object counts as an AGN.
     """
 
     calibration: Calibration
@@ -74,10 +74,10 @@ def load_calibrations(path: Path) -> dict[Subset, SubsetCalibration]:
         Where it holds something else.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: there is no such file of calibrations; evaluate.py writes it")
+        raise FileNotFoundError(f"{path} does not exist; evaluate.py writes it")
     try:
-        told: dict[Subset, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
-        return {name: _calibration(told[name]) for name in SUBSETS if name in told}
+        stored: dict[Subset, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+        return {name: _calibration(stored[name]) for name in SUBSETS if name in stored}
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"{path} does not hold calibrations by subset of modalities: {error}") from error
 

@@ -1,4 +1,4 @@
-"""What an ablation compares: models that see more or less of a galaxy, baselines, and questions about two of them."""
+"""Models of an ablation, which see more or less of a galaxy, baselines, and questions about two of them."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -7,7 +7,7 @@ from mmagn.features.names import FEATURE_NAMES, LINE_FREE_FEATURES
 from mmagn.models.config import Branch
 
 Level = Literal["L0", "L2", "L3", "nuisance", "baseline"]
-"""Rung of the leakage ladder: all lines; diagnostic lines blanked; image only; what should not matter; no network."""
+"""Level of the leakage ladder: all lines; diagnostic lines blanked; image only; nuisance quantities; no network."""
 Kind = Literal["network", "logistic", "spline-logistic", "bpt-rule", "constant"]
 
 
@@ -18,14 +18,14 @@ class Variant:
     Attributes
     ----------
     name, level
-        Its name, and its rung of the leakage ladder.
+        Its name and its level of the leakage ladder.
     inputs
-        What it sees, in words.
+        Descriptions of its inputs.
     kind
-        A network; logistic regression, of the inputs or of splines of them; the two-ratio rule; nothing positive.
+        A network; logistic regression on the inputs or on splines of them; the two-ratio rule; no positives.
     branches, blank_lines, features
         Settings of the network: ``models.branches``, ``tensors.blank_lines`` and ``tensors.features``. Logistic
-        regression on the ten features takes ``features`` too; on anything else it takes what its name says.
+        regression on the ten features takes ``features`` too; else its name is that of its input.
     """
 
     name: str
@@ -38,18 +38,18 @@ class Variant:
 
     @property
     def title(self) -> str:
-        """Its name in a sentence."""
+        """Description for a sentence."""
         words = [f"the {word}" for word in self.inputs]
-        seen = words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}" if words else ""
+        inputs = " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
         match self.kind:
             case "network":
-                return seen
+                return inputs
             case "logistic" | "spline-logistic":
-                return f"logistic regression on {seen}"
+                return f"logistic regression on {inputs}"
             case "bpt-rule":
-                return f"the two-ratio BPT rule on {seen} (circular: it made the labels)"
+                return f"the two-ratio BPT rule on {inputs} (circular: it made the labels)"
             case "constant":
-                return "calling nothing an AGN"
+                return "predicting no AGN"
 
 
 def _network(name: str, level: Level, *branches: Branch, blank: bool = False) -> Variant:
@@ -86,7 +86,11 @@ VARIANTS: dict[str, Variant] = {
         Variant(name="all-negative", level="baseline", inputs=(), kind="constant"),
     )
 }
-"""All models an ablation knows, from the most that a model can see to nothing at all."""
+"""All models of an ablation, from the most input to none."""
+
+
+DEFAULT_VARIANT = "fused"
+"""Model of an ablation that prediction takes by default."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +107,7 @@ class Question:
 
     @property
     def change(self) -> str:
-        """What is changed, as the beginning of a sentence."""
+        """The change between the two models, as the beginning of a sentence."""
         more, less = self.better, self.base
         if more.kind == less.kind == "network" and set(less.inputs) < set(more.inputs):
             added = [f"the {word}" for word in more.inputs if word not in less.inputs]

@@ -1,21 +1,27 @@
-"""Galaxies as network input, decoded ahead of the network in background threads or processes."""
+"""Galaxies as network input, decoded ahead of the network in threads or in worker processes."""
 
+import pickle
+import shutil
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from mmagn.config.run_config import RunConfig
 from mmagn.features.imaging import imaging_features
 from mmagn.features.names import FEATURE_NAMES, IMAGING_FEATURES
 from mmagn.features.spectral import spectral_features
+from mmagn.labels.bpt import UNCLASSIFIED
+from mmagn.labels.scheme import bpt_labels
 from mmagn.lines import REPORTED_LINES
 from mmagn.matching.objects import Galaxy, ObjectPart
 from mmagn.records import BANDS, Cutout, Floats, Spectrum
@@ -26,11 +32,14 @@ from mmagn.tensors.spectrum import spectrum_pixels, spectrum_tensors
 from mmagn.workers import available_cores, run_tasks
 
 PARTS_WAITING = 1
-"""Parts under way besides those that workers work on."""
+"""Parts decoded ahead besides those that threads work on."""
 DECODED_AT_ONCE = 16
-"""Galaxies whose pixels are worked on together, so that threads wait for each other less often."""
+"""Galaxies whose pixels are decoded together, so that threads compete less for the interpreter."""
 MOST_THREADS = 8
+WORKER_OBJECTS = 8192
+"""Number of galaxies from which on worker processes, which take seconds to start, are faster than threads."""
 NOT_MEASURED = "not measured"
+SHARED_MEMORY = Path("/dev/shm")
 _SPECTRAL = FEATURE_NAMES[: -len(IMAGING_FEATURES)]
 
 Flags = NDArray[np.bool_]
@@ -38,35 +47,32 @@ Flags = NDArray[np.bool_]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Decoded:
-    """Some galaxies as a network takes them, and who they are.
+    """Some galaxies as network input, with their ids.
 
     Attributes
     ----------
-    asked
-        Galaxies asked for; those that are not here are in ``drops``.
+    requested
+        Galaxies requested; those that are missing here are in ``drops``.
     drops
-        What could not be read, by reason.
-    identity
-        Columns (object,) by name: ids, position, separation, redshift.
+        Unreadable views, by reason.
+    columns
+        (object,) by name: ids, position, separation, redshift, flags of the reported lines, class and reason.
     image, spectrum
         (object, band, height, width) and (object, 2, pixel) float16; None where the network has no such branch.
     image_valid, spectrum_valid
-        (object,) True where there is a view with valid pixels.
+        (object,) True where the view has valid pixels.
     features
         For each basis (object, feature) values and valid flags of the ten features; empty where the network has none.
-    line_flags
-        For each reported line (object,) what was wrong with its measurement.
     """
 
-    asked: int
+    requested: int
     drops: Counter[str]
-    identity: dict[str, NDArray[Any]]
-    image: NDArray[np.float16] | None
-    spectrum: NDArray[np.float16] | None
+    columns: dict[str, NDArray[Any]]
+    image: Tensor | None
+    spectrum: Tensor | None
     image_valid: Flags
     spectrum_valid: Flags
     features: list[tuple[Floats, Flags]]
-    line_flags: dict[str, NDArray[np.str_]]
 
     def __len__(self) -> int:
         """Return the number of galaxies."""
@@ -75,69 +81,75 @@ class Decoded:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Decoder:
-    """What makes network input of galaxies; it can be sent to another process.
+    """Makes network input from galaxies; it can be sent to another process.
 
     Attributes
     ----------
     config
-        Settings of the run whose network is fed.
+        Settings of the run.
     bases
-        Continuum bases that features are measured with, one for each way the members were trained.
+        Distinct continuum bases of its members, with which features are measured.
     """
 
     config: RunConfig
     bases: Sequence[ContinuumBasis | None]
 
     def decoded(self, part: ObjectPart) -> Decoded:
-        """Return the galaxies of a part; images are let go as they are read."""
+        """Return the galaxies of a part; pixels of images are released as they are decoded."""
         drops: Counter[str] = Counter()
-        made, read = _Input.empty(len(part), self.config), part.galaxies(drops)
+        pixels, stream = _Pixels.empty(len(part), self.config), part.galaxies(drops)
         galaxies: list[Galaxy] = []
-        while group := list(islice(read, DECODED_AT_ONCE)):
-            made.add(len(galaxies), group, self.config)
+        while group := list(islice(stream, DECODED_AT_ONCE)):
+            pixels.add(len(galaxies), group, self.config)
             galaxies += map(_without_pixels, group)
-        found = len(galaxies)
-        features, line_flags = self._measured(galaxies, made.imaging[:found])
+        count = len(galaxies)
+        features, columns = self._measured(galaxies, pixels.imaging[:count])
         return Decoded(
-            asked=len(part),
+            requested=len(part),
             drops=drops,
-            identity=_identity(galaxies),
-            image=None if made.image is None else made.image[:found],
-            spectrum=None if made.spectrum is None else made.spectrum[:found],
-            image_valid=made.image_valid[:found],
-            spectrum_valid=made.spectrum_valid[:found],
+            columns=_identity(galaxies) | columns,
+            image=None if pixels.image is None else torch.from_numpy(pixels.image[:count]),
+            spectrum=None if pixels.spectrum is None else torch.from_numpy(pixels.spectrum[:count]),
+            image_valid=pixels.image_valid[:count],
+            spectrum_valid=pixels.spectrum_valid[:count],
             features=features,
-            line_flags=line_flags,
         )
 
     def _measured(
         self, galaxies: Sequence[Galaxy], imaging: Floats
     ) -> tuple[list[tuple[Floats, Flags]], dict[str, NDArray[np.str_]]]:
-        """Values and valid flags of the ten features for each basis, and the flags of the lines."""
-        line_flags = {line: np.full(len(galaxies), NOT_MEASURED, dtype="U64") for line in REPORTED_LINES}
-        if "features" not in self.config.models.branches:
-            return [], line_flags
+        """Values and valid flags of the ten features for each basis; flags of the lines, class and reason."""
+        columns = {f"flags_{line}": np.full(len(galaxies), NOT_MEASURED, dtype="U64") for line in REPORTED_LINES}
+        columns["bpt_class"] = np.full(len(galaxies), UNCLASSIFIED, dtype="U32")
+        columns["reason"] = np.full(len(galaxies), NOT_MEASURED, dtype="U64")
         rows = [row for row, galaxy in enumerate(galaxies) if galaxy.spectrum is not None]
-        spectra = [galaxies[row].spectrum for row in rows]
+        spectra = [spectrum for galaxy in galaxies if (spectrum := galaxy.spectrum) is not None]
+        for row, spectrum in zip(rows, spectra, strict=True):
+            columns["reason"][row] = {"QSO": "quasar", "STAR": "star"}.get(spectrum.spectral_class, NOT_MEASURED)
+        if "features" not in self.config.models.branches:
+            return [], columns
         features = []
-        for basis in self.bases:
+        for number, basis in enumerate(self.bases):
             values = np.full((len(galaxies), len(FEATURE_NAMES)), np.nan)
             values[:, len(_SPECTRAL) :] = imaging
-            if rows:
-                lines = line_table([each for each in spectra if each is not None], self.config.spectroscopy, basis)
+            if spectra:
+                lines = line_table(spectra, self.config.spectroscopy, basis)
                 derived = spectral_features(lines)
                 for column, name in enumerate(_SPECTRAL):
                     values[rows, column] = derived[name] if name in derived.colnames else lines[name]
-                for line, flags in line_flags.items():
-                    flags[rows] = np.asarray(lines[f"flags_{line}"], dtype=np.str_)
+                if number == 0:
+                    labels = bpt_labels(lines, replace(self.config.labels, draws=1))  # no class probabilities needed
+                    for name, texts in columns.items():
+                        source = lines if name in lines.colnames else labels
+                        texts[rows] = np.asarray(source[name], dtype=np.str_)
             valid = np.isfinite(values)
             features.append((np.where(valid, values, np.nan), valid))
-        return features, line_flags
+        return features, columns
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Input:
-    """What is made of the pixels of the galaxies of a part, a row each; None where the network has no such branch."""
+class _Pixels:
+    """Input made of the pixels of the galaxies of a part, a row each; None where the network has no such branch."""
 
     image: NDArray[np.float16] | None
     spectrum: NDArray[np.float16] | None
@@ -146,8 +158,8 @@ class _Input:
     imaging: Floats
 
     @classmethod
-    def empty(cls, count: int, config: RunConfig) -> "_Input":
-        """Return rows of nothing."""
+    def empty(cls, count: int, config: RunConfig) -> "_Pixels":
+        """Return rows without valid pixels."""
         branches, size = config.models.branches, config.tensors.image_size
         pixels = spectrum_pixels(config.tensors)
         return cls(
@@ -187,79 +199,110 @@ class _Input:
 
 
 def _halves(values: NDArray[np.float32]) -> NDArray[np.float16]:
-    """Return the values as float16; torch rounds as NumPy does, many at once."""
+    """Values as float16; torch rounds as NumPy does, many at once."""
     return np.asarray(torch.from_numpy(values).half().numpy())
 
 
 def _without_pixels(galaxy: Galaxy) -> Galaxy:
-    """Galaxy whose image holds no pixels: who it is and where is still to be told."""
-    cutout = galaxy.cutout
-    if cutout is None:
+    """Galaxy whose image keeps id and position alone."""
+    if galaxy.cutout is None:
         return galaxy
     none = np.zeros((0,), np.float32)
-    light = type(cutout)(
-        object_id=cutout.object_id,
-        ra_deg=cutout.ra_deg,
-        dec_deg=cutout.dec_deg,
-        flux=none,
-        ivar=none,
-        psf_fwhm_arcsec=cutout.psf_fwhm_arcsec,
-        magnitude=cutout.magnitude,
-    )
-    return Galaxy(cutout=light, spectrum=galaxy.spectrum, separation_arcsec=galaxy.separation_arcsec)
+    return replace(galaxy, cutout=replace(galaxy.cutout, flux=none, ivar=none))
 
 
 def _identity(galaxies: Sequence[Galaxy]) -> dict[str, NDArray[Any]]:
-    views = [galaxy.spectrum or galaxy.cutout for galaxy in galaxies]
+    spectra, cutouts = [each.spectrum for each in galaxies], [each.cutout for each in galaxies]
+    views = [spectrum or cutout for spectrum, cutout in zip(spectra, cutouts, strict=True)]
     return {
-        "sdss_object_id": np.array(
-            [each.spectrum.object_id if each.spectrum else "" for each in galaxies], dtype=np.str_
-        ),
-        "hsc_object_id": np.array([each.cutout.object_id if each.cutout else "" for each in galaxies], dtype=np.str_),
+        "sdss_object_id": np.array([view.object_id if view else "" for view in spectra], dtype=np.str_),
+        "hsc_object_id": np.array([view.object_id if view else "" for view in cutouts], dtype=np.str_),
         "ra_deg": np.array([view.ra_deg if view else np.nan for view in views], dtype=np.float64),
         "dec_deg": np.array([view.dec_deg if view else np.nan for view in views], dtype=np.float64),
         "separation_arcsec": np.array([each.separation_arcsec for each in galaxies], dtype=np.float64),
-        "redshift": np.array([e.spectrum.redshift if e.spectrum else np.nan for e in galaxies], dtype=np.float64),
+        "redshift": np.array([view.redshift if view else np.nan for view in spectra], dtype=np.float64),
     }
 
 
 def decoded_parts(parts: Sequence[ObjectPart], decoder: Decoder, workers: int = 0) -> Iterator[Decoded]:
-    """Yield the parts in order, decoded ahead of whoever takes them; a bounded number is under way.
+    """Yield the parts in order, decoded ahead of the caller; the number of parts in memory is bounded.
 
     Parameters
     ----------
-    parts
-        What to read.
-    decoder
-        How it becomes network input.
+    parts, decoder
+        Galaxies, and what makes network input from them.
     workers
-        Processes that decode; 0 decodes in threads of this process, which start at once.
+        Worker processes; 0 decodes in threads of this process, which start at once.
 
     Raises
     ------
     ValueError
         Where ``workers`` is negative.
+    DeadWorkerError
+        Where workers died twice at the same part.
     """
     if workers < 0:
         raise ValueError(f"--workers is {workers}; allowed: 0 or more")
     if workers:
-        for done in run_tasks(parts, partial(_decoding, decoder), workers, ordered=True):
-            yield done.result
+        tasks = [_Task(part=part, number=number, count=len(parts)) for number, part in enumerate(parts, start=1)]
+        shared = _fits_shared_memory(max(map(len, parts), default=0), decoder.config, workers)
+        for done in run_tasks(tasks, partial(_worker, decoder, shared), workers, ordered=True):
+            yield done.result if isinstance(done.result, Decoded) else pickle.loads(done.result)
         return
     threads = min(MOST_THREADS, available_cores())  # as many as cores: the network waits for them, or they for it
     pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
-    under_way: deque[Future[Decoded]] = deque()
+    ahead: deque[Future[Decoded]] = deque()
     try:
         for part in parts:
-            under_way.append(pool.submit(decoder.decoded, part))
-            if len(under_way) >= PARTS_WAITING + threads:
-                yield under_way.popleft().result()
-        while under_way:
-            yield under_way.popleft().result()
+            ahead.append(pool.submit(decoder.decoded, part))
+            if len(ahead) >= PARTS_WAITING + threads:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _decoding(decoder: Decoder) -> Callable[[ObjectPart], Decoded]:
-    """Return what decodes parts in a worker."""
-    return decoder.decoded
+def default_workers(galaxies: int, device: str) -> int:
+    """Return the number of worker processes: none for few galaxies, else all cores but one beside a GPU, or half."""
+    cores = available_cores()
+    if galaxies < WORKER_OBJECTS or cores == 1:
+        return 0
+    return cores // 2 if device == "cpu" else cores - 1
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Task:
+    """A part for a worker, and its name in messages."""
+
+    part: ObjectPart
+    number: int
+    count: int
+
+    def __str__(self) -> str:
+        return f"part {self.number} of {self.count}, {len(self.part)} galaxies"
+
+
+def _worker(decoder: Decoder, shared: bool) -> Callable[[_Task], Decoded | bytes]:
+    """Return the function that decodes parts in a worker.
+
+    Tensors are sent in shared memory where there is enough of it, else as bytes. Lines are fitted on the CPU, since
+    the GPU is left to the network.
+    """
+    config = decoder.config
+    decoder = replace(decoder, config=replace(config, spectroscopy=replace(config.spectroscopy, device="cpu")))
+
+    def work(task: _Task) -> Decoded | bytes:
+        decoded = decoder.decoded(task.part)
+        return decoded if shared else pickle.dumps(decoded, pickle.HIGHEST_PROTOCOL)
+
+    return work
+
+
+def _fits_shared_memory(part: int, config: RunConfig, workers: int) -> bool:
+    """Whether all parts that can be in memory at the same time fit into half of the free shared memory."""
+    if not SHARED_MEMORY.is_dir():
+        return False
+    numbers = len(BANDS) * config.tensors.image_size**2 + 2 * spectrum_pixels(config.tensors)
+    needed = (2 * workers + 1) * part * numbers * np.dtype(np.float16).itemsize
+    return needed < shutil.disk_usage(SHARED_MEMORY).free / 2

@@ -1,17 +1,17 @@
-"""Why a trained run says what it says of one galaxy: maps over image and spectrum, and what each feature is worth."""
+"""Explanation of a prediction: attribution maps over image and spectrum, and the importance of the features."""
 
-import logging
+import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from astropy.table import Row
 
-from mmagn.config.run_config import RunConfig, load_config
+from mmagn.config.run_config import RunConfig
 from mmagn.evaluation.attribution import (
     PATCH_PIXELS,
     Gradients,
@@ -21,103 +21,111 @@ from mmagn.evaluation.attribution import (
     sliding_windows,
     spectrum_occlusion,
 )
-from mmagn.evaluation.judging import JUDGED_AT_ONCE
-from mmagn.evaluation.permutation import Importance, permutation_importance
-from mmagn.matching.objects import Galaxy, GivenPart, galaxy_with_id
+from mmagn.evaluation.permutation import Importance
+from mmagn.evaluation.variants import DEFAULT_VARIANT
+from mmagn.matching.objects import GivenPart, galaxy_with_id
 from mmagn.prediction.decode import Decoded, Decoder
-from mmagn.prediction.predict import network_batches, predicted_table
-from mmagn.records import Floats
+from mmagn.prediction.networks import Ensemble
+from mmagn.records import Cutout, Floats
 from mmagn.reporting.figures.explanation import Explanation, explanation_figure
 from mmagn.reporting.figures.style import save_figures
 from mmagn.runs.members import TrainedMember, input_difference, load_members
-from mmagn.runs.sample import chosen_features, engine, labelled_sample, with_recorded_split
+from mmagn.runs.sample import engine
 from mmagn.storage.files import write_json
-from mmagn.storage.run_folder import RunFolder
-from mmagn.tensors.batches import Batch, OrderedBatches
-from mmagn.tensors.residency import pair_tensors
+from mmagn.tensors.batches import Batch
 from mmagn.tensors.spectrum import spectrum_grid_angstrom
 
-logger = logging.getLogger(__name__)
+_COLUMNS = (
+    "sdss_object_id",
+    "hsc_object_id",
+    "redshift",
+    "modalities",
+    "logit",
+    "probability",
+    "calibrated_probability",
+)
 
 
 def explain(
-    config: RunConfig, run_path: Path, object_id: str, out: Path, *, split: str = "test", draws: int = 100
+    config: RunConfig, run_path: Path, object_id: str, out: Path, *, variant: str = DEFAULT_VARIANT
 ) -> tuple[Path, Path]:
     """Write ``out/ID.png`` and ``out/ID.json`` about one galaxy and return the two paths.
 
     Parameters
     ----------
     config
-        Settings of the run, with the source of the galaxy changed at will.
+        Settings of the run, with the source of the galaxy.
     run_path
-        Folder of a training run.
+        Folder of a training run, or of an ablation that kept members; maps are averaged over its networks.
     object_id
         SDSS or HSC id of the galaxy.
     out
         Folder to write to.
-    split
-        ``validation`` or ``test``: objects of the run that the importance of the features is measured on.
-    draws
-        Permutations of each feature.
+    variant
+        Model of an ablation.
 
     Raises
     ------
     FileNotFoundError, ValueError
-        Where the folder is no complete training run, settings do not fit, or there is no such galaxy.
+        Where the folder is no complete run, settings do not fit, or there is no such galaxy.
     """
-    run = RunFolder.open(run_path, needs=("config.yaml", "split.parquet"))
-    (member,) = load_members([run_path])
-    if difference := input_difference(member.config, config):
-        raise ValueError(f"{run_path} was trained with other input (first) than is asked for: {difference}")
+    ensemble = Ensemble(members=load_members([run_path], variant), device="cpu")
+    first = ensemble.members[0].config
+    if difference := input_difference(first, config):
+        raise ValueError(f"{run_path} was trained with other input (first) than these settings: {difference}")
     with engine(config):
         galaxy = galaxy_with_id(config.data, config.matching, object_id)
-    decoded = Decoder(config=member.config, bases=[member.basis]).decoded(GivenPart(given=(galaxy,)))
-    importance = feature_importance(member, run, split, draws) if "features" in member.config.models.branches else []
-    told = _explanation(member, galaxy, decoded, importance, split)
-    (picture,) = save_figures({object_id: explanation_figure(told)}, out)
-    numbers = out / f"{object_id}.json"
-    row = predicted_table(decoded, [member], [member.basis], "cpu")[0]
-    write_json(numbers, {**{name: row[name] for name in _TOLD}, **_numbers(told, run_path)})
-    sys.stdout.write(f"{told.title}\nwritten to {picture} and {numbers}\n")
+    decoded = Decoder(config=first, bases=ensemble.bases).decoded(GivenPart(given=(galaxy,)))
+    row = ensemble.table(decoded)[0]
+    explanation = _explanation(ensemble, decoded, row, galaxy.cutout)
+    name = re.sub(r"[^\w.-]", "_", object_id).lstrip(".")
+    (picture,) = save_figures({name: explanation_figure(explanation)}, out)
+    numbers = out / f"{name}.json"
+    write_json(numbers, {**{column: row[column] for column in _COLUMNS}, **_numbers(explanation, run_path)})
+    sys.stdout.write(f"{explanation.title}\nwritten to {picture} and {numbers}\n")
     return picture, numbers
 
 
-_TOLD = ("sdss_object_id", "hsc_object_id", "redshift", "modalities", "logit", "probability", "calibrated_probability")
-
-
-def _explanation(
-    member: TrainedMember, galaxy: Galaxy, decoded: Decoded, importance: list[Importance], split: str
-) -> Explanation:
-    """All maps of one galaxy."""
-    (batch,) = network_batches(decoded, member, [member.basis])
-    model = member.model.eval()
-    gradients = integrated_gradients(model, batch, member.origin.imputed)
-    grid = spectrum_grid_angstrom(member.config.tensors)
-    of_image = of_spectrum = None
-    of_lines: dict[str, float] = {}
-    if "image" in batch:
-        of_image = image_occlusion(model, batch)
-    if "spectrum" in batch:
-        of_spectrum = _on_pixels(model, batch, len(grid))
-        windows = line_windows(grid)
-        falls = spectrum_occlusion(model, batch, list(windows.values()))
-        of_lines = dict(zip(windows, falls.tolist(), strict=True))
-    row = predicted_table(decoded, [member], [member.basis], "cpu")[0]
-    name = row["sdss_object_id"] or row["hsc_object_id"]
+def _explanation(ensemble: Ensemble, decoded: Decoded, row: Row, cutout: Cutout | None) -> Explanation:
+    """All maps of one galaxy, averaged over the networks."""
+    members = ensemble.members
+    config = members[0].config
+    grid = spectrum_grid_angstrom(config.tensors)
+    windows = line_windows(grid)
+    batches = [next(ensemble.batches(decoded, member)) for member in members]
+    maps = [_maps(member, batch, grid) for member, batch in zip(members, batches, strict=True)]
+    mean = {name: np.mean([each[name] for each in maps], axis=0) for name in maps[0]}
     unlike = "   unlike the training set" if row["unlike_training"] else ""
+    name = row["sdss_object_id"] or row["hsc_object_id"]
+    score = f"P(AGN) = {row['calibrated_probability']:.2f}"
     return Explanation(
-        title=f"{name}   from {row['modalities'] or 'nothing'}   P(AGN) = {row['calibrated_probability']:.2f}{unlike}",
-        cutout=galaxy.cutout,
-        gradients=gradients,
-        image_occlusion=of_image,
+        title=f"{name}   from {row['modalities'] or 'nothing'}   {score}{unlike}",
+        cutout=cutout,
+        gradients=_mean_gradients([_gradients(each, batch) for each, batch in zip(members, batches, strict=True)]),
+        image_occlusion=mean.get("image"),
         wavelength_angstrom=grid,
-        spectrum=batch["spectrum"][0].double().numpy() if "spectrum" in batch else None,
-        spectrum_occlusion=of_spectrum,
-        line_falls=of_lines,
-        features=member.config.tensors.features,
-        importance=importance,
-        importance_split=split,
+        spectrum=batches[0]["spectrum"][0].double().numpy() if "spectrum" in batches[0] else None,
+        spectrum_occlusion=mean.get("spectrum"),
+        line_falls=dict(zip(windows, mean["lines"].tolist(), strict=True)) if "lines" in mean else {},
+        features=config.tensors.features,
+        importance=_mean_importances(members),
+        importance_split="test",
     )
+
+
+def _gradients(member: TrainedMember, batch: Batch) -> Gradients:
+    return integrated_gradients(member.model.eval(), batch, member.origin.imputed)
+
+
+def _maps(member: TrainedMember, batch: Batch, grid: Floats) -> dict[str, Floats]:
+    """Falls of the logit by patch of the image, by pixel and by line of the spectrum."""
+    maps = {}
+    if "image" in batch:
+        maps["image"] = image_occlusion(member.model, batch)
+    if "spectrum" in batch:
+        maps["spectrum"] = _on_pixels(member.model, batch, len(grid))
+        maps["lines"] = spectrum_occlusion(member.model, batch, list(line_windows(grid).values()))
+    return maps
 
 
 def _on_pixels(model: torch.nn.Module, batch: Batch, pixels: int) -> Floats:
@@ -130,50 +138,31 @@ def _on_pixels(model: torch.nn.Module, batch: Batch, pixels: int) -> Floats:
     return np.asarray(total / count)
 
 
-def feature_importance(member: TrainedMember, run: RunFolder, split: str, draws: int) -> list[Importance]:
-    """Permutation importance of the features that a network is given, on a split of its own run.
-
-    Raises
-    ------
-    ValueError
-        Where the split is not one that the network was not trained on, or lacks a class.
-    """
-    if split not in ("validation", "test"):
-        raise ValueError(f"--split is {split}; allowed: validation, test")
-    config = load_config(run.config)
-    sample = with_recorded_split(labelled_sample(config), run)
-    chosen = np.flatnonzero(sample.split == split)
-    values, valid = chosen_features(config, sample)
-    target = sample.target[chosen]
-    tensors = pair_tensors(
-        sample.store,
-        sample.rows[chosen],
-        values[chosen],
-        valid[chosen],
-        target,
-        member.scaling,
-        config.tensors,
-        config.models.branches,
-    )
-    assert tensors.features is not None
-    model, width = member.model.eval(), tensors.features.shape[1]
-    with torch.inference_mode():
-        parts = OrderedBatches(torch.arange(len(chosen)), JUDGED_AT_ONCE).batches()
-        embedding = torch.cat([model.embedding(tensors.batch(rows)) for rows in parts])
-
-    def logits(features: NDArray[np.float32]) -> Floats:
-        with torch.inference_mode():
-            dealt = torch.cat([embedding[:, :-width], torch.from_numpy(features)], dim=1)
-            return np.asarray(model.head(dealt).squeeze(-1).double().numpy())
-
-    return permutation_importance(
-        logits, tensors.features.numpy(), target, config.tensors.features, draws=draws, seed=config.seed
+def _mean_gradients(gradients: Sequence[Gradients]) -> Gradients:
+    return Gradients(
+        parts={name: np.mean([each.parts[name] for each in gradients], axis=0) for name in gradients[0].parts},
+        logit=float(np.mean([each.logit for each in gradients])),
+        baseline_logit=float(np.mean([each.baseline_logit for each in gradients])),
     )
 
 
-def _numbers(told: Explanation, run_path: Path) -> Mapping[str, Any]:
-    """All that is drawn, as plain values."""
-    gradients: Gradients = told.gradients
+def _mean_importances(members: Sequence[TrainedMember]) -> list[Importance]:
+    """Importance of the features on the test objects of each network, averaged over networks."""
+    measured = [{each.name: each for each in member.importances} for member in members if member.importances]
+    return [
+        Importance(
+            name=name,
+            **{
+                key: float(np.mean([getattr(each[name], key) for each in measured])) for key in ("value", "low", "high")
+            },
+        )
+        for name in (measured[0] if measured else ())
+    ]
+
+
+def _numbers(explanation: Explanation, run_path: Path) -> Mapping[str, Any]:
+    """All maps as plain values."""
+    gradients = explanation.gradients
     parts = gradients.parts
     numbers: dict[str, Any] = {
         "run": run_path.resolve().name,
@@ -184,30 +173,30 @@ def _numbers(told: Explanation, run_path: Path) -> Mapping[str, Any]:
             "total": {name: float(part.sum()) for name, part in parts.items()},
         },
         "permutation_importance": {
-            "split": told.importance_split,
+            "split": explanation.importance_split,
             "unit": "loss of average precision",
-            "features": [asdict(each) for each in told.importance],
+            "features": [asdict(each) for each in explanation.importance],
         },
     }
     if "image" in parts:
         numbers["image"] = {
             "patch_pixels": PATCH_PIXELS,
             "integrated_gradients": _by_patch(parts["image"].sum(axis=0)),
-            "occlusion": told.image_occlusion,
+            "occlusion": explanation.image_occlusion,
         }
     if "spectrum" in parts:
-        windows = line_windows(told.wavelength_angstrom)
+        windows = line_windows(explanation.wavelength_angstrom)
         numbers["lines"] = {
             name: {"occlusion": fall, "integrated_gradients": float(parts["spectrum"][slice(*windows[name])].sum())}
-            for name, fall in told.line_falls.items()
+            for name, fall in explanation.line_falls.items()
         }
         numbers["spectrum"] = {
-            "rest_wavelength_angstrom": told.wavelength_angstrom,
+            "rest_wavelength_angstrom": explanation.wavelength_angstrom,
             "integrated_gradients": parts["spectrum"],
-            "occlusion": told.spectrum_occlusion,
+            "occlusion": explanation.spectrum_occlusion,
         }
     if "features" in parts:
-        numbers["features"] = dict(zip(told.features, parts["features"].tolist(), strict=True))
+        numbers["features"] = dict(zip(explanation.features, parts["features"].tolist(), strict=True))
     return numbers
 
 

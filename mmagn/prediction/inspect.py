@@ -1,5 +1,6 @@
-"""One spectrum looked at closely: found by its id, fitted, drawn."""
+"""The picture of one spectrum: continuum, lines and residuals."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
@@ -20,7 +21,7 @@ from mmagn.surveys.readers import survey_reader
 
 
 def plot_spectrum(config: RunConfig, object_id: str, folder: Path) -> Path:
-    """Path of the picture of one spectrum with its model, continuum, residuals and line names, ``folder/ID.png``.
+    """Return the path of the picture of one spectrum with model, continuum, residuals and line names.
 
     Raises
     ------
@@ -28,18 +29,19 @@ def plot_spectrum(config: RunConfig, object_id: str, folder: Path) -> Path:
         Where the source has no spectrum of that id.
     """
     drops: Counter[str] = Counter()
-    spectrum = _found(config.data, object_id, drops)
+    spectrum = _spectrum_with_id(config.data, object_id, drops)
     basis = None
     if config.spectroscopy.continuum == "basis":
         head = islice(_spectra(config.data, drops), config.spectroscopy.basis_maximum)
         basis = learned_basis(head, config.spectroscopy)
     continuum, model = fitted_curves(spectrum, config.spectroscopy, basis)
     folder.mkdir(parents=True, exist_ok=True)
-    (path,) = save_figures({object_id: spectrum_figure(spectrum, continuum, model)}, folder)
+    name = re.sub(r"[^\w.-]", "_", object_id).lstrip(".")
+    (path,) = save_figures({name: spectrum_figure(spectrum, continuum, model)}, folder)
     return path
 
 
-def _found(data: DataConfig, object_id: str, drops: Counter[str]) -> Spectrum:
+def _spectrum_with_id(data: DataConfig, object_id: str, drops: Counter[str]) -> Spectrum:
     if data.source == "store":
         store = open_store(Path(str(data.root)).expanduser())
         ids = np.asarray(store.index["sdss_object_id"], dtype=np.str_)

@@ -1,4 +1,4 @@
-"""Trained networks with all that prediction needs beside weights: one from a training run, many from an ablation."""
+"""Trained networks with everything that prediction needs: one of a training run, or the members of an ablation."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,22 +8,22 @@ from typing import Any
 import torch
 
 from mmagn.config.run_config import RunConfig, load_config
-from mmagn.evaluation.judging import CALIBRATION_FILE, NOVELTY_FILE
+from mmagn.evaluation.folds import Fold
+from mmagn.evaluation.network import EvaluationSample
 from mmagn.evaluation.novelty import Novelty, load_novelty
+from mmagn.evaluation.permutation import Importance, load_importances
 from mmagn.evaluation.subsets import SubsetCalibration, known_subsets, load_calibrations
+from mmagn.evaluation.variants import DEFAULT_VARIANT
 from mmagn.features.names import FEATURE_NAMES
 from mmagn.models.fusion import FusionModel
-from mmagn.runs.sample import BASIS_FILE, network
+from mmagn.runs.sample import Sample, network
 from mmagn.spectroscopy.basis import ContinuumBasis
+from mmagn.storage.run_folder import RunFolder
 from mmagn.storage.settings import settings_affecting
 from mmagn.tensors.missing import FeatureOrigin, Subset
 from mmagn.tensors.scaling import FeatureScaling
+from mmagn.tensors.sources import BatchSource
 from mmagn.training.weights import load_weights
-
-WEIGHTS_FILE = "weights.safetensors"
-SCALING_FILE = "scaling.json"
-CONFIG_FILE = "config.yaml"
-DEFAULT_VARIANT = "fused"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -32,18 +32,16 @@ class TrainedMember:
 
     Attributes
     ----------
-    path
-        Its folder.
-    config
-        Settings that it was trained with.
+    path, config
+        Its folder, and the settings that it was trained with.
     model
         The network with its weights, in evaluation mode.
     scaling
         Of its features.
-    calibrations
-        What turns its logits into probabilities, by subset of modalities.
-    novelty
-        What training objects look like to it, by subset; empty where its folder does not say.
+    calibrations, novelty
+        By subset of modalities; ``novelty`` is empty where its folder has none.
+    importances
+        Permutation importance of its features; empty where its folder has none.
     basis
         Continuum basis that its spectra were measured with.
     """
@@ -54,21 +52,22 @@ class TrainedMember:
     scaling: FeatureScaling
     calibrations: Mapping[Subset, SubsetCalibration]
     novelty: Mapping[Subset, Novelty]
+    importances: Sequence[Importance]
     basis: ContinuumBasis | None
 
     @property
     def feature_columns(self) -> list[int]:
-        """Columns of the ten features that the network is given."""
+        """Columns of the ten features that the network takes."""
         return [FEATURE_NAMES.index(name) for name in self.config.tensors.features]
 
     @property
     def origin(self) -> FeatureOrigin:
-        """What its features are measured on, and what stands in for them."""
+        """Modality and imputed value of each of its features."""
         return FeatureOrigin.of(self.config.tensors.features, self.scaling)
 
     @property
     def known(self) -> tuple[Subset, ...]:
-        """Subsets of modalities that the network can be shown, the widest first."""
+        """Subsets of modalities that the network can take, the widest first."""
         return known_subsets(self.config.models.branches, self.config.tensors.features)
 
 
@@ -85,10 +84,9 @@ def load_members(runs: Sequence[Path], variant: str = DEFAULT_VARIANT) -> list[T
     Raises
     ------
     FileNotFoundError
-        Where a folder is no run, or lacks a file; says which.
+        Where a folder is no run, or lacks a file.
     ValueError
-        Where weights are of another network than the settings beside them describe, or members of other input than
-        the first; says what differs.
+        Where weights do not fit the settings in their folder, or members take other input than the first.
     """
     members = [member for run in runs for member in _members_of(run, variant)]
     for member in members[1:]:
@@ -99,13 +97,27 @@ def load_members(runs: Sequence[Path], variant: str = DEFAULT_VARIANT) -> list[T
     return members
 
 
-def input_difference(trained: RunConfig, asked: RunConfig) -> str:
-    """Return the first setting in which the input of a trained network differs from what is asked, "" where none."""
-    ours, theirs = (_input_settings(config) for config in (trained, asked))
+def input_difference(trained: RunConfig, config: RunConfig) -> str:
+    """Return the first setting by which the input of a trained network differs from that of ``config``, else ""."""
+    ours, theirs = _input_settings(trained), _input_settings(config)
     for name in sorted({*ours, *theirs}):
         if ours.get(name) != theirs.get(name):
             return f"{name} is {ours.get(name)} in one and {theirs.get(name)} in the other"
     return ""
+
+
+def evaluation_sample(
+    config: RunConfig, sample: Sample, fold: Fold, tensors: BatchSource, scaling: FeatureScaling, pos_weight: float
+) -> EvaluationSample:
+    """Return the objects of a fold as a network of these settings is evaluated on them."""
+    return EvaluationSample(
+        batch_of=tensors.batch,
+        target=sample.target,
+        fold=fold,
+        features=config.tensors.features,
+        scaling=scaling,
+        pos_weight=pos_weight,
+    )
 
 
 def _input_settings(config: RunConfig) -> dict[str, Any]:
@@ -113,35 +125,38 @@ def _input_settings(config: RunConfig) -> dict[str, Any]:
     return settings_affecting(config, "measurements", "tensors") | branches
 
 
-def _members_of(run: Path, variant: str) -> list[TrainedMember]:
-    if not run.is_dir():
-        raise FileNotFoundError(f"{run} is not a run folder: there is no such folder")
-    models = run / "members"
-    if not models.is_dir():
+def _members_of(path: Path, variant: str) -> list[TrainedMember]:
+    run = RunFolder.open(path, needs=())
+    hint = "the setting ablation.members of ablate.py names the models whose networks are kept"
+    if not run.members.is_dir():
+        if run.ablation.is_file():
+            raise FileNotFoundError(f"{path} is an ablation that kept no networks: {hint}")
         return [_member(run, run, run)]
-    if not (models / variant).is_dir():
-        kept = ", ".join(sorted(path.name for path in models.iterdir() if path.is_dir())) or "none"
-        raise FileNotFoundError(f"{run} keeps no members of the model {variant}; it has {kept}")
-    folders = sorted(path for path in (models / variant).iterdir() if path.is_dir())
+    model = RunFolder(run.members / variant)
+    if not model.path.is_dir():
+        names = ", ".join(sorted(each.name for each in run.members.iterdir() if each.is_dir())) or "none"
+        raise FileNotFoundError(f"{path} holds no members of the model {variant}; it has {names}: {hint}")
+    folders = sorted(each for each in model.path.iterdir() if each.is_dir())
     if not folders:
-        raise FileNotFoundError(f"{models / variant} holds no member")
-    return [_member(folder, models / variant, run) for folder in folders]
+        raise FileNotFoundError(f"{model.path} holds no member")
+    return [_member(RunFolder(folder), model, run) for folder in folders]
 
 
-def _member(folder: Path, of_config: Path, of_basis: Path) -> TrainedMember:
-    wanted = (of_config / CONFIG_FILE, *(folder / name for name in (WEIGHTS_FILE, SCALING_FILE, CALIBRATION_FILE)))
-    if missing := [str(path.relative_to(of_basis)) for path in wanted if not path.is_file()]:
-        raise FileNotFoundError(f"{of_basis} is no complete run: it lacks {', '.join(missing)}")
-    config = load_config(of_config / CONFIG_FILE)
-    model = network(config)
-    load_weights(model, folder / WEIGHTS_FILE)
-    basis = of_basis / BASIS_FILE
+def _member(folder: RunFolder, model: RunFolder, run: RunFolder) -> TrainedMember:
+    """Network of a folder, with the settings of its model and the continuum basis of its run."""
+    needed = (model.config, folder.weights, folder.scaling, folder.calibration)
+    if missing := [str(path.relative_to(run.path)) for path in needed if not path.is_file()]:
+        raise FileNotFoundError(f"{run.path} is no complete run: it lacks {', '.join(missing)}")
+    config = load_config(model.config)
+    trained = network(config)
+    load_weights(trained, folder.weights)
     return TrainedMember(
-        path=folder,
+        path=folder.path,
         config=config,
-        model=model.to(torch.device("cpu")),
-        scaling=FeatureScaling.load(folder / SCALING_FILE),
-        calibrations=load_calibrations(folder / CALIBRATION_FILE),
-        novelty=load_novelty(folder / NOVELTY_FILE),
-        basis=ContinuumBasis.load(basis) if basis.is_file() else None,
+        model=trained.to(torch.device("cpu")),
+        scaling=FeatureScaling.load(folder.scaling),
+        calibrations=load_calibrations(folder.calibration),
+        novelty=load_novelty(folder.novelty),
+        importances=load_importances(folder.importance),
+        basis=ContinuumBasis.load(run.basis) if run.basis.is_file() else None,
     )

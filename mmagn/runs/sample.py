@@ -1,11 +1,12 @@
-"""The pairs of a config as a labelled sample: matched, measured, classified, split by sky; and what fits them."""
+"""The labelled sample of a config: pairs that are matched, measured, classified and split by sky."""
 
-import dataclasses
 import logging
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 from mmagn.config.run_config import RunConfig
+from mmagn.evaluation.folds import Fold, Rows
 from mmagn.features.names import FEATURE_NAMES
 from mmagn.features.vector import feature_matrix
 from mmagn.labels.scheme import class_counts, reason_counts, target
@@ -20,29 +22,26 @@ from mmagn.matching.splits import sky_split
 from mmagn.matching.store import PairStore, pair_store
 from mmagn.measurement.cache import measured_store
 from mmagn.models.fusion import FusionModel
-from mmagn.records import SPLITS
+from mmagn.records import SPLITS, Floats
 from mmagn.spectroscopy.basis import ContinuumBasis
 from mmagn.storage.run_folder import RunFolder
 from mmagn.surveys.hats.dask_client import dask_client
 from mmagn.tensors.spectrum import spectrum_pixels
 from mmagn.training.losses import pos_weight
 
-BASIS_FILE = "basis.npz"
-"""Continuum basis in a run folder, where the spectra were measured with one."""
-
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Sample:
-    """The pairs of a config, measured and labelled, and the split of those that have a label.
+    """Measured pairs, and labels and split of those that have a label.
 
     Attributes
     ----------
     store
-        Payload of all pairs.
+        Images and spectra of all pairs.
     table
-        One row per pair of the store: the table of measurements.
+        Measurements, one row per pair of the store.
     rows
         (object,) rows of store and table that have a label.
     target
@@ -55,24 +54,63 @@ class Sample:
 
     store: PairStore
     table: Table
-    rows: NDArray[np.int64]
-    target: NDArray[np.float64]
+    rows: Rows
+    target: Floats
     split: NDArray[np.str_]
     basis: ContinuumBasis | None = None
 
+    @cached_property
+    def labelled(self) -> Table:
+        """Measurements of the labelled pairs."""
+        return self.table[self.rows]
+
+    @property
+    def object_id(self) -> NDArray[np.str_]:
+        """(object,) SDSS ids."""
+        return np.asarray(self.labelled["object_id"], dtype=np.str_)
+
     @property
     def bpt_class(self) -> NDArray[np.str_]:
-        """(object,) class of the labelled pairs."""
-        return np.asarray(self.table["bpt_class"], dtype=np.str_)[self.rows]
+        """(object,) names of the classes."""
+        return np.asarray(self.labelled["bpt_class"], dtype=np.str_)
+
+    @property
+    def fold(self) -> Fold:
+        """The split as a fold."""
+        rows = {name: np.flatnonzero(self.split == name) for name in SPLITS}
+        return Fold(repeat=0, fold=0, seed=0, **rows)
+
+    def column(self, name: str) -> Floats:
+        """Return a column (object,) of the measurements."""
+        return np.asarray(self.labelled[name], dtype=np.float64)
+
+    def features(self, config: RunConfig) -> tuple[Floats, NDArray[np.bool_]]:
+        """Return values and valid flags (object, feature) of ``tensors.features``."""
+        values, valid = feature_matrix(self.labelled)
+        columns = [FEATURE_NAMES.index(name) for name in config.tensors.features]
+        return values[:, columns], valid[:, columns]
+
+    def part(self, objects: Rows) -> "Sample":
+        """Return the sample with some of its labelled objects."""
+        return replace(self, rows=self.rows[objects], target=self.target[objects], split=self.split[objects])
+
+    def summary(self) -> dict[str, Any]:
+        """Return counts of classes, reasons of exclusion and splits, and the report of the match."""
+        return {
+            "classes": class_counts(self.table),
+            "unclassified": reason_counts(self.table),
+            "splits": {name: int(np.sum(self.split == name)) for name in SPLITS},
+            "matching": self.store.report,
+        }
 
 
 def engine(config: RunConfig) -> AbstractContextManager[object]:
-    """Block within which ``data.source`` hats has its Dask cluster; the other sources need none."""
+    """Return a context with a Dask client for ``data.source`` hats, and an empty one for other sources."""
     return dask_client(config.dask) if config.data.source == "hats" else nullcontext()
 
 
 def labelled_sample(config: RunConfig) -> Sample:
-    """Pairs of a config, matched or taken from their store, measured, labelled and split by sky."""
+    """Return the pairs of a config, matched or taken from their store, measured, labelled and split by sky."""
     with engine(config):
         store = pair_store(config.data, config.matching)
     logger.info("pairs: %d in %s", len(store), store.path)
@@ -83,56 +121,15 @@ def labelled_sample(config: RunConfig) -> Sample:
     truth = target(table["bpt_class"])
     rows = np.flatnonzero(np.isfinite(truth))
     if not len(rows):
-        raise ValueError(f"none of the {len(store)} pairs has a label: {counts_text(reason_counts(table))}")
+        raise ValueError(f"none of the {len(store)} pairs has a label: {counts_text(reasons)}")
     ra_deg, dec_deg = (np.asarray(table[name], dtype=np.float64)[rows] for name in ("ra_deg", "dec_deg"))
     split = sky_split(ra_deg, dec_deg, truth[rows], config.splits)
     logger.info("split: %s", counts_text({name: int(np.sum(split == name)) for name in SPLITS}))
     return Sample(store=store, table=table, basis=basis, rows=rows, target=truth[rows], split=split)
 
 
-def training_target(
-    config: RunConfig, sample: Sample, train: NDArray[np.int64] | NDArray[np.bool_] | None = None
-) -> NDArray[np.float64]:
-    """Targets (object,) that a network is shown: P(AGN) of training objects with ``labels.soft``, else 0 or 1.
-
-    Parameters
-    ----------
-    config, sample
-        Settings, and the labelled pairs.
-    train
-        Training objects, as row numbers or flags; None takes those of the sample's split.
-    """
-    shown = sample.target.copy()
-    if config.labels.soft:
-        chosen = sample.split == "train" if train is None else train
-        p_agn = np.asarray(sample.table["p_agn"], dtype=np.float64)[sample.rows][chosen]
-        shown[chosen] = np.where(np.isfinite(p_agn), p_agn, shown[chosen])
-    return shown
-
-
-def sample_pos_weight(config: RunConfig, sample: Sample) -> float:
-    """Weight of the positive class: the one given, or negatives over positives of the training split."""
-    given = config.training.pos_weight
-    return pos_weight(training_target(config, sample)[sample.split == "train"]) if given is None else given
-
-
-def chosen_features(config: RunConfig, sample: Sample) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Values and valid flags (object, feature) of the labelled pairs, the features of ``tensors.features`` alone."""
-    values, valid = feature_matrix(sample.table)
-    columns = [FEATURE_NAMES.index(name) for name in config.tensors.features]
-    return values[sample.rows][:, columns], valid[sample.rows][:, columns]
-
-
-def network(config: RunConfig) -> FusionModel:
-    """Network of a config with fresh weights, the same for the same seed."""
-    torch.manual_seed(config.seed)
-    return FusionModel(
-        config.models, spectrum_pixels=spectrum_pixels(config.tensors), features=len(config.tensors.features)
-    )
-
-
 def with_recorded_split(sample: Sample, run: RunFolder) -> Sample:
-    """Sample with the objects, targets and split that the run was trained with."""
+    """Return the sample with the objects, targets and split that the run was trained with."""
     recorded = Table.read(run.split, format="parquet")
     row_of = {name: row for row, name in enumerate(np.asarray(sample.table["object_id"]).tolist())}
     ids = np.asarray(recorded["object_id"]).tolist()
@@ -141,7 +138,7 @@ def with_recorded_split(sample: Sample, run: RunFolder) -> Sample:
             f"{run.path} was trained on other pairs than its settings give now: {len(missing)} of {len(ids)} objects "
             f"are missing, the first {missing[0]}; restore the source {sample.store.path} was made from"
         )
-    return dataclasses.replace(
+    return replace(
         sample,
         rows=np.array([row_of[name] for name in ids], dtype=np.int64),
         target=np.asarray(recorded["target"], dtype=np.float64),
@@ -149,16 +146,30 @@ def with_recorded_split(sample: Sample, run: RunFolder) -> Sample:
     )
 
 
-def sample_summary(sample: Sample) -> dict[str, object]:
-    """What the scores are about: classes, reasons of exclusion, losses of the match, sizes of the splits."""
-    return {
-        "classes": class_counts(sample.table),
-        "unclassified": reason_counts(sample.table),
-        "splits": {name: int(np.sum(sample.split == name)) for name in SPLITS},
-        "matching": sample.store.report,
-    }
+def training_target(config: RunConfig, sample: Sample, train: Rows) -> Floats:
+    """Return the targets (object,) of a fit: P(AGN) in training rows with ``labels.soft``, else 0 or 1."""
+    result = sample.target.copy()
+    if config.labels.soft:
+        p_agn = sample.column("p_agn")[train]
+        result[train] = np.where(np.isfinite(p_agn), p_agn, result[train])
+    return result
 
 
-def counts_text(counted: Mapping[str, int]) -> str:
-    """Counts on one line."""
-    return ", ".join(f"{name} {count}" for name, count in counted.items())
+def training_pos_weight(config: RunConfig, sample: Sample, train: Rows) -> float:
+    """Return the weight of the positive class: ``training.pos_weight``, or negatives over positives of ``train``."""
+    if config.training.pos_weight is not None:
+        return config.training.pos_weight
+    return pos_weight(training_target(config, sample, train)[train])
+
+
+def network(config: RunConfig) -> FusionModel:
+    """Return the network of a config with initial weights, the same for the same seed."""
+    torch.manual_seed(config.seed)
+    return FusionModel(
+        config.models, spectrum_pixels=spectrum_pixels(config.tensors), features=len(config.tensors.features)
+    )
+
+
+def counts_text(counts: Mapping[str, int]) -> str:
+    """Return counts on one line."""
+    return ", ".join(f"{name} {count}" for name, count in counts.items())

@@ -1,11 +1,9 @@
-"""Which objects a search sees, on which folds, and what settings are worth there."""
+"""Objects and folds of a search, and the scores of whole networks there."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
 from mmagn.ablation.ablate import ablation_folds
@@ -13,19 +11,14 @@ from mmagn.ablation.inputs import FoldInputs
 from mmagn.ablation.networks import FoldNetworks
 from mmagn.config.ablation import AblationConfig
 from mmagn.config.run_config import RunConfig
-from mmagn.evaluation.crossval import Fold
+from mmagn.evaluation.folds import Fold
 from mmagn.evaluation.variants import Variant
 from mmagn.runs.sample import Sample
 
 
 def searched_sample(sample: Sample) -> Sample:
-    """Return the part of a sample that a search may see: all but the test split."""
-    return part_of(sample, np.flatnonzero(sample.split != "test"))
-
-
-def part_of(sample: Sample, objects: NDArray[np.int64]) -> Sample:
-    """Return some objects of a sample, which then are all it has labels of."""
-    return replace(sample, rows=sample.rows[objects], target=sample.target[objects], split=sample.split[objects])
+    """Return the sample without its test split."""
+    return sample.part(np.flatnonzero(sample.split != "test"))
 
 
 def sample_folds(config: RunConfig, sample: Sample, count: int) -> list[Fold]:
@@ -40,7 +33,7 @@ def sample_folds(config: RunConfig, sample: Sample, count: int) -> list[Fold]:
 
 
 def own_variant(config: RunConfig) -> Variant:
-    """Return the network of the run as something to be fitted on folds."""
+    """Return the network of the run as a variant that can be fitted on folds."""
     return Variant(
         name="searched",
         level="L0",
@@ -52,7 +45,7 @@ def own_variant(config: RunConfig) -> Variant:
 
 
 def as_trained(config: RunConfig) -> RunConfig:
-    """Return settings with which a network on features alone is fitted for as long as ``train.py`` would."""
+    """Return settings with the epochs and patience of training for networks on features alone, too."""
     training = config.training
     return replace(
         config,
@@ -60,20 +53,13 @@ def as_trained(config: RunConfig) -> RunConfig:
     )
 
 
-def fits_dir(config: RunConfig) -> Path:
-    """Return the folder of finished fits, which a search shares with ablations."""
-    return Path(config.ablation.fits_dir or f"{config.data.cache_dir}/fits").expanduser()
-
-
 class NetworkScores:
-    """What settings are worth when whole networks are fitted with them.
+    """Scores of settings with which whole networks are fitted.
 
     Parameters
     ----------
-    sample
-        Objects that the search may see.
-    folds
-        Inner folds.
+    sample, folds
+        Objects of the search, and inner folds.
     """
 
     def __init__(self, sample: Sample, folds: Sequence[Fold]) -> None:
@@ -83,5 +69,5 @@ class NetworkScores:
         """Average precision on the test objects of one inner fold after another."""
         networks = FoldNetworks(FoldInputs(as_trained(config), self.sample))
         for fold in self.folds:
-            (found,) = networks.fitted(own_variant(config), [fold])
-            yield float(average_precision_score(self.sample.target[fold.test], found.logits[fold.test]))
+            (fitted,) = networks.fitted(own_variant(config), [fold])
+            yield float(average_precision_score(self.sample.target[fold.test], fitted.logits[fold.test]))

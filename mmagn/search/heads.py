@@ -1,9 +1,8 @@
-"""What settings of the head are worth, on embeddings of branches that were fitted once per fold."""
+"""Scores of settings of the head, on embeddings of branches that are fitted once per fold."""
 
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -13,27 +12,26 @@ from torch import Tensor, nn
 
 from mmagn.ablation.fits import FoldFits
 from mmagn.config.run_config import RunConfig
-from mmagn.evaluation.crossval import Fold
+from mmagn.evaluation.folds import Fold
 from mmagn.models.fusion import FusionModel
 from mmagn.search.folds import own_variant
 from mmagn.tensors.spectrum import spectrum_pixels
 from mmagn.training.heads.fit import Member, many_fits, many_logits
+from mmagn.workers import one_thread
 
 logger = logging.getLogger(__name__)
 
 
 class HeadScores:
-    """What settings are worth when only the head is fitted with them.
+    """Scores of settings with which only the head is fitted.
 
-    The branches below it are those of a network that is fitted once to the training objects of each fold, with the
-    other settings of the run; it is kept on disk and never repeated.
+    The branches are those of a network that is fitted once to the training rows of each fold with the other settings
+    of the run, and cached on disk.
 
     Parameters
     ----------
-    fits
-        Fits of the run on the objects that the search may see.
-    folds
-        Inner folds.
+    fits, folds
+        Fits of the run on the objects of the search, and inner folds.
     """
 
     def __init__(self, fits: FoldFits, folds: Sequence[Fold]) -> None:
@@ -78,19 +76,8 @@ class HeadScores:
         return FusionModel(models, spectrum_pixels=spectrum_pixels(config.tensors), features=width).head
 
 
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Let torch use one thread: for layers this small, waking others takes longer than the work."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
 def fold_embeddings(fits: FoldFits, folds: Sequence[Fold]) -> Tensor:
-    """(fold, object, embedding) what the head sees of all objects, from the branches of each fold's own network."""
+    """Return head inputs (fold, object, embedding) of all objects from the network of each fold."""
     config = fits.config
     if config.models.branches == ("features",):
         return torch.from_numpy(np.stack([fits.inputs.scaled(config, fold)[1] for fold in folds]))

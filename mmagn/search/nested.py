@@ -1,4 +1,4 @@
-"""The score of a whole search: what the settings that it chose are worth on objects that it never saw."""
+"""Nested search: the score of a whole search on objects that it did not use."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,20 +11,20 @@ from sklearn.metrics import average_precision_score
 from mmagn.ablation.fits import FoldFits
 from mmagn.config.run_config import RunConfig
 from mmagn.evaluation.answers import TABLE_METRICS
-from mmagn.evaluation.pooled import PooledScores, out_of_fold, pooled_scores
+from mmagn.evaluation.pooled import out_of_fold, pooled_scores
 from mmagn.evaluation.scorecard import Score
 from mmagn.reporting.figures.search import TrialRecord
 from mmagn.runs.sample import Sample
-from mmagn.search.folds import as_trained, fits_dir, own_variant, part_of, sample_folds
+from mmagn.search.folds import as_trained, own_variant, sample_folds
 from mmagn.search.space import with_values
 
 SearchedPart = Callable[[Sample, str], TrialRecord]
-"""Best trial of a search on a part of the sample; the word tells its study from the others."""
+"""Returns the best trial of a search on a part of the sample; the text is part of the name of its study."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class OuterFold:
-    """One outer fold: what the search without its test objects chose, and what that is worth on them.
+    """One outer fold: the best trial of the search without its test objects, and its score on them.
 
     Attributes
     ----------
@@ -58,7 +58,7 @@ class OuterFold:
 
 @dataclass(frozen=True, kw_only=True)
 class NestedSearch:
-    """What a nested search found.
+    """Result of a nested search.
 
     Attributes
     ----------
@@ -87,46 +87,39 @@ class NestedSearch:
 
     @property
     def sentence(self) -> str:
-        """The unbiased score in words."""
+        """The unbiased score as a sentence."""
         score, prevalence = self.scores["average_precision"], self.positives / self.objects
         return (
-            f"nested search: average precision {score} on {self.objects} objects that no search saw "
+            f"nested search: average precision {score} on {self.objects} objects outside each search "
             f"(prevalence {prevalence:.3f})"
         )
 
 
 def nested_search(config: RunConfig, sample: Sample, searched: SearchedPart) -> NestedSearch:
-    """Search anew for each outer fold without its test objects, fit what was found, and score it on them.
+    """Return the score of a search that is repeated for each outer fold without its test objects.
 
     Parameters
     ----------
-    config
-        Settings of the run.
-    sample
-        Objects that may be seen.
+    config, sample
+        Settings of the run, and the objects of the search.
     searched
         The search.
     """
     tables, folds = [], []
     for fold in sample_folds(config, sample, config.search.outer_folds):
         rest = np.sort(np.concatenate([fold.train, fold.validation]))
-        best = searched(part_of(sample, rest), f"outer-{fold.fold}")
+        best = searched(sample.part(rest), f"outer-{fold.fold}")
         chosen = as_trained(with_values(config, best.values))
-        table = FoldFits(chosen, sample, fits_dir(config)).table(own_variant(chosen), fold)
+        table = FoldFits(chosen, sample).table(own_variant(chosen), fold)
         truth = np.asarray(table["truth"])
         score = float(average_precision_score(truth, np.asarray(table["logit"])))
-        count = len(truth), int(truth.sum())
-        folds.append(OuterFold(number=fold.fold, best=best, score=score, objects=count[0], positives=count[1]))
+        counts = {"objects": len(truth), "positives": int(truth.sum())}
+        folds.append(OuterFold(number=fold.fold, best=best, score=score, **counts))
         tables.append(table)
-    pooled = _pooled(config, sample, tables)
+    pooled = pooled_scores(out_of_fold(vstack(tables), sample.object_id, sample.target), config.evaluation)
     return NestedSearch(
         scores={name: pooled.score(name, config.evaluation) for name in TABLE_METRICS},
         objects=pooled.objects,
         positives=pooled.positives,
         folds=tuple(folds),
     )
-
-
-def _pooled(config: RunConfig, sample: Sample, tables: list[Any]) -> PooledScores:
-    object_id = np.asarray(sample.table["object_id"], dtype=np.str_)[sample.rows]
-    return pooled_scores(out_of_fold(vstack(tables), object_id, sample.target), config.evaluation)

@@ -1,8 +1,8 @@
-"""What a search leaves behind: the best settings as a config, a table of trials, figures and TensorBoard entries."""
+"""Results of a search: the best settings as a config, a table of trials, figures and TensorBoard entries."""
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -58,19 +58,17 @@ def best_record(trials: Sequence[TrialRecord]) -> TrialRecord:
     """
     whole = [trial for trial in trials if trial.state == "complete"]
     if not whole:
-        raise ValueError(
-            f"none of {len(trials)} trials was fitted on all folds; every loss was not finite at some point"
-        )
+        raise ValueError(f"none of {len(trials)} trials was fitted on all folds; each had a non-finite loss")
     return max(whole, key=lambda trial: trial.score)
 
 
 def importances(study: Study, seed: int) -> dict[str, float]:
-    """Return the fraction of the variance of the score that each setting explains; empty where all scores are one."""
+    """Return the fraction of the variance of the score that each setting explains; empty where scores are equal."""
     scores = {trial.value for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))}
     if len(scores) < 2:
         return {}
-    found = optuna.importance.get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=seed))
-    return {name: float(share) for name, share in found.items()}
+    shares = optuna.importance.get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=seed))
+    return {name: float(share) for name, share in shares.items()}
 
 
 def best_config(config: RunConfig, best: TrialRecord) -> RunConfig:
@@ -79,23 +77,53 @@ def best_config(config: RunConfig, best: TrialRecord) -> RunConfig:
     return with_values(plain, best.values)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Gain:
+    """Best trial compared with the settings of the run on the same folds.
+
+    Attributes
+    ----------
+    best, own
+        Average precision of each inner fold with the best settings and with those of the run.
+    trials
+        Trials that the best one was chosen from.
+    """
+
+    best: tuple[float, ...]
+    own: tuple[float, ...]
+    trials: int
+
+    @property
+    def value(self) -> float:
+        """Mean difference of the average precision."""
+        return float(np.mean(self.best) - np.mean(self.own))
+
+    @property
+    def sentence(self) -> str:
+        """The comparison as a sentence."""
+        own = f"the settings of the run score {np.mean(self.own):.3f} on the same folds"
+        if self.best == self.own:
+            return f"no trial beats the settings of the run: {own}"
+        better = sum(best > own for best, own in zip(self.best, self.own, strict=True))
+        return (
+            f"{own}: the best trial gains {self.value:+.3f} and is better on {better} of {len(self.own)} folds. "
+            f"It was chosen from {self.trials} trials by this score, so that part of the gain is chance"
+        )
+
+
 def write_results(
-    config: RunConfig, run: RunFolder, study: Study, told: Mapping[str, Any], prevalence: float
+    config: RunConfig, run: RunFolder, study: Study, gain: Gain, summary: Mapping[str, Any]
 ) -> TrialRecord:
     """Write everything about a study to its run folder; return the best trial.
 
     Parameters
     ----------
-    config
-        Settings of the run.
-    run
-        Folder to write to.
-    study
-        Finished study.
-    told
-        What else ``search.json`` is to say: the sample, the folds, the nested scores.
-    prevalence
-        Fraction of positives.
+    config, run
+        Settings of the run, and the folder to write to.
+    study, gain
+        Finished study, and the comparison of its best trial with the settings of the run.
+    summary
+        Further entries of ``search.json``: sample, folds, nested scores.
     """
     trials = trial_records(study, config.search)
     _write_trials(run, trials)
@@ -108,13 +136,14 @@ def write_results(
         "score": "mean average precision of inner folds",
         "trials": states,
         "best": {"number": best.number, "score": best.score, "folds": best.folds, "values": best.values},
+        "own_settings": {"score": float(np.mean(gain.own)), "folds": gain.own, "gain": gain.value},
+        "sentence": gain.sentence,
         "importance": shares,
-        "prevalence": prevalence,
-        **told,
+        **summary,
     }
-    write_json(run.path / "search.json", plain)
+    write_json(run.search, plain)
     figures = {
-        "history": history_figure(trials, prevalence=prevalence),
+        "history": history_figure(trials, prevalence=summary["prevalence"]),
         "importance": importance_figure(shares),
         "parallel": parallel_figure(trials),
     }
@@ -132,7 +161,7 @@ def _write_trials(run: RunFolder, trials: Sequence[TrialRecord]) -> None:
         "folds": [" ".join(f"{score:.6f}" for score in trial.folds) for trial in trials],
         "duration_s": [round(trial.duration_s, 3) for trial in trials],
     }
-    with whole_file(run.path / "trials.csv") as part:
+    with whole_file(run.trials) as part:
         Table(columns).write(part, format="ascii.csv", overwrite=True)
 
 
@@ -149,7 +178,7 @@ def _write_best(run: RunFolder, best: RunConfig) -> None:
         for part in path:
             place = place.setdefault(part, {})
         place[last] = json.loads(json.dumps(value))
-    with whole_file(run.path / "best.yaml") as unfinished:
+    with whole_file(run.best_config) as unfinished:
         unfinished.write_text(
             f"# Best trial of the search in {run.path.name}: differences from the defaults, for scripts/train.py.\n"
             + yaml.safe_dump(nested, sort_keys=False),

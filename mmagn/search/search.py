@@ -1,4 +1,4 @@
-"""A search from config to best settings: inner folds outside the test split, a study on them, and what is written."""
+"""A search from config to best settings: inner folds outside the test split, a study on them, and its results."""
 
 import logging
 import shlex
@@ -12,17 +12,16 @@ from optuna.study import Study
 
 from mmagn.ablation.fits import FoldFits
 from mmagn.config.run_config import RunConfig, save_config
-from mmagn.evaluation.crossval import Fold
 from mmagn.reporting.figures.search import TrialRecord
 from mmagn.reporting.page.report import write_report
 from mmagn.runs.sample import Sample, labelled_sample
-from mmagn.search.folds import NetworkScores, as_trained, fits_dir, sample_folds, searched_sample
+from mmagn.search.folds import NetworkScores, as_trained, sample_folds, searched_sample
 from mmagn.search.heads import HeadScores
 from mmagn.search.nested import NestedSearch, nested_search
-from mmagn.search.results import best_record, trial_records, write_results
+from mmagn.search.results import Gain, best_record, trial_records, write_results
 from mmagn.search.space import check_space
 from mmagn.search.storage import dashboard_command, study_storage
-from mmagn.search.study import finished_trials, open_study, run_trials
+from mmagn.search.study import FoldScores, finished_trials, open_study, own_scores, run_trials, short_text, study_name
 from mmagn.storage.run_folder import RunFolder
 
 logger = logging.getLogger(__name__)
@@ -30,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Search:
-    """What came of a search.
+    """Result of a search.
 
     Attributes
     ----------
@@ -38,26 +37,40 @@ class Search:
         Run folder.
     best
         Best trial of the study, over all workers.
+    gain
+        Comparison of the best trial with the settings of the run.
     nested
-        Score of the whole search, None where it was not asked for.
+        Score of the whole search, None without ``search.nested``.
     """
 
     path: Path
     best: TrialRecord
+    gain: Gain
     nested: NestedSearch | None
+
+    @property
+    def text(self) -> str:
+        """Result in sentences, and the command that trains with it."""
+        values = ", ".join(f"{name} {short_text(value)}" for name, value in self.best.values.items())
+        lines = [
+            f"best trial: number {self.best.number}, average precision {self.best.score:.3f} of inner folds, {values}",
+            self.gain.sentence,
+            *([] if self.nested is None else [self.nested.sentence]),
+            f"train with it: python scripts/train.py --config {RunFolder(self.path).best_config}",
+        ]
+        return "\n".join(lines)
 
 
 def search(config: RunConfig) -> Search:
-    """Look for better settings on inner folds of what is outside the test split, and write what was found.
+    """Search for better settings on inner folds outside the test split, and write the result to a run folder.
 
-    The study is kept in ``search.storage``: what was interrupted goes on where it was, and the same command on
-    another machine with the same storage takes part.
+    The study is kept in ``search.storage``: the same command resumes it, and takes part in it from other machines.
 
     Raises
     ------
     ValueError
-        Where the space does not fit the run, the study of that name has other settings or data, or there are too few
-        objects for the folds.
+        Where the space does not fit the run, the named study has other settings or data, or there are too few objects
+        for the folds.
     ConnectionError
         Where the storage cannot be reached.
     """
@@ -65,84 +78,75 @@ def search(config: RunConfig) -> Search:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with study_storage(config) as storage:
         sample = searched_sample(labelled_sample(config))
-        _opened(config, sample, storage, config.search.study or config.name)  # a refused study leaves no run folder
+        study = SampleStudy(config, sample, storage)  # a refused study leaves no run folder
         run = RunFolder.create(config.runs_dir, config.name)
         save_config(config, run.config)
         with run.log_lines():
-            return _searched(config, sample, storage, run)
+            result = _searched(config, sample, study, run)
+    sys.stdout.write(f"{result.text}\nstudies: {shlex.join(dashboard_command(config))}\nrun folder: {run.path}\n")
+    return result
 
 
-def _searched(config: RunConfig, sample: Sample, storage: BaseStorage, run: RunFolder) -> Search:
-    name = config.search.study or config.name
-    study = finished_study(config, sample, storage, name)
+def _searched(config: RunConfig, sample: Sample, study: "SampleStudy", run: RunFolder) -> Search:
+    trials = trial_records(study.finished(), config.search)
+    gain = Gain(best=best_record(trials).folds, own=tuple(study.own_scores()), trials=len(trials))
     nested = None
     if config.search.nested:
 
         def inner(part: Sample, word: str) -> TrialRecord:
-            return best_record(trial_records(finished_study(config, part, storage, f"{name}-{word}"), config.search))
+            finished = SampleStudy(config, part, study.storage, f"{study.name}-{word}").finished()
+            return best_record(trial_records(finished, config.search))
 
         nested = nested_search(config, sample, inner)
-    best = write_results(config, run, study, _told(config, sample, nested), float(sample.target.mean()))
-    write_report(run.path)
-    _say(config, run, best, nested)
-    return Search(path=run.path, best=best, nested=nested)
-
-
-def finished_study(config: RunConfig, sample: Sample, storage: BaseStorage, name: str) -> Study:
-    """Return the study of that name with all its trials, run now or found in the storage.
-
-    Parameters
-    ----------
-    config
-        Settings of the run.
-    sample
-        All objects that the search may see.
-    storage, name
-        Where the study is kept, and its name.
-    """
-    study, fits, folds = _opened(config, sample, storage, name)
-    logger.info(
-        "study %s: %d folds of %d objects, %d positive",
-        name,
-        len(folds),
-        len(sample.target),
-        int(sample.target.sum()),
-    )
-    try:
-        if len(finished_trials(study)) < config.search.trials:
-            over_head = config.search.over == "head"
-            run_trials(study, config, HeadScores(fits, folds) if over_head else NetworkScores(sample, folds))
-    except KeyboardInterrupt:
-        logger.info("study %s is kept; the same command goes on with it", name)
-        raise
-    return study
-
-
-def _opened(config: RunConfig, sample: Sample, storage: BaseStorage, name: str) -> tuple[Study, FoldFits, list[Fold]]:
-    """Return a study, and what its trials are fitted with."""
-    folds = sample_folds(config, sample, config.search.folds)
-    fits = FoldFits(as_trained(config), sample, fits_dir(config))
-    return open_study(config, storage, name, fits.data_digest), fits, folds
-
-
-def _told(config: RunConfig, sample: Sample, nested: NestedSearch | None) -> dict[str, object]:
-    return {
+    summary = {
         "objects": len(sample.target),
         "positives": int(sample.target.sum()),
+        "prevalence": float(sample.target.mean()),
         "folds": config.search.folds,
         "nested": None if nested is None else nested.as_dict(),
     }
+    best = write_results(config, run, study.study, gain, summary)
+    write_report(run.path)
+    return Search(path=run.path, best=best, gain=gain, nested=nested)
 
 
-def _say(config: RunConfig, run: RunFolder, best: TrialRecord, nested: NestedSearch | None) -> None:
-    place = ", ".join(
-        f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}" for name, value in best.values.items()
-    )
-    lines = [
-        f"best of the search: average precision {best.score:.3f} of inner folds (trial {best.number}) at {place}",
-        *([] if nested is None else [nested.sentence]),
-        f"train with it: python scripts/train.py --config {run.path / 'best.yaml'}",
-        f"look at it: {shlex.join(dashboard_command(config))}",
-        f"run folder: {run.path}",
-    ]
-    sys.stdout.write("\n".join(lines) + "\n")
+class SampleStudy:
+    """A study on one sample, and the fits behind its trials.
+
+    Parameters
+    ----------
+    config, sample
+        Settings of the run, and the objects of the search.
+    storage, name
+        Storage and name of the study; "" takes ``search.study``, or a name made of the settings and data.
+    """
+
+    def __init__(self, config: RunConfig, sample: Sample, storage: BaseStorage, name: str = "") -> None:
+        self.config, self.sample, self.storage = config, sample, storage
+        self.folds = sample_folds(config, sample, config.search.folds)
+        self.fits = FoldFits(as_trained(config), sample)
+        self.name = name or study_name(config, self.fits.data_digest)
+        self.study = open_study(config, storage, self.name, self.fits.data_digest)
+        self._scores: FoldScores | None = None
+
+    def finished(self) -> Study:
+        """Return the study with all its trials, from the storage or run now."""
+        count, positives = len(self.sample.target), int(self.sample.target.sum())
+        logger.info("study %s: %d folds of %d objects, %d positive", self.name, len(self.folds), count, positives)
+        try:
+            if len(finished_trials(self.study)) < self.config.search.trials:
+                run_trials(self.study, self.config, self._fold_scores())
+        except KeyboardInterrupt:
+            logger.info("study %s is kept; the same command resumes it", self.name)
+            raise
+        return self.study
+
+    def own_scores(self) -> list[float]:
+        """Return the scores of the settings of the run on the same folds."""
+        return own_scores(self.study, self.config, lambda config: self._fold_scores()(config))
+
+    def _fold_scores(self) -> FoldScores:
+        if self._scores is None:
+            head = self.config.search.over == "head"
+            self._scores = HeadScores(self.fits, self.folds) if head else NetworkScores(self.sample, self.folds)
+        return self._scores

@@ -1,4 +1,4 @@
-"""What is searched: names, the settings behind them, and the place that a trial tries."""
+"""The search space: names, the settings behind them, and the values of a trial."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -29,13 +29,13 @@ NEEDED_BRANCH = {
     "image_noise": "image",
     "dihedral": "image",
 }
-"""Branch without which a name changes nothing."""
+"""Branch without which a name has no effect."""
 
 Values = Mapping[str, Any]
 
 
 def check_space(config: RunConfig) -> None:
-    """Raise where a name of the space changes nothing in this run.
+    """Raise where a name of the space has no effect in this run.
 
     Raises
     ------
@@ -45,11 +45,11 @@ def check_space(config: RunConfig) -> None:
     for name in config.search.space:
         needed = NEEDED_BRANCH.get(name)
         if needed is not None and needed not in config.models.branches:
-            raise ValueError(f"search.space has {name}, which changes nothing: models.branches has no {needed}")
+            raise ValueError(f"search.space has {name}, which has no effect: models.branches has no {needed}")
 
 
 def suggested_values(trial: Trial, search: SearchConfig) -> dict[str, Any]:
-    """Return the place that a trial is to try, by name, as the sampler suggests it."""
+    """Return the values of a trial by name, as the sampler suggests them."""
     return {name: _suggested(trial, name, getattr(search.ranges, name)) for name in search.space}
 
 
@@ -68,14 +68,14 @@ def _suggested(trial: Trial, name: str, allowed: Any) -> Any:
 
 
 def read_values(parameters: Values, search: SearchConfig) -> dict[str, Any]:
-    """Return the place of a finished trial from what the study kept of it."""
+    """Return the values of a finished trial from its parameters in the study."""
     widths = {_word(each): each for each in search.ranges.widths}
     return {name: widths[parameters[name]] if name == "widths" else parameters[name] for name in search.space}
 
 
 def base_parameters(config: RunConfig) -> dict[str, Any] | None:
-    """Return the run's own settings as a place for a first trial, None where they lie outside the ranges."""
-    found = {}
+    """Return the settings of the run as parameters of a trial, None where they lie outside the ranges."""
+    parameters = {}
     for name in config.search.space:
         value, allowed = setting(config, SETTINGS[name]), getattr(config.search.ranges, name)
         choices = name in ("widths", "image_size", "dihedral")
@@ -83,12 +83,12 @@ def base_parameters(config: RunConfig) -> dict[str, Any] | None:
             return None
         if name == "hidden_dim" and (value - allowed[0]) % 2:
             return None
-        found[name] = _word(value) if name == "widths" else value
-    return found
+        parameters[name] = _word(value) if name == "widths" else value
+    return parameters
 
 
 def with_values(config: RunConfig, values: Values) -> RunConfig:
-    """Return the settings of the run with those of a trial in their places."""
+    """Return the settings of the run with those of a trial."""
     for name, value in values.items():
         config = _with_setting(config, SETTINGS[name].split("."), value)
     return config

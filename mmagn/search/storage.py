@@ -1,4 +1,4 @@
-"""Where a study is kept: a local file, or a database that many machines share."""
+"""Storage of studies: a local file, or a database that many machines share."""
 
 import shutil
 import subprocess
@@ -14,32 +14,32 @@ from sqlalchemy.exc import ArgumentError, IntegrityError, ProgrammingError, SQLA
 from mmagn.config.run_config import RunConfig
 
 CONNECT_SECONDS = 20
-"""Longest wait for a connection, or for the other writers of a local file."""
+"""Longest wait for a connection or for a lock of a local file."""
 MAX_RETRIES = 3
-"""How often a trial is tried again whose worker died."""
+"""Number of repeats of a trial whose worker died."""
 DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
-"""Dialect and driver behind the plain names."""
+"""Dialect and driver of the plain names."""
 
 
 def storage_url(config: RunConfig) -> str:
-    """Return the URL of the database of studies, a file in the cache where none is given."""
-    given = config.search.storage
-    if not given:
+    """Return the URL of the database of studies; by default a file in ``data.cache_dir``."""
+    url = config.search.storage
+    if not url:
         return f"sqlite:///{Path(config.data.cache_dir).expanduser().resolve() / 'searches.db'}"
-    scheme, separator, rest = given.partition("://")
+    scheme, separator, rest = url.partition("://")
     return DRIVERS.get(scheme, scheme) + separator + rest
 
 
 @contextmanager
 def study_storage(config: RunConfig) -> Iterator[RDBStorage]:
-    """Give the database of studies, made where it is empty; its connections are closed at the end.
+    """Give the database of studies, with tables created where it is empty; connections are closed at the end.
 
-    Its running trials give signs of life; the next worker that asks for a trial takes up one that fell silent.
+    Running trials send heartbeats; a trial without one is repeated by the next worker that starts a trial.
 
     Raises
     ------
     ValueError
-        Where the URL is none, its driver is not installed, or the database is of another version of Optuna.
+        Where the URL is invalid, its driver is not installed, or the database is of another version of Optuna.
     ConnectionError
         Where the database cannot be reached.
     """
@@ -90,7 +90,7 @@ def dashboard_command(config: RunConfig) -> list[str]:
 
 
 def show_dashboard(config: RunConfig) -> str:
-    """Serve the dashboard of the storage until it is interrupted; return what to do where it is not installed.
+    """Serve the dashboard of the storage until it is interrupted; return instructions where it is not installed.
 
     Raises
     ------

@@ -1,5 +1,7 @@
-"""The study: opened or gone on with, its trials run until there are enough of them."""
+"""The study: created or resumed, and its trials run until there are enough of them."""
 
+import hashlib
+import json
 import logging
 import os
 import platform
@@ -28,27 +30,26 @@ FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 FOLD_SCORES = "fold_scores"
 """Attribute of a trial: average precision of each of its folds."""
 DIVERGED = "diverged"
-"""Attribute of a trial that was given up because its loss was not finite: the reason."""
+"""Attribute of a trial that ended with a non-finite loss: the reason."""
 WORKER = "worker"
 """Attribute of a trial: machine and process that ran it."""
-_SETTINGS, _DATA = "settings", "data"
+_SETTINGS, _DATA, _OWN_SCORES = "settings", "data", "own_scores"
 
 FoldScores = Callable[[RunConfig], Iterator[float]]
-"""Average precision of settings on one inner fold after another, each fitted when it is asked for."""
+"""Average precision of settings on one inner fold after another, each fitted when it is iterated."""
 
 
 class TrialSampler(BaseSampler):
-    """TPE whose draws are a function of the seed, the place of the trial in the study and the trials before it.
+    """TPE whose draws depend on the seed, the position of the trial in the study and the trials before it alone.
 
-    A study that goes on in another process therefore tries what it would have tried, and no worker repeats another's
-    random start.
+    A study that is resumed in another process therefore continues as it would have, and workers start differently.
 
     Parameters
     ----------
     seed
         Seed of the search.
     startup_trials
-        Trials at random places.
+        Random trials at the start.
     """
 
     def __init__(self, seed: int, startup_trials: int) -> None:
@@ -56,19 +57,19 @@ class TrialSampler(BaseSampler):
         self._number, self._sampler = -1, TPESampler(seed=seed)
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """Return what is sampled together."""
+        """Return the distributions that are sampled jointly."""
         return self._of(study, trial).infer_relative_search_space(study, trial)
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """Return what is sampled together, by name."""
+        """Return the values that are sampled jointly, by name."""
         return self._of(study, trial).sample_relative(study, trial, search_space)
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """Return what is sampled alone."""
+        """Return a value that is sampled independently."""
         return self._of(study, trial).sample_independent(study, trial, param_name, param_distribution)
 
     def _of(self, study: Study, trial: FrozenTrial) -> TPESampler:
@@ -82,20 +83,18 @@ class TrialSampler(BaseSampler):
 
 
 def open_study(config: RunConfig, storage: BaseStorage, name: str, data: str) -> Study:
-    """Return the study of that name: a new one, or the one that another start or worker made with the same settings.
+    """Return the study of that name, created or, with the same settings and data, resumed.
 
-    A new one begins with the run's own settings as its first trial, where they lie inside the ranges.
+    The first trial of a new study has the settings of the run, where they lie inside the ranges.
 
     Parameters
     ----------
     config
         Settings of the run.
-    storage
-        Where studies are kept.
-    name
-        Name of the study.
+    storage, name
+        Storage and name of the study.
     data
-        Digest of the objects it sees.
+        Digest of its objects.
 
     Raises
     ------
@@ -111,15 +110,15 @@ def open_study(config: RunConfig, storage: BaseStorage, name: str, data: str) ->
         sampler=TrialSampler(config.seed, search.startup_trials),
         pruner=_pruner(search),
     )
-    kept, asked = study.user_attrs, deciding_settings(config)
-    if _SETTINGS not in kept:
+    stored, settings = study.user_attrs, deciding_settings(config)
+    if _SETTINGS not in stored:
         study.set_user_attr(_DATA, data)
-        study.set_user_attr(_SETTINGS, asked)
+        study.set_user_attr(_SETTINGS, settings)
         if (base := base_parameters(config)) is not None:
             study.enqueue_trial(base, skip_if_exists=True)
     else:
-        _refuse_other(name, kept[_SETTINGS], asked)
-        if kept[_DATA] != data:
+        _refuse_other(name, stored[_SETTINGS], settings)
+        if stored[_DATA] != data:
             raise ValueError(f"study {name} was made with other objects or labels; give search.study another name")
     return study
 
@@ -129,13 +128,13 @@ def _pruner(search: SearchConfig) -> BasePruner:
 
 
 def deciding_settings(config: RunConfig) -> dict[str, Any]:
-    """Return the dotted settings that decide what a trial is worth, as plain JSON values."""
+    """Return the dotted settings that affect the score of a trial, as plain JSON values."""
     return settings_affecting(config, "labels", "tensors", "fit", "search")
 
 
-def _refuse_other(name: str, kept: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
-    for setting_name in sorted({*kept, *asked}):
-        before, now = kept.get(setting_name), asked.get(setting_name)
+def _refuse_other(name: str, stored: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+    for setting_name in sorted({*stored, *settings}):
+        before, now = stored.get(setting_name), settings.get(setting_name)
         if before != now:
             raise ValueError(
                 f"study {name} was made with {setting_name} {before}, now it is {now}; "
@@ -143,24 +142,39 @@ def _refuse_other(name: str, kept: Mapping[str, Any], asked: Mapping[str, Any]) 
             )
 
 
+def study_name(config: RunConfig, data: str) -> str:
+    """Return ``search.study``, or the name of the run with a digest of all settings and data of the study."""
+    settings = json.dumps([data, deciding_settings(config)], sort_keys=True)
+    return config.search.study or f"{config.name}-{hashlib.sha256(settings.encode()).hexdigest()[:10]}"
+
+
+def own_scores(study: Study, config: RunConfig, fold_scores: FoldScores) -> list[float]:
+    """Return the scores of the settings of the run itself, from their trial or from fits that are made once."""
+    parameters = base_parameters(config)
+    for trial in finished_trials(study):
+        if trial.params == parameters and trial.state == TrialState.COMPLETE:
+            return list(trial.user_attrs[FOLD_SCORES])
+    if _OWN_SCORES not in study.user_attrs:
+        study.set_user_attr(_OWN_SCORES, list(fold_scores(config)))
+    return list(study.user_attrs[_OWN_SCORES])
+
+
 def finished_trials(study: Study) -> list[FrozenTrial]:
-    """Return the trials that count, complete or pruned, in the order of their numbers."""
+    """Return the complete and pruned trials in the order of their numbers."""
     return study.get_trials(deepcopy=False, states=FINISHED)
 
 
 def run_trials(study: Study, config: RunConfig, fold_scores: FoldScores) -> None:
     """Run trials until the study has ``search.trials`` finished ones, those of other workers included.
 
-    An interrupted trial does not count. Workers that end at the same moment may leave a trial more each.
+    Interrupted trials do not count. Workers that finish at the same time may add one trial each.
 
     Parameters
     ----------
-    study
-        What :func:`open_study` gives.
-    config
-        Settings of the run, which a trial changes.
+    study, config
+        The study, and the settings of the run, which a trial changes.
     fold_scores
-        What a trial is worth.
+        Scores of the settings of a trial.
     """
     search = config.search
 
@@ -187,13 +201,16 @@ def run_trials(study: Study, config: RunConfig, fold_scores: FoldScores) -> None
 
 def _log_trial(study: Study, trial: FrozenTrial, wanted: int) -> None:
     finished = finished_trials(study)
-    place = ", ".join(f"{name} {_short(value)}" for name, value in trial.params.items())
+    values = ", ".join(f"{name} {short_text(value)}" for name, value in trial.params.items())
     mean = "diverged" if DIVERGED in trial.user_attrs else f"{np.mean(trial.user_attrs[FOLD_SCORES]):.3f}"
     whole = [each.value for each in finished if each.state == TrialState.COMPLETE and each.value is not None]
     best = max(whole, default=float("nan"))
     state = "" if trial.state == TrialState.COMPLETE else f" (pruned after {len(trial.intermediate_values)} folds)"
-    logger.info("trial %d of %d: %s%s at %s; best %.3f", len(finished), wanted, mean, state, place, best)
+    logger.info(
+        "trial %d (%d of %d): %s%s with %s; best %.3f", trial.number, len(finished), wanted, mean, state, values, best
+    )
 
 
-def _short(value: Any) -> str:
+def short_text(value: Any) -> str:
+    """Return the value of a setting as short text."""
     return f"{value:.3g}" if isinstance(value, float) else str(value)

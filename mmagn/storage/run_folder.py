@@ -161,9 +161,18 @@ class RunFolder:
         return self.path / "novelty.npz"
 
     @property
+    def importance(self) -> Path:
+        """Permutation importance of the features, as JSON."""
+        return self.path / "importance.json"
+
+    @property
     def scores(self) -> Path:
-        """Scores with intervals, as JSON."""
-        return self.path / "scores.json"
+        """Scores with intervals on the test split, as JSON."""
+        return self.scores_of("test")
+
+    def scores_of(self, split: str) -> Path:
+        """Scores with intervals on a split, as JSON."""
+        return self.path / ("scores.json" if split == "test" else f"scores-{split}.json")
 
     @property
     def predictions(self) -> Path:
@@ -177,13 +186,28 @@ class RunFolder:
 
     @property
     def ablation(self) -> Path:
-        """Scores and comparisons of an ablation, as JSON."""
+        """Scores and comparisons of an ablation, as JSON; as Markdown and CSV with another suffix."""
         return self.path / "ablation.json"
 
     @property
+    def strata(self) -> Path:
+        """Scores of an ablation on parts of the sample, as CSV."""
+        return self.path / "strata.csv"
+
+    @property
+    def members(self) -> Path:
+        """Folder of the networks that an ablation keeps for prediction, a folder per model."""
+        return self.path / "members"
+
+    @property
     def search(self) -> Path:
-        """Trials and result of a search, as JSON."""
+        """Result of a search, as JSON."""
         return self.path / "search.json"
+
+    @property
+    def trials(self) -> Path:
+        """Trials of a search, as CSV."""
+        return self.path / "trials.csv"
 
     @property
     def best_config(self) -> Path:

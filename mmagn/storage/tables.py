@@ -1,9 +1,11 @@
 """Tables on disk, written batch by batch: Parquet, CSV, FITS, ECSV or VOTable by suffix, whole or not at all."""
 
 import contextlib
+import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,11 +13,18 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 from astropy import units as u
 from astropy.io import fits
-from astropy.io.votable.tree import Resource, TableElement, VOTableFile
-from astropy.table import Table, meta
+from astropy.io.votable.tree import Info, Resource, TableElement, VOTableFile
+from astropy.table import MaskedColumn, Table, meta
+from astropy.table.serialize import represent_mixins_as_columns
+from astropy.utils.data_info import serialize_context_as
 
 SUFFIXES = (".parquet", ".fits", ".ecsv", ".csv", ".votable")
 ROW_GROUP_ROWS = 65536
+MASK = ".mask"
+"""End of the name of a column that holds the mask of another one, as astropy names it."""
+PROVENANCE = "provenance"
+"""Column of a CSV file with the metadata of the table as JSON, since CSV has no other place for it."""
+_ABOUT = ("unit", "description", "meta")
 
 
 def checked_suffix(out: Path) -> str:
@@ -31,9 +40,9 @@ def table_file(out: Path) -> Iterator[Callable[[Table], None]]:
 
     Batches have the same columns in the same order. Parquet and CSV are written with bounded memory, however many
     batches come; in Parquet units are in each field's metadata under ``unit`` and, with descriptions and the table's
-    ``meta``, where ``astropy.table.Table.read`` looks for them; CSV knows none of these. FITS, ECSV and VOTable go
+    ``meta``, where ``astropy.table.Table.read`` looks for them; in CSV ``meta`` is a column. FITS, ECSV and VOTable go
     through astropy, which holds the whole table in memory once at the end; units, descriptions and UCDs (``ucd`` in the
-    ``meta`` of a column) are where TOPCAT looks for them.
+    ``meta`` of a column) are where TOPCAT looks for them. A logical column with nulls is an integer one in FITS.
     The file appears under its name when the block ends well and at least one batch came; otherwise nothing is left.
 
     Raises
@@ -55,7 +64,7 @@ def table_file(out: Path) -> Iterator[Callable[[Table], None]]:
             if suffix == ".parquet":
                 whole.replace(out)
             else:
-                _convert(whole, converted, suffix)
+                _convert(whole, converted, suffix, writer.header.meta)
                 converted.replace(out)
     finally:
         writer.close()
@@ -73,6 +82,7 @@ class _SpoolWriter:
         self.text_length: dict[str, int] = {}
 
     def append(self, table: Table) -> None:
+        table = _with_logical_columns(table)
         if self._file is None:
             self.header = table[:0]
             self._file = pq.ParquetWriter(self._path, _schema(table, {}))
@@ -82,7 +92,7 @@ class _SpoolWriter:
             if values.dtype.kind == "U":
                 length = int(np.char.str_len(values).max(initial=1))
                 self.text_length[name] = max(self.text_length.get(name, 1), length)
-            arrays.append(pa.array(values))
+            arrays.append(pa.array(values, mask=getattr(table[name], "mask", None)))
         self._file.write_table(pa.Table.from_arrays(arrays, schema=self._file.schema))
 
     def close(self) -> None:
@@ -102,23 +112,52 @@ def _schema(table: Table, metadata: dict[str, str]) -> pa.Schema:
 
 
 def _write_whole(spool: Path, out: Path, writer: _SpoolWriter) -> None:
-    """Copy the spooled rows in large row groups under the metadata that astropy reads units and text lengths from."""
+    """Copy the spooled rows in large row groups under the metadata that astropy reads units and text lengths from.
+
+    A masked column has nulls, and a column ``NAME.mask`` behind it, without which astropy reads nulls as False.
+    """
     assert writer.header is not None
+    header = _with_mask_columns(writer.header)
     metadata = {f"table::len::{name}": str(length) for name, length in writer.text_length.items()}
-    metadata["table_meta_yaml"] = "\n".join(meta.get_yaml_from_table(writer.header))
-    schema = _schema(writer.header, metadata)
+    metadata["table_meta_yaml"] = "\n".join(meta.get_yaml_from_table(header))
+    schema = _schema(header, metadata)
     with pq.ParquetFile(spool) as source, pq.ParquetWriter(out, schema) as target:
         for batch in source.iter_batches(batch_size=ROW_GROUP_ROWS):
-            target.write_table(pa.Table.from_arrays(batch.columns, schema=schema))
+            columns = {name: batch.column(name.removesuffix(MASK)) for name in header.colnames}
+            arrays = [column.is_null() if name.endswith(MASK) else column for name, column in columns.items()]
+            target.write_table(pa.Table.from_arrays(arrays, schema=schema))
 
 
-def _convert(parquet: Path, out: Path, suffix: str) -> None:
+def _with_logical_columns(table: Table) -> Table:
+    """Table whose columns of True, False and None, as astropy reads nulls of Parquet, are masked logical ones."""
+    objects = [column for column in table.itercols() if column.dtype == object]
+    if not objects:
+        return table
+    table = table.copy(copy_data=False)
+    for column in objects:
+        about = {key: getattr(column, key) for key in _ABOUT}
+        table[column.name] = MaskedColumn(column.filled(False).astype(bool), mask=column.mask, **about)
+    return table
+
+
+def _with_mask_columns(header: Table) -> Table:
+    """Empty table with the columns that astropy stores a table with masked columns in."""
+    row = Table(meta=header.meta)
+    for column in header.itercols():
+        filled = type(column)(np.zeros(1, column.dtype), **{key: getattr(column, key) for key in _ABOUT})
+        if isinstance(column, MaskedColumn):
+            filled.mask = True  # astropy stores the mask of a column that has one
+        row[column.name] = filled
+    with serialize_context_as("parquet"):
+        return represent_mixins_as_columns(row)[:0]
+
+
+def _convert(parquet: Path, out: Path, suffix: str, provenance: Mapping[str, Any]) -> None:
     if suffix == ".csv":
-        with pq.ParquetFile(parquet) as source, pyarrow.csv.CSVWriter(out, source.schema_arrow) as target:
-            for batch in source.iter_batches(batch_size=ROW_GROUP_ROWS):
-                target.write_batch(batch)
+        _write_csv(parquet, out, provenance)
         return
     table = Table.read(parquet, format="parquet")
+    table = _with_logical_columns(table)
     if suffix == ".ecsv":
         table.write(out, format="ascii.ecsv")
         return
@@ -129,14 +168,35 @@ def _convert(parquet: Path, out: Path, suffix: str) -> None:
     if suffix == ".votable":
         _write_votable(out, table)
     else:
+        for column in list(table.itercols()):
+            if isinstance(column, MaskedColumn) and column.dtype.kind == "b":
+                table[column.name] = column.astype(np.int16)  # astropy writes no nulls of logical values to FITS
+                table[column.name].fill_value = -1
         table.write(out, format="fits")
         _describe_columns(out, table)
+
+
+def _write_csv(parquet: Path, out: Path, provenance: Mapping[str, Any]) -> None:
+    """Write CSV without the columns of masks, and with the metadata in a column."""
+    with pq.ParquetFile(parquet) as source:
+        names = [name for name in source.schema_arrow.names if not name.endswith(MASK)]
+        schema = pa.schema([source.schema_arrow.field(name) for name in names])
+        constant = pa.scalar(json.dumps(dict(provenance), default=str)) if provenance else None
+        if constant is not None:
+            schema = schema.append(pa.field(PROVENANCE, pa.string()))
+        with pyarrow.csv.CSVWriter(out, schema) as target:
+            for batch in source.iter_batches(batch_size=ROW_GROUP_ROWS, columns=names):
+                arrays = list(batch.columns)
+                if constant is not None:
+                    arrays.append(pa.repeat(constant, len(batch)))
+                target.write_batch(pa.record_batch(arrays, schema=schema))
 
 
 def _write_votable(out: Path, table: Table) -> None:
     """Write a VOTable of version 1.3: its CDS units know the erg, which later versions call deprecated."""
     whole, resource = VOTableFile(version="1.3"), Resource()
     whole.resources.append(resource)
+    resource.infos.extend(Info(name=name, value=str(value)) for name, value in table.meta.items())
     resource.tables.append(TableElement.from_table(whole, table))
     whole.to_xml(str(out))
 

@@ -6,20 +6,18 @@ of a stratified split, or drawn where ``random_counts`` asks for it.
 """
 
 import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import expit
 
 from mmagn.evaluation.bootstrap import resampled_metrics, scored_objects
 from mmagn.evaluation.calibration import fitted_calibration
-from mmagn.evaluation.comparison import paired_difference
 from mmagn.evaluation.config import EvaluationConfig
 from mmagn.evaluation.pooled import OutOfFold, difference, pooled_scores
 from mmagn.evaluation.scores import scores
-
-Floats = NDArray[np.float64]
+from mmagn.records import Floats
 
 GOAL = (0.93, 0.97)
 CALIBRATION_GOAL = 0.03
@@ -83,7 +81,7 @@ def coverage_benchmark(surveys: int, draws: int, seed: int, random_counts: bool)
     every: list[bool] = []
     for name, size in SIZES.items():
         started = time.perf_counter()
-        held = _held(rng, config, truth, size, surveys, random_counts, pooled=name == "out of fold")
+        held = _held(_drawn(rng, surveys, size, random_counts), config, truth, pooled=name == "out of fold")
         print(f"\n{name}: {size} objects, {time.perf_counter() - started:.0f} s")
         for interval, results in held.items():
             print(f"  {interval:<44}{np.mean(results):.3f}")
@@ -95,6 +93,13 @@ def coverage_benchmark(surveys: int, draws: int, seed: int, random_counts: bool)
     calibration_benchmark(rng)
 
 
+def _drawn(rng: np.random.Generator, surveys: int, size: int, random_counts: bool) -> Iterator[Survey]:
+    """Surveys of ``size`` objects, their numbers of positives fixed or drawn."""
+    for _ in range(surveys):
+        positives = int(rng.binomial(size, PREVALENCE)) if random_counts else round(size * PREVALENCE)
+        yield survey(rng, positives, size - positives)
+
+
 def _error(surveys: int) -> float:
     return float(np.sqrt(0.95 * 0.05 / surveys))
 
@@ -103,24 +108,15 @@ def _truth(rng: np.random.Generator) -> Floats:
     """(model, metric) scores of the classifiers themselves."""
     positives = round(PREVALENCE * TRUTH_OBJECTS)
     population = survey(rng, positives, TRUTH_OBJECTS - positives)
-    found = []
+    result = []
     for probability in population.probability[:, 0]:
         objects = scored_objects(population.target, probability, THRESHOLD, 10)
         sample = resampled_metrics(objects, np.ones((1, TRUTH_OBJECTS), dtype=np.int64))
-        found.append([float(sample[name][0]) for name in METRICS])
-    return np.array(found)
+        result.append([float(sample[name][0]) for name in METRICS])
+    return np.array(result)
 
 
-def _held(
-    rng: np.random.Generator,
-    config: EvaluationConfig,
-    truth: Floats,
-    size: int,
-    surveys: int,
-    random_counts: bool,
-    *,
-    pooled: bool,
-) -> dict[str, list[bool]]:
+def _held(surveys: Iterable[Survey], config: EvaluationConfig, truth: Floats, *, pooled: bool) -> dict[str, list[bool]]:
     """Whether each interval holds the truth, one entry per survey where it is defined."""
     held: dict[str, list[bool]] = {}
 
@@ -128,57 +124,46 @@ def _held(
         if low is not None and high is not None:
             held.setdefault(name, []).append(low <= true <= high)
 
-    for _ in range(surveys):
-        positives = int(rng.binomial(size, PREVALENCE)) if random_counts else round(size * PREVALENCE)
-        found = survey(rng, positives, size - positives)
-        if pooled:
-            models = [
-                pooled_scores(
-                    OutOfFold(target=found.target, probability=each, called=(each >= THRESHOLD).astype(float)), config
-                )
-                for each in found.probability
-            ]
-            for place, metric in enumerate(METRICS):
-                score = models[0].score(metric, config)
-                note(metric, score.low, score.high, truth[0, place])
-        else:
-            told = scores(found.target, found.probability[0, 0], THRESHOLD, config=config)
-            for place, metric in enumerate(METRICS):
-                note(metric, told[metric].low, told[metric].high, truth[0, place])
-                note(f"{metric}, exact", told[metric].exact_low, told[metric].exact_high, truth[0, place])
+    for sample in surveys:
+        repeats = sample.probability if pooled else sample.probability[:, :1]
+        models = [
+            pooled_scores(
+                OutOfFold(target=sample.target, probability=each, called=(each >= THRESHOLD).astype(float)), config
+            )
+            for each in repeats
+        ]
+        single = None if pooled else scores(sample.target, repeats[0, 0], THRESHOLD, config=config)
+        for place, metric in enumerate(METRICS):
+            score = models[0].score(metric, config) if single is None else single[metric]
+            note(metric, score.low, score.high, truth[0, place])
+            note(f"{metric}, exact", score.exact_low, score.exact_high, truth[0, place])
         for metric in ("average_precision", "mcc"):
             true = float(np.diff(truth[::-1, METRICS.index(metric)], axis=0)[0])
-            if pooled:
-                gap = difference(models[0], models[1], metric, config)
-            else:
-                pair = found.probability[:, 0]
-                gap = paired_difference(
-                    found.target, pair[0], pair[1], metric, thresholds=(THRESHOLD, THRESHOLD), config=config
-                )
-            note(f"difference of {metric}", gap.low, gap.high, true)
+            change = difference(models[0], models[1], metric, config)
+            note(f"difference of {metric}", change.low, change.high, true)
     return held
 
 
-def calibration_benchmark(rng: np.random.Generator, fits: tuple[int, ...] = (106, 1000), judged: int = 100_000) -> None:
+def calibration_benchmark(rng: np.random.Generator, fits: tuple[int, ...] = (106, 1000), tested: int = 100_000) -> None:
     """Print the calibration error on many new objects after a fit on a few, whose logits are too steep and shifted."""
-    print(f"\ncalibration error on {judged} new objects, goal below {CALIBRATION_GOAL} from 1000 objects on")
+    print(f"\ncalibration error on {tested} new objects, goal below {CALIBRATION_GOAL} from 1000 objects on")
     for size in fits:
         for kind in ("none", "temperature", "platt", "isotonic"):
             if kind == "isotonic" and size < 1000:
                 continue
-            errors = [calibration_error(rng, size, kind, judged) for _ in range(20)]
+            errors = [calibration_error(rng, size, kind, tested) for _ in range(20)]
             print(f"  fitted on {size:<6}{kind:<14}{np.mean(errors):.4f}  worst of 20: {np.max(errors):.4f}")
 
 
-def calibration_error(rng: np.random.Generator, size: int, kind: str, judged: int) -> float:
+def calibration_error(rng: np.random.Generator, size: int, kind: str, tested: int) -> float:
     """Return the calibration error of one fit."""
     parts = []
-    for count in (size, judged):
+    for count in (size, tested):
         positives = round(PREVALENCE * count)
         drawn = survey(rng, positives, count - positives)
         plain = np.log(drawn.probability[0, 0] / (1 - drawn.probability[0, 0]))
         parts.append((drawn.target, SLOPE * plain + np.log(POS_WEIGHT)))
     (target, logits), (new_target, new_logits) = parts
-    found = fitted_calibration(target, logits, pos_weight=POS_WEIGHT, kind=kind)
-    objects = scored_objects(new_target, found.probability(new_logits), 0.5, 10)
-    return float(resampled_metrics(objects, np.ones((1, judged), dtype=np.int64))["calibration_error"][0])
+    calibration = fitted_calibration(target, logits, pos_weight=POS_WEIGHT, kind=kind)
+    objects = scored_objects(new_target, calibration.probability(new_logits), 0.5, 10)
+    return float(resampled_metrics(objects, np.ones((1, tested), dtype=np.int64))["calibration_error"][0])

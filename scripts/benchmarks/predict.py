@@ -1,4 +1,4 @@
-"""Streaming prediction from a store beside the forward pass alone on input that is ready in memory."""
+"""Streaming prediction from a store relative to the forward pass on input in memory."""
 
 import logging
 import tempfile
@@ -13,18 +13,20 @@ import torch
 
 from mmagn.config.run_config import RunConfig, save_config
 from mmagn.evaluation.calibration import Calibration
-from mmagn.evaluation.judging import CALIBRATION_FILE, embedded
+from mmagn.evaluation.network import logits_and_embeddings
 from mmagn.evaluation.subsets import SubsetCalibration, save_calibrations
 from mmagn.features.names import FEATURE_NAMES
 from mmagn.matching.objects import PART_OBJECTS, StoredPart
 from mmagn.matching.store import PairStore, pair_store
 from mmagn.models.config import Branch
 from mmagn.prediction.decode import Decoder
-from mmagn.prediction.predict import network_batches, predict
-from mmagn.runs.members import SCALING_FILE, WEIGHTS_FILE, load_members
-from mmagn.runs.sample import BASIS_FILE, network
+from mmagn.prediction.networks import Ensemble
+from mmagn.prediction.predict import PredictionOptions, predict
+from mmagn.runs.members import load_members
+from mmagn.runs.sample import network
 from mmagn.spectroscopy.basis import ContinuumBasis
 from mmagn.spectroscopy.continuum import learned_basis
+from mmagn.storage.run_folder import RunFolder
 from mmagn.surveys.config import DataConfig, SimulateConfig
 from mmagn.tensors.config import TensorsConfig
 from mmagn.tensors.missing import SUBSETS
@@ -53,44 +55,45 @@ def predict_benchmark(pairs: int, repeats: int, workers: int, backbone: str, ima
         basis = learned_basis((store.spectrum(row) for row in range(len(store))), config.spectroscopy)
         for branches in BRANCHES:
             models = replace(config.models, branches=branches, image=image)
-            asked, run = replace(config, data=data, models=models), Path(folder, "-".join(branches))
-            _write_run(asked, basis, run)
-            _compare(asked, store, run, repeats, workers, device)
+            trained, run = replace(config, data=data, models=models), Path(folder, "-".join(branches))
+            _write_run(trained, basis, run)
+            _compare(trained, store, run, repeats, workers, device)
 
 
 def _write_run(config: RunConfig, basis: ContinuumBasis | None, run: Path) -> None:
-    """Write a run whose network has its first, random weights: speed does not depend on them."""
+    """Write a run whose network has its initial weights: speed does not depend on them."""
     run.mkdir()
     save_config(config, run / "config.yaml")
     ones = (1.0,) * len(FEATURE_NAMES)
-    FeatureScaling(softening=ones, median=ones, mean=ones, gain=ones).save(run / SCALING_FILE)
+    FeatureScaling(softening=ones, median=ones, mean=ones, gain=ones).save(RunFolder(run).scaling)
     usual = SubsetCalibration(calibration=Calibration(), threshold=0.5)
-    save_calibrations(run / CALIBRATION_FILE, dict.fromkeys(SUBSETS, usual))
-    save_weights(network(config).state_dict(), run / WEIGHTS_FILE)
+    save_calibrations(RunFolder(run).calibration, dict.fromkeys(SUBSETS, usual))
+    save_weights(network(config).state_dict(), RunFolder(run).weights)
     if basis is not None:
-        basis.save(run / BASIS_FILE)
+        basis.save(RunFolder(run).basis)
 
 
 def _compare(config: RunConfig, store: PairStore, run: Path, repeats: int, workers: int, device: str) -> None:
     """Print the two figures of one network and their ratio."""
     (member,) = load_members([run])
-    decoder = Decoder(config=config, bases=[member.basis])
+    ensemble = Ensemble(members=[member], device=device)
+    decoder = Decoder(config=config, bases=ensemble.bases)
     parts = [
         StoredPart(store=store, start=start, stop=min(start + PART_OBJECTS, len(store)))
         for start in range(0, len(store), PART_OBJECTS)
     ]
     started = time.process_time()
-    ready = [batch for part in parts for batch in network_batches(decoder.decoded(part), member, [member.basis])]
+    ready = [batch for part in parts for batch in ensemble.batches(decoder.decoded(part), member)]
     decoding = len(store) / (time.process_time() - started)
     forward, whole = [], []
     for _ in range(repeats):
         started = time.perf_counter()
-        embedded(member.model, ready, device)
+        logits_and_embeddings(member.model, ready, device)
         forward.append(len(store) / (time.perf_counter() - started))
         with redirect_stdout(StringIO()):
-            summary = predict(config, [run], run / "scores.parquet", workers=workers, progress=False)
+            summary = predict(config, [run], run / "scores.parquet", PredictionOptions(workers=workers, progress=False))
         whole.append(summary.rate_per_s)
-    share = median(told / alone for told, alone in zip(whole, forward, strict=True))
+    share = median(rate / alone for rate, alone in zip(whole, forward, strict=True))
     name = "+".join(config.models.branches)
     print(f"{name:<26}decoding {decoding:.0f}/s of one core")
     print(f"{name:<26}forward {median(forward):7.0f}/s   predict.py {median(whole):7.0f}/s   {share:.2f} (goal {GOAL})")

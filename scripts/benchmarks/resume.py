@@ -1,4 +1,4 @@
-"""Kill a training process at random moments, go on with it, and compare its weights with an undisturbed run's."""
+"""Kill a training process at random moments, resume it, and compare its weights with those of an undisturbed run."""
 
 import dataclasses
 import logging
@@ -16,13 +16,12 @@ from typing import Any
 
 import torch
 
-from mmagn import pipeline
 from mmagn.config.run_config import RunConfig, load_config
 from mmagn.pipeline import train
+from mmagn.runs import scoring
 from mmagn.storage.run_folder import RunFolder
 from mmagn.training.checkpoints import good_checkpoint, read_checkpoint
 from mmagn.training.module import AgnModule
-from mmagn.training.weights import WEIGHTS_FILE
 
 GOAL = "identical final weights at every kill point"
 EPOCHS = 4
@@ -31,7 +30,7 @@ COMPARED = ("state_dict", "current_model_state", "optimizer_states", "lr_schedul
 
 
 def resume_benchmark(kills: int, pairs: int, seed: int) -> None:
-    """Print, for each kill, where it struck, where the run went on and whether it ended as the undisturbed one.
+    """Print, for each kill, its moment, the step from which the run was resumed, and whether the weights agree.
 
     Parameters
     ----------
@@ -59,13 +58,13 @@ def resume_benchmark(kills: int, pairs: int, seed: int) -> None:
             step, delay_s = draws.randint(1, steps), draws.uniform(0, 0.1)
             killed = _ended(lambda here=here, step=step, delay_s=delay_s: _killed_training(here, step, delay_s))
             run = _only_run(base / f"kill-{number}")
-            stood = int(read_checkpoint(good_checkpoint(run))["global_step"])
+            resumed = int(read_checkpoint(good_checkpoint(run))["global_step"])
             _ended(lambda here=here: train(here, resume="auto"))
             agree = _same_end(run, whole)
             same += agree
-            told = "killed" if killed == signal.SIGKILL else "had ended before it was to be killed"
+            event = "killed" if killed == signal.SIGKILL else "ended before the kill"
             print(
-                f"{number:3d}  {told} {1000 * delay_s:3.0f} ms into step {step:3d}, went on after step {stood:3d}: "
+                f"{number:3d}  {event} {1000 * delay_s:3.0f} ms into step {step:3d}, resumed after step {resumed:3d}: "
                 + ("identical" if agree else "DIFFERENT"),
                 flush=True,
             )
@@ -73,7 +72,7 @@ def resume_benchmark(kills: int, pairs: int, seed: int) -> None:
 
 
 def _config(base: Path, pairs: int) -> RunConfig:
-    """A fused network with everything that has a state of its own, and a checkpoint after every step."""
+    """A fused network with average, schedule and accumulation, and a checkpoint after every step."""
     config = load_config("fused.yaml")
     replace = dataclasses.replace
     return replace(
@@ -106,7 +105,7 @@ def _only_run(runs_dir: Path) -> RunFolder:
 
 
 def _killed_training(config: RunConfig, step: int, delay_s: float) -> None:
-    """Train, and be killed so long after that step of the optimiser began."""
+    """Train, and be killed some time after that optimiser step starts."""
     original = AgnModule.training_step
     seen: list[int] = []
 
@@ -121,11 +120,11 @@ def _killed_training(config: RunConfig, step: int, delay_s: float) -> None:
 
 
 def _ended(action: Callable[[], object]) -> int:
-    """Do something in a silent process of its own and return the signal that ended it, 0 where none did."""
+    """Run something in a silent process of its own and return the signal that ended it, 0 where none did."""
     child = os.fork()
     if child == 0:
         logging.disable(logging.WARNING)
-        pipeline.evaluated = lambda *_: None  # scores and figures take longest and change no weight
+        scoring.scored_run = lambda *_: None  # type: ignore[assignment] # scores and figures affect no weights
         try:
             with Path(os.devnull).open("w", encoding="utf-8") as nowhere, redirect_stdout(nowhere):
                 action()
@@ -141,7 +140,7 @@ def _ended(action: Callable[[], object]) -> int:
 
 def _same_end(run: RunFolder, whole: RunFolder) -> bool:
     ours, theirs = read_checkpoint(run.last), read_checkpoint(whole.last)
-    weights = [(folder.path / WEIGHTS_FILE).read_bytes() for folder in (run, whole)]
+    weights = [folder.weights.read_bytes() for folder in (run, whole)]
     return weights[0] == weights[1] and all(_equal(ours[name], theirs[name]) for name in COMPARED)
 
 

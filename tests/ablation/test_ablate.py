@@ -71,7 +71,7 @@ def config_of(settings: AblationConfig = SMALL) -> RunConfig:
 def average_precision(config: RunConfig, sample: Sample, name: str, folder: Path) -> float:
     fits = FoldFits(config, sample, folder)
     table = vstack([fits.table(VARIANTS[name], fold) for fold in ablation_folds(config, sample)])
-    scored = out_of_fold(table, fits.object_id, sample.target)
+    scored = out_of_fold(table, sample.object_id, sample.target)
     return float(average_precision_score(scored.target, scored.probability[0]))
 
 

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from mmagn.evaluation.crossval import Fold, leave_one_group_out, sky_folds
+from mmagn.evaluation.crossval import leave_one_group_out, sky_folds
+from mmagn.evaluation.folds import Fold
 
 
 def survey(count: int = 400, groups: int = 40, seed: int = 0) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

@@ -54,6 +54,6 @@ def test_clouds_come_back_and_their_file_is_small(cloud, tmp_path: Path) -> None
         load_novelty(tmp_path / "novelty.npz")
 
 
-def test_one_object_shows_nothing_usual() -> None:
-    with pytest.raises(ValueError, match="1 training objects cannot show what is usual"):
+def test_novelty_needs_two_training_objects() -> None:
+    with pytest.raises(ValueError, match="novelty needs 2 or more training objects; there are 1"):
         fitted_novelty(np.zeros((1, 2)), np.zeros((0, 2)), 0.99)

@@ -1,24 +1,54 @@
-"""The importance of a feature is what a model loses without it."""
+"""The importance of a feature is the loss of average precision without it."""
+
+from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.metrics import average_precision_score
 
-from mmagn.evaluation.permutation import permutation_importance
+from mmagn.evaluation.permutation import (
+    Importance,
+    average_precisions,
+    load_importances,
+    permutation_importance,
+    save_importances,
+)
 
 
-def test_the_one_feature_that_tells_is_found_and_the_others_are_worth_nothing() -> None:
+@pytest.mark.parametrize("decimals", [9, 1], ids=["distinct", "ties"])
+def test_average_precision_of_many_resamples_is_that_of_scikit_learn(decimals: int) -> None:
+    rng = np.random.default_rng(2)
+    target = (rng.random(60) < 0.3).astype(float)
+    score = np.round(rng.normal(size=(5, 60)), decimals)
+    counts = rng.integers(0, 4, size=(5, 60))
+    expected = [average_precision_score(target, s, sample_weight=c) for s, c in zip(score, counts, strict=True)]
+    np.testing.assert_allclose(average_precisions(target, score, counts), expected, rtol=1e-12)
+    one = [average_precision_score(target, score[0], sample_weight=c) for c in counts]
+    np.testing.assert_allclose(average_precisions(target, score[:1], counts), one, rtol=1e-12)
+
+
+def test_importances_come_back_as_they_were_written(tmp_path: Path) -> None:
+    path, written = tmp_path / "importance.json", [Importance(name="a", value=0.1, low=0.0, high=0.2)]
+    save_importances(path, written)
+    assert load_importances(path) == written
+    assert load_importances(tmp_path / "none.json") == []
+    path.write_text("{}", encoding="utf-8")
+    with pytest.raises(ValueError, match="does not hold importances"):
+        load_importances(path)
+
+
+def test_the_informative_feature_is_important_and_the_others_are_not() -> None:
     rng = np.random.default_rng(0)
     target = (rng.random(200) < 0.3).astype(np.float64)
     features = rng.normal(size=(200, 3)).astype(np.float32)
     features[:, 1] += 3 * target
-    told, unused = (lambda x: x[:, 1].astype(np.float64)), ("a", "c")
-    found = {each.name: each for each in permutation_importance(told, features, target, "abc", draws=50)}
-    assert found["b"].low > 0.2
-    assert found["b"].low < found["b"].value < found["b"].high
-    for name in unused:
-        assert (found[name].value, found[name].low, found[name].high) == (0, 0, 0)
+    importances = permutation_importance(lambda x: x[:, 1].astype(np.float64), features, target, "abc", draws=50)
+    one, informative, other = importances
+    assert 0.2 < informative.low < informative.value < informative.high
+    for each in (one, other):
+        assert (each.value, each.low, each.high) == (0, 0, 0)
 
 
-def test_one_class_alone_tells_no_importance() -> None:
+def test_one_class_alone_has_no_importance() -> None:
     with pytest.raises(ValueError, match="both classes; 0 of 5"):
         permutation_importance(lambda x: x[:, 0], np.zeros((5, 1), np.float32), np.zeros(5), "a")

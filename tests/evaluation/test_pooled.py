@@ -8,17 +8,17 @@ from astropy.table import Table
 from sklearn.metrics import average_precision_score, matthews_corrcoef
 
 from mmagn.evaluation.answers import Answer, answers, markdown, rows_table, score_row
-from mmagn.evaluation.comparison import Difference, paired_difference
+from mmagn.evaluation.comparison import Difference
 from mmagn.evaluation.config import EvaluationConfig
 from mmagn.evaluation.pooled import OutOfFold, difference, out_of_fold, pooled_scores
 from mmagn.evaluation.variants import question
 
 CONFIG = EvaluationConfig(bootstrap_draws=300)
-ASKED = question("masked-image-spectrum - masked-spectrum")
+QUESTION = question("masked-image-spectrum - masked-spectrum")
 
 
-def said(strength: float, seed: int = 0, repeats: int = 2, count: int = 200) -> OutOfFold:
-    """Probabilities that follow the truth as strongly as asked."""
+def predictions_of(strength: float, seed: int = 0, repeats: int = 2, count: int = 200) -> OutOfFold:
+    """Probabilities that follow the truth by the given strength."""
     target = (np.random.default_rng(99).random(count) < 0.3).astype(float)
     score = strength * target + np.random.default_rng(seed).normal(size=(repeats, count))
     probability = 1 / (1 + np.exp(-score))
@@ -26,39 +26,32 @@ def said(strength: float, seed: int = 0, repeats: int = 2, count: int = 200) -> 
 
 
 def test_scores_are_means_over_repeats_of_scikit_learns() -> None:
-    one = said(1.5)
-    found = pooled_scores(one, CONFIG)
+    one = predictions_of(1.5)
+    pooled = pooled_scores(one, CONFIG)
     expected = np.mean([average_precision_score(one.target, row) for row in one.probability])
-    assert found.value["average_precision"] == pytest.approx(expected)
-    assert found.value["mcc"] == pytest.approx(np.mean([matthews_corrcoef(one.target, row) for row in one.called]))
-    score = found.score("average_precision", CONFIG)
+    assert pooled.value["average_precision"] == pytest.approx(expected)
+    assert pooled.value["mcc"] == pytest.approx(np.mean([matthews_corrcoef(one.target, row) for row in one.called]))
+    score = pooled.score("average_precision", CONFIG)
     assert score.low is not None and score.high is not None
     assert score.low < expected < score.high
-    assert found.score("calibration_error", CONFIG).low is None
-
-
-def test_one_repeat_gives_the_difference_of_the_paired_bootstrap() -> None:
-    a, b = said(1.5, 1, repeats=1), said(1.0, 2, repeats=1)
-    found = difference(pooled_scores(a, CONFIG), pooled_scores(b, CONFIG), "average_precision", CONFIG)
-    paired = paired_difference(a.target, a.probability[0], b.probability[0], "average_precision", config=CONFIG)
-    assert found == paired
+    assert pooled.score("calibration_error", CONFIG).low is None
 
 
 def test_identical_models_differ_by_nothing() -> None:
-    pooled = pooled_scores(said(1.0), CONFIG)
-    names = (ASKED.better.name, ASKED.base.name)
-    (answer,) = answers(dict.fromkeys(names, pooled), [ASKED], "average_precision", CONFIG)
+    pooled = pooled_scores(predictions_of(1.0), CONFIG)
+    names = (QUESTION.better.name, QUESTION.base.name)
+    (answer,) = answers(dict.fromkeys(names, pooled), [QUESTION], "average_precision", CONFIG)
     assert (answer.difference.value, answer.difference.low, answer.difference.high) == (0, 0, 0)
     assert answer.p_corrected == 1
-    assert not answer.shown
-    assert "by +0.000 [+0.000, +0.000]: not shown" in answer.sentence
+    assert not answer.significant
+    assert "by +0.000 [+0.000, +0.000] (not significant" in answer.sentence
 
 
 def test_shuffled_labels_score_at_prevalence() -> None:
-    leak = said(6.0, count=600)
+    leak = predictions_of(6.0, count=600)
     shuffled = dataclasses.replace(leak, target=np.random.default_rng(8).permutation(leak.target))
-    told, noise = pooled_scores(leak, CONFIG), pooled_scores(shuffled, CONFIG)
-    assert told.value["average_precision"] > 0.99
+    leaking, noise = pooled_scores(leak, CONFIG), pooled_scores(shuffled, CONFIG)
+    assert leaking.value["average_precision"] > 0.99
     assert noise.value["average_precision"] == pytest.approx(leak.target.mean(), abs=0.05)
     assert abs(noise.value["mcc"]) < 0.1
     assert noise.value["roc_auc"] == pytest.approx(0.5, abs=0.05)
@@ -90,7 +83,7 @@ def test_intervals_of_scores_and_of_differences_hold_the_truth_about_95_per_cent
 
 
 def answer_of(value: float, low: float, high: float, p_corrected: float) -> Answer:
-    found = Difference(
+    change = Difference(
         metric="average_precision",
         value_a=0.5,
         value_b=0.5 - value,
@@ -101,25 +94,32 @@ def answer_of(value: float, low: float, high: float, p_corrected: float) -> Answ
         confidence=0.95,
         bootstrap_draws=300,
     )
-    return Answer(question=ASKED, difference=found, p_corrected=p_corrected, questions=3)
+    return Answer(question=QUESTION, difference=change, p_corrected=p_corrected, questions=3)
 
 
 def test_a_sentence_says_what_the_numbers_say() -> None:
     begin = "adding the image to the masked spectrum changes average precision by "
-    assert answer_of(0.03, -0.01, 0.07, 0.4).sentence.startswith(begin + "+0.030 [-0.010, +0.070]: not shown (p 0.4,")
-    assert answer_of(0.03, 0.01, 0.07, 0.01).sentence.startswith(begin + "+0.030 [+0.010, +0.070]: shown (p 0.01,")
-    assert "shown, in the other direction" in answer_of(-0.03, -0.07, -0.01, 0.01).sentence
-    assert not answer_of(0.03, 0.01, 0.07, 0.06).shown
+    assert answer_of(0.03, -0.01, 0.07, 0.4).sentence.startswith(
+        begin + "+0.030 [-0.010, +0.070] (not significant, p = 0.4 "
+    )
+    assert answer_of(0.03, 0.01, 0.07, 0.01).sentence.startswith(
+        begin + "+0.030 [+0.010, +0.070] (significant, p = 0.01 "
+    )
+    assert "-0.030 [-0.070, -0.010] (significant" in answer_of(-0.03, -0.07, -0.01, 0.01).sentence
+    assert not answer_of(0.03, 0.01, 0.07, 0.06).significant
     nothing = dataclasses.replace(answer_of(0, 0, 0, 1).difference, value=None, low=None, high=None, p_value=None)
-    undefined = Answer(question=ASKED, difference=nothing, p_corrected=None, questions=3)
+    undefined = Answer(question=QUESTION, difference=nothing, p_corrected=None, questions=3)
     assert undefined.sentence.endswith("is undefined in this sample")
 
 
 def test_more_questions_make_it_harder_to_show_anything() -> None:
-    pooled = {"masked-image-spectrum": pooled_scores(said(2.0, 1), CONFIG)}
-    pooled |= {"masked-spectrum": pooled_scores(said(1.3, 2), CONFIG), "image": pooled_scores(said(0.3, 3), CONFIG)}
-    asked = [ASKED, question("masked-spectrum - image"), question("masked-image-spectrum - image")]
-    alone, together = (answers(pooled, some, "average_precision", CONFIG) for some in (asked[:1], asked))
+    pooled = {"masked-image-spectrum": pooled_scores(predictions_of(2.0, 1), CONFIG)}
+    pooled |= {
+        "masked-spectrum": pooled_scores(predictions_of(1.3, 2), CONFIG),
+        "image": pooled_scores(predictions_of(0.3, 3), CONFIG),
+    }
+    questions = [QUESTION, question("masked-spectrum - image"), question("masked-image-spectrum - image")]
+    alone, together = (answers(pooled, some, "average_precision", CONFIG) for some in (questions[:1], questions))
     assert together[0].p_corrected is not None and alone[0].p_corrected is not None
     assert together[0].p_corrected >= alone[0].p_corrected
 
@@ -133,16 +133,16 @@ def test_tables_are_laid_out_by_object_and_refuse_an_object_tested_twice() -> No
             "called": [0.0, 1.0, 1.0, 0.0],
         }
     )
-    found = out_of_fold(table, np.array(["a", "b"]), np.array([1.0, 0.0]))
-    np.testing.assert_array_equal(found.probability, [[0.9, 0.1], [0.8, 0.2]])
+    predictions = out_of_fold(table, np.array(["a", "b"]), np.array([1.0, 0.0]))
+    np.testing.assert_array_equal(predictions.probability, [[0.9, 0.1], [0.8, 0.2]])
     table["object_id"][0] = "a"
     with pytest.raises(ValueError, match="object a is tested 2 times in repeat 0"):
         out_of_fold(table, np.array(["a", "b"]), np.array([1.0, 0.0]))
 
 
 def test_tables_hold_a_row_per_model_and_markdown_the_sentences() -> None:
-    row = score_row("image", pooled_scores(said(1.0), CONFIG), CONFIG)
-    part = score_row("image", pooled_scores(said(1.0), CONFIG), CONFIG, stratum="redshift", part="below 0.1")
+    row = score_row("image", pooled_scores(predictions_of(1.0), CONFIG), CONFIG)
+    part = score_row("image", pooled_scores(predictions_of(1.0), CONFIG), CONFIG, ("redshift", "below 0.1"))
     table = rows_table([row, part])
     assert table["variant"].tolist() == ["image", "image"]
     assert table["average_precision_low"][0] < table["average_precision"][0] < table["average_precision_high"][0]

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import time
 
 import numpy as np
 import pytest
@@ -96,7 +95,7 @@ def test_one_object_of_a_class_gives_no_bootstrap_interval() -> None:
     found = scores([1, 0, 0, 0], [0.9, 0.1, 0.2, 0.3], 0.5, config=CONFIG)
     assert found["recall"].value == 1.0
     assert found["recall"].low is None
-    assert "one object only" in found["recall"].reason
+    assert "a single object" in found["recall"].reason
     assert found["recall"].exact_low == pytest.approx(0.025)
 
 
@@ -124,13 +123,6 @@ def test_scores_are_json_with_the_report_of_scikit_learn() -> None:
 def test_the_same_seed_gives_the_same_intervals() -> None:
     one, other = (scores(*sample(), 0.3, config=CONFIG).as_dict() for _ in range(2))
     assert one == other
-
-
-def test_2000_draws_of_1000_objects_take_a_few_seconds_at_most() -> None:
-    y, p = sample(1000)
-    start = time.process_time()
-    scores(y, p, 0.3, config=EvaluationConfig())
-    assert time.process_time() - start < 5
 
 
 @pytest.mark.parametrize(("metric", "function"), [("mcc", matthews_corrcoef), ("f1", f1_score)])

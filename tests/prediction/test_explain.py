@@ -12,6 +12,8 @@ import torch
 from mmagn.features.names import FEATURE_NAMES
 from mmagn.lines import LINES
 from mmagn.prediction.explain import explain
+from mmagn.runs import sample
+from mmagn.runs.members import load_members
 
 SCRIPT = Path(__file__).resolve().parent.parent.parent / "scripts" / "explain.py"
 PNG = b"\x89PNG"
@@ -26,31 +28,31 @@ def script(arguments: list[str]) -> int:
 
 def test_one_galaxy_is_explained_by_picture_and_numbers(world: dict, tmp_path: Path) -> None:
     object_id = str(world["sample"].store.index["sdss_object_id"][3])
-    picture, numbers = explain(world["config"], world["run"], object_id, tmp_path, draws=4)
+    picture, numbers = explain(world["config"], world["run"], object_id, tmp_path)
     assert picture.read_bytes().startswith(PNG)
-    told = json.loads(numbers.read_text(encoding="utf-8"))
-    assert told["modalities"] == "image+spectrum"
-    shares = told["integrated_gradients"]
+    content = json.loads(numbers.read_text(encoding="utf-8"))
+    assert content["modalities"] == "image+spectrum"
+    shares = content["integrated_gradients"]
     assert sum(shares["total"].values()) + shares["gap"] == pytest.approx(
-        told["logit"] - shares["baseline_logit"], abs=1e-5
+        content["logit"] - shares["baseline_logit"], abs=1e-5
     )
     assert abs(shares["gap"]) < 0.05
-    assert set(told["lines"]) == {line.name for line in LINES}
-    assert np.shape(told["image"]["occlusion"]) == np.shape(told["image"]["integrated_gradients"]) == (4, 4)
-    assert len(told["spectrum"]["occlusion"]) == len(told["spectrum"]["rest_wavelength_angstrom"])
-    importance = told["permutation_importance"]["features"]
+    assert set(content["lines"]) == {line.name for line in LINES}
+    assert np.shape(content["image"]["occlusion"]) == np.shape(content["image"]["integrated_gradients"]) == (4, 4)
+    assert len(content["spectrum"]["occlusion"]) == len(content["spectrum"]["rest_wavelength_angstrom"])
+    importance = content["permutation_importance"]["features"]
     assert [each["name"] for each in importance] == list(FEATURE_NAMES)
     assert all(each["low"] <= each["high"] for each in importance)
 
 
 def test_a_galaxy_without_spectrum_is_explained_by_its_image_alone(world: dict, tmp_path: Path) -> None:
     catalog = json.loads(json.dumps(_alone(world)))
-    _, numbers = explain(world["config"], world["run"], catalog, tmp_path, draws=2)
-    told = json.loads(numbers.read_text(encoding="utf-8"))
-    assert told["modalities"] == "image"
-    assert told["integrated_gradients"]["total"]["spectrum"] == 0
-    assert np.max(np.abs(told["spectrum"]["occlusion"])) < 1e-6  # rounding of single precision
-    assert np.any(told["image"]["occlusion"])
+    _, numbers = explain(world["config"], world["run"], catalog, tmp_path)
+    content = json.loads(numbers.read_text(encoding="utf-8"))
+    assert content["modalities"] == "image"
+    assert content["integrated_gradients"]["total"]["spectrum"] == 0
+    assert np.max(np.abs(content["spectrum"]["occlusion"])) < 1e-6  # rounding of single precision
+    assert np.any(content["image"]["occlusion"])
 
 
 def _alone(world: dict) -> str:
@@ -64,12 +66,31 @@ def _alone(world: dict) -> str:
     return next(name for name in everyone.tolist() if name not in paired)
 
 
+def test_members_of_an_ablation_are_averaged_without_reading_their_survey_again(
+    world: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise AssertionError("the sample of the run was read")
+
+    monkeypatch.setattr(sample, "pair_store", refused)
+    ablation, object_id = world["base"] / "ablation", str(world["sample"].store.index["sdss_object_id"][3])
+    _, numbers = explain(world["config"], ablation, object_id, tmp_path)
+    content = json.loads(numbers.read_text(encoding="utf-8"))
+    members = load_members([ablation])
+    shares = content["integrated_gradients"]
+    assert sum(shares["total"].values()) + shares["gap"] == pytest.approx(
+        content["logit"] - shares["baseline_logit"], abs=1e-5
+    )
+    for place, each in enumerate(content["permutation_importance"]["features"]):
+        assert each["value"] == pytest.approx(np.mean([member.importances[place].value for member in members]))
+
+
 def test_a_question_that_cannot_be_answered_is_one_sentence(world: dict, tmp_path: Path, capsys) -> None:
     out = ["--out", str(tmp_path)]
     assert script(["12", "--run", str(world["run"]), *out]) == 2
     assert "no usable galaxy with object_id 12" in capsys.readouterr().err
-    assert script(["12", "--run", str(world["base"] / "ablation"), *out]) == 2
-    assert "lacks split.parquet" in capsys.readouterr().err
+    assert script(["12", "--run", str(world["base"] / "ablation"), "--variant", "image", *out]) == 2
+    assert "holds no members of the model image; it has fused" in capsys.readouterr().err
     other = replace(world["config"], tensors=replace(world["config"].tensors, image_size=64))
     with pytest.raises(ValueError, match=r"tensors\.image_size is 32 in one and 64 in the other"):
         explain(other, world["run"], "12", tmp_path)

@@ -1,6 +1,7 @@
 """Predictions are those of the evaluation, whatever the source, the file format and the number of members."""
 
 import importlib.util
+import json
 import pickle
 import shutil
 from collections import Counter
@@ -14,15 +15,17 @@ import pytest
 import torch
 from astropy import units as u
 from astropy.io import fits
-from astropy.io.votable import parse_single_table
+from astropy.io.votable import parse, parse_single_table
 from astropy.io.votable.ucd import check_ucd
 from astropy.table import Table
 from untrained_runs import ALONE, PAIRS, thirds
 
 from mmagn.config.run_config import load_config, save_config
 from mmagn.matching.objects import Galaxy, GivenPart, galaxy_with_id, object_parts
+from mmagn.prediction import decode
 from mmagn.prediction.decode import MOST_THREADS, PARTS_WAITING, Decoder, decoded_parts
-from mmagn.prediction.predict import network_batches, predict, predicted_table
+from mmagn.prediction.networks import Ensemble
+from mmagn.prediction.predict import PredictionOptions, predict
 from mmagn.runs.members import load_members
 from mmagn.storage.tables import table_file
 from mmagn.surveys.config import DataConfig
@@ -32,12 +35,20 @@ from mmagn.tensors.missing import shown_batch
 SCRIPT = Path(__file__).resolve().parent.parent.parent / "scripts" / "predict.py"
 
 
+QUIET = PredictionOptions(progress=False)
+
+
+def ensemble_of(world: dict) -> Ensemble:
+    return Ensemble(members=load_members([world["run"]]), device="cpu")
+
+
 def predicted(world: dict, out: str = "scores.parquet", **settings) -> Table:
     config = settings.pop("config", world["config"])
     path = world["base"] / out
     if path.suffix == ".parquet" and path.is_file():  # predicted by another test already
         return Table.read(path)
-    summary = predict(config, settings.pop("runs", [world["run"]]), path, progress=False, **settings)
+    runs = settings.pop("runs", [world["run"]])
+    summary = predict(config, runs, path, PredictionOptions(progress=False, **settings))
     table = Table.read(path, format={"votable": "votable", "csv": "ascii.csv"}.get(path.suffix[1:]))
     assert summary.rows == len(table)
     return table
@@ -70,25 +81,26 @@ def test_a_store_of_the_same_pairs_gives_the_same_catalogue(world: dict) -> None
             np.testing.assert_array_equal(ours_, theirs_)
 
 
-def test_a_galaxy_without_its_spectrum_is_the_network_with_the_spectrum_unplugged(world: dict) -> None:
-    store, (member,) = world["sample"].store, load_members([world["run"]])
-    decoder = Decoder(config=member.config, bases=[member.basis])
+def test_a_galaxy_without_its_spectrum_is_the_network_without_its_spectrum_branch(world: dict) -> None:
+    store, ensemble = world["sample"].store, ensemble_of(world)
+    (member,) = ensemble.members
+    decoder = Decoder(config=member.config, bases=ensemble.bases)
     whole = [Galaxy(cutout=store.cutout(row), spectrum=store.spectrum(row)) for row in range(4)]
-    (both,) = network_batches(decoder.decoded(GivenPart(given=tuple(whole))), member, [member.basis])
+    (both,) = ensemble.batches(decoder.decoded(GivenPart(given=tuple(whole))), member)
     for subset, lacks in (("image", {"spectrum": None}), ("spectrum", {"cutout": None})):
         half = tuple(Galaxy(**{"cutout": g.cutout, "spectrum": g.spectrum, **lacks}) for g in whole)
         decoded = decoder.decoded(GivenPart(given=half))
-        table = predicted_table(decoded, [member], [member.basis], "cpu")
+        table = ensemble.table(decoded)
         assert set(table["modalities"]) == {subset}
-        unplugged = shown_batch(both, subset, member.origin)
+        masked = shown_batch(both, subset, member.origin)
         with torch.inference_mode():
-            logits = member.model(unplugged).double().numpy()
+            logits = member.model(masked).double().numpy()
         np.testing.assert_allclose(table["logit"], logits, atol=1e-6)
         expected = member.calibrations[subset].calibration.probability(logits)
         np.testing.assert_allclose(table["calibrated_probability"], expected, atol=1e-6)
 
 
-def test_galaxies_of_one_survey_alone_are_told_apart_and_counted(world: dict) -> None:
+def test_galaxies_of_one_survey_alone_are_counted_by_modality(world: dict) -> None:
     table = predicted(world, "all.parquet", objects="all")
     assert Counter(np.asarray(table["modalities"]).tolist()) == {
         "image+spectrum": PAIRS,
@@ -103,7 +115,7 @@ def test_galaxies_of_one_survey_alone_are_told_apart_and_counted(world: dict) ->
     assert len(predicted(world, "images.votable", objects="images")) == ALONE
 
 
-def test_members_are_averaged_and_their_spread_is_told(world: dict) -> None:
+def test_members_are_averaged_and_their_spread_is_given(world: dict) -> None:
     ablation = world["base"] / "ablation"
     table = predicted(world, "ensemble.parquet", runs=[ablation])
     singles = []
@@ -129,15 +141,15 @@ def test_a_rarer_population_has_lower_probabilities_in_the_same_order_and_the_sa
 
 
 def test_an_object_of_pure_noise_is_flagged_and_training_objects_are_not(world: dict) -> None:
-    sample, (member,) = world["sample"], load_members([world["run"]])
-    decoder = Decoder(config=member.config, bases=[member.basis])
+    sample, ensemble = world["sample"], ensemble_of(world)
+    decoder = Decoder(config=ensemble.members[0].config, bases=ensemble.bases)
     train, validation = thirds(sample)
     rng = np.random.default_rng(0)
     cutout, spectrum = sample.store.cutout(0), sample.store.spectrum(0)
     loud = replace(cutout, flux=rng.normal(0, 1e5, cutout.flux.shape).astype(np.float32))
     wild = replace(spectrum, flux=rng.normal(0, 1e4, spectrum.flux.shape).astype(np.float32))
     strange = GivenPart(given=(Galaxy(cutout=loud, spectrum=wild),))
-    assert predicted_table(decoder.decoded(strange), [member], [member.basis], "cpu")["unlike_training"][0]
+    assert ensemble.table(decoder.decoded(strange))["unlike_training"][0]
     table = predicted(world)
     row_of = {name: row for row, name in enumerate(table["sdss_object_id"])}
     ids = np.asarray(sample.table["object_id"])[sample.rows]
@@ -153,14 +165,14 @@ def test_every_format_comes_back_the_same_with_its_units_and_descriptions(world:
         append(reference[:20])
         append(reference[20:])
     table = Table.read(out, format={"votable": "votable", "csv": "ascii.csv"}.get(suffix))
-    assert table.colnames == reference.colnames
+    assert table.colnames == [*reference.colnames, *(["provenance"] if suffix == "csv" else [])]
     np.testing.assert_allclose(table["logit"], reference["logit"], rtol=1e-12)
     if suffix == "csv":
         return
     assert table["ra_deg"].unit == u.deg
     assert table["separation_arcsec"].unit == u.arcsec
     assert "calibrated" in table["calibrated_probability"].description
-    np.testing.assert_array_equal(np.asarray(table["agn"], dtype=bool), np.asarray(reference["agn"]))
+    assert table["agn"].tolist() == reference["agn"].tolist()
 
 
 def test_topcat_finds_ucds_where_it_looks_for_them(world: dict) -> None:
@@ -168,9 +180,9 @@ def test_topcat_finds_ucds_where_it_looks_for_them(world: dict) -> None:
         with table_file(world["base"] / f"scores.{suffix}") as append:
             append(predicted(world))
     fields = parse_single_table(world["base"] / "scores.votable").fields
-    told = {field.name: field.ucd for field in fields}
-    assert told["ra_deg"] == "pos.eq.ra;meta.main"
-    for ucd in told.values():
+    ucds = {field.name: field.ucd for field in fields}
+    assert ucds["ra_deg"] == "pos.eq.ra;meta.main"
+    for ucd in ucds.values():
         assert check_ucd(ucd, check_controlled_vocabulary=True), ucd
     header = fits.getheader(world["base"] / "scores.fits", 1)
     place = next(n for n in range(1, header["TFIELDS"] + 1) if header[f"TTYPE{n}"] == "dec_deg")
@@ -196,13 +208,13 @@ def test_another_grid_is_refused_by_the_name_of_the_setting(world: dict, tmp_pat
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     out = tmp_path / "scores.parquet"
-    asked = ["--run", str(world["run"]), "--out", str(out)]
-    assert module.main([*asked, "--tensors.spectrum_binning", "4"]) == 2
+    arguments = ["--run", str(world["run"]), "--out", str(out)]
+    assert module.main([*arguments, "--tensors.spectrum_binning", "4"]) == 2
     complaint = capsys.readouterr().err
     assert "tensors.spectrum_binning is 2 in one and 4 in the other" in complaint
     assert len(complaint.strip().splitlines()) == 1
     assert not out.exists()
-    assert module.main(asked) == 0
+    assert module.main(arguments) == 0
     assert f"{PAIRS} galaxies, 1 member: image+spectrum {PAIRS}" in capsys.readouterr().out
 
 
@@ -234,7 +246,7 @@ def test_a_bad_row_is_counted_and_the_others_are_predicted(world: dict, v1_tree,
     tree = v1_tree(tmp_path / "tree", sdss=sdss, hsc=hsc)
     data = replace(world["config"].data, source="hdf5", root=str(tree))
     config, out = replace(world["config"], data=data), tmp_path / "scores.csv"
-    summary = predict(config, [world["run"]], out, progress=False)
+    summary = predict(config, [world["run"]], out, QUIET)
     assert (summary.rows, summary.lost, sum(summary.drops.values())) == (2, 1, 1)
     assert "could not be read: 1" in summary.text()
 
@@ -246,7 +258,7 @@ def test_a_hub_gives_the_same_catalogue_as_the_tree_it_was_made_from(
     tables = {}
     for name, data in (("tree", tree), ("hub", hub_data)):
         out = tmp_path / f"{name}.fits"
-        predict(replace(world["config"], data=data), [world["run"]], out, objects="all", progress=False)
+        predict(replace(world["config"], data=data), [world["run"]], out, replace(QUIET, objects="all"))
         tables[name] = Table.read(out)
         tables[name].sort(["modalities", "sdss_object_id", "hsc_object_id"])
     assert len(tables["hub"]) == len(tables["tree"]) > 10
@@ -261,9 +273,76 @@ def test_hats_catalogues_give_a_catalogue_too(world: dict, v1_tree, hats_collect
     hsc = [{"object_id": 10 * n, "ra": 150 + 0.01 * n, "dec": 2.0} for n in range(2, 5)]
     data = hats_collections(v1_tree(tmp_path / "tree", sdss=sdss, hsc=hsc), tmp_path / "hats")
     config, out = replace(world["config"], data=data, dask=DaskConfig(workers=0)), tmp_path / "scores.parquet"
-    predict(config, [world["run"]], out, objects="all", progress=False)
+    predict(config, [world["run"]], out, replace(QUIET, objects="all"))
     told = {str(row["hsc_object_id"]): row["modalities"] for row in Table.read(out)}
     assert told == {"20": "image+spectrum", "30": "image+spectrum", "40": "image", "": "spectrum"}
+
+
+def test_worker_processes_give_the_catalogue_of_threads(world: dict, tmp_path: Path) -> None:
+    out = tmp_path / "scores.parquet"
+    predict(world["config"], [world["run"]], out, replace(QUIET, objects="all", workers=2))
+    here, there = predicted(world, "all.parquet", objects="all"), Table.read(out)
+    assert there.colnames == here.colnames
+    for name in here.colnames:
+        assert there[name].tolist() == pytest.approx(here[name].tolist(), nan_ok=True), name
+
+
+def test_without_shared_memory_parts_come_as_bytes(
+    world: dict, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (member,), config = load_members([world["run"]]), world["config"]
+    decoder = Decoder(config=member.config, bases=[member.basis])
+    parts = object_parts(config.data, config.matching, "pairs", Counter())
+    assert decode._fits_shared_memory(1, config, 1)
+    monkeypatch.setattr(decode, "SHARED_MEMORY", tmp_path / "none")
+    assert not decode._fits_shared_memory(1, config, 1)
+    for shared in (False, True):
+        result = decode._worker(decoder, shared)(decode._Task(part=parts[0], number=1, count=1))
+        decoded = result if shared else pickle.loads(result)
+        assert torch.equal(decoded.image, decoder.decoded(parts[0]).image)
+
+
+def test_many_galaxies_get_worker_processes_and_few_get_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decode, "available_cores", lambda: 16)
+    assert decode.default_workers(100, "cpu") == 0
+    assert decode.default_workers(1_000_000, "cpu") == 8
+    assert decode.default_workers(1_000_000, "cuda") == 15
+
+
+def test_a_quasar_has_no_call_and_a_reason(world: dict, tmp_path: Path) -> None:
+    store, ensemble = world["sample"].store, ensemble_of(world)
+    decoder = Decoder(config=ensemble.members[0].config, bases=ensemble.bases)
+    spectrum = replace(store.spectrum(3), spectral_class="QSO")
+    given = (
+        Galaxy(cutout=store.cutout(3), spectrum=spectrum),
+        Galaxy(cutout=store.cutout(3), spectrum=store.spectrum(3)),
+        Galaxy(cutout=store.cutout(3), spectrum=None),
+    )
+    table = ensemble.table(decoder.decoded(GivenPart(given=given)))
+    assert table["agn"].mask.tolist() == [True, False, False]
+    assert table["reason"].tolist()[::2] == ["quasar", "not measured"]
+    assert table["bpt_class"].tolist()[::2] == ["unclassified", "unclassified"]
+    row = int(np.flatnonzero(np.asarray(world["sample"].table["object_id"]) == store.spectrum(3).object_id)[0])
+    assert table["bpt_class"][1] == world["sample"].table["bpt_class"][row]
+    for suffix in ("parquet", "fits", "ecsv", "votable"):
+        with table_file(tmp_path / f"one.{suffix}") as append:
+            append(table)
+        again = Table.read(tmp_path / f"one.{suffix}", format="votable" if suffix == "votable" else None)
+        assert again["agn"].tolist() == table["agn"].tolist(), suffix
+        assert again["agn"].tolist()[0] is None
+
+
+def test_every_format_carries_the_provenance(world: dict, tmp_path: Path) -> None:
+    table = predicted(world)
+    assert json.loads(table.meta["RUNS"]) == ["run"]
+    assert set(json.loads(table.meta["THRESH"])) == {"image+spectrum", "image", "spectrum"}
+    for suffix in ("csv", "votable"):
+        with table_file(tmp_path / f"scores.{suffix}") as append:
+            append(table)
+    stored = Table.read(tmp_path / "scores.csv", format="ascii.csv")["provenance"][0]
+    assert json.loads(stored) == dict(table.meta)
+    infos = {info.name: info.value for info in parse(tmp_path / "scores.votable").resources[0].infos}
+    assert infos == {name: str(value) for name, value in table.meta.items()}
 
 
 class CountedPart(GivenPart):
@@ -274,7 +353,7 @@ class CountedPart(GivenPart):
         return iter(())
 
 
-def test_what_nobody_takes_is_not_decoded_ahead_without_bound(world: dict) -> None:
+def test_the_number_of_parts_decoded_ahead_is_bounded(world: dict) -> None:
     (member,) = load_members([world["run"]])
     stream = decoded_parts([CountedPart(given=())] * 200, Decoder(config=member.config, bases=[member.basis]))
     for taken in range(1, 6):

@@ -1,4 +1,4 @@
-"""A run is gone on with only where that gives what an undisturbed run would have given."""
+"""A run is resumed only where that gives the result of an undisturbed run."""
 
 import dataclasses
 import importlib.util
@@ -71,7 +71,7 @@ def test_a_cut_checkpoint_is_passed_over_for_the_one_before(
 
 def test_a_named_run_of_other_settings_is_refused_with_both_values(config: RunConfig) -> None:
     run = begun(config)
-    with pytest.raises(ValueError, match=f"was begun with training.batch_size {config.training.batch_size}, not 8"):
+    with pytest.raises(ValueError, match=f"was started with training.batch_size {config.training.batch_size}, not 8"):
         run_to_resume(changed(config, batch_size=8), str(run.path))
 
 

@@ -22,8 +22,8 @@ from mmagn.runs.sample import Sample
 from mmagn.search import search as searching
 from mmagn.search.folds import searched_sample
 from mmagn.search.nested import nested_search
-from mmagn.search.results import best_record, trial_records
-from mmagn.search.search import Search, finished_study, search
+from mmagn.search.results import Gain, best_record, trial_records
+from mmagn.search.search import SampleStudy, Search, search
 from mmagn.surveys.config import SimulateConfig
 from mmagn.tensors.config import TensorsConfig
 
@@ -80,11 +80,11 @@ def test_a_nested_search_finds_nothing_in_noise_but_finds_a_signal(
     sample = sample_of(count=200, signal=signal)
 
     def inner(part: Sample, word: str) -> TrialRecord:
-        return best_record(trial_records(finished_study(config, part, storage, word), config.search))
+        return best_record(trial_records(SampleStudy(config, part, storage, word).finished(), config.search))
 
-    found = nested_search(config, sample, inner)
-    score, prevalence = found.scores["average_precision"], found.positives / found.objects
-    assert found.objects == sum(fold.objects for fold in found.folds) == 200
+    nested = nested_search(config, sample, inner)
+    score, prevalence = nested.scores["average_precision"], nested.positives / nested.objects
+    assert nested.objects == sum(fold.objects for fold in nested.folds) == 200
     assert score.value is not None
     assert score.low is not None
     assert score.high is not None
@@ -92,19 +92,38 @@ def test_a_nested_search_finds_nothing_in_noise_but_finds_a_signal(
         assert score.low > prevalence + 0.2
     else:
         assert score.low <= prevalence <= score.high
-        assert np.mean([fold.best.score for fold in found.folds]) > score.value
+        assert np.mean([fold.best.score for fold in nested.folds]) > score.value
 
 
-def test_the_same_command_goes_on_and_repeats_no_trial(
+def test_the_same_command_resumes_the_study_and_repeats_no_trial(
     finished: Search, lasting: RunConfig, sample_of: SampleOf
 ) -> None:
     before, after = trials_of(finished.path), trials_of(searched(with_search(lasting, trials=7), sample_of()).path)
     assert after[:6] == before
     assert len(after) == 7
-    runs = list(Path(lasting.runs_dir).iterdir())
-    with pytest.raises(ValueError, match="study small was made with other objects or labels"):
-        searched(lasting, sample_of(seed=1))
-    assert list(Path(lasting.runs_dir).iterdir()) == runs
+
+
+def test_other_objects_or_settings_make_a_study_of_their_own(
+    finished: Search, lasting: RunConfig, sample_of: SampleOf
+) -> None:
+    def study_of(config: RunConfig, seed: int = 0) -> str:
+        return read_json(searched(with_search(config, trials=1), sample_of(seed=seed)).path / "search.json")["study"]
+
+    first = read_json(finished.path / "search.json")["study"]
+    others = study_of(lasting, seed=1), study_of(replace(lasting, seed=7))
+    assert len({first, *others}) == 3
+    assert all(name.startswith("small-") for name in (first, *others))
+
+
+def test_a_named_study_with_other_objects_is_refused_and_leaves_no_run_folder(
+    small: RunConfig, sample_of: SampleOf
+) -> None:
+    named = with_search(small, study="mine", trials=1)
+    searched(named, sample_of())
+    runs = list(Path(small.runs_dir).iterdir())
+    with pytest.raises(ValueError, match="study mine was made with other objects or labels"):
+        searched(named, sample_of(seed=1))
+    assert list(Path(small.runs_dir).iterdir()) == runs
 
 
 def test_best_yaml_is_the_run_with_the_best_settings(finished: Search, lasting: RunConfig) -> None:
@@ -139,13 +158,32 @@ def test_the_run_folder_holds_trials_figures_hparams_and_a_page(finished: Search
     assert (path / "report.html").stat().st_size > 5_000
 
 
-def test_a_search_says_what_to_do_next(
+def test_a_search_ends_with_its_result_and_the_next_command(
     small: RunConfig, sample_of: SampleOf, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = searched(with_search(small, trials=1), sample_of()).path
-    said = capsys.readouterr().out
-    assert f"scripts/train.py --config {path / 'best.yaml'}" in said
-    assert "optuna-dashboard sqlite:///" in said
+    one = searched(with_search(small, trials=1), sample_of())
+    output = capsys.readouterr().out
+    assert f"scripts/train.py --config {one.path / 'best.yaml'}" in output
+    assert "optuna-dashboard sqlite:///" in output
+    assert "no trial beats the settings of the run: the settings of the run score" in output
+    assert one.gain.own == one.best.folds
+
+
+def test_the_gain_is_the_difference_on_the_same_folds(finished: Search) -> None:
+    first = trials_of(finished.path)[0]
+    assert list(finished.gain.own) == pytest.approx([float(score) for score in first["folds"].split()], abs=1e-6)
+    gain = Gain(best=(0.7, 0.8, 0.6), own=(0.6, 0.7, 0.7), trials=9)
+    assert gain.value == pytest.approx(0.1 / 3)
+    assert "gains +0.033 and is better on 2 of 3 folds" in gain.sentence
+    assert "chosen from 9 trials" in gain.sentence
+
+
+def test_settings_outside_the_ranges_are_scored_on_their_own(small: RunConfig, sample_of: SampleOf) -> None:
+    config = with_search(replace(small, models=replace(small.models, dropout=0.6)), trials=2)
+    result = searched(config, sample_of())
+    assert len(trials_of(result.path)) == 2
+    assert len(result.gain.own) == config.search.folds
+    assert all(np.isfinite(result.gain.own))
 
 
 @pytest.mark.parametrize(("over", "space"), [("head", ("hidden_dim", "dropout")), ("all", ("dropout", "widths"))])
@@ -190,7 +228,7 @@ def script() -> ModuleType:
         (["--search.ranges.hiden_dim", "[16, 64]"], "the nearest is search.ranges.hidden_dim"),
         (
             ["--search.over", "all", "--search.space", "[widths]", "--models.branches", "[features]"],
-            "search.space has widths, which changes nothing: models.branches has no spectrum",
+            "search.space has widths, which has no effect: models.branches has no spectrum",
         ),
         (["--search.trials", "0"], "search.trials is 0; allowed: 1 or more"),
     ],

@@ -1,4 +1,4 @@
-"""A study is gone on with, never begun twice: what was tried counts, what was interrupted does not."""
+"""A study is resumed, never started twice: finished trials count, interrupted ones do not."""
 
 from collections.abc import Iterator
 from dataclasses import replace

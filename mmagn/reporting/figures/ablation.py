@@ -35,7 +35,7 @@ def forest_figure(
     rows
         Scores on the whole sample; the dashed line is their prevalence.
     answers
-        Differences; a filled marker is shown after correction for the number of questions, an open one is not.
+        Differences; a filled marker is significant after correction for the number of questions, an open one is not.
     metric
         Which score.
     ceiling
@@ -153,14 +153,16 @@ def _model_panel(axes: Axes, rows: Sequence[Row], metric: str) -> None:
 def _difference_panel(axes: Axes, answers: Sequence[Answer], metric: str) -> None:
     for place, answer in enumerate(answers):
         found = answer.difference
-        _whisker(axes, place, (found.value, found.low, found.high), BLACK, "o", filled=answer.shown)
+        _whisker(axes, place, (found.value, found.low, found.high), BLACK, "o", filled=answer.significant)
     axes.axvline(0, color=BLACK, linestyle="--", linewidth=1.0)
     _rows_named(axes, [answer.question.name.replace(" - ", " − ") for answer in answers])
     axes.set_xlabel(f"difference of {metric.replace('_', ' ')}")
     handles = [
         Line2D([], [], color=BLACK, marker="o", linestyle="none", markerfacecolor=face) for face in (BLACK, "white")
     ]
-    axes.legend(handles, ["shown after correction", "not shown"], loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    axes.legend(
+        handles, ["significant after correction", "not significant"], loc="upper left", bbox_to_anchor=(1.0, 1.0)
+    )
 
 
 def _whisker(

@@ -21,7 +21,7 @@ def ladder_tiles(told: Numbers) -> list[Tile]:
     networks = [row for row in told["models"] if row["level"] not in ("baseline", "nuisance")] or told["models"]
     best = max(networks, key=lambda row: row["average_precision"] or 0.0)
     ceiling = told.get("noise_ceiling", {}).get("average_precision", {})
-    shown = sum(each["shown"] for each in told["questions"])
+    significant = sum(each["significant"] for each in told["questions"])
     interval = number_range(best["average_precision_low"], best["average_precision_high"])
     tiles = [
         Tile(
@@ -34,8 +34,8 @@ def ladder_tiles(told: Numbers) -> list[Tile]:
         ),
         Tile(
             name="questions answered",
-            value=f"{shown} of {len(told['questions'])}",
-            note="differences shown after correction",
+            value=f"{significant} of {len(told['questions'])}",
+            note="differences significant after correction",
         ),
     ]
     if ceiling.get("value") is not None:
@@ -67,10 +67,10 @@ def _answers_section(questions: Sequence[Numbers], metric: str) -> Section:
                 each["high"],
                 ends=(-reach, reach),
                 marks=[Mark(value=0, css="ink")],
-                open_dot=not each["shown"],
+                open_dot=not each["significant"],
             ),
             "–" if each["p_corrected"] is None else f"{each['p_corrected']:.2g}",
-            "shown" if each["shown"] else "not shown",
+            "significant" if each["significant"] else "not significant",
         ]
         for each in questions
     ]
@@ -81,7 +81,9 @@ def _answers_section(questions: Sequence[Numbers], metric: str) -> Section:
         sentences=[_capital(each["sentence"]) for each in questions],
         tables=[
             TableView(
-                caption=f"Differences of {score_name(metric)}; filled: shown, open: not shown", head=head, rows=rows
+                caption=f"Differences of {score_name(metric)}; filled: significant, open: not significant",
+                head=head,
+                rows=rows,
             )
         ],
     )

@@ -37,7 +37,7 @@ def test_the_noise_ceiling_stands_in_the_forest_and_beside_the_best_model_of_eac
     for name, strength in (("fused", 0.2), ("handcrafted", 0.8), ("image", 0.1), ("logistic", 0.9)):
         probability = np.clip(strength * target + (1 - strength) * rng.random(120), 0, 1)[None]
         pooled = pooled_scores(OutOfFold(target=target, probability=probability, called=probability.round()), CONFIG)
-        rows.append(score_row(name, pooled, CONFIG, stratum="redshift", part="near"))
+        rows.append(score_row(name, pooled, CONFIG, ("redshift", "near")))
     (axes,) = forest_figure(rows, [], metric="average_precision", ceiling=ceilings["average_precision"]).axes
     assert f"noise ceiling {ceilings['average_precision'].value:.2f}" in [text.get_text() for text in axes.texts]
     part = PartCeiling(stratum="redshift", part="near", scores=ceilings)

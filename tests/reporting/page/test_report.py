@@ -177,14 +177,22 @@ def row_of(variant: str, level: str, value: float | None, part: str = "") -> dic
 def test_an_ablation_tells_its_answers_its_ladder_and_its_parts(scored_run: SimpleNamespace, tmp_path: Path) -> None:
     ceiling = {"average_precision": {"value": 0.97, "low": 0.95, "high": 0.99}}
     models = [row_of("fused", "L0", 0.9), row_of("image", "L3", None)]
-    asked = {"question": "fused - image", "sentence": "adding <b> changes nothing: not shown", "shown": False}
+    asked = {
+        "question": "fused - image",
+        "sentence": "adding <b> changes nothing: not significant",
+        "significant": False,
+    }
     asked |= {"value": 0.1, "low": -0.1, "high": 0.3, "p_corrected": None, "metric": "average_precision"}
     told = {"models": models, "questions": [asked], "strata": [row_of("fused", "L0", 0.8, "near")]}
     told |= {"noise_ceiling": ceiling, "strata_noise_ceiling": [{"stratum": "redshift", "part": "near", **ceiling}]}
     shutil.copy(scored_run.path / "config.yaml", tmp_path)
     (tmp_path / "ablation.json").write_text(json.dumps(told), encoding="utf-8")
     page = write_report(tmp_path).read_text(encoding="utf-8")
-    for words in ("Adding &lt;b&gt; changes nothing: not shown", "0.970 [0.950, 0.990]", "+0.100 [-0.100, +0.300]"):
+    for words in (
+        "Adding &lt;b&gt; changes nothing: not significant",
+        "0.970 [0.950, 0.990]",
+        "+0.100 [-0.100, +0.300]",
+    ):
         assert words in page
     assert "By redshift" in page and "<td>near</td>" in page
     assert "the image, the spectrum and the ten features" in page

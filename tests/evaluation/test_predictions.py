@@ -1,58 +1,15 @@
-"""Predictions keep who is who, and the model that makes them cannot see the truth."""
+"""A table of predictions keeps ids and units."""
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as parquet
 import pytest
-import torch
 from astropy import units
 from astropy.table import Table
-from torch import Tensor, nn
 
-from mmagn.evaluation.logits import predicted_logits, predictions_table, save_predictions
+from mmagn.evaluation.predictions import predictions_table, save_predictions
 from mmagn.records import INDEX_COLUMNS
-
-
-class SumOfFeatures(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.dropout = nn.Dropout(0.5)
-        self.seen: list[set[str]] = []
-
-    def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
-        self.seen.append(set(batch))
-        return self.dropout(batch["features"]).sum(dim=1)
-
-
-def batches(values: Tensor) -> list[dict[str, Tensor]]:
-    index = torch.arange(len(values)).flip(0)
-    target = torch.zeros(len(values))
-    return [
-        {"features": values[rows], "target": target[rows], "index": index[rows]}
-        for rows in torch.arange(len(values)).split(4)
-    ]
-
-
-def test_logits_come_with_their_index_without_dropout_or_sight_of_the_truth() -> None:
-    values = torch.randn(10, 3, generator=torch.Generator().manual_seed(0))
-    model = SumOfFeatures().train()
-    index, logits = predicted_logits(model, batches(values), "cpu")
-    assert index.tolist() == list(range(9, -1, -1))
-    np.testing.assert_allclose(logits, values.sum(dim=1).numpy(), rtol=1e-6)
-    assert model.seen == [{"features"}] * 3
-    assert model.training
-
-
-def test_an_empty_loader_gives_no_logits() -> None:
-    index, logits = predicted_logits(SumOfFeatures(), [], "cpu")
-    assert index.shape == logits.shape == (0,)
-
-
-def test_a_diverged_network_is_named() -> None:
-    with pytest.raises(ValueError, match="the logit of object 3 is nan; the network has diverged"):
-        predicted_logits(SumOfFeatures(), batches(torch.full((4, 3), torch.nan)), "cpu")
 
 
 def objects() -> Table:

@@ -1,0 +1,215 @@
+"""Evaluation of a trained network on its own sample: logits, and calibration and novelty of every subset of inputs."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mmagn.evaluation.calibration import fitted_calibration
+from mmagn.evaluation.config import EvaluationConfig
+from mmagn.evaluation.folds import Fold
+from mmagn.evaluation.novelty import Novelty, fitted_novelty, save_novelty
+from mmagn.evaluation.permutation import Importance, permutation_importance, save_importances
+from mmagn.evaluation.scores import best_threshold
+from mmagn.evaluation.subsets import SubsetCalibration, known_subsets, save_calibrations
+from mmagn.models.fusion import FusionModel
+from mmagn.records import Floats
+from mmagn.storage.run_folder import RunFolder
+from mmagn.tensors.batches import Batch, OrderedBatches
+from mmagn.tensors.missing import FeatureOrigin, Subset, shown_batch
+from mmagn.tensors.scaling import FeatureScaling
+
+NOVELTY_OBJECTS = 4096
+"""Largest number of training objects that novelty is fitted to."""
+EVALUATION_BATCH = 64
+"""Objects of a batch in evaluation on a CPU. With twice as many, a layer of the small backbone takes nearly 32 MB;
+glibc returns such blocks to the kernel each time, and a third of the time goes into new pages."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class EvaluationSample:
+    """The objects that a network is evaluated on.
+
+    Attributes
+    ----------
+    batch_of
+        Batch of given rows, as the network takes it.
+    target
+        (object,) 1 positive, 0 negative.
+    fold
+        Rows that it was trained on; validation rows, to which calibration, threshold and the limit of novelty are
+        fitted; and test rows.
+    features, scaling
+        Names of the features, and their scaling.
+    pos_weight
+        Weight of the positive class in its loss.
+    """
+
+    batch_of: Callable[[Tensor], dict[str, Tensor]]
+    target: Floats
+    fold: Fold
+    features: Sequence[str]
+    scaling: FeatureScaling
+    pos_weight: float
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class NetworkEvaluation:
+    """Output of a trained network on its sample, and what turns it into probabilities.
+
+    Attributes
+    ----------
+    logits
+        (object,) with all modalities; NaN in training rows where these were not asked for.
+    calibrations, novelty
+        By subset of modalities, the widest first.
+    importances
+        Permutation importance of the features on the test rows; empty without features or without both classes.
+    """
+
+    logits: Floats
+    calibrations: dict[Subset, SubsetCalibration]
+    novelty: dict[Subset, Novelty]
+    importances: list[Importance]
+
+    def save(self, run: RunFolder) -> None:
+        """Write calibrations, novelty and importances into the folder of the network's weights."""
+        save_calibrations(run.calibration, self.calibrations)
+        save_novelty(run.novelty, self.novelty)
+        save_importances(run.importance, self.importances)
+
+
+def network_evaluation(
+    model: FusionModel, sample: EvaluationSample, config: EvaluationConfig, device: str, *, training_logits: bool = True
+) -> NetworkEvaluation:
+    """Return logits, calibration and novelty of every subset of modalities, and the importance of the features.
+
+    Parameters
+    ----------
+    model
+        Trained network; it is moved to the device and put into evaluation mode.
+    sample
+        Its objects.
+    config
+        Kind of calibration, score that the threshold maximises, quantile of novelty.
+    device
+        Where it runs.
+    training_logits
+        Evaluate all training rows, not only those that novelty is fitted to.
+
+    Raises
+    ------
+    ValueError
+        Where a logit is not finite.
+    """
+    train, validation, count = sample.fold.train, sample.fold.validation, len(sample.target)
+    usual = train[:: max(1, -(-len(train) // NOVELTY_OBJECTS))]
+    fitting = np.unique(np.concatenate([usual, validation]))
+    every = np.arange(count) if training_logits else np.unique(np.concatenate([fitting, sample.fold.test]))
+    origin = FeatureOrigin.of(sample.features, sample.scaling).to(device)
+    widest, *narrower = known_subsets(model.branches, sample.features)
+    logits: dict[Subset, Floats] = {}
+    calibrations: dict[Subset, SubsetCalibration] = {}
+    novelty: dict[Subset, Novelty] = {}
+    importances: list[Importance] = []
+    for subset in (widest, *narrower):
+        rows = every if subset == widest else fitting
+        parts = OrderedBatches(torch.from_numpy(rows), EVALUATION_BATCH).batches()
+        batches: Iterable[Batch] = (_on_device(sample.batch_of(part), device) for part in parts)
+        if subset != widest:
+            batches = (shown_batch(batch, subset, origin) for batch in batches)
+        values, embedding = logits_and_embeddings(model, batches, device)
+        logits[subset] = np.full(count, np.nan)
+        logits[subset][rows] = checked_logits(rows, values)
+        calibrations[subset] = validation_calibration(
+            sample.target[validation], logits[subset][validation], config, pos_weight=sample.pos_weight
+        )
+        places = np.searchsorted(rows, usual), np.searchsorted(rows, validation)
+        novelty[subset] = fitted_novelty(embedding[places[0]], embedding[places[1]], config.novelty_quantile)
+        if subset == widest and "features" in model.branches:
+            importances = _importances(model, sample, embedding[np.searchsorted(rows, sample.fold.test)], config.seed)
+    return NetworkEvaluation(logits=logits[widest], calibrations=calibrations, novelty=novelty, importances=importances)
+
+
+def _importances(
+    model: FusionModel, sample: EvaluationSample, embedding: NDArray[np.float32], seed: int
+) -> list[Importance]:
+    """Importance of the features, which are the last columns of the head inputs (test row, embedding)."""
+    target = sample.target[sample.fold.test]
+    if not 0 < target.sum() < len(target):
+        return []
+    width, device = len(sample.features), next(model.parameters()).device
+    others = torch.from_numpy(embedding[:, :-width]).to(device)
+
+    def logits(features: NDArray[np.float32]) -> Floats:
+        with torch.inference_mode():
+            inputs = torch.cat([others, torch.from_numpy(features).to(device)], dim=1)
+            return np.asarray(model.head(inputs).squeeze(-1).double().cpu().numpy())
+
+    return permutation_importance(logits, embedding[:, -width:], target, sample.features, seed=seed)
+
+
+def validation_calibration(
+    target: Floats, logits: Floats, config: EvaluationConfig, *, pos_weight: float
+) -> SubsetCalibration:
+    """Return calibration and threshold fitted to (object,) targets and logits of validation objects."""
+    calibration = fitted_calibration(target, logits, pos_weight=pos_weight, kind=config.calibration)
+    threshold = best_threshold(target, calibration.probability(logits), config.threshold_metric)
+    return SubsetCalibration(calibration=calibration, threshold=threshold)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class NetworkOutput:
+    """Output of a network for some objects, on the device where it was computed.
+
+    Attributes
+    ----------
+    logits, embedding
+        (object,) logits and (object, embedding) head inputs.
+    """
+
+    logits: Tensor
+    embedding: Tensor
+
+    def arrays(self) -> tuple[Floats, NDArray[np.float32]]:
+        """Return logits and head inputs as arrays; waits for the device."""
+        return self.logits.cpu().numpy().astype(np.float64), self.embedding.cpu().numpy()
+
+
+def network_output(model: FusionModel, batches: Iterable[Batch], device: str) -> NetworkOutput:
+    """Return the output of a network in the order of the batches.
+
+    The model is moved to the device and put into evaluation mode. Half-precision input becomes single precision on
+    the device. A GPU works on while this function returns.
+    """
+    model.to(device).eval()
+    logits, embeddings = [torch.zeros(0, device=device)], [torch.zeros(0, 0, device=device)]
+    with torch.inference_mode():
+        for batch in batches:
+            embedding = model.embedding(_on_device(batch, device))
+            logits.append(model.head(embedding).squeeze(-1).float())
+            embeddings.append(embedding.float())
+        return NetworkOutput(logits=torch.cat(logits[1:] or logits), embedding=torch.cat(embeddings[1:] or embeddings))
+
+
+def logits_and_embeddings(
+    model: FusionModel, batches: Iterable[Batch], device: str
+) -> tuple[Floats, NDArray[np.float32]]:
+    """Return logits (object,) and head inputs (object, embedding) in the order of the batches."""
+    return network_output(model, batches, device).arrays()
+
+
+def _on_device(batch: Batch, device: str) -> dict[str, Tensor]:
+    """Batch on a device, its half-precision values in single precision there."""
+    moved = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
+    return {name: value.float() if value.dtype == torch.float16 else value for name, value in moved.items()}
+
+
+def checked_logits(index: NDArray[np.int64], logits: Floats) -> Floats:
+    """Return the logits (object,) of the objects numbered ``index``; ``ValueError`` where one is not finite."""
+    if wrong := np.flatnonzero(~np.isfinite(logits)).tolist():
+        raise ValueError(f"the logit of object {index[wrong[0]]} is {logits[wrong[0]]}; the network has diverged")
+    return logits

@@ -1,0 +1,130 @@
+"""Galaxies through the networks of an ensemble: batches, pinned copies for a GPU, and the rows of the catalogue."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from astropy.table import Table
+from torch import Tensor
+
+from mmagn.evaluation.catalog import catalog_table
+from mmagn.evaluation.ensemble import MemberPrediction, ensemble_columns
+from mmagn.evaluation.network import EVALUATION_BATCH, NetworkOutput, network_output
+from mmagn.evaluation.subsets import subset_names
+from mmagn.matching.objects import PART_OBJECTS
+from mmagn.prediction.decode import Decoded
+from mmagn.runs.members import TrainedMember
+from mmagn.spectroscopy.basis import ContinuumBasis
+
+Bases = list[ContinuumBasis | None]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Ensemble:
+    """Trained networks on one device.
+
+    Attributes
+    ----------
+    members
+        The networks; all take the same input.
+    device
+        Where they run.
+    prevalence
+        Fraction of AGN among the galaxies; None takes that of the validation split.
+    meta
+        Metadata of the catalogue.
+    """
+
+    members: Sequence[TrainedMember]
+    device: str
+    prevalence: float | None = None
+    meta: Mapping[str, Any] = field(default_factory=dict)
+    _pinned: dict[tuple[str, int], Tensor] = field(default_factory=dict, repr=False)
+
+    @property
+    def bases(self) -> Bases:
+        """Distinct continuum bases of the members."""
+        bases: Bases = []
+        for member in self.members:
+            if member.basis not in bases:
+                bases.append(member.basis)
+        return bases
+
+    def outputs(self, decoded: Decoded, place: int = 0) -> list[NetworkOutput]:
+        """Return the output of each network; a GPU works on while this function returns.
+
+        Parameters
+        ----------
+        decoded
+            Galaxies as network input.
+        place
+            Number of the pinned copy to use; its previous use must have been waited for.
+        """
+        inputs = self._inputs(decoded, place)
+        size = EVALUATION_BATCH if self.device == "cpu" else PART_OBJECTS
+        return [
+            network_output(member.model, self._batches(decoded, inputs, member, size), self.device)
+            for member in self.members
+        ]
+
+    def table(self, decoded: Decoded, outputs: Sequence[NetworkOutput] | None = None) -> Table:
+        """Return the rows of the catalogue for some galaxies, in their order."""
+        subset = subset_names(decoded.image_valid, decoded.spectrum_valid, self.members[0].known)
+        predictions = []
+        for member, output in zip(self.members, outputs or self.outputs(decoded), strict=True):
+            prediction = MemberPrediction.empty(len(decoded))
+            logits, embedding = output.arrays()
+            for name in member.known:
+                rows = np.flatnonzero(subset == name)
+                if not len(rows):
+                    continue
+                if name not in member.calibrations:
+                    raise ValueError(f"{member.path} has no calibration for {name}; evaluate.py --run makes it")
+                prediction.fill(rows, logits[rows], member.calibrations[name], self.prevalence)
+                if name in member.novelty:
+                    prediction.distance[rows] = member.novelty[name].distance(embedding[rows])
+            predictions.append(prediction)
+        columns = decoded.columns | {"modalities": subset} | ensemble_columns(predictions)
+        return catalog_table(columns, self.meta)
+
+    def batches(self, decoded: Decoded, member: TrainedMember) -> Iterator[dict[str, Tensor]]:
+        """Yield the batches that one of the networks takes, in single precision on the CPU."""
+        inputs = _views(decoded)
+        for batch in self._batches(decoded, inputs, member, EVALUATION_BATCH):
+            yield {name: value.float() if value.dtype == torch.float16 else value for name, value in batch.items()}
+
+    def _inputs(self, decoded: Decoded, place: int) -> dict[str, Tensor]:
+        """Views and their valid flags, on the device; on a CPU they are not copied."""
+        views = _views(decoded)
+        if self.device == "cpu":
+            return views
+        return {name: self._copied(name, place, value) for name, value in views.items()}
+
+    def _copied(self, name: str, place: int, value: Tensor) -> Tensor:
+        """Copy on the device by way of pinned memory, which is allocated once."""
+        pinned = self._pinned.get((name, place))
+        if pinned is None or len(pinned) < len(value):
+            pinned = self._pinned[name, place] = torch.empty(value.shape, dtype=value.dtype, pin_memory=True)
+        return pinned[: len(value)].copy_(value).to(self.device, non_blocking=True)
+
+    def _batches(
+        self, decoded: Decoded, inputs: Mapping[str, Tensor], member: TrainedMember, size: int
+    ) -> Iterator[dict[str, Tensor]]:
+        whole = dict(inputs)
+        if decoded.features:
+            values, valid = decoded.features[self.bases.index(member.basis)]
+            columns = member.feature_columns
+            whole["features"] = torch.from_numpy(member.scaling.transform(values[:, columns], valid[:, columns]))
+        for start in range(0, len(decoded), size):
+            yield {name: values[start : start + size] for name, values in whole.items()}
+
+
+def _views(decoded: Decoded) -> dict[str, Tensor]:
+    """Image and spectrum where the network has a branch for them, with valid flags."""
+    views = {"image": decoded.image, "spectrum": decoded.spectrum}
+    return {name: view for name, view in views.items() if view is not None} | {
+        "image_valid": torch.from_numpy(decoded.image_valid),
+        "spectrum_valid": torch.from_numpy(decoded.spectrum_valid),
+    }

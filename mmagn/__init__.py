@@ -31,7 +31,8 @@ _HOMES = {
     **dict.fromkeys(("Cutout", "Pair", "Spectrum"), "mmagn.records"),
     **dict.fromkeys(("RunConfig", "load_config"), "mmagn.config.run_config"),
     **dict.fromkeys(
-        ("ablate", "evaluate", "explain", "match", "measure", "open_pairs", "predict", "search", "train"), "mmagn.pipeline"
+        ("ablate", "evaluate", "explain", "match", "measure", "open_pairs", "predict", "search", "train"),
+        "mmagn.pipeline",
     ),
 }
 

@@ -1,15 +1,17 @@
 # make train: install into .venv and train on the embedded survey. make test: linter, type checker, import rules, tests.
+# make lowest: the tests with the lowest versions that pyproject.toml allows. make lock: renew constraints.txt.
 PYTHON ?= python3
 VENV ?= .venv
 CONFIG ?= fused.yaml
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+TESTS := -m pytest -n 2 --dist loadfile
 
-.PHONY: install train test lint clean
+.PHONY: install train test lint lowest lock clean
 
 install: $(VENV)/.installed
 
-$(VENV)/.installed: pyproject.toml constraints.txt
+$(VENV)/.installed: pyproject.toml setup.py constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) --editable .
 	touch $@
@@ -28,7 +30,19 @@ lint: $(VENV)/.installed-dev
 	$(VENV)/bin/lint-imports
 
 test: lint
-	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(RUN) $(TESTS)
+
+lowest:
+	$(PYTHON) -m venv --clear .venv.lowest
+	.venv.lowest/bin/python -m pip install --quiet --disable-pip-version-check uv
+	.venv.lowest/bin/uv pip install --quiet --python .venv.lowest/bin/python --resolution lowest-direct --editable '.[dev]'
+	OMP_NUM_THREADS=1 .venv.lowest/bin/python $(TESTS)
+
+lock:
+	$(PYTHON) -m venv --clear .venv.lock
+	.venv.lock/bin/python -m pip install --quiet --disable-pip-version-check '.[dev]'
+	.venv.lock/bin/python -m pip freeze --exclude mmagn > constraints.txt
+	rm -rf .venv.lock
 
 clean:
-	rm -rf $(VENV) *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) .venv.lowest .venv.lock *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

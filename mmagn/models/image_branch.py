@@ -2,13 +2,15 @@
 
 import difflib
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import timm
 import timm.optim
+import torch
 from safetensors import SafetensorError
-from timm.models import load_state_dict
+from timm.models import adapt_input_conv, load_state_dict
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -102,17 +104,29 @@ def _with_local_weights(name: str, path: Path) -> Any:
         fresh = timm.create_model(name, in_chans=IMAGE_BANDS, num_classes=0)
         if missing := [key for key in fresh.state_dict() if key not in state]:
             raise ValueError(f"it has no {missing[0]}")
-        return timm.create_model(
+        backbone = timm.create_model(
             name,
             pretrained=True,
             in_chans=IMAGE_BANDS,
             num_classes=0,
             pretrained_cfg_overlay={"state_dict": state, "source": "", "custom_load": False},
         )
+        _check_loaded(backbone, state)
     except (ValueError, RuntimeError, KeyError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
         raise ValueError(
             f"models.image.weights {path} does not hold weights of {name} ({_first_line(error)})"
         ) from error
+    return backbone
+
+
+def _check_loaded(backbone: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Raise where a weight is not that of the file: some releases of timm only warn and leave random ones in place."""
+    for key, weight in backbone.state_dict().items():
+        source = state[key].to(weight.dtype)
+        if source.ndim == 4 and source.shape[1] == 3 != weight.shape[1]:
+            source = adapt_input_conv(IMAGE_BANDS, source)
+        if source.shape == weight.shape and not torch.allclose(weight, source):
+            raise ValueError(f"timm {timm.__version__} did not load its {key}; allowed: timm 1.0.31 or newer")
 
 
 def _first_line(error: BaseException) -> str:

@@ -83,3 +83,18 @@ def test_published_weights_without_network_are_one_clear_sentence(monkeypatch: p
     monkeypatch.setattr(timm, "create_model", offline)
     with pytest.raises(ValueError, match=r"^models.image.pretrained: no published .*couldn't connect\).*false$"):
         branch(pretrained=True)
+
+
+def test_weights_that_timm_leaves_out_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    donor = timm.create_model(SMALL, num_classes=0)
+    save_file(donor.state_dict(), tmp_path / "weights.safetensors")
+    create = timm.create_model
+
+    def forgetful(*arguments: Any, **settings: Any) -> Any:
+        backbone = create(*arguments, **settings)
+        torch.nn.init.normal_(next(backbone.parameters()))
+        return backbone
+
+    monkeypatch.setattr(timm, "create_model", forgetful)
+    with pytest.raises(ValueError, match=r"did not load its conv1.*; allowed: timm 1\.0\.31 or newer"):
+        branch(weights=str(tmp_path / "weights.safetensors"))

@@ -8,7 +8,6 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal, Protocol
 
 import numpy as np
@@ -16,10 +15,9 @@ from numpy.typing import NDArray
 
 from mmagn.matching.config import MatchingConfig
 from mmagn.matching.index import PairIndex, surveys_matches
-from mmagn.matching.provenance import store_settings
 from mmagn.matching.shards import PairShard, pair_shards, shard_pairs
 from mmagn.matching.sky import match_report
-from mmagn.matching.store import PairStore, open_store
+from mmagn.matching.store import PairStore, source_store
 from mmagn.records import Catalog, Cutout, Spectrum
 from mmagn.surveys.config import DataConfig
 from mmagn.surveys.reader import SurveyReader, usable
@@ -189,7 +187,7 @@ def object_parts(
     if data.source == "store":
         if objects not in ("pairs", "all"):
             raise ValueError(f"data.source store holds pairs alone; {objects} without a partner need the surveys")
-        store = open_store(Path(str(data.root)).expanduser(), store_settings(matching, None))
+        store = source_store(data, matching)
         return [StoredPart(store=store, start=n, stop=min(n + size, len(store))) for n in range(0, len(store), size)]
     reader = survey_reader(data)
     sdss = _catalog(reader.read_sdss_catalog, drops, required=objects != "images")

@@ -4,7 +4,6 @@ import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import datasets
 import pyarrow as pa
@@ -12,9 +11,9 @@ from datasets.builder import Key
 
 from mmagn.matching.config import MatchingConfig
 from mmagn.matching.index import NoPairsError, PairIndex, pair_index
-from mmagn.matching.provenance import read_provenance, refuse_other_settings, store_settings
 from mmagn.matching.rows import PAIR_FEATURES, pair_features, pair_from_row, pair_row, rows_batch
 from mmagn.matching.shards import PairShard, pair_shards, shard_pairs
+from mmagn.matching.store import source_store
 from mmagn.surveys.config import DataConfig
 from mmagn.surveys.reader import SurveyReader
 from mmagn.surveys.readers import survey_reader
@@ -84,10 +83,7 @@ def open_pairs(data: DataConfig, matching: MatchingConfig) -> datasets.IterableD
         Where ``data.root`` holds a store made with other matching settings; it names the setting.
     """
     if data.source == "store":
-        path = Path(str(data.root)).expanduser()
-        settings = store_settings(matching, None)
-        refuse_other_settings(path, read_provenance(path), settings)
-        dataset = datasets.load_from_disk(str(path))
+        dataset = source_store(data, matching).dataset()
         return dataset.to_iterable_dataset(num_shards=_shard_count(len(dataset))).with_format("numpy")
     shards = pair_shards(pair_index(data, matching))
     stream = _PairStream(shards=shards, reader=survey_reader(data), image_dtype=matching.image_dtype)

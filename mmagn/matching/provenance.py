@@ -1,52 +1,53 @@
-"""What a store was made from: its settings, its source files, and whether they are the ones asked for."""
+"""Settings and source files that a store was made from, and its files with their checksums."""
 
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mmagn.matching.checksums import StoredFile
 from mmagn.matching.config import MatchingConfig
+from mmagn.storage.files import write_json
 from mmagn.surveys.reader import SourceFile, SurveyReader
 
 PROVENANCE_FILE = "mmagn.json"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 
 @dataclass(frozen=True, kw_only=True)
 class Provenance:
-    """What ``mmagn.json`` in a store says.
+    """Content of ``mmagn.json`` in a store.
 
     Attributes
     ----------
     settings
         Settings that shape the pairs, by dotted name.
     sources
-        Files that were read; empty for the embedded survey, which its settings describe whole.
+        Files that were read; empty for the embedded survey, which its settings describe completely.
     report
         The match report and what was lost while writing.
+    files
+        The other files of the store by name.
     """
 
     settings: Mapping[str, Any]
     sources: tuple[SourceFile, ...]
-    report: Mapping[str, Any]
+    report: Mapping[str, Any] = field(default_factory=dict)
+    files: Mapping[str, StoredFile] = field(default_factory=dict)
 
     @property
     def fingerprint(self) -> str:
         """Hexadecimal sha256 of format, settings and sources."""
-        told = {
-            "format": FORMAT_VERSION,
-            "settings": dict(self.settings),
-            "sources": [asdict(source) for source in self.sources],
-        }
-        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+        sources = [asdict(source) for source in self.sources]
+        return _digest({"format": FORMAT_VERSION, "settings": dict(self.settings), "sources": sources})
 
 
 def store_settings(matching: MatchingConfig, reader: SurveyReader | None) -> dict[str, Any]:
     """Return the settings that shape the pairs, by dotted name, as JSON knows them.
 
-    Without a reader, of an existing store, only those of ``matching`` can be asked for.
+    Without a reader, of an existing store, only those of ``matching`` can be compared.
     """
     settings: dict[str, Any] = {
         f"matching.{name}": getattr(matching, name) for name in ("radius_arcsec", "image_dtype")
@@ -55,20 +56,21 @@ def store_settings(matching: MatchingConfig, reader: SurveyReader | None) -> dic
 
 
 def write_provenance(path: Path, provenance: Provenance) -> None:
-    """Write ``mmagn.json`` into the folder of a store."""
-    told = {"format": FORMAT_VERSION, "fingerprint": provenance.fingerprint, **asdict(provenance)}
-    (path / PROVENANCE_FILE).write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    """Write ``mmagn.json`` into the folder of a store, with a sha256 of its own content."""
+    content = {"format": FORMAT_VERSION, "fingerprint": provenance.fingerprint, **asdict(provenance)}
+    content = json.loads(json.dumps(content), parse_constant=lambda _: None)  # as it will be read
+    write_json(path / PROVENANCE_FILE, {**content, "sha256": _digest(content)})
 
 
 def read_provenance(path: Path) -> Provenance:
-    """Return what a store says about itself.
+    """Return the provenance of a store.
 
     Raises
     ------
     FileNotFoundError
         Where the folder is missing.
     ValueError
-        Where it is no store, or a store of another format.
+        Where it is no store, a store of another format, or its description has changed since it was written.
     """
     if not path.is_dir():
         raise FileNotFoundError(f"the store {path} is missing; scripts/match.py writes one")
@@ -76,31 +78,38 @@ def read_provenance(path: Path) -> Provenance:
     if not file.is_file():
         raise ValueError(f"{path} is no store of pairs: it has no {PROVENANCE_FILE}; scripts/match.py writes a store")
     try:
-        told = json.loads(file.read_text(encoding="utf-8"))
-        version = told["format"]
-        sources = tuple(SourceFile(**source) for source in told["sources"])
-        provenance = Provenance(settings=told["settings"], sources=sources, report=told["report"])
-    except (ValueError, KeyError, TypeError) as error:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        version, digest = content["format"], content.pop("sha256", None)
+        if version != FORMAT_VERSION:
+            raise ValueError(
+                f"it has store format {version}; this version reads {FORMAT_VERSION}: make the store again"
+            )
+        if digest != _digest(content):
+            raise ValueError("its content is not what was written (sha256 differs)")
+        return Provenance(
+            settings=content["settings"],
+            sources=tuple(SourceFile(**source) for source in content["sources"]),
+            report=content["report"],
+            files={name: StoredFile(**written) for name, written in content["files"].items()},
+        )
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise ValueError(f"{file} cannot be read as the description of a store: {error}") from error
-    if version != FORMAT_VERSION:
-        raise ValueError(f"{path} has store format {version}; this version reads {FORMAT_VERSION}: make it again")
-    return provenance
 
 
-def refuse_other_settings(path: Path, made: Provenance, asked: Mapping[str, Any]) -> None:
+def refuse_other_settings(path: Path, made: Provenance, wanted: Mapping[str, Any]) -> None:
     """Raise ValueError, naming the setting and both values, where a store was made with other settings."""
-    for name, value in asked.items():
+    for name, value in wanted.items():
         recorded = made.settings.get(name)
         if recorded != value:
             raise ValueError(
-                f"the store {path} was made with {name} {_told(recorded)}, and {_told(value)} is asked for; "
+                f"the store {path} was made with {name} {json.dumps(recorded)}, and {json.dumps(value)} is asked for; "
                 "use that value or another folder"
             )
 
 
-def refuse_other_sources(path: Path, made: Provenance, asked: Sequence[SourceFile]) -> None:
+def refuse_other_sources(path: Path, made: Provenance, wanted: Sequence[SourceFile]) -> None:
     """Raise ValueError, naming the first file, where the source files of a store are no longer the same."""
-    old, new = ({source.name: source for source in sources} for sources in (made.sources, asked))
+    old, new = ({source.name: source for source in sources} for sources in (made.sources, wanted))
     for name in sorted(old.keys() | new.keys()):
         if old.get(name) != new.get(name):
             change = "is gone" if name not in new else "is new" if name not in old else "has another size or version"
@@ -109,5 +118,5 @@ def refuse_other_sources(path: Path, made: Provenance, asked: Sequence[SourceFil
             )
 
 
-def _told(value: object) -> str:
-    return "unset" if value is None else json.dumps(value)
+def _digest(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

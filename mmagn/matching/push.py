@@ -92,7 +92,7 @@ def _staged(store: PairStore, folder: Path, repository: str) -> dict[str, Path]:
         raise ValueError(
             f"the push of {store.path} needs {needed / 1e9:.3g} GB beside it and the disk has {free / 1e9:.3g} GB free"
         )
-    rows = datasets.load_from_disk(str(store.path)).with_format("arrow")
+    rows = store.dataset().with_format("arrow")
     count = -(-len(rows) // PAIRS_PER_FILE)
     staged = {}
     for number in range(count):

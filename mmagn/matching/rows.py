@@ -1,8 +1,4 @@
-"""The row of a pair: its columns and types, and the way from a Pair to a row and back.
-
-Images are fixed-size lists and spectra variable-length lists, so that a row read back is a view of an Arrow
-buffer and never a Python list.
-"""
+"""The row of a pair in a store: its columns and types, the way from a Pair to a row, and rows as views of a batch."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,30 +9,26 @@ import pyarrow as pa
 from datasets import Features, List, Value
 from numpy.typing import NDArray
 
-from mmagn.records import BANDS, CUTOUT_PIXELS, INDEX_COLUMNS, Cutout, Pair, Spectrum
+from mmagn.records import BANDS, INDEX_COLUMNS, Pair
+from mmagn.surveys.pair_rows import (
+    BAND_COLUMNS,
+    CLASS_COLUMNS,
+    IMAGE_COLUMNS,
+    IMAGE_SHAPE,
+    SPECTRUM_COLUMNS,
+    cutout_from_row,
+    spectrum_from_row,
+)
 
-IMAGE_SHAPE = (len(BANDS), CUTOUT_PIXELS, CUTOUT_PIXELS)
-IMAGE_VALUES = len(BANDS) * CUTOUT_PIXELS * CUTOUT_PIXELS
-_TYPES = {
-    "sdss_object_id": "string",
-    "hsc_object_id": "string",
-    "healpix": "int64",
-    "survey": "string",
-    "zwarning": "int64",
-    "spectral_class": "string",
-    "spectral_subclass": "string",
-}
-_SIGN_EXPONENT_MANTISSA = np.uint32(0x8FFFE000).view(np.int32)
-_EXPONENT_BIAS = np.float32(2.0**112)
-_SCALAR_COLUMNS = (*INDEX_COLUMNS, "survey", "redshift_err", "zwarning", "spectral_class", "spectral_subclass")
-IMAGE_COLUMNS = ("image_flux", "image_ivar")
-BAND_COLUMNS = ("psf_fwhm_arcsec", "magnitude")
-SPECTRUM_COLUMNS = ("spectrum_wavelength_angstrom", "spectrum_flux", "spectrum_ivar", "spectrum_lsf_sigma")
+IMAGE_VALUES = int(np.prod(IMAGE_SHAPE))
+_TYPES = dict.fromkeys(("sdss_object_id", "hsc_object_id", "survey", "spectral_class", "spectral_subclass"), "string")
+_TYPES |= dict.fromkeys(("healpix", "zwarning"), "int64")
 
 
 def pair_features(image_dtype: str = "float32") -> Features:
     """Return the columns of a row of pairs with image flux and ivar in the given number type."""
-    columns: dict[str, Any] = {name: Value(_TYPES.get(name, "float64")) for name in _SCALAR_COLUMNS}
+    scalars = (*INDEX_COLUMNS, *CLASS_COLUMNS)
+    columns: dict[str, Any] = {name: Value(_TYPES.get(name, "float64")) for name in scalars}
     columns |= {name: List(Value(image_dtype), length=IMAGE_VALUES) for name in IMAGE_COLUMNS}
     columns |= {name: List(Value("float32"), length=len(BANDS)) for name in BAND_COLUMNS}
     columns |= {name: List(Value("float32")) for name in SPECTRUM_COLUMNS}
@@ -66,21 +58,6 @@ def half_precision(
             changed[f"{what}: pixels raised to the smallest float16 above 0"] += count
             halves[vanished] = limits.smallest_subnormal
     return halves
-
-
-def widened(halves: NDArray[np.float16]) -> NDArray[np.float32]:
-    """Return finite float16 values as float32, exactly.
-
-    NumPy's own cast takes eight times as long: without hardware support it goes value by value. Here the bits of
-    sign, exponent and mantissa move to their places in a float32, all at once, and a power of 2 corrects the bias
-    of the exponent.
-    """
-    bits = halves.view(np.int16).astype(np.int32)
-    bits <<= 13
-    bits &= _SIGN_EXPONENT_MANTISSA
-    values = bits.view(np.float32)
-    values *= _EXPONENT_BIAS
-    return values
 
 
 def pair_row(pair: Pair, image_dtype: str = "float32", changed: Counter[str] | None = None) -> dict[str, Any]:
@@ -119,45 +96,6 @@ def pair_row(pair: Pair, image_dtype: str = "float32", changed: Counter[str] | N
         "spectrum_ivar": spectrum.ivar,
         "spectrum_lsf_sigma": spectrum.lsf_sigma,
     }
-
-
-def cutout_from_row(row: Mapping[str, Any]) -> Cutout:
-    """Return the cutout of a row; float32 images stay views of the row's buffers, float16 ones are widened."""
-    return Cutout(
-        object_id=str(row["hsc_object_id"]),
-        ra_deg=float(row["hsc_ra_deg"]),
-        dec_deg=float(row["hsc_dec_deg"]),
-        flux=_image(row["image_flux"]),
-        ivar=_image(row["image_ivar"]),
-        psf_fwhm_arcsec=np.asarray(row["psf_fwhm_arcsec"], dtype=np.float32),
-        magnitude=np.asarray(row["magnitude"], dtype=np.float32),
-    )
-
-
-def _image(flat: Any) -> NDArray[np.float32]:
-    values = np.asarray(flat)
-    if values.dtype == np.float16:
-        values = widened(values)
-    return values.astype(np.float32, copy=False).reshape(IMAGE_SHAPE)
-
-
-def spectrum_from_row(row: Mapping[str, Any]) -> Spectrum:
-    """Return the spectrum of a row; arrays are views of the row's buffers."""
-    return Spectrum(
-        object_id=str(row["sdss_object_id"]),
-        survey=str(row["survey"]),
-        ra_deg=float(row["sdss_ra_deg"]),
-        dec_deg=float(row["sdss_dec_deg"]),
-        redshift=float(row["redshift"]),
-        redshift_err=float(row["redshift_err"]),
-        zwarning=int(row["zwarning"]),
-        spectral_class=str(row["spectral_class"]),
-        spectral_subclass=str(row["spectral_subclass"]),
-        wavelength_angstrom=np.asarray(row["spectrum_wavelength_angstrom"], dtype=np.float32),
-        flux=np.asarray(row["spectrum_flux"], dtype=np.float32),
-        ivar=np.asarray(row["spectrum_ivar"], dtype=np.float32),
-        lsf_sigma=np.asarray(row["spectrum_lsf_sigma"], dtype=np.float32),
-    )
 
 
 def pair_from_row(row: Mapping[str, Any]) -> Pair:

@@ -1,14 +1,14 @@
-"""Writing a store: shards into a hidden folder beside its place, which takes that place whole.
+"""Writing a store: shards into a hidden folder beside the store, which is renamed once it is complete.
 
-A run that is stopped, however, leaves the shards it has finished in the hidden folder. The folder's name tells the
-settings and sources they were made from, and the next run of the same goes on from there.
+A run that is stopped, by whatever, leaves its finished shards in the hidden folder. The name of that folder holds the
+fingerprint of settings and sources, and the next run with the same fingerprint resumes from there.
 """
 
 import errno
-import json
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,16 @@ import astropy.units as u
 import numpy as np
 from astropy.table import Table, vstack
 from datasets import DatasetInfo
+from datasets.config import DATASET_INFO_FILENAME
 from tqdm import tqdm
 
+from mmagn.matching.checksums import assume_sound, stored_file
 from mmagn.matching.index import NoPairsError, PairIndex
 from mmagn.matching.provenance import Provenance, write_provenance
 from mmagn.matching.rows import IMAGE_VALUES, pair_features
 from mmagn.matching.shard_files import ShardRecord, ShardTask, remove_records, remove_unfinished, write_shards
 from mmagn.matching.shards import pair_shards
+from mmagn.storage.files import write_json
 from mmagn.surveys.reader import SurveyReader
 
 STATE_FILE = "state.json"
@@ -36,15 +39,15 @@ SPECTRUM_BYTES = 4 * 4 * 4700
 def save_store(path: Path, index: PairIndex, reader: SurveyReader, made_from: Provenance, workers: int = 1) -> None:
     """Write the pairs of an index into a new store.
 
-    A store must have one writer at a time, as ``pair_store`` sees to: folders that a stopped writer of the same
-    store with other settings or sources left behind are removed first.
+    A store must have one writer at a time, which ``pair_store`` ensures with a lock: hidden folders that a stopped
+    writer with other settings or sources left behind are removed first.
 
     Parameters
     ----------
     path
         Folder of the store, missing or empty.
     index, reader
-        Who is paired with whom, and where the pixels come from.
+        The matches, and the source of their pixels.
     made_from
         Settings and sources of both; its report is not used.
     workers
@@ -71,6 +74,9 @@ def save_store(path: Path, index: PairIndex, reader: SurveyReader, made_from: Pr
         _describe(partial, index, records, made_from, image_dtype)
         remove_records(partial)
         partial.rename(path)
+        for record in records:
+            if record.written is not None:
+                assume_sound(path / record.file)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -116,7 +122,7 @@ def _nothing_usable(matched: int, records: Sequence[ShardRecord]) -> str:
 def _describe(
     folder: Path, index: PairIndex, records: Sequence[ShardRecord], made_from: Provenance, image_dtype: str
 ) -> None:
-    """Write beside the Arrow files what ``datasets`` and mmagn want to know of them."""
+    """Write the descriptions of the Arrow files that ``datasets`` and mmagn read."""
     DatasetInfo(features=pair_features(image_dtype)).write_to_directory(str(folder))
     state: dict[str, Any] = {
         "_data_files": [{"filename": record.file} for record in records if record.pairs],
@@ -127,7 +133,7 @@ def _describe(
         "_output_all_columns": False,
         "_split": None,
     }
-    (folder / STATE_FILE).write_text(json.dumps(state, indent=1), encoding="utf-8")
+    write_json(folder / STATE_FILE, state)
     _write_positions(folder / POSITIONS_FILE, index)
     report = {
         **index.report.as_dict(),
@@ -136,7 +142,9 @@ def _describe(
         "pairs_lost": [sentence for record in records for sentence in record.lost],
         "pixels_changed": _total(record.changed for record in records),
     }
-    write_provenance(folder, Provenance(settings=made_from.settings, sources=made_from.sources, report=report))
+    files = {record.file: record.written for record in records if record.written is not None}
+    files |= {name: stored_file(folder / name) for name in (DATASET_INFO_FILENAME, STATE_FILE, POSITIONS_FILE)}
+    write_provenance(folder, replace(made_from, report=report, files=files))
 
 
 def _total(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:

@@ -14,8 +14,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from mmagn.matching.checksums import StoredFile, check_file, stored_file
 from mmagn.matching.rows import pair_features, pair_row, rows_batch
 from mmagn.matching.shards import PairShard, shard_pairs
+from mmagn.storage.files import whole_file, write_json
 from mmagn.surveys.reader import SurveyReader
 from mmagn.workers import run_tasks
 
@@ -61,8 +63,8 @@ class ShardRecord:
         Name of the Arrow file; there is none where ``pairs`` is 0.
     shard
         ``PairShard.fingerprint``.
-    size_bytes
-        Size of the file.
+    written
+        Its size and checksum, None where there is none.
     pairs
         Pairs in it.
     drops
@@ -75,7 +77,7 @@ class ShardRecord:
 
     file: str
     shard: str
-    size_bytes: int
+    written: StoredFile | None
     pairs: int
     drops: dict[str, int]
     lost: list[str]
@@ -120,32 +122,22 @@ def write_shard(task: ShardTask) -> ShardRecord:
     features = pair_features(task.image_dtype)
     rows = (pair_row(pair, task.image_dtype, changed) for pair in shard_pairs(task.shard, task.reader, drops, lost))
     stored = 0
-    unfinished = task.path.with_suffix(_UNFINISHED)
-    try:
-        with unfinished.open("wb") as file:
-            with pa.ipc.new_stream(file, features.arrow_schema) as stream:
-                for chunk in _chunks(rows, ROWS_PER_BATCH):
-                    stream.write_batch(rows_batch(chunk, features))
-                    stored += len(chunk)
-            file.flush()
-            os.fsync(file.fileno())
-        size_bytes = unfinished.stat().st_size
-        if stored:
-            unfinished.replace(task.path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with whole_file(task.path) as part, pa.ipc.new_stream(str(part), features.arrow_schema) as stream:
+        for chunk in _chunks(rows, ROWS_PER_BATCH):
+            stream.write_batch(rows_batch(chunk, features))
+            stored += len(chunk)
+    if not stored:
+        task.path.unlink()
     record = ShardRecord(
         file=task.path.name,
         shard=task.shard.fingerprint,
-        size_bytes=size_bytes,
+        written=stored_file(task.path) if stored else None,
         pairs=stored,
         drops=dict(drops),
         lost=lost,
         changed=dict(changed),
     )
-    told = task.path.with_suffix(".json")
-    told.with_suffix(_UNFINISHED).write_text(json.dumps(asdict(record), indent=1), encoding="utf-8")
-    told.with_suffix(_UNFINISHED).replace(told)
+    write_json(task.path.with_suffix(".json"), asdict(record))
     return record
 
 
@@ -165,12 +157,14 @@ def remove_records(folder: Path) -> None:
 def _written(task: ShardTask) -> ShardRecord | None:
     """Return the record of a shard that an earlier run has written whole, or None."""
     try:
-        record = ShardRecord(**json.loads(task.path.with_suffix(".json").read_text(encoding="utf-8")))
-        size_bytes = task.path.stat().st_size if record.pairs else record.size_bytes
-    except (OSError, ValueError, TypeError):
+        content = json.loads(task.path.with_suffix(".json").read_text(encoding="utf-8"))
+        written = None if content["written"] is None else StoredFile(**content["written"])
+        record = ShardRecord(**{**content, "written": written})
+        if written is not None:
+            check_file(task.path, written)
+    except (OSError, ValueError, TypeError, KeyError):
         return None
-    same = (record.file, record.shard, record.size_bytes) == (task.path.name, task.shard.fingerprint, size_bytes)
-    return record if same else None
+    return record if (record.file, record.shard) == (task.path.name, task.shard.fingerprint) else None
 
 
 def _chunks(rows: Iterable[dict[str, Any]], size: int) -> Iterator[list[dict[str, Any]]]:

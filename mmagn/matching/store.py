@@ -1,25 +1,29 @@
 """Pairs on disk: memory-mapped Arrow files that mmagn and ``datasets.load_from_disk`` both open.
 
-A store is a folder with ``pairs-00000.arrow`` and so on, the two descriptions that ``datasets`` wants, and
-``mmagn.json`` with the settings, the source files and the match report.
+A store is a folder with ``pairs-00000.arrow`` and so on, the two descriptions that ``datasets`` reads, the positions
+of both surveys, and ``mmagn.json`` with settings, source files, match report and a checksum of every file.
 """
 
 import hashlib
 import json
+import logging
 import multiprocessing
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import astropy.units as u
+import datasets
 import numpy as np
 import pyarrow as pa
 from astropy.table import Table
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
+from mmagn.matching.checksums import check_file, damaged_files
 from mmagn.matching.config import MatchingConfig
-from mmagn.matching.index import pair_index
+from mmagn.matching.index import NoPairsError, pair_index
 from mmagn.matching.provenance import (
     PROVENANCE_FILE,
     Provenance,
@@ -28,29 +32,35 @@ from mmagn.matching.provenance import (
     refuse_other_sources,
     store_settings,
 )
-from mmagn.matching.rows import IMAGE_SHAPE, column_views, cutout_from_row, pair_from_row, spectrum_from_row
+from mmagn.matching.rows import column_views, pair_from_row
 from mmagn.matching.save import POSITIONS_FILE, STATE_FILE, save_store
 from mmagn.matching.sky import MatchReport
-from mmagn.records import BANDS, INDEX_COLUMNS, Cutout, Pair, Spectrum
+from mmagn.records import BANDS, CELL_NSIDE, INDEX_COLUMNS, Cutout, Floats, Pair, Spectrum
 from mmagn.surveys.config import DataConfig
+from mmagn.surveys.pair_rows import IMAGE_SHAPE, cutout_from_row, spectrum_from_row
 from mmagn.surveys.readers import survey_reader
+from mmagn.surveys.screen import redshift_reasons
 
-LOSSES_TOLD = 10
+LOSSES_NAMED = 10
 """Lost pairs that the text of the report names; the report itself names all."""
 _UNITS = {"ra_deg": u.deg, "dec_deg": u.deg, "separation_arcsec": u.arcsec, "i_magnitude": u.ABmag}
 _CLASS_COLUMNS = ("survey", "zwarning", "spectral_class", "spectral_subclass")
+_log = logging.getLogger(__name__)
 
 
 class PairStore:
     """Pairs of a store by number, read as views of its memory-mapped files.
 
-    Arrays that come out are read-only and stay valid as long as they are held. The object can be sent to
-    DataLoader workers: it opens the files anew there.
+    Arrays that are returned are read-only and stay valid as long as they are held. The object can be sent to
+    DataLoader workers: it opens the files anew there. A file is compared with its checksum when its first pair is
+    read; a process does so once for each file.
 
     Parameters
     ----------
     path
         Folder of the store.
+    selection
+        Rows of the store that make up the pairs, ascending; None takes all.
 
     Raises
     ------
@@ -60,29 +70,36 @@ class PairStore:
         Where it is no store, or a file of it cannot be read.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, selection: tuple[int, ...] | None = None) -> None:
         self.path = path
+        self._selection = selection
+        self._rows = None if selection is None else np.array(selection, dtype=np.int64)
         self._provenance = read_provenance(path)
-        self._batches = [batch for file in _arrow_files(path) for batch in _mapped_batches(file)]
+        self._batches: list[pa.RecordBatch] = []
+        self._file_of_batch: list[str] = []
+        for name in self._arrow_files():
+            batches = _mapped_batches(path / name)
+            self._batches += batches
+            self._file_of_batch += [name] * len(batches)
+        self._unverified = set(self._file_of_batch)
         self._starts = np.cumsum([0, *(batch.num_rows for batch in self._batches)])
         self._views = [column_views(batch) for batch in self._batches]
-        if len(self) != self._provenance.report["pairs_stored"]:
-            raise ValueError(
-                f"{path} holds {len(self)} pairs of the {self._provenance.report['pairs_stored']} "
-                "that were stored: it is cut short"
-            )
+        stored = self._provenance.report["pairs_stored"]
+        if self._starts[-1] != stored:
+            raise ValueError(f"{path} holds {self._starts[-1]} pairs of the {stored} that were stored: it is cut short")
 
-    def __reduce__(self) -> tuple[type["PairStore"], tuple[Path]]:
-        return PairStore, (self.path,)
+    def __reduce__(self) -> tuple[type["PairStore"], tuple[Path, tuple[int, ...] | None]]:
+        return PairStore, (self.path, self._selection)
 
     def __len__(self) -> int:
         """Return the number of pairs."""
-        return int(self._starts[-1])
+        return int(self._starts[-1]) if self._rows is None else len(self._rows)
 
     @property
     def fingerprint(self) -> str:
-        """Hexadecimal sha256 of the settings and source files behind the pairs."""
-        return self._provenance.fingerprint
+        """Hexadecimal sha256 of the settings and source files behind the pairs, and of the selection."""
+        whole = self._provenance.fingerprint
+        return whole if self._rows is None else hashlib.sha256(whole.encode() + self._rows.tobytes()).hexdigest()
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -101,11 +118,13 @@ class PairStore:
         losses = [f"dropped: {count} x {reason}" for reason, count in sorted(report["pair_drops"].items())]
         losses += [f"changed: {count} x {what}" for what, count in sorted(report["pixels_changed"].items())]
         lost = report["pairs_lost"]
-        losses += [f"lost: {sentence}" for sentence in lost[:LOSSES_TOLD]]
-        if len(lost) > LOSSES_TOLD:
-            losses.append(f"lost: {len(lost) - LOSSES_TOLD} more, named in {self.path / PROVENANCE_FILE}")
-        stored = f"pairs stored: {report['pairs_stored']} in {self.path}"
-        return "\n".join([str(MatchReport.from_dict(report)), *losses, stored])
+        losses += [f"lost: {sentence}" for sentence in lost[:LOSSES_NAMED]]
+        if len(lost) > LOSSES_NAMED:
+            losses.append(f"lost: {len(lost) - LOSSES_NAMED} more, named in {self.path / PROVENANCE_FILE}")
+        losses.append(f"pairs stored: {report['pairs_stored']} in {self.path}")
+        if self._rows is not None:
+            losses.append(f"pairs selected: {len(self)}")
+        return "\n".join([str(MatchReport.from_dict(report)), *losses])
 
     def pair(self, number: int) -> Pair:
         """Return one pair."""
@@ -127,6 +146,7 @@ class PairStore:
     @property
     def index(self) -> Table:
         """Table of all pairs without pixels: the index columns, survey, warning and class, i magnitude."""
+        self.verify()
         columns = {}
         for name in (*INDEX_COLUMNS, *_CLASS_COLUMNS):
             values = np.concatenate([batch.column(name).to_numpy(zero_copy_only=False) for batch in self._batches])
@@ -137,21 +157,80 @@ class PairStore:
             unit = _UNITS.get(name.removeprefix("sdss_").removeprefix("hsc_"))
             if unit is not None:
                 table[name].unit = unit
-        return table
+        return table if self._rows is None else table[self._rows]
 
-    def positions(self, of: Literal["sdss", "hsc", "pairs"]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def positions(self, of: Literal["sdss", "hsc", "pairs"]) -> tuple[Floats, Floats]:
         """Return RA and Dec (object,) in degrees of a survey, matched or not (at most 50,000), or of the pairs."""
         if of == "pairs":
             index = self.index
             return np.asarray(index["sdss_ra_deg"]), np.asarray(index["sdss_dec_deg"])
+        self._verify(POSITIONS_FILE)
         table = Table.read(self.path / POSITIONS_FILE, format="parquet")
         members = np.asarray(table["survey"]) == of
         return np.asarray(table["ra_deg"][members]), np.asarray(table["dec_deg"][members])
 
+    def dataset(self) -> datasets.Dataset:
+        """Return the pairs as a dataset of the ``datasets`` library, with the columns of ``pair_features``."""
+        self.verify()
+        whole = datasets.load_from_disk(str(self.path))
+        return whole if self._rows is None else whole.select(self._rows)
+
+    def selected(self, data: DataConfig) -> "PairStore":
+        """Return the pairs that ``data`` selects by cell, redshift and survey; the others are counted in the log.
+
+        Raises
+        ------
+        NoPairsError
+            Where none is left.
+        """
+        index = self.index
+        kept = np.ones(len(index), dtype=np.bool_)
+        lost: Counter[str] = Counter()
+        for unusable, reason in _unselected(index, data):
+            if count := int((kept & unusable).sum()):
+                lost[reason] += count
+                kept &= ~unusable
+        if kept.all():
+            return self
+        reasons = ", ".join(f"{count} x {reason}" for reason, count in lost.items())
+        if not kept.any():
+            raise NoPairsError(f"the store {self.path} has no pair that is selected among {len(self)}: {reasons}")
+        _log.info("%d of %d pairs of %s are selected; left out: %s", kept.sum(), len(self), self.path, reasons)
+        rows = np.flatnonzero(kept) if self._rows is None else self._rows[kept]
+        return PairStore(self.path, tuple(rows.tolist()))
+
+    def verify(self) -> None:
+        """Compare every file that this process has not verified yet with its checksum.
+
+        Raises
+        ------
+        ValueError
+            For the first file that is damaged.
+        """
+        for name in sorted(self._unverified | self._provenance.files.keys()):
+            self._verify(name)
+
+    def _verify(self, name: str) -> None:
+        if name not in self._provenance.files:
+            raise ValueError(f"{self.path / PROVENANCE_FILE} has no checksum of {name}")
+        check_file(self.path / name, self._provenance.files[name])
+        self._unverified.discard(name)
+
+    def _arrow_files(self) -> list[str]:
+        """Return the Arrow files of the store in their order."""
+        file = self.path / STATE_FILE
+        self._unverified = {STATE_FILE}
+        self._verify(STATE_FILE)
+        return [entry["filename"] for entry in json.loads(file.read_text(encoding="utf-8"))["_data_files"]]
+
     def _place(self, number: int) -> tuple[Mapping[str, Any], int]:
         if not 0 <= number < len(self):
             raise IndexError(f"pair {number} of the store {self.path}; allowed: 0 to {len(self) - 1}")
+        if self._rows is not None:
+            number = int(self._rows[number])
         batch = int(np.searchsorted(self._starts, number, side="right")) - 1
+        if self._unverified and self._file_of_batch[batch] in self._unverified:
+            self._verify(self._file_of_batch[batch])
         return self._views[batch], int(number - self._starts[batch])
 
     def _row(self, number: int) -> dict[str, Any]:
@@ -173,11 +252,30 @@ def open_store(path: Path, settings: Mapping[str, Any] | None = None) -> PairSto
     return store
 
 
+def source_store(data: DataConfig, matching: MatchingConfig) -> PairStore:
+    """Return the pairs of the store in ``data.root`` that ``data`` selects.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As ``open_store``; ``NoPairsError`` where no pair is selected.
+    """
+    return open_store(Path(str(data.root)).expanduser(), store_settings(matching, None)).selected(data)
+
+
+def verify_store(folder: Path) -> list[str]:
+    """Return a sentence for each file of a store that is missing or no longer what was written; empty if all is well.
+
+    Every file is read completely. Raises as ``read_provenance`` where ``mmagn.json`` itself cannot be used.
+    """
+    return damaged_files(folder, read_provenance(folder).files)
+
+
 def pair_store(data: DataConfig, matching: MatchingConfig, out: Path | None = None) -> PairStore:
     """Return the store of pairs behind the settings, made now where it is not there yet.
 
     ``data.source`` store opens ``data.root``. The other sources make the store in ``out`` or, without it, in a folder
-    of ``data.cache_dir`` whose name follows from settings and source files, so that other settings make another one.
+    of ``data.cache_dir`` whose name follows from settings and source files.
 
     Raises
     ------
@@ -187,20 +285,33 @@ def pair_store(data: DataConfig, matching: MatchingConfig, out: Path | None = No
         Where ``out`` holds a store of other settings or sources (named), or something else; where the disk is full.
     """
     if data.source == "store":
-        return open_store(Path(str(data.root)).expanduser(), store_settings(matching, None))
+        return source_store(data, matching)
     _refuse_unguarded_script()
     reader = survey_reader(data)
-    settings, sources = store_settings(matching, reader), reader.sources()
-    asked = Provenance(settings=settings, sources=sources, report={})
-    stores = Path(data.cache_dir).expanduser() / "stores"
-    path = out.expanduser() if out is not None else stores / asked.fingerprint[:16]
-    with _writing(path, stores):
-        if _occupied(path):
-            store = open_store(path, settings)
-            refuse_other_sources(path, store._provenance, sources)
-            return store
-        save_store(path, pair_index(data, matching), reader, asked, matching.workers)
-        return PairStore(path)
+    wanted = Provenance(settings=store_settings(matching, reader), sources=reader.sources())
+    cached = Path(data.cache_dir) / "stores" / wanted.fingerprint[:16]
+    path = (cached if out is None else out).expanduser()
+    if not _occupied(path):
+        with _write_lock(path):
+            if not _occupied(path):
+                save_store(path, pair_index(data, matching), reader, wanted, matching.workers)
+    store = open_store(path, wanted.settings)
+    refuse_other_sources(path, store._provenance, wanted.sources)
+    return store
+
+
+def _unselected(index: Table, data: DataConfig) -> list[tuple[NDArray[np.bool_], str]]:
+    """Return which pairs of a store are not selected, and why."""
+    import healpy  # only here: a process that only reads a store starts sooner without it
+
+    reasons = list(redshift_reasons(np.asarray(index["redshift"], dtype=np.float64), data))
+    surveys = ", ".join(data.sdss_surveys)
+    reasons.append((~np.isin(index["survey"], data.sdss_surveys), f"survey is not in data.sdss_surveys {surveys}"))
+    for survey in ("sdss", "hsc") if data.cells else ():
+        ra_deg, dec_deg = (np.asarray(index[f"{survey}_{axis}_deg"]) for axis in ("ra", "dec"))
+        cell = healpy.ang2pix(CELL_NSIDE, ra_deg, dec_deg, nest=True, lonlat=True)
+        reasons.append((~np.isin(cell, data.cells), f"{survey} position is not in data.cells"))
+    return reasons
 
 
 def _refuse_unguarded_script() -> None:
@@ -212,20 +323,11 @@ def _refuse_unguarded_script() -> None:
         )
 
 
-def _arrow_files(path: Path) -> list[Path]:
-    """Return the files of a store in their order."""
-    file = path / STATE_FILE
-    try:
-        return [path / entry["filename"] for entry in json.loads(file.read_text(encoding="utf-8"))["_data_files"]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{file} cannot be read as the list of a store's files: {error}") from error
-
-
 def _mapped_batches(file: Path) -> list[pa.RecordBatch]:
     try:
         with pa.memory_map(str(file)) as mapped, pa.ipc.open_stream(mapped) as reader:
             return list(reader)
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError) as error:
         raise ValueError(f"{file} cannot be read: {error}") from error
 
 
@@ -233,8 +335,14 @@ def _occupied(path: Path) -> bool:
     return path.exists() and not (path.is_dir() and not any(path.iterdir()))
 
 
-def _writing(path: Path, stores: Path) -> FileLock:
-    """Return a lock that lets one process at a time make the store in ``path``; the others then find it made."""
-    locks = stores / "locks"
-    locks.mkdir(parents=True, exist_ok=True)
-    return FileLock(locks / f"{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]}.lock")
+def _write_lock(path: Path) -> FileLock:
+    """Return the lock that lets one process at a time make the store in ``path``, held beside it; wait where needed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        _log.info("waiting for another process that writes %s", path)
+        return lock
+    lock.release()
+    return lock

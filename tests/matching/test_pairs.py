@@ -11,9 +11,10 @@ from torch.utils.data import DataLoader
 
 from mmagn.matching.config import MatchingConfig
 from mmagn.matching.pairs import NoPairsError, open_pairs, pair_from_row, pair_index, pair_row, pair_shards, shard_pairs
-from mmagn.matching.rows import PAIR_FEATURES, half_precision, widened
+from mmagn.matching.rows import PAIR_FEATURES, half_precision
 from mmagn.records import INDEX_COLUMNS
 from mmagn.surveys.config import DataConfig
+from mmagn.surveys.pair_rows import widened
 from mmagn.surveys.readers import survey_reader
 
 ARCSEC = 1 / 3600

@@ -10,11 +10,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
-from mmagn.records import BANDS, CUTOUT_PIXELS, Cutout, Spectrum
+from mmagn.records import Cutout, Spectrum
 from mmagn.surveys.hub.catalog import HubCatalog, repository_columns, source
 from mmagn.surveys.hub.reader import CUTOUTS_AT_ONCE, HUB_SURVEY, SPECTRA_AT_ONCE, HubSurveys
 from mmagn.surveys.parquet.row_groups import Payload
@@ -26,24 +24,20 @@ from mmagn.surveys.parquet.rows import (
     cutout_from_hats,
     spectrum_from_hats,
 )
+from mmagn.surveys.pair_rows import (
+    BAND_COLUMNS,
+    CLASS_COLUMNS,
+    IMAGE_COLUMNS,
+    SPECTRUM_COLUMNS,
+    cutout_from_row,
+    spectrum_from_row,
+)
 from mmagn.surveys.reader import Record, SourceFile, reading_settings
 
-_IMAGE_SHAPE = (len(BANDS), CUTOUT_PIXELS, CUTOUT_PIXELS)
 _STORED_SDSS = {"object_id": "sdss_object_id", "ra": "sdss_ra_deg", "dec": "sdss_dec_deg", "Z": "redshift"}
 _STORED_HSC = {"object_id": "hsc_object_id", "ra": "hsc_ra_deg", "dec": "hsc_dec_deg"}
-_STORED_SPECTRUM = (
-    *_STORED_SDSS.values(),
-    "survey",
-    "redshift_err",
-    "zwarning",
-    "spectral_class",
-    "spectral_subclass",
-    "spectrum_wavelength_angstrom",
-    "spectrum_flux",
-    "spectrum_ivar",
-    "spectrum_lsf_sigma",
-)
-_STORED_CUTOUT = (*_STORED_HSC.values(), "image_flux", "image_ivar", "psf_fwhm_arcsec", "magnitude")
+_STORED_SPECTRUM = (*_STORED_SDSS.values(), *CLASS_COLUMNS, *SPECTRUM_COLUMNS)
+_STORED_CUTOUT = (*_STORED_HSC.values(), *IMAGE_COLUMNS, *BAND_COLUMNS)
 _MARK_OF_A_STORE = "image_flux"
 """Column that rows of a store have and nested rows have not."""
 
@@ -141,38 +135,17 @@ def _nested_cutout(rows: pa.RecordBatch, row: int, names: Mapping[str, str]) -> 
 
 
 def _stored_spectrum(rows: pa.RecordBatch, row: int) -> Spectrum:
-    """Return the spectrum of a row of a store."""
-    plain = {name: rows.column(name)[row].as_py() for name in _STORED_SPECTRUM if not name.startswith("spectrum_")}
-    return Spectrum(
-        object_id=plain["sdss_object_id"],
-        survey=plain["survey"],
-        ra_deg=plain["sdss_ra_deg"],
-        dec_deg=plain["sdss_dec_deg"],
-        redshift=plain["redshift"],
-        redshift_err=plain["redshift_err"],
-        zwarning=plain["zwarning"],
-        spectral_class=plain["spectral_class"],
-        spectral_subclass=plain["spectral_subclass"],
-        wavelength_angstrom=_array(rows, row, "spectrum_wavelength_angstrom"),
-        flux=_array(rows, row, "spectrum_flux"),
-        ivar=_array(rows, row, "spectrum_ivar"),
-        lsf_sigma=_array(rows, row, "spectrum_lsf_sigma"),
-    )
+    return spectrum_from_row(_stored_row(rows, row, _STORED_SPECTRUM))
 
 
 def _stored_cutout(rows: pa.RecordBatch, row: int) -> Cutout:
-    """Return the cutout of a row of a store."""
-    return Cutout(
-        object_id=rows.column("hsc_object_id")[row].as_py(),
-        ra_deg=rows.column("hsc_ra_deg")[row].as_py(),
-        dec_deg=rows.column("hsc_dec_deg")[row].as_py(),
-        flux=_array(rows, row, "image_flux").reshape(_IMAGE_SHAPE),
-        ivar=_array(rows, row, "image_ivar").reshape(_IMAGE_SHAPE),
-        psf_fwhm_arcsec=_array(rows, row, "psf_fwhm_arcsec"),
-        magnitude=_array(rows, row, "magnitude"),
-    )
+    return cutout_from_row(_stored_row(rows, row, _STORED_CUTOUT))
 
 
-def _array(rows: pa.RecordBatch, row: int, name: str) -> NDArray[np.float32]:
-    values: NDArray[np.float32] = rows.column(name)[row].values.to_numpy(zero_copy_only=False)
-    return values.astype(np.float32, copy=False)
+def _stored_row(rows: pa.RecordBatch, row: int, columns: Sequence[str]) -> dict[str, Any]:
+    """Return a row of a store, lists as arrays."""
+    values = {name: rows.column(name)[row] for name in columns}
+    return {
+        name: value.values.to_numpy(zero_copy_only=False) if isinstance(value, pa.ListScalar) else value.as_py()
+        for name, value in values.items()
+    }

@@ -3,20 +3,26 @@
 import json
 import os
 import pickle
+import re
 import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import astropy.units as u
 import datasets
 import numpy as np
 import pyarrow as pa
 import pytest
+from filelock import FileLock
 
-from mmagn.matching import shard_files
+from mmagn.matching import checksums, shard_files
 from mmagn.matching import store as store_module
 from mmagn.matching.config import MatchingConfig
+from mmagn.matching.index import NoPairsError
 from mmagn.matching.pairs import open_pairs
-from mmagn.matching.store import open_store, pair_store
+from mmagn.matching.store import open_store, pair_store, verify_store
 from mmagn.records import INDEX_COLUMNS
 from mmagn.surveys.config import DataConfig
 
@@ -153,6 +159,115 @@ def test_a_source_that_is_a_store_asks_only_for_what_shapes_it(store):
     for opened in (pair_store, open_pairs):
         with pytest.raises(ValueError, match=r"made with matching\.radius_arcsec 1\.0, and 3\.0 is asked for"):
             opened(config, MatchingConfig(radius_arcsec=3.0))
+
+
+def flipped(path, place):
+    """Flip one bit of a file."""
+    content = bytearray(path.read_bytes())
+    content[place % len(content)] ^= 0x10
+    path.write_bytes(content)
+
+
+def read_whole(folder):
+    store = open_store(folder)
+    for number in range(len(store)):
+        store.pair(number)
+    return store.index, store.positions("sdss"), store.dataset()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["pairs-00000.arrow", "pairs-00003.arrow", "state.json", "dataset_info.json", "positions.parquet", "mmagn.json"],
+)
+def test_no_flipped_bit_of_a_store_passes(own_store, name):
+    path = own_store / name
+    sound = path.read_bytes()
+    for place in np.random.default_rng(3).integers(0, len(sound), 8):
+        flipped(path, int(place))
+        with pytest.raises(ValueError, match=re.escape(name)):
+            read_whole(own_store)
+        path.write_bytes(sound)
+        os.utime(path, ns=(int(place), int(place)))
+    read_whole(own_store)
+
+
+def test_verifying_lists_every_damaged_file(own_store):
+    assert verify_store(own_store) == []
+    flipped(own_store / "pairs-00001.arrow", 5_000_000)
+    os.truncate(own_store / "pairs-00002.arrow", 1000)
+    (own_store / "positions.parquet").unlink()
+    damaged = verify_store(own_store)
+    assert [Path(sentence.split()[0]).name for sentence in damaged] == [
+        "pairs-00001.arrow",
+        "pairs-00002.arrow",
+        "positions.parquet",
+    ]
+    assert "sha256 differs" in damaged[0]
+    assert "is damaged: 1000 bytes of" in damaged[1]
+    assert damaged[2].endswith("is missing")
+
+
+def test_a_process_compares_a_file_with_its_checksum_once_and_again_after_a_change(own_store, monkeypatch):
+    compared = []
+    whole = checksums.stored_file
+    monkeypatch.setattr(checksums, "stored_file", lambda path: compared.append(path.name) or whole(path))
+    open_store(own_store).pair(0)
+    assert compared == ["state.json", "pairs-00000.arrow"]
+    open_store(own_store).pair(1)
+    assert len(compared) == 2
+    os.utime(own_store / "pairs-00000.arrow", ns=(1, 1))
+    open_store(own_store).pair(0)
+    assert compared[2:] == ["pairs-00000.arrow"]
+
+
+@pytest.mark.parametrize(
+    "selection",
+    [
+        {"redshift_max": 0.105},
+        {"redshift_min": 0.055, "redshift_max": 0.155},
+        {"sdss_surveys": ("boss",)},
+        {"cells": None},
+    ],
+    ids=["below", "between", "survey", "cell"],
+)
+def test_a_store_selects_the_pairs_that_its_surveys_would_give(data, store, selection):
+    if "cells" in selection:
+        selection = {"cells": (int(store.index["healpix"][0]),)}
+    expected = [row["sdss_object_id"] for row in open_pairs(replace(data, **selection), MatchingConfig())]
+    assert 0 < len(expected) < PAIRS
+    of_store = DataConfig(source="store", root=str(store.path), **selection)
+    selected = pair_store(of_store, MatchingConfig())
+    assert [selected.pair(number).spectrum.object_id for number in range(len(selected))] == expected
+    assert selected.index["sdss_object_id"].tolist() == expected
+    assert [row["sdss_object_id"] for row in open_pairs(of_store, MatchingConfig())] == expected
+    assert pickle.loads(pickle.dumps(selected)).spectrum(0).object_id == expected[0]
+    assert selected.fingerprint != store.fingerprint
+    assert f"pairs selected: {len(expected)}" in selected.report_text
+
+
+def test_a_selection_without_a_pair_says_why(store):
+    config = DataConfig(source="store", root=str(store.path), redshift_min=0.5)
+    with pytest.raises(
+        NoPairsError, match=r"no pair that is selected among 20: 20 x redshift is outside data\.redshift_m"
+    ):
+        pair_store(config, MatchingConfig())
+
+
+def test_a_second_writer_waits_for_the_first_whatever_its_cache_folder(data, tmp_path, caplog):
+    caplog.set_level("INFO")
+    out = tmp_path / "store"
+    lock = FileLock(tmp_path / ".store.lock")
+    lock.acquire()
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(
+            pair_store, replace(data, cache_dir=str(tmp_path / "other")), MatchingConfig(workers=1), out
+        )
+        while "waiting for another process" not in caplog.text:
+            assert not other.done()
+            time.sleep(0.01)
+        assert not out.exists()
+        lock.release()
+        assert len(other.result()) == PAIRS
 
 
 def test_a_folder_that_is_no_store_says_so(data, tmp_path):

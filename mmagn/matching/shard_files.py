@@ -5,7 +5,6 @@ writing it stands in a record beside it; a shard with a record is never read aga
 """
 
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass

@@ -15,6 +15,14 @@ import pyarrow as pa
 from mmagn.records import Cutout, Spectrum
 from mmagn.surveys.hub.catalog import HubCatalog, repository_columns, source
 from mmagn.surveys.hub.reader import CUTOUTS_AT_ONCE, HUB_SURVEY, SPECTRA_AT_ONCE, HubSurveys
+from mmagn.surveys.pair_rows import (
+    BAND_COLUMNS,
+    CLASS_COLUMNS,
+    IMAGE_COLUMNS,
+    SPECTRUM_COLUMNS,
+    cutout_from_row,
+    spectrum_from_row,
+)
 from mmagn.surveys.parquet.row_groups import Payload
 from mmagn.surveys.parquet.rows import (
     HSC_NEEDED,
@@ -23,14 +31,6 @@ from mmagn.surveys.parquet.rows import (
     SDSS_PAYLOAD,
     cutout_from_hats,
     spectrum_from_hats,
-)
-from mmagn.surveys.pair_rows import (
-    BAND_COLUMNS,
-    CLASS_COLUMNS,
-    IMAGE_COLUMNS,
-    SPECTRUM_COLUMNS,
-    cutout_from_row,
-    spectrum_from_row,
 )
 from mmagn.surveys.reader import Record, SourceFile, reading_settings
 

@@ -85,12 +85,12 @@ def test_a_small_survey_is_stored_without_another_process(data, tmp_path, monkey
 class KillingReader(Hdf5Reader):
     """Kills its process at the first file with cutouts that it reads."""
 
-    def read_cutouts(self, path, rows, drops):
+    def read_cutouts(self, path, rows):
         flag = Path(self.data.cache_dir) / "killed"
         if not flag.exists():
             flag.touch()
             os.kill(os.getpid(), signal.SIGKILL)
-        return super().read_cutouts(path, rows, drops)
+        return super().read_cutouts(path, rows)
 
 
 def test_a_worker_that_dies_costs_time_and_no_pair(data, tmp_path, monkeypatch, caplog):

@@ -46,15 +46,16 @@ from mmagn.storage.run_folder import RunFolder
 from mmagn.surveys.hats.reader import HatsReader
 from mmagn.surveys.reader import iter_spectra
 from mmagn.surveys.readers import survey_reader
-from mmagn.tensors.datamodule import PairDataModule
+from mmagn.tensors.datamodule import BatchPlan, PairDataModule
 from mmagn.tensors.missing import FeatureOrigin, narrow_views
 from mmagn.tensors.residency import batch_source
 from mmagn.tensors.scaling import FeatureScaling
 from mmagn.training.checkpoints import good_checkpoint
-from mmagn.training.fit import FitResult, device_name, fit
+from mmagn.training.device import device_name
+from mmagn.training.fit import FitResult, RunRecord, fit
 from mmagn.training.heads.warm_start import features_first
 from mmagn.training.module import AgnModule
-from mmagn.training.team import joined_team
+from mmagn.training.process_group import joined_group
 
 if TYPE_CHECKING:
     from datasets import IterableDataset
@@ -174,24 +175,24 @@ def train(config: RunConfig, resume: str = "") -> FitResult:
         Run folder of a stopped run to continue; ``auto`` takes the latest one that can be resumed, if there is one;
         "" starts a new run.
     """
-    with joined_team(config.training) as team:
-        stopped = team.told(run_to_resume(config, resume) if team.leads else None)
+    with joined_group(config.training) as group:
+        stopped = group.broadcast(run_to_resume(config, resume) if group.leads else None)
         device_name(config.training)  # refuse an impossible device or network before data are read
         network(config)
         sample = labelled_sample(config)
         sample = sample if stopped is None else with_recorded_split(sample, stopped)
-        run = stopped or RunFolder(team.told(_new_run(config, sample).path if team.leads else Path()))
+        run = stopped or RunFolder(group.broadcast(_new_run(config, sample).path if group.leads else Path()))
         with ExitStack() as written:
-            if team.leads:
+            if group.leads:
                 written.enter_context(run.removed_if_empty())
                 written.enter_context(run.log_lines())
             data = _datamodule(config, sample, FeatureScaling.load(run.scaling))
             result = _fitted(config, sample, run, data, None if stopped is None else good_checkpoint(run))
-            if result.complete and team.leads:
+            if result.complete and group.leads:
                 from mmagn.runs.scoring import scored_run  # where used: the first training step does not wait for it
 
                 scored_run(run, config, sample, data, "test")
-        if team.leads:
+        if group.leads:
             _print(f"run folder: {run.path}")
     return result
 
@@ -210,22 +211,17 @@ def _fitted(config: RunConfig, sample: Sample, run: RunFolder, data: PairDataMod
             pos_weight=weight,
             seed=config.seed,
         )
-    views = narrow_views(config.tensors.augment, config.models.branches, data.origin)
+    views = narrow_views(config.tensors.augment, config.models.branches, data.plan.origin)
     module = AgnModule(model, config.training, weight, config.seed, views)
-    return fit(
-        module,
-        data,
-        run,
-        config.training,
-        seed=config.seed,
+    record = RunRecord(
         hyperparameters=config_dict(config),
         figures=validation_figures(config.evaluation, pos_weight=float(module.pos_weight)),
         static_figures={"sample": partial(sample_gallery, sample.store, sample.rows, sample.bpt_class)},
         object_ids=sample.table["object_id"][sample.rows].tolist(),
         classes=sample.bpt_class.tolist(),
         identity={"pairs": sample.store.fingerprint},
-        resume=resume,
     )
+    return fit(module, data, run, record, resume=resume)
 
 
 def evaluate(run_path: Path, split: str = "test") -> Scores:
@@ -320,15 +316,14 @@ def _datamodule(config: RunConfig, sample: Sample, scaling: FeatureScaling) -> P
         cache_dir=Path(config.data.cache_dir),
         device=device_name(config.training),
     )
-    return PairDataModule(
-        tensors,
-        sample.split,
+    plan = BatchPlan(
         batch_size=config.training.batch_size,
         augment=config.tensors.augment,
         seed=config.seed,
         origin=FeatureOrigin.of(config.tensors.features, scaling),
         workers=config.tensors.workers,
     )
+    return PairDataModule(tensors, sample.split, plan)
 
 
 def _print_losses(what: str, counts: Mapping[str, int]) -> None:

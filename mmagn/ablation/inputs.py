@@ -20,7 +20,7 @@ from mmagn.tensors.mask import valid_fractions
 from mmagn.tensors.prepared import prepared
 from mmagn.tensors.scaling import FeatureScaling
 from mmagn.tensors.sources import BatchSource, Halves, MappedTensors, PairTensors
-from mmagn.training.fit import device_name
+from mmagn.training.device import device_name
 
 Features = tuple[Floats, NDArray[np.bool_]]
 

@@ -1,4 +1,4 @@
-"""Networks of folds: fitted, those on features alone as one batch; judged as members; and what their heads see."""
+"""Networks of folds: fitted, those on features alone as one batch; evaluated as members; and their embeddings."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,12 +18,13 @@ from mmagn.records import Floats
 from mmagn.runs.members import evaluation_sample
 from mmagn.runs.sample import network, training_pos_weight
 from mmagn.storage.run_folder import RunFolder
-from mmagn.tensors.augment import augment_batch
 from mmagn.tensors.batches import OrderedBatches
+from mmagn.tensors.datamodule import BatchPlan, PairDataModule
 from mmagn.tensors.missing import FeatureOrigin, narrow_views
-from mmagn.training.crossval_fit import short_fit
+from mmagn.training.fold_fit import fold_fit
 from mmagn.training.heads.fit import Member, many_fits, many_logits
 from mmagn.training.heads.warm_start import features_first
+from mmagn.training.module import AgnModule
 from mmagn.training.weights import load_weights, save_weights
 
 
@@ -67,30 +68,23 @@ class FoldNetworks:
         return [self._network(replace(config, seed=fold.seed), fold) for fold in folds]
 
     def _network(self, config: RunConfig, fold: Fold) -> FittedNetwork:
-        tensors = self.inputs.tensors(config, fold)
-        model = network(config)
-        origin = FeatureOrigin.of(config.tensors.features, self.inputs.scaled(config, fold)[0]).to(self.device)
-        features_first(
-            model,
-            tensors,
-            fold.train,
-            fold.validation,
-            config.training,
-            pos_weight=self.pos_weight(fold),
+        tensors, model, weight = self.inputs.tensors(config, fold), network(config), self.pos_weight(fold)
+        scaling, _ = self.inputs.scaled(config, fold)
+        origin = FeatureOrigin.of(config.tensors.features, scaling)
+        features_first(model, tensors, fold.train, fold.validation, config.training, pos_weight=weight, seed=fold.seed)
+        plan = BatchPlan(
+            batch_size=config.training.batch_size,
+            augment=config.tensors.augment,
             seed=fold.seed,
+            origin=origin,
+            workers=0,
+            stream=1,
         )
-        short_fit(
-            model,
-            tensors.batch,
-            torch.from_numpy(fold.train),
-            torch.from_numpy(fold.validation),
-            config.training,
-            pos_weight=self.pos_weight(fold),
-            seed=fold.seed,
-            augment=lambda batch, draws: augment_batch(
-                batch, config.tensors.augment, draws, softening=tensors.softening, origin=origin
-            ),
-            views=narrow_views(config.tensors.augment, config.models.branches, origin),
+        model.to(memory_format=torch.channels_last)  # on CPUs too: an image backbone trains 1.6 times as fast
+        views = narrow_views(config.tensors.augment, config.models.branches, origin)
+        fold_fit(
+            AgnModule(model, config.training, weight, fold.seed, views),
+            PairDataModule(tensors, split_names(fold, len(tensors)), plan),
         )
         rows = np.concatenate([fold.validation, fold.test])
         batches = OrderedBatches(torch.from_numpy(rows), EVALUATION_BATCH).batches()
@@ -148,3 +142,10 @@ class FoldNetworks:
         tensors = self.inputs.tensors(self.inputs.variant_config(variant), fold)
         batches = OrderedBatches(torch.arange(len(tensors)), EVALUATION_BATCH).batches()
         return logits_and_embeddings(self.load(variant, folder), map(tensors.batch, batches), self.device)[1]
+
+
+def split_names(fold: Fold, objects: int) -> NDArray[np.str_]:
+    """(object,) split that each object belongs to in a fold; objects of no split are in ``test``."""
+    names = np.full(objects, "test", dtype="<U10")
+    names[fold.train], names[fold.validation] = "train", "validation"
+    return names

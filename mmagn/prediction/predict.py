@@ -27,7 +27,7 @@ from mmagn.storage.run_folder import RunFolder
 from mmagn.storage.tables import checked_suffix, table_file
 from mmagn.storage.version import __version__
 from mmagn.tensors.missing import SUBSETS
-from mmagn.training.fit import device_name
+from mmagn.training.device import device_name
 from mmagn.workers import keep_freed_memory
 
 NO_INPUT = "nothing"

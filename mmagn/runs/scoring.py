@@ -22,7 +22,7 @@ from mmagn.storage.run_folder import RunFolder
 from mmagn.tensors.datamodule import PairDataModule
 from mmagn.tensors.scaling import FeatureScaling
 from mmagn.training.checkpoints import load_module
-from mmagn.training.fit import device_name
+from mmagn.training.device import device_name
 
 
 def scored_run(run: RunFolder, config: RunConfig, sample: Sample, data: PairDataModule, split: str) -> Scores:

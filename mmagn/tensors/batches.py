@@ -1,7 +1,7 @@
-"""Order of the batches: a pure function of (seed, epoch) and of who asks, and the loader that selects their rows."""
+"""Order of the batches, a pure function of seed, epoch and process; and the loader that selects their rows."""
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol
 
@@ -126,7 +126,7 @@ class BatchLoader:
 
     It is no torch ``DataLoader``: tensors in memory leave nothing for workers to do, threads read mapped files without
     a further copy, and Lightning rebuilds and warns about those. Lightning finds ``sampler.set_epoch`` and, through
-    ``state_dict``, goes on in the middle of an epoch; as in a ``DataLoader`` whose sampler gives whole batches,
+    ``state_dict``, resumes in the middle of an epoch; as in a ``DataLoader`` whose sampler gives whole batches,
     ``batch_sampler`` is None.
 
     Parameters
@@ -134,11 +134,13 @@ class BatchLoader:
     select
         Batch of the given (batch,) rows.
     sampler
-        Order of the batches; read when the first batch of an epoch is asked for, not before.
+        Order of the batches; read when the first batch of an epoch is needed, not before.
     device
-        Where batches are delivered, as float32; None delivers them as ``select`` gives them.
+        Where batches are delivered; None delivers them as ``select`` returns them.
     workers
-        Threads that select, each one batch ahead of the steps; 0 selects when asked.
+        Threads that select, each one batch ahead of the steps; 0 selects batch by batch.
+    floats
+        Deliver everything but ``index`` as float32.
     """
 
     def __init__(
@@ -148,9 +150,11 @@ class BatchLoader:
         *,
         device: torch.device | None = None,
         workers: int = 0,
+        floats: bool = True,
     ) -> None:
         self.select, self.sampler, self.device, self.workers = select, sampler, device, workers
-        self.batch_sampler = None  # Lightning asks for it wherever there is a sampler
+        self.floats = floats
+        self.batch_sampler = None  # Lightning reads it wherever there is a sampler
         self._delivered = 0
         self._resume: dict[str, int] = {}
 
@@ -161,11 +165,13 @@ class BatchLoader:
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         """Yield the batches of the sampler's epoch, from where a resumed run had stopped."""
         skip = self._resume.get("delivered", 0) if self._resume.get("epoch") == self.sampler.epoch else 0
-        self._resume = {}
-        left = self.sampler.batches()[skip:]
-        for step, batch in enumerate(self._ahead(left) if self.workers else map(self.select, left), start=skip):
+        rows = self.sampler.batches()[skip:]
+        batches = self._ahead(rows) if self.workers else map(self.select, rows)
+        if self.device is not None:
+            batches = _on_device(batches, self.device)
+        for step, batch in enumerate(batches, start=skip):
             self._delivered = step + 1
-            yield batch if self.device is None else self._on_device(batch, self.device)
+            yield as_floats(batch) if self.device is not None and self.floats else batch
 
     def _ahead(self, batches: Sequence[Tensor]) -> Iterator[dict[str, Tensor]]:
         pool = ThreadPoolExecutor(self.workers)
@@ -180,14 +186,36 @@ class BatchLoader:
         finally:
             pool.shutdown(cancel_futures=True)
 
-    @staticmethod
-    def _on_device(batch: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
-        return as_floats({name: value.to(device, non_blocking=True) for name, value in batch.items()})
-
     def state_dict(self) -> dict[str, int]:
         """Epoch and number of batches delivered in it."""
         return {"epoch": self.sampler.epoch, "delivered": self._delivered}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on after the batches that were delivered in that epoch."""
+        """Resume after the batches that were delivered in that epoch."""
         self._resume = {"epoch": int(state["epoch"]), "delivered": int(state["delivered"])}
+
+
+def _on_device(batches: Iterable[dict[str, Tensor]], device: torch.device) -> Iterator[dict[str, Tensor]]:
+    """Yield batches on a device; the next one is copied to a GPU while the steps of the one before run."""
+    if device.type != "cuda":
+        yield from ({name: value.to(device) for name, value in batch.items()} for batch in batches)
+        return
+    copies, waiting = torch.cuda.Stream(device), None  # type: ignore[no-untyped-call]
+    for batch in batches:
+        with torch.cuda.stream(copies):
+            copied = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
+        following = copied, copies.record_event()
+        if waiting is not None:
+            yield _arrived(*waiting)
+        waiting = following
+    if waiting is not None:
+        yield _arrived(*waiting)
+
+
+def _arrived(batch: dict[str, Tensor], copied: torch.cuda.Event) -> dict[str, Tensor]:
+    """Return a batch that the current stream may use."""
+    stream = torch.cuda.current_stream()
+    stream.wait_event(copied)
+    for value in batch.values():
+        value.record_stream(stream)
+    return batch

@@ -1,5 +1,7 @@
 """The Lightning data module: batches of the three splits, wherever their tensors live."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,18 +15,44 @@ from mmagn.tensors.augment import augment_batch
 from mmagn.tensors.batches import BatchLoader, BatchOrder, OrderedBatches, ShuffledBatches, seed_of
 from mmagn.tensors.config import AugmentConfig
 from mmagn.tensors.missing import FeatureOrigin
-from mmagn.tensors.residency import pair_tensors
-from mmagn.tensors.sources import BatchSource, PairTensors
+from mmagn.tensors.sources import BatchSource, PairTensors, as_floats
 
-__all__ = ["PairDataModule", "PairTensors", "pair_tensors"]
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class BatchPlan:
+    """How batches are cut and augmented.
+
+    Attributes
+    ----------
+    batch_size
+        Pairs in a batch, over all processes.
+    augment
+        Random changes in training.
+    seed
+        Seed of the run.
+    origin
+        Of the features; needed where modalities are dropped from batches with features.
+    workers
+        Threads that make batches ahead of the steps, where the tensors are not in memory; 0 makes them in the step.
+    stream
+        Number of the stream of random numbers that augmentation draws from.
+    """
+
+    batch_size: int
+    augment: AugmentConfig
+    seed: int
+    origin: FeatureOrigin | None = None
+    workers: int = 2
+    stream: int = 0
 
 
 class PairDataModule(LightningDataModule):
     """Batches of the three splits.
 
     Order and augmentation are functions of (seed, epoch, step) alone, so a run that is resumed, in the middle of an
-    epoch too, sees what an undisturbed one sees. Augmentation happens after the transfer, on the device, in
-    training only. The loader of a split without objects is empty.
+    epoch too, sees what an undisturbed one sees. A training batch is completed by :meth:`training_batch` on the device,
+    within the step: of resident tensors the loader delivers the rows alone. The loader of a split without objects is
+    empty.
 
     Under a Trainer of several processes each has its part of every training, validation and test batch; a training
     batch then has a ``share`` (), the weight of its mean loss. Each process draws its own augmentation.
@@ -35,38 +63,19 @@ class PairDataModule(LightningDataModule):
         All objects.
     split
         (object,) one of ``SPLITS`` each.
-    batch_size
-        Pairs in a batch, over all processes.
-    augment
-        Random changes in training.
-    seed
-        Seed of the run.
-    origin
-        Of the features; needed where modalities are dropped from batches with features.
-    workers
-        Threads that make batches ahead of the steps, where the tensors are not in memory.
+    plan
+        How batches are cut and augmented.
     """
 
-    def __init__(
-        self,
-        tensors: BatchSource,
-        split: NDArray[np.str_],
-        *,
-        batch_size: int,
-        augment: AugmentConfig,
-        seed: int,
-        origin: FeatureOrigin | None = None,
-        workers: int = 2,
-    ) -> None:
+    def __init__(self, tensors: BatchSource, split: NDArray[np.str_], plan: BatchPlan) -> None:
         super().__init__()
         if len(split) != len(tensors):
             raise ValueError(f"{len(split)} split names came with tensors of {len(tensors)} objects")
         if unknown := sorted(set(split.tolist()) - set(SPLITS)):
             raise ValueError(f"unknown split {unknown[0]}; allowed: {', '.join(SPLITS)}")
-        self.tensors, self.split = tensors, split
-        self.batch_size, self.augment, self.seed = batch_size, augment, seed
-        self.origin = origin
-        self.workers = 0 if isinstance(tensors, PairTensors) else workers
+        self.tensors, self.split, self.plan = tensors, split, plan
+        self.resident = isinstance(tensors, PairTensors)
+        self.workers = 0 if self.resident else plan.workers
         self._order: ShuffledBatches | None = None
 
     def rows(self, split: str) -> Tensor:
@@ -87,42 +96,64 @@ class PairDataModule(LightningDataModule):
         if unlabelled := int(self.tensors.target[rows].isnan().sum()):
             raise ValueError(f"{unlabelled} objects of the training split have no target; leave them out")
         rank, world = self._place()
-        self._order = ShuffledBatches(rows, self.batch_size, self.seed, rank=rank, world=world)
-        return self._loader(self._order)
+        self._order = ShuffledBatches(rows, self.plan.batch_size, self.plan.seed, rank=rank, world=world)
+        select = _rows_alone if self.resident else self.tensors.gathered
+        return BatchLoader(select, self._order, device=self._device(), workers=self.workers, floats=False)
 
     def val_dataloader(self) -> BatchLoader:
-        """Batches of the validation split, in order."""
-        return self._split_loader("validation")
+        """Batches of the validation split, in order; on a GPU four times as large, since no gradient is kept."""
+        larger = 4 if self._device().type == "cuda" else 1
+        return self._split_loader("validation", larger * self.plan.batch_size)
 
     def test_dataloader(self) -> BatchLoader:
         """Batches of the test split, in order."""
-        return self._split_loader("test")
+        return self._split_loader("test", self.plan.batch_size)
 
     def predict_dataloader(self) -> BatchLoader:
         """Batches of all objects, in order."""
-        return self._loader(OrderedBatches(torch.arange(len(self.tensors)), self.batch_size))
+        return self._loader(OrderedBatches(torch.arange(len(self.tensors)), self.plan.batch_size))
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:  # noqa: ARG002
-        """Batch with training augmentation, drawn from (seed, epoch, step, rank); other batches as they are."""
-        if self.trainer is None or not self.trainer.training:
+        """Batch with its ``share`` where several processes train; other batches as they are."""
+        if self.trainer is None or not self.trainer.training or self.trainer.world_size == 1 or self._order is None:
             return batch
-        step, device, (rank, world) = self.trainer.fit_loop.batch_idx + 1, batch["target"].device, self._place()
-        if world > 1 and self._order is not None:
-            batch = {**batch, "share": torch.full((), self._order.share(step), device=device)}
-        generator = torch.Generator(device=device)
-        generator.manual_seed(seed_of(self.seed, self.trainer.current_epoch, step, *([rank] if rank else [])))
-        if self.origin is not None:
-            self.origin = self.origin.to(device)
-        return augment_batch(batch, self.augment, generator, softening=self.tensors.softening, origin=self.origin)
+        share = self._order.share(self.trainer.fit_loop.batch_idx + 1)
+        return {**batch, "share": torch.full((), share, device=batch["index"].device)}
+
+    def training_batch(self, batch: Mapping[str, Tensor], generator: torch.Generator | None) -> dict[str, Tensor]:
+        """Batch of a training loader as float32 and augmented: a function of tensors on their device.
+
+        Parameters
+        ----------
+        batch
+            Rows alone where the tensors are resident.
+        generator
+            Source of all draws; None takes that of the device.
+        """
+        whole = self.tensors.batch(batch["index"]) if self.resident else as_floats(batch)
+        whole |= {"share": batch["share"]} if "share" in batch else {}
+        augment, softening = self.plan.augment, self.tensors.softening
+        return augment_batch(whole, augment, generator, softening=softening, origin=self.plan.origin)
+
+    def augmentation_seed(self, epoch: int, step: int) -> int:
+        """Seed of the augmentation of a step on the CPU."""
+        stream = self.plan.stream + self._place()[0]
+        return seed_of(self.plan.seed, epoch, step, *([stream] if stream else []))
 
     def _place(self) -> tuple[int, int]:
-        """Which of how many processes this is."""
+        """Rank of this process, and the number of processes."""
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
 
-    def _loader(self, order: BatchOrder) -> BatchLoader:
-        device = torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
-        return BatchLoader(self.tensors.gathered, order, device=device, workers=self.workers)
+    def _device(self) -> torch.device:
+        return torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
 
-    def _split_loader(self, split: str) -> BatchLoader:
+    def _loader(self, order: BatchOrder) -> BatchLoader:
+        return BatchLoader(self.tensors.gathered, order, device=self._device(), workers=self.workers)
+
+    def _split_loader(self, split: str, batch_size: int) -> BatchLoader:
         rank, world = self._place()
-        return self._loader(OrderedBatches(self.rows(split), self.batch_size, rank=rank, world=world))
+        return self._loader(OrderedBatches(self.rows(split), batch_size, rank=rank, world=world))
+
+
+def _rows_alone(rows: Tensor) -> dict[str, Tensor]:
+    return {"index": rows}

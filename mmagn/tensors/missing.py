@@ -1,11 +1,11 @@
-"""Objects without an image or without a spectrum: how a batch says so, and how training prepares for them.
+"""Objects without an image or without a spectrum: how a batch marks them, and how training prepares for them.
 
 A batch may hold ``image_valid`` and ``spectrum_valid``, (batch,) bool; without them every object has both. Where an
 image or a spectrum is not valid the network never uses it, and the features that are measured on it are imputed.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal, Self
 
@@ -43,6 +43,7 @@ class FeatureOrigin:
 
     of_image: Tensor
     imputed: Tensor
+    _copies: dict[torch.device, Self] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(cls, names: Sequence[str], scaling: FeatureScaling) -> Self:
@@ -60,8 +61,13 @@ class FeatureOrigin:
         )
 
     def to(self, device: torch.device | str) -> Self:
-        """Return the same on a device."""
-        return type(self)(of_image=self.of_image.to(device), imputed=self.imputed.to(device))
+        """Return the same on a device; copied once, as a CUDA graph may not copy from the host."""
+        place = torch.device(device)
+        if self.imputed.device == place:
+            return self
+        if place not in self._copies:
+            self._copies[place] = type(self)(of_image=self.of_image.to(place), imputed=self.imputed.to(place))
+        return self._copies[place]
 
     def shown(self, features: Tensor, image_valid: Tensor, spectrum_valid: Tensor) -> Tensor:
         """(batch, feature) features, imputed where what they are measured on is not valid."""
@@ -69,7 +75,9 @@ class FeatureOrigin:
         return features.where(valid, self.imputed)
 
 
-def modality_draws(batch: Mapping[str, Tensor], config: AugmentConfig, generator: torch.Generator) -> dict[str, Tensor]:
+def modality_draws(
+    batch: Mapping[str, Tensor], config: AugmentConfig, generator: torch.Generator | None
+) -> dict[str, Tensor]:
     """Draw ``modality`` (batch,), uniform from 0 to 1, where modalities are dropped and the batch holds both."""
     if not ("image" in batch and "spectrum" in batch) or config.image_dropout + config.spectrum_dropout == 0:
         return {}
@@ -94,7 +102,7 @@ def modality_dropout(
     config
         Probability of either loss.
     origin
-        Of the features, on the device of the batch; None where the batch has none.
+        Of the features; None where the batch has none.
 
     Raises
     ------
@@ -131,8 +139,7 @@ def shown_batch(batch: Mapping[str, Tensor], subset: Subset, origin: FeatureOrig
     image_valid, spectrum_valid = (
         batch.get(f"{name}_valid", every).bool() & (name in SUBSETS[subset]) for name in MODALITIES
     )
-    there = None if origin is None else origin.to(some.device)
-    return _with_valid(batch, image_valid, spectrum_valid, there)
+    return _with_valid(batch, image_valid, spectrum_valid, origin)
 
 
 def narrow_views(config: AugmentConfig, branches: Sequence[str], origin: FeatureOrigin | None) -> dict[str, NarrowView]:
@@ -167,5 +174,6 @@ def _with_valid(
             raise ValueError(
                 "modalities are dropped from a batch with features, but the origin of the features is unknown"
             )
-        changed["features"] = origin.shown(batch["features"], image_valid, spectrum_valid)
+        features = batch["features"]
+        changed["features"] = origin.to(features.device).shown(features, image_valid, spectrum_valid)
     return changed

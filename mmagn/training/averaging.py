@@ -2,35 +2,86 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
+from typing import Any
 
-from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import WeightAveraging
-from torch.optim.swa_utils import get_ema_multi_avg_fn
+import torch
+from lightning import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from mmagn.training.module import AgnModule
 
 
-class MovingAverage(WeightAveraging):
-    """Lightning's averaging with the decay of the settings: validation sees the average, training does not.
+class MovingAverage(Callback):
+    """Moving average of weights and buffers: validation sees it, training does not.
 
     Parameters
     ----------
     decay
-        Share of the average that a step leaves as it is.
+        Share of the average that an update leaves as it is; the first update takes the weights as they are.
     """
 
     def __init__(self, decay: float) -> None:
-        super().__init__(multi_avg_fn=get_ema_multi_avg_fn(decay))  # type: ignore[no-untyped-call]
+        self.decay = decay
+        self.updates = 0
+        self.values: list[Tensor] = []
+        self._model: torch.nn.Module | None = None
 
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Make the average; its count of steps stays on the host, which looks at it in every step."""
-        super().setup(trainer, pl_module, stage)
-        if self._average_model is not None:
-            self._average_model.n_averaged = self._average_model.n_averaged.cpu()
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        """Allocate the average where the weights are, and let each step of the optimiser update it."""
+        assert isinstance(pl_module, AgnModule)
+        self._model, restored = pl_module.model, self.values
+        self.values = [value.detach().clone() for value in self._tensors()]
+        for value, earlier in zip(self.values, restored, strict=bool(restored)):
+            value.copy_(earlier)
+        pl_module.after_step = self.update
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Move the average towards the weights; a function of tensors on their device after the first call."""
+        if self.updates == 0:
+            torch._foreach_copy_(self.values, list(self._tensors()))
+        else:
+            pairs = list(zip(self.values, self._tensors(), strict=True))
+            floats = [pair for pair in pairs if pair[0].is_floating_point()]
+            torch._foreach_lerp_([average for average, _ in floats], [value for _, value in floats], 1 - self.decay)
+            for average, value in pairs:
+                if not average.is_floating_point():
+                    average.copy_(value)
+        self.updates += 1
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        """Validate the average."""
+        self._swap()
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        """Give the weights back."""
+        self._swap()
 
     @contextmanager
-    def in_place(self, module: LightningModule) -> Iterator[None]:
-        """Block within which the module has the average for weights."""
-        self._swap_models(module)
+    def in_place(self) -> Iterator[None]:
+        """Block within which the model has the average for weights."""
+        self._swap()
         try:
             yield
         finally:
-            self._swap_models(module)
+            self._swap()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the number of updates and the average."""
+        return {"updates": self.updates, "values": self.values}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore both."""
+        self.updates, self.values = state_dict["updates"], state_dict["values"]
+
+    def _tensors(self) -> Iterator[Tensor]:
+        assert self._model is not None
+        return (value.detach() for value in chain(self._model.parameters(), self._model.buffers()))
+
+    @torch.no_grad()
+    def _swap(self) -> None:
+        weights = list(self._tensors())
+        averages = [value.clone() for value in self.values]
+        torch._foreach_copy_(self.values, weights)
+        torch._foreach_copy_(weights, averages)

@@ -1,10 +1,16 @@
-"""What happens beside the steps: early stop, the watch for a loss that is no number, what is logged, figures."""
+"""Callbacks around the steps: early stop, the watch for a non-finite loss, what is logged, figures."""
 
+import logging
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import psutil
 import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, TQDMProgressBar
@@ -23,6 +29,8 @@ if TYPE_CHECKING:
 ScoreFigure = Callable[[NDArray[np.float64], NDArray[np.float64]], "Figure"]
 """Draws a figure from (object,) target and (object,) probability."""
 StaticFigure = Callable[[], "Figure"]
+
+logger = logging.getLogger(__name__)
 
 
 class NonFiniteLossError(ValueError):
@@ -58,16 +66,44 @@ class PatienceStop(EarlyStopping):
             trainer.should_stop = True
 
 
-class StepWatch(Callback):
-    """Look at the steps from time to time: stop where a loss is no number, and log how training goes.
+@dataclass(kw_only=True, eq=False)
+class _Look:
+    """Steps on their way to the host.
 
-    A look makes the host wait for the device, so there is one every ``log_every`` steps and before every validation,
-    and none besides.
+    Attributes
+    ----------
+    epoch, steps, index
+        Epoch, and number and rows of the batch of each step.
+    figures
+        (step, figure) loss and gradient norms of each, on the host once ``arrived`` is past.
+    global_step
+        Steps of the optimiser so far.
+    pairs
+        Pairs in these steps, on all devices.
+    logged
+        Whether the latest of them is logged.
+    """
+
+    epoch: int
+    steps: list[int]
+    index: list[Tensor]
+    figures: Tensor
+    global_step: int
+    pairs: int
+    logged: bool
+    arrived: torch.cuda.Event | None
+
+
+class StepWatch(Callback):
+    """Look at the steps from time to time: stop where a loss is not finite, and log how training goes.
+
+    There is a look every ``log_every`` steps and after the last step of an epoch. On a GPU the figures of a look are
+    read at a later one, when they have arrived, so that the host never waits within an epoch.
 
     Parameters
     ----------
     run
-        Where a bad batch is written down.
+        Where a bad batch is written down; None writes nothing.
     log_every
         Steps of the optimiser between looks.
     object_ids
@@ -81,21 +117,20 @@ class StepWatch(Callback):
         The batch of the current step, once it is on its device.
     """
 
-    def __init__(self, run: RunFolder, log_every: int, object_ids: Sequence[str] = ()) -> None:
-        self.run = run
-        self.log_every = log_every
-        self.object_ids = object_ids
+    def __init__(self, run: RunFolder | None, log_every: int, object_ids: Sequence[str] = ()) -> None:
+        self.run, self.log_every, self.object_ids = run, log_every, object_ids
         self.pairs_per_s = 0.0
         self.batch: Mapping[str, Tensor] | None = None
-        self._unseen: list[tuple[int, Tensor, Tensor, Tensor]] = []
-        self._since_s: float | None = None
-        self._pairs = 0
+        self._unseen: list[tuple[int, Tensor, Tensor]] = []
+        self._looks: deque[_Look] = deque()
+        self._start_s: float | None = None
+        self._first_step_s: float | None = None
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:  # noqa: ARG002
-        """Take hold of the batch."""
+        """Keep the batch, and the time."""
         self.batch = batch
-        if self._since_s is None:
-            self._since_s = time.monotonic()
+        self._start_s = time.monotonic() if self._start_s is None else self._start_s
+        self._first_step_s = time.time() if self._first_step_s is None else self._first_step_s
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -109,72 +144,111 @@ class StepWatch(Callback):
         """
         assert isinstance(pl_module, AgnModule)
         self.batch = None
-        loss = outputs["loss"] * trainer.accumulate_grad_batches  # Lightning has divided it
-        self._unseen.append((batch_idx, loss, pl_module.gradient_norm, batch["index"]))
-        self._pairs += len(batch["index"]) * trainer.world_size
-        stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0 or trainer.is_last_batch
+        if self.run is not None and self._first_step_s is not None:
+            self._log_start_up(self._first_step_s)
+        self._unseen.append((batch_idx, outputs["figures"], batch["index"]))
+        stepped = (batch_idx + 1) % pl_module.config.accumulate == 0 or trainer.is_last_batch
         due = stepped and trainer.global_step % self.log_every == 0
         if due or trainer.is_last_batch:
-            values = self._look(trainer)
-            if due:
-                self._log(trainer, pl_module, values)
+            self._look(trainer, logged=due)
+            self._read(trainer, pl_module, wait=trainer.is_last_batch)
         if trainer.is_last_batch:
-            self._since_s, self._pairs = None, 0  # what comes before the next step is no training
+            self._start_s = None  # what comes before the next step is no training
 
-    def _look(self, trainer: Trainer) -> list[float]:
-        """Loss and gradient norm of the latest step, once all that were not looked at are known to be numbers."""
-        values = torch.stack([torch.stack([loss, norm]) for _, loss, norm, _ in self._unseen]).tolist()
-        for (step, _, _, index), pair in zip(self._unseen, values, strict=True):
-            if not np.isfinite(pair).all():
-                self._stop(trainer, step, pair, tuple(index.tolist()))
+    def settle(self, trainer: Trainer, module: AgnModule) -> None:
+        """Wait until all steps so far are known to be finite."""
+        if self._unseen:
+            self._look(trainer, logged=False)
+        self._read(trainer, module, wait=True)
+
+    def _log_start_up(self, first_step_s: float) -> None:
+        self._first_step_s = float("nan")
+        if np.isfinite(first_step_s):
+            before_s, step_s = first_step_s - psutil.Process().create_time(), time.time() - first_step_s
+            logger.info("start-up took %.1f s, the first training step %.1f s", before_s, step_s)
+
+    def _look(self, trainer: Trainer, *, logged: bool) -> None:
+        """Send the figures of the remembered steps to the host."""
+        steps, figures, index = zip(*self._unseen, strict=True)
         self._unseen.clear()
-        latest: list[float] = values[-1]
-        return latest
+        stacked = torch.stack(figures)
+        arrived = torch.cuda.Event() if stacked.is_cuda else None  # type: ignore[no-untyped-call]
+        self._looks.append(
+            _Look(
+                epoch=trainer.current_epoch,
+                steps=list(steps),
+                index=list(index),
+                figures=stacked.to("cpu", non_blocking=True),
+                global_step=trainer.global_step,
+                pairs=sum(map(len, index)) * trainer.world_size,
+                logged=logged,
+                arrived=arrived,
+            )
+        )
+        if arrived is not None:
+            arrived.record()
 
-    def _log(self, trainer: Trainer, module: AgnModule, values: list[float]) -> None:
-        """Log a look; the device has come as far as the host, so the clock tells the truth."""
+    def _read(self, trainer: Trainer, module: AgnModule, *, wait: bool) -> None:
+        """Check and log the figures that have arrived."""
+        while self._looks:
+            look = self._looks[0]
+            if look.arrived is not None and not look.arrived.query():  # type: ignore[no-untyped-call]
+                if not wait:
+                    return
+                look.arrived.synchronize()
+            self._looks.popleft()
+            values = look.figures.tolist()
+            for step, index, (loss, norm, *_) in zip(look.steps, look.index, values, strict=True):
+                if not (np.isfinite(loss) and np.isfinite(norm)):
+                    self._stop(look.epoch, step, (loss, norm), tuple(index.tolist()))
+            self._log(trainer, module, look, values[-1])
+
+    def _log(self, trainer: Trainer, module: AgnModule, look: _Look, values: list[float]) -> None:
         now_s = time.monotonic()
-        if self._since_s is not None and now_s > self._since_s:
-            self.pairs_per_s = self._pairs / (now_s - self._since_s)
-        self._since_s, self._pairs = now_s, 0
-        names = list(module.branch_norms)
-        norms = torch.stack([module.branch_norms[name].to(module.device) for name in names]).tolist() if names else []
-        logged = {"train/loss_step": values[0], "train/gradient_norm": values[1], "speed/pairs_per_s": self.pairs_per_s}
-        logged |= {f"gradient_norm/{name}": norm for name, norm in zip(names, norms, strict=True)}
+        if self._start_s is not None and now_s > self._start_s:
+            self.pairs_per_s = look.pairs / (now_s - self._start_s)
+            self._start_s = now_s
+        if not look.logged:
+            return
+        loss, norm, *parts = values
+        logged = {"train/loss_step": loss, "train/gradient_norm": norm, "speed/pairs_per_s": self.pairs_per_s}
+        logged |= {f"gradient_norm/{name}": norm for name, norm in zip(module.parts, parts, strict=True)}
         if module.device.type == "cuda":
             logged["speed/gpu_memory_gib"] = torch.cuda.max_memory_allocated(module.device) / 2**30
         for board in trainer.loggers:
-            board.log_metrics(logged, trainer.global_step - 1)
+            board.log_metrics(logged, look.global_step - 1)
 
-    def _stop(self, trainer: Trainer, step: int, values: list[float], index: tuple[int, ...]) -> None:
-        epoch = trainer.current_epoch
+    def _stop(self, epoch: int, step: int, values: tuple[float, float], index: tuple[int, ...]) -> None:
         names = [self.object_ids[row] for row in index] if len(self.object_ids) else []
         record = {"epoch": epoch, "step": step, "loss": str(values[0]), "gradient_norm": str(values[1])}
-        write_json(self.run.bad_batch, {**record, "index": index, "object_ids": names})
+        where = ""
+        if self.run is not None:
+            write_json(self.run.bad_batch, {**record, "index": index, "object_ids": names})
+            where = f" (also in {self.run.bad_batch})"
         objects = ", ".join(names) if names else f"of rows {', '.join(map(str, index))}"
         raise NonFiniteLossError(
             f"training stopped at epoch {epoch + 1}, step {step + 1}: the loss is {values[0]} and the norm of its"
-            f" gradient {values[1]}; the batch holds the objects {objects}"
-            f" (also in {self.run.bad_batch}); try a smaller training.learning_rate or look at these objects",
+            f" gradient {values[1]}; the batch holds the objects {objects}{where};"
+            " try a smaller training.learning_rate or look at these objects",
             index,
         )
 
 
 class PairsProgressBar(TQDMProgressBar):
-    """Progress bar that says how many pairs are trained on per second."""
+    """Progress bar that shows how many pairs are trained on per second."""
 
     def __init__(self, watch: StepWatch) -> None:
         super().__init__(leave=False)
         self.watch = watch
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
-        """Pairs per second, beside what was logged for the bar."""
+        """Return pairs per second, and what was logged for the bar."""
         metrics = {name: value for name, value in super().get_metrics(trainer, pl_module).items() if name != "v_num"}
         return {**metrics, "pairs/s": f"{self.watch.pairs_per_s:,.0f}"}
 
 
 class Figures(Callback):
-    """Draw figures into TensorBoard.
+    """Draw figures into TensorBoard, in a thread of their own: no step waits for them.
 
     Parameters
     ----------
@@ -188,16 +262,16 @@ class Figures(Callback):
     """
 
     def __init__(self, scored: Mapping[str, ScoreFigure], static: Mapping[str, StaticFigure], every: int) -> None:
-        self.scored = scored
-        self.static = static
-        self.every = every
+        self.scored, self.static, self.every = scored, static, every
         self._outputs: list[dict[str, Tensor]] = []
+        self._pool = ThreadPoolExecutor(1)
+        self._drawn: list[Future[None]] = []
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        """Draw the static figures after the first epoch: its steps do not wait for them."""
-        if trainer.current_epoch == 0 and trainer.is_global_zero:
+        """Draw the static figures after the first epoch."""
+        if trainer.current_epoch == 0:
             for tag, draw in self.static.items():
-                self._add(trainer, tag, draw())
+                self._draw(trainer, tag, draw)
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
         """Forget the outputs of the epoch before."""
@@ -226,12 +300,27 @@ class Figures(Callback):
             parts = {name: torch.cat(gather_all_tensors(part)) for name, part in parts.items()}
         target = parts["target"].double().cpu().numpy()
         score = parts["logits"].double().sigmoid().cpu().numpy()
-        if 0 < target.sum() < target.size and trainer.is_global_zero:
+        if 0 < target.sum() < target.size:
             for tag, draw in self.scored.items():
-                self._add(trainer, tag, draw(target, score))
+                self._draw(trainer, tag, partial(draw, target, score))
 
-    @staticmethod
-    def _add(trainer: Trainer, tag: str, figure: "Figure") -> None:
-        for board in trainer.loggers:
-            if isinstance(board, TensorBoardLogger):
-                board.experiment.add_figure(tag, figure, trainer.global_step)
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        """Wait for the figures, and raise what went wrong in drawing one."""
+        self._pool.shutdown()
+        for drawn in self._drawn:
+            drawn.result()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:  # noqa: ARG002
+        """Wait for the figure that is being drawn, and draw no more."""
+        self._pool.shutdown(cancel_futures=True)
+
+    def _draw(self, trainer: Trainer, tag: str, draw: StaticFigure) -> None:
+        boards = [board.experiment for board in trainer.loggers if isinstance(board, TensorBoardLogger)]
+        if trainer.is_global_zero and boards:
+            self._drawn.append(self._pool.submit(_add_figure, boards, tag, draw, trainer.global_step))
+
+
+def _add_figure(boards: Sequence[Any], tag: str, draw: StaticFigure, step: int) -> None:
+    figure = draw()
+    for board in boards:
+        board.add_figure(tag, figure, step, close=False)

@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
-from torch import nn
+from lightning_utilities.core.apply_func import apply_to_collection
+from torch import Tensor, nn
 
 from mmagn.storage.files import whole_file
 from mmagn.storage.run_folder import RunFolder
@@ -57,9 +58,9 @@ def good_checkpoint(run: RunFolder) -> Path:
             reasons.append(str(error))
             continue
         for reason in reasons:
-            logger.warning("%s; training goes on from %s instead", reason, path.name)
+            logger.warning("%s; training resumes from %s instead", reason, path.name)
         return path
-    raise FileNotFoundError(f"{run.path} holds no checkpoint to go on from: {'; '.join(reasons)}")
+    raise FileNotFoundError(f"{run.path} holds no checkpoint to resume from: {'; '.join(reasons)}")
 
 
 def load_module(path: Path, model: nn.Module, config: TrainingConfig) -> AgnModule:
@@ -88,7 +89,7 @@ def load_module(path: Path, model: nn.Module, config: TrainingConfig) -> AgnModu
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
-    """Lightning's door to checkpoint files.
+    """Lightning's access to checkpoint files.
 
     Lightning's own writes to the folder for temporary files and moves the file from there, which is atomic only
     where both lie in one file system.
@@ -110,8 +111,9 @@ class WholeCheckpointIO(TorchCheckpointIO):
             Where the disk is full, with a sentence that says so.
         """
         try:
+            plain = _on_host(checkpoint)
             with whole_file(Path(path), keep=(storage_options or {}).get("keep")) as part, part.open("wb") as file:
-                torch.save(checkpoint, file)
+                torch.save(plain, file)
         except (OSError, RuntimeError) as error:
             if getattr(error, "errno", None) == errno.ENOSPC or "PytorchStreamWriter" in str(error):
                 raise OSError(errno.ENOSPC, f"no space to write {path}; the last good checkpoint is kept") from error
@@ -133,6 +135,14 @@ class WholeCheckpointIO(TorchCheckpointIO):
         checkpoint = read_checkpoint(Path(path), map_location or "cpu")
         if "optimizer_states" not in checkpoint:
             raise ValueError(
-                f"{path} holds weights only, which is not enough to go on; resume from last.ckpt beside it"
+                f"{path} holds weights only, which is not enough to resume; resume from last.ckpt in the same folder"
             )
         return checkpoint
+
+
+def _on_host(checkpoint: Any) -> Any:
+    """Return a checkpoint whose tensors are on the CPU, copied from a GPU in one go."""
+    copied = apply_to_collection(checkpoint, Tensor, lambda value: value.detach().to("cpu", non_blocking=True))
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.current_stream().synchronize()
+    return copied

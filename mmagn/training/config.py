@@ -41,22 +41,12 @@ class TrainingConfig:
     gradient_clip
         Largest norm of the gradient; 0 does not clip.
     patience
-        Epochs without a better validation average precision before the run, or its beginning with the features, stops;
+        Epochs without a better validation average precision before the run, or its start with the features, stops;
         where modalities are dropped in training it is the mean of that of both, of images and of spectra alone.
     device
         ``auto`` takes CUDA where there is one.
-    devices
-        Devices of each machine that train together, a process for each, which ``torchrun`` or SLURM has started;
-        ``auto`` takes as many as there are.
-    nodes
-        Machines that train together; ``auto`` takes as many as ``torchrun`` or SLURM has started.
-    sync_batchnorm
-        Normalise over the whole batch of all GPUs, as on one; else, and always on CPUs, each process normalises by
-        its own part of it.
     precision
         ``auto`` is bf16 mixed precision on GPUs that have it and float32 elsewhere.
-    compile
-        Compile the network with torch.compile; one that cannot be compiled is trained as it is, with a warning.
     checkpoint_every_minutes
         Minutes between checkpoints within an epoch, beside those after each epoch; 0 writes one after every step.
     log_every
@@ -80,11 +70,7 @@ class TrainingConfig:
     gradient_clip: float = setting(1.0, "fit", at_least=0)
     patience: int = setting(12, "fit", at_least=1, resumable=True)
     device: Literal["auto", "cpu", "cuda"] = setting("auto", "nothing")
-    devices: int | Literal["auto"] = setting("auto", "nothing", at_least=1)
-    nodes: int | Literal["auto"] = setting("auto", "nothing", at_least=1)
-    sync_batchnorm: bool = setting(True, "fit")
     precision: Literal["auto", "32-true", "bf16-mixed"] = setting("auto", "fit", resumable=True)
-    compile: bool = setting(False, "nothing")
     checkpoint_every_minutes: float = setting(5.0, "nothing", at_least=0)
     log_every: int = setting(5, "nothing", at_least=1)
     figures_every: int = setting(5, "nothing", at_least=1)

@@ -18,7 +18,7 @@ PARTS = ("losses", "logits", "target")
 class EpochScores(Metric):
     """Loss and scores of one epoch, gathered on the device without waiting for it, and over all devices.
 
-    A step appends to lists and nothing more; all arithmetic waits for the end of the epoch.
+    A step appends to lists and nothing more; at the end of the epoch all is copied to the CPU at once.
     """
 
     full_state_update = False
@@ -39,7 +39,7 @@ class EpochScores(Metric):
 
     def compute(self) -> dict[str, Tensor]:
         """Return the scores by name; only ``loss`` where one class is absent. A target above 1/2 is a positive."""
-        losses, logits, target = (_joined(getattr(self, name)) for name in PARTS)
+        losses, logits, target = torch.stack([_joined(getattr(self, name)) for name in PARTS]).cpu()
         values = {"loss": losses.mean()}
         truth = (target > 0.5).int()
         if 0 < int(truth.sum()) < len(truth):
@@ -51,12 +51,12 @@ class EpochScores(Metric):
         return values
 
     def gathered(self) -> dict[str, Tensor]:
-        """What the steps of this epoch have added so far, on all devices: (object,) tensors by name, to be kept."""
+        """Return what the steps of this epoch have added so far, on all devices: (object,) tensors by name."""
         with self.sync_context():
             return {name: _joined(getattr(self, name)).cpu() for name in PARTS if len(getattr(self, name))}
 
-    def take_up(self, gathered: dict[str, Any]) -> None:
-        """Start from what :meth:`gathered` gave."""
+    def restore(self, gathered: dict[str, Any]) -> None:
+        """Start from what :meth:`gathered` returned."""
         self.reset()
         if gathered:
             self.update(*(gathered[name].to(self.device) for name in PARTS))

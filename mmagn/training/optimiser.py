@@ -1,14 +1,17 @@
-"""The optimiser of a network and the course of its learning rate; the same for a run and for one fit of many."""
+"""The optimiser of a network: learning rates by layer and by step, and gradients clipped to a norm."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import nn
-from torch.optim.lr_scheduler import LambdaLR
+from torch import Tensor, nn
 
 from mmagn.models.image_branch import layer_groups
 from mmagn.training.config import TrainingConfig
+
+_CLIP_EPSILON = 1e-6
+"""That of ``torch.nn.utils.clip_grad_norm_``."""
 
 
 def optimiser(model: nn.Module, config: TrainingConfig) -> torch.optim.Adam:
@@ -44,6 +47,61 @@ def learning_rate_factor(step: int, config: TrainingConfig, steps_per_epoch: int
     return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1.0, total - warmup))))
 
 
-def schedule(adam: torch.optim.Optimizer, config: TrainingConfig, steps_per_epoch: int) -> LambdaLR:
-    """Scheduler that is stepped after every step of the optimiser."""
-    return LambdaLR(adam, lambda step: learning_rate_factor(step, config, steps_per_epoch))
+class LearningRates:
+    """Learning rates of an optimiser, a function of the number of the step alone.
+
+    On a GPU they are tensors, so that a captured step reads them, and the optimiser keeps its own count of steps there.
+
+    Parameters
+    ----------
+    adam
+        The optimiser, with the state of the run that is resumed.
+    base
+        Learning rate of each of its groups at factor 1.
+    device
+        Where it runs.
+    """
+
+    def __init__(self, adam: torch.optim.Optimizer, base: Sequence[float], device: torch.device) -> None:
+        self.adam, self.base = adam, base
+        self._factor = 0.0
+        for group, rate in zip(adam.param_groups, base, strict=True):
+            group["capturable"] = device.type == "cuda"
+            group["lr"] = torch.tensor(rate, device=device) if group["capturable"] else rate
+
+    def set(self, factor: float) -> None:
+        """Multiply the learning rates of all groups at factor 1 by a factor."""
+        if factor == self._factor:
+            return
+        self._factor = factor
+        for group, rate in zip(self.adam.param_groups, self.base, strict=True):
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate * factor)
+            else:
+                group["lr"] = rate * factor
+
+    @property
+    def largest(self) -> float:
+        """Largest learning rate of all groups."""
+        return max(self.base) * self._factor
+
+
+@torch.no_grad()
+def clipped_gradients(model: nn.Module, largest: float) -> Tensor:
+    """(1 + part,) norms of the gradient before it is clipped: of the whole model, then of each of its children.
+
+    Parameters
+    ----------
+    model
+        Model whose gradients are changed in place.
+    largest
+        Norm that they are clipped to; 0 does not clip.
+    """
+    parts = [model.parameters(recurse=False), *(part.parameters() for part in model.children())]
+    gradients = [[weight.grad for weight in part if weight.grad is not None] for part in parts]
+    every = [gradient for part in gradients for gradient in part]
+    norms = torch.stack(torch._foreach_norm(every))
+    total = norms.norm()
+    torch._foreach_mul_(every, ((largest or math.inf) / (total + _CLIP_EPSILON)).clamp(max=1.0))
+    _, *children = torch.split(norms, [len(part) for part in gradients])
+    return torch.stack([total, *(part.norm() for part in children)])

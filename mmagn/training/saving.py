@@ -1,4 +1,4 @@
-"""When checkpoints are written: after every epoch, every few minutes, and where training is asked to stop."""
+"""When checkpoints are written: after every epoch, every few minutes, and on a signal to stop."""
 
 import logging
 import time
@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import Any
 
-import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
 from mmagn.storage.run_folder import RunFolder
 from mmagn.training.averaging import MovingAverage
+from mmagn.training.callbacks import StepWatch
 from mmagn.training.config import TrainingConfig
-from mmagn.training.module import SELECTION
+from mmagn.training.module import SELECTION, AgnModule
 from mmagn.training.signals import StopSignals, TrainingStopped
 
 logger = logging.getLogger(__name__)
@@ -24,7 +24,7 @@ class BestAndLast(Checkpoint):
 
     Instead of Lightning's ModelCheckpoint, which keeps absolute paths in its state, so that a run folder that was
     moved cannot be resumed, and writes its last checkpoint only where the best one was written too. Within an epoch
-    ``last.ckpt`` is also written every few minutes and where a signal asks training to stop, always between two steps
+    ``last.ckpt`` is also written every few minutes and on a signal to stop, always between two steps
     of the optimiser; the one before stays as ``previous.ckpt``.
 
     Parameters
@@ -39,6 +39,8 @@ class BestAndLast(Checkpoint):
         All settings of the run, plain values, for whoever opens a checkpoint.
     average
         The moving average of the weights, which is what ``best.ckpt`` holds; None where there is none.
+    watch
+        Knows whether the steps so far were finite.
 
     Attributes
     ----------
@@ -58,9 +60,9 @@ class BestAndLast(Checkpoint):
         identity: Mapping[str, str] | None = None,
         settings: Mapping[str, Any] | None = None,
         average: MovingAverage | None = None,
+        watch: StepWatch | None = None,
     ) -> None:
-        self.run = run
-        self.config = config
+        self.run, self.config, self.watch = run, config, watch
         self.identity = dict(identity or {})
         self.settings = dict(settings or {})
         self.average = average
@@ -77,7 +79,7 @@ class BestAndLast(Checkpoint):
         return {name: getattr(self, name) for name in ("best_score", "best_epoch", "epochs", "steps")}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over all four attributes."""
+        """Restore all four attributes."""
         for name in ("best_score", "best_epoch", "epochs", "steps"):
             setattr(self, name, state_dict[name])
 
@@ -87,10 +89,8 @@ class BestAndLast(Checkpoint):
         pl_module: LightningModule,  # noqa: ARG002
         checkpoint: dict[str, Any],
     ) -> None:
-        """Add what the run was made from, its settings and the state of torch's random numbers."""
-        devices = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-        random_states = {"cpu": torch.get_rng_state(), "cuda": devices}
-        checkpoint |= {"identity": self.identity, "settings": self.settings, "random_states": random_states}
+        """Add what the run was made from and its settings."""
+        checkpoint |= {"identity": self.identity, "settings": self.settings}
 
     def on_load_checkpoint(
         self,
@@ -98,7 +98,7 @@ class BestAndLast(Checkpoint):
         pl_module: LightningModule,  # noqa: ARG002
         checkpoint: dict[str, Any],
     ) -> None:
-        """Take up the random numbers; refuse a checkpoint that was made from something else.
+        """Refuse a checkpoint that was made from something else.
 
         Raises
         ------
@@ -111,10 +111,6 @@ class BestAndLast(Checkpoint):
                     f"the checkpoint was trained with other {name} than there are now"
                     f" ({value}, not {self.identity[name]}); start a new run"
                 )
-        states = checkpoint.get("random_states", {"cpu": torch.get_rng_state(), "cuda": []})
-        torch.set_rng_state(states["cpu"].cpu())
-        if states["cuda"] and len(states["cuda"]) == torch.cuda.device_count():
-            torch.cuda.set_rng_state_all([state.cpu() for state in states["cuda"]])
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
         """Write the very first checkpoint, so that a run can be resumed from its first step on; watch for signals."""
@@ -125,58 +121,61 @@ class BestAndLast(Checkpoint):
         self.signals.install()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        """Watch for signals no more."""
+        """Give the signals back."""
         self.signals.restore()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:  # noqa: ARG002
-        """Watch for signals no more."""
+        """Give the signals back."""
         self.signals.restore()
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        """Look at the clock."""
+        """Start the clock of the epoch."""
         self._epoch_start_s = time.monotonic()
 
     def on_train_batch_end(
         self,
         trainer: Trainer,
-        pl_module: LightningModule,  # noqa: ARG002
+        pl_module: LightningModule,
         outputs: Any,  # noqa: ARG002
         batch: Any,  # noqa: ARG002
         batch_idx: int,
     ) -> None:
-        """Write a checkpoint where it is time, or where training is asked to stop; the last step has the epoch's.
+        """Write a checkpoint when one is due or a signal came; the last step of an epoch has the epoch's.
 
         Raises
         ------
         TrainingStopped
-            Where it was asked to stop.
+            After a signal.
         """
-        if trainer.is_last_batch or (batch_idx + 1) % trainer.accumulate_grad_batches:
+        if trainer.is_last_batch or (batch_idx + 1) % self.config.accumulate:
             return
         if trainer.world_size > 1 and trainer.global_step % self.config.log_every:
             return  # to agree on a checkpoint the devices wait for each other
         due = time.monotonic() - self._saved_s >= 60 * self.config.checkpoint_every_minutes
-        asked = self._asked_to_stop(trainer)
-        if asked or trainer.strategy.reduce_boolean_decision(due, all=False):
+        stop = self._stop_requested(trainer)
+        if stop or trainer.strategy.reduce_boolean_decision(due, all=False):
+            assert isinstance(pl_module, AgnModule)
+            if self.watch is not None:
+                self.watch.settle(trainer, pl_module)
             self._save(trainer, epochs=trainer.current_epoch)
-        if asked:
+        if stop:
             raise TrainingStopped(self.signals.received or "sigterm")
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the checkpoints of this epoch, say how it went, and end training where that was asked for."""
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        """Write the checkpoints of this epoch, log a line, and end training where a signal requested it."""
         score = float(trainer.callback_metrics[SELECTION])
         better = score > self.best_score
         if better:
             self.best_score, self.best_epoch = score, trainer.current_epoch
-            with nullcontext() if self.average is None else self.average.in_place(pl_module):
+            with nullcontext() if self.average is None else self.average.in_place():
                 trainer.save_checkpoint(self.run.best, weights_only=True)
         self._save(trainer, epochs=trainer.current_epoch + 1)
         logger.info(self._line(trainer, better))
-        if self._asked_to_stop(trainer):
+        if self._stop_requested(trainer):
             self.signals.received = self.signals.received or "sigterm"
             trainer.should_stop = True
 
-    def _asked_to_stop(self, trainer: Trainer) -> bool:
+    def _stop_requested(self, trainer: Trainer) -> bool:
         """Return whether a signal came, to whichever process."""
         return trainer.strategy.reduce_boolean_decision(self.signals.received is not None, all=False)
 

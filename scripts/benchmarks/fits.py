@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from mmagn.training.crossval_fit import short_fit
 from torch import nn
 
 from mmagn.config.run_config import RunConfig
@@ -12,7 +13,6 @@ from mmagn.models.config import ModelsConfig
 from mmagn.models.fusion import FusionModel
 from mmagn.runs.sample import network
 from mmagn.training.config import TrainingConfig
-from mmagn.training.crossval_fit import short_fit
 from mmagn.training.heads.fit import Member, many_fits
 
 FOLDS, SEEDS, EPOCHS = 5, 10, 100

@@ -31,7 +31,7 @@ from mmagn.surveys.config import DataConfig, SimulateConfig
 from mmagn.tensors.config import TensorsConfig
 from mmagn.tensors.missing import SUBSETS
 from mmagn.tensors.scaling import FeatureScaling
-from mmagn.training.fit import device_name
+from mmagn.training.device import device_name
 from mmagn.training.weights import save_weights
 from mmagn.workers import available_cores, keep_freed_memory
 

@@ -12,9 +12,11 @@ from torch import Tensor
 from mmagn.records import Cutout, Spectrum
 from mmagn.tensors.batches import BatchLoader, ShuffledBatches
 from mmagn.tensors.config import AugmentConfig, TensorsConfig
-from mmagn.tensors.datamodule import PairDataModule, PairTensors, pair_tensors
+from mmagn.tensors.datamodule import BatchPlan, PairDataModule
 from mmagn.tensors.image import image_tensor
+from mmagn.tensors.residency import pair_tensors
 from mmagn.tensors.scaling import FeatureScaling
+from mmagn.tensors.sources import PairTensors
 from mmagn.tensors.spectrum import spectrum_tensor
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning")
@@ -68,7 +70,8 @@ def split_names(train: int = 31, validation: int = 9) -> np.ndarray:
 def data_module(split: np.ndarray | None = None, seed: int = 5, **changes: Any) -> PairDataModule:
     split = split_names() if split is None else split
     augment = AugmentConfig(image_dropout=0, spectrum_dropout=0)
-    return PairDataModule(tensors(), split, **{"batch_size": 6, "augment": augment, "seed": seed, **changes})
+    plan = {"batch_size": 6, "augment": augment, "seed": seed, **changes}
+    return PairDataModule(tensors(), split, BatchPlan(**plan))
 
 
 class Witness(LightningModule):
@@ -81,6 +84,9 @@ class Witness(LightningModule):
         self.shown: list[dict[str, Tensor]] = []
 
     def training_step(self, batch: dict[str, Tensor], step: int) -> Tensor:
+        data = self.trainer.datamodule
+        draws = torch.Generator().manual_seed(data.augmentation_seed(self.current_epoch, step))
+        batch = data.training_batch(batch, draws)
         self.seen.append((self.current_epoch, step, batch))
         return self.weight * batch["features"].sum()
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from mmagn.records import BANDS, Cutout, Spectrum
 from mmagn.tensors import residency
 from mmagn.tensors.config import AugmentConfig, TensorsConfig
-from mmagn.tensors.datamodule import PairDataModule
+from mmagn.tensors.datamodule import BatchPlan, PairDataModule
 from mmagn.tensors.prepared import prepared, prepared_file
 from mmagn.tensors.residency import batch_source, chosen_residency, pair_tensors
 from mmagn.tensors.scaling import FeatureScaling
@@ -76,7 +76,10 @@ class SmallNetwork(LightningModule):
         self.layer = torch.nn.Linear(len(BANDS) + 2 + 10, 1)
         self.losses: list[float] = []
 
-    def training_step(self, batch: dict[str, Tensor]) -> Tensor:
+    def training_step(self, batch: dict[str, Tensor], step: int) -> Tensor:
+        data = self.trainer.datamodule
+        draws = torch.Generator().manual_seed(data.augmentation_seed(self.current_epoch, step))
+        batch = data.training_batch(batch, draws)
         seen = [batch["image"].std((2, 3)), batch["spectrum"].std(2), batch["features"]]
         logits = self.layer(torch.cat(seen, dim=1)).squeeze(1)
         loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, batch["target"])
@@ -93,7 +96,7 @@ class SmallNetwork(LightningModule):
 def trained(tensors: BatchSource) -> SmallNetwork:
     split = np.array(["train"] * (len(CHOSEN) - 4) + ["validation"] * 4)
     augment = AugmentConfig(shift_pixels=1.0, band_dropout=0.2, image_dropout=0, spectrum_dropout=0)
-    data = PairDataModule(tensors, split, batch_size=5, augment=augment, seed=7, workers=3)
+    data = PairDataModule(tensors, split, BatchPlan(batch_size=5, augment=augment, seed=7, workers=3))
     network = SmallNetwork()
     trainer = Trainer(
         max_epochs=2,

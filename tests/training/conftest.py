@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from mmagn.storage.run_folder import RunFolder
 from mmagn.tensors.batches import BatchLoader, ShuffledBatches
 from mmagn.training.config import TrainingConfig
-from mmagn.training.fit import FitResult, fit
+from mmagn.training.fit import FitResult, RunRecord, fit
 from mmagn.training.module import AgnModule
 
 Batch = dict[str, Tensor]
@@ -111,17 +111,20 @@ def run(tmp_path: Path) -> RunFolder:
 def undisturbed(tmp_path_factory: pytest.TempPathFactory, config: TrainingConfig) -> tuple[FitResult, RunFolder]:
     """Result and folder of four epochs without any interruption."""
     run = RunFolder.create(tmp_path_factory.mktemp("undisturbed"), "tiny")
-    return fit(tiny_module(config), tiny_data(), run, config, seed=3, hyperparameters={}), run
+    return fit(tiny_module(config), tiny_data(), run, RunRecord()), run
 
 
 @pytest.fixture
 def trained(data: TinyData, config: TrainingConfig, run: RunFolder) -> Callable[..., FitResult]:
-    """Train on the tiny problem; everything can be replaced by name."""
+    """Train on the tiny problem; module, or its config and seed, run and data, and what is recorded can be replaced."""
 
-    def train(**changes: Any) -> FitResult:
-        settings = {"datamodule": data, "run": run, "config": config, "seed": 3, "hyperparameters": {}, **changes}
-        if "module" not in settings:
-            settings["module"] = tiny_module(settings["config"], seed=settings["seed"])
-        return fit(**settings)
+    def train(resume: Path | None = None, **changes: Any) -> FitResult:
+        settings = {"datamodule": data, "run": run, "config": config, "seed": 3, **changes}
+        module = settings.pop("module", None) or tiny_module(settings["config"], seed=settings["seed"])
+        module.config = settings.pop("config") if "config" in changes else module.config
+        del settings["seed"]
+        settings.pop("config", None)
+        into, where = settings.pop("datamodule"), settings.pop("run")
+        return fit(module, into, where, RunRecord(**settings), resume=resume)
 
     return train

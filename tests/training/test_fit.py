@@ -8,23 +8,12 @@ import signal
 import pytest
 import torch
 from matplotlib.figure import Figure
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from training_runs import assert_same_end, at_training_batch
+from training_runs import assert_same_end, at_training_batch, board, scalars
 
 from mmagn.storage.run_folder import RunFolder
 from mmagn.training.callbacks import NonFiniteLossError
 from mmagn.training.checkpoints import read_checkpoint
-from mmagn.training.fit import device_name, precision_name
-
-
-def board(run):
-    accumulator = EventAccumulator(str(run.tensorboard))
-    accumulator.Reload()
-    return accumulator
-
-
-def scalars(run, tag):
-    return [event.value for event in board(run).Scalars(tag)]
+from mmagn.training.device import device_name, precision_name
 
 
 def test_one_batch_can_be_overfitted(trained, data, config, run, make_rows, make_module, make_network):
@@ -125,7 +114,7 @@ def test_a_run_interrupted_in_its_first_epoch_says_how_to_go_on(trained, config,
         result = trained(module=at_training_batch(make_module(config), 2, press_ctrl_c))
     assert result.best_path is None
     assert result.epochs == 0
-    assert f"go on with --resume {run.path}" in caplog.messages[-1]
+    assert f"resume with --resume {run.path}" in caplog.messages[-1]
 
 
 def test_a_run_moved_elsewhere_and_resumed_into_a_new_folder_keeps_its_best(trained, config, run, tmp_path):
@@ -208,7 +197,7 @@ def test_the_console_gets_one_line_per_epoch(trained, caplog, capfd):
     epochs = [message for message in caplog.messages if message.startswith("epoch ")]
     assert [line.split()[1] for line in epochs] == ["1/4", "2/4", "3/4", "4/4"]
     assert all("validation loss" in line and "average precision" in line for line in epochs)
-    assert caplog.messages[0].startswith("first step: ")
+    assert caplog.messages[0].startswith("start-up took ")
     assert len(caplog.messages) == 6, "and one sentence at the end"
     assert capfd.readouterr().err == ""
 

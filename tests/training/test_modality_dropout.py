@@ -4,16 +4,16 @@ import pytest
 import torch
 from sklearn.metrics import average_precision_score
 from torch import Tensor
+from training_runs import fitted_fold
 
 from mmagn.features.names import FEATURE_NAMES
 from mmagn.models.config import ImageBranchConfig, ModelsConfig, SpectrumBranchConfig
 from mmagn.models.fusion import FusionModel
-from mmagn.tensors.augment import augment_batch
 from mmagn.tensors.config import AugmentConfig
 from mmagn.tensors.missing import FeatureOrigin, narrow_views
 from mmagn.tensors.scaling import FeatureScaling
+from mmagn.tensors.sources import PairTensors
 from mmagn.training.config import TrainingConfig
-from mmagn.training.crossval_fit import short_fit
 
 PIXELS, OBJECTS = 64, 500
 CONFIG = ModelsConfig(
@@ -49,15 +49,15 @@ def origin() -> FeatureOrigin:
 def trained(survey: dict[str, Tensor], config: ModelsConfig, augment: AugmentConfig, epochs: int) -> FusionModel:
     torch.manual_seed(0)
     model = FusionModel(config, spectrum_pixels=PIXELS)
-    short_fit(
+    present = {name: survey[name] if name in config.branches else None for name in ("image", "spectrum", "features")}
+    training = TrainingConfig(epochs=epochs, patience=epochs, learning_rate=3e-3, batch_size=10, device="cpu")
+    fitted_fold(
         model,
-        lambda rows: {name: values[rows] for name, values in survey.items() if name in (*config.branches, "target")},
-        TRAIN,
-        VALIDATION,
-        TrainingConfig(epochs=epochs, patience=epochs, learning_rate=3e-3, batch_size=10),
-        pos_weight=1.0,
-        seed=1,
-        augment=lambda batch, draws: augment_batch(batch, augment, draws, origin=origin()),
+        PairTensors(target=survey["target"], **present),
+        (TRAIN, VALIDATION),
+        training,
+        augment=augment,
+        origin=origin(),
         views=narrow_views(augment, config.branches, origin()),
     )
     return model

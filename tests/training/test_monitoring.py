@@ -1,4 +1,4 @@
-"""What is told of a run while it goes, and what that costs."""
+"""What is logged of a run while it trains, and what that costs."""
 
 import dataclasses
 
@@ -9,7 +9,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import nn
 
 from mmagn.training.callbacks import PairsProgressBar, StepWatch
-from mmagn.training.module import gradient_norm
+from mmagn.training.optimiser import clipped_gradients
 from mmagn.training.projector import THUMBNAIL_PIXELS, thumbnails
 
 
@@ -47,20 +47,25 @@ def test_a_dead_branch_is_seen_in_its_gradient(trained, config, make_module, mon
 
 
 def test_a_part_without_a_gradient_has_the_norm_zero():
-    assert gradient_norm(nn.Linear(2, 1)) == 0
+    network = nn.Sequential(nn.Linear(2, 1), nn.Linear(2, 1))
+    network[1].weight.grad = torch.tensor([[3.0, 4.0]])
+    assert clipped_gradients(network, 1.0).tolist() == [5.0, 0.0, 5.0]
+    torch.testing.assert_close(network[1].weight.grad, torch.tensor([[0.6, 0.8]]))
 
 
 def test_the_device_is_looked_at_every_few_steps_only(trained, config, run, monkeypatch):
     looks = []
     look = StepWatch._look
     monkeypatch.setattr(
-        StepWatch, "_look", lambda self, trainer: looks.append(trainer.global_step) or look(self, trainer)
+        StepWatch,
+        "_look",
+        lambda self, trainer, logged: looks.append(trainer.global_step) or look(self, trainer, logged=logged),
     )
     trained(config=dataclasses.replace(config, epochs=2, log_every=3))
     assert looks == [3, 4, 6, 8], "every third step, and the last of each epoch before it is validated"
 
 
-def test_the_progress_bar_says_how_many_pairs_are_trained_on_per_second(run, monkeypatch):
+def test_the_progress_bar_shows_how_many_pairs_are_trained_on_per_second(run, monkeypatch):
     monkeypatch.setattr(TQDMProgressBar, "get_metrics", lambda *_: {"v_num": 0, "loss": 1.0})
     watch = StepWatch(run, log_every=1)
     watch.pairs_per_s = 15234.4

@@ -10,7 +10,7 @@ from torch import nn
 from mmagn.models.config import ImageBranchConfig
 from mmagn.models.image_branch import ImageBranch
 from mmagn.training.config import TrainingConfig
-from mmagn.training.optimiser import learning_rate_factor, optimiser, schedule
+from mmagn.training.optimiser import LearningRates, learning_rate_factor, optimiser
 
 STEPS_PER_EPOCH = 10
 COSINE = TrainingConfig(epochs=6, schedule="cosine", warmup_epochs=1.0, learning_rate=0.1)
@@ -30,14 +30,13 @@ def test_a_constant_schedule_without_warm_up_changes_nothing():
     assert {learning_rate_factor(step, still, STEPS_PER_EPOCH) for step in range(60)} == {1.0}
 
 
-def test_the_scheduler_gives_every_step_its_learning_rate():
+def test_the_learning_rate_of_a_step_is_its_factor_times_that_of_the_settings():
     weight = nn.Parameter(torch.ones(1))
     adam = torch.optim.Adam([weight], lr=COSINE.learning_rate)
-    rates = schedule(adam, COSINE, STEPS_PER_EPOCH)
-    for step in range(60):
-        assert adam.param_groups[0]["lr"] == pytest.approx(0.1 * learning_rate_factor(step, COSINE, STEPS_PER_EPOCH))
-        adam.step()
-        rates.step()
+    rates = LearningRates(adam, [0.1], torch.device("cpu"))
+    for factor in (0.5, 1.0, 0.25):
+        rates.set(factor)
+        assert adam.param_groups[0]["lr"] == rates.largest == pytest.approx(0.1 * factor)
 
 
 def test_the_layers_of_a_backbone_learn_the_slower_the_nearer_they_are_to_the_image():

@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 from mmagn.tensors.batches import ShuffledBatches
 from mmagn.training.callbacks import NonFiniteLossError
 from mmagn.training.config import TrainingConfig
-from mmagn.training.crossval_fit import ShortFit
+from mmagn.training.fold_fit import FoldFit
 from mmagn.training.heads.adam import BETAS, MemberState, adam_step
 from mmagn.training.heads.average_precision import average_precisions
 from mmagn.training.heads.stacked import StackedHeads
@@ -108,10 +108,10 @@ class MemberBatch:
         sizes = [[len(rows) for rows in order.batches()] for order in self.orders]
         self.places = [_places(size) for size in sizes]
 
-    def fitted(self) -> dict[int, ShortFit]:
+    def fitted(self) -> dict[int, FoldFit]:
         """Results by number; the heads have the weights of their best epochs."""
         state, epoch = self._start(), 0
-        results: dict[int, ShortFit] = {}
+        results: dict[int, FoldFit] = {}
         while len(state.number):
             self._train(state, self._epoch(state, epoch), epoch)
             score = self._scores(state)
@@ -127,12 +127,12 @@ class MemberBatch:
                 state = state.of(~ended)
         return results
 
-    def _results(self, state: MemberState, epochs: int) -> dict[int, ShortFit]:
+    def _results(self, state: MemberState, epochs: int) -> dict[int, FoldFit]:
         found = {}
         for row, number in enumerate(state.number.tolist()):
             self.stacked.write(state.best_weights[row], self.heads[number])
             self.heads[number].eval()
-            found[self.numbers[number]] = ShortFit(
+            found[self.numbers[number]] = FoldFit(
                 best_epoch=int(state.best_epoch[row]), best_score=float(state.best_score[row]), epochs=epochs
             )
         return found

@@ -1,6 +1,6 @@
 """Many fits of a small head at once: folds, seeds and trials side by side, as one batch of networks.
 
-Each member is optimised as :func:`mmagn.training.crossval_fit.short_fit` would do it alone: its own rows, order,
+Each member is optimised as :func:`mmagn.training.fold_fit.fold_fit` would do it alone: its own rows, order,
 dropout, Adam, clipping, patience and best epoch. What else is in the batch changes nothing for it.
 """
 
@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from mmagn.training.crossval_fit import ShortFit
+from mmagn.training.fold_fit import FoldFit
 from mmagn.training.heads.batch import Member, MemberBatch
 from mmagn.training.heads.stacked import Architecture, StackedHeads, architecture
 
@@ -21,7 +21,7 @@ _PREDICTED_AT_ONCE = 4096
 
 def many_fits(
     heads: Sequence[nn.Sequential], inputs: Tensor, target: Tensor, members: Sequence[Member]
-) -> list[ShortFit]:
+) -> list[FoldFit]:
     """Train all heads in place, leave each with the weights of its best epoch, in evaluation mode, and say how it went.
 
     All arithmetic is float32.
@@ -47,7 +47,7 @@ def many_fits(
     """
     views = inputs if inputs.ndim == 3 else inputs[None]
     _check(heads, views, target, members)
-    results: dict[int, ShortFit] = {}
+    results: dict[int, FoldFit] = {}
     for numbers in _alike(heads):
         batch = MemberBatch([heads[n] for n in numbers], views, target, [members[n] for n in numbers], numbers)
         results |= batch.fitted()

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from mmagn.models.fusion import FusionModel
 from mmagn.tensors.sources import BatchSource
 from mmagn.training.config import TrainingConfig
-from mmagn.training.crossval_fit import ShortFit
+from mmagn.training.fold_fit import FoldFit
 from mmagn.training.heads.fit import Member, many_fits
 
 TELLING = 0.5
@@ -28,7 +28,7 @@ def features_first(
     *,
     pos_weight: float,
     seed: int,
-) -> ShortFit | None:
+) -> FoldFit | None:
     """Train the head of a network in place on the features alone; what it says does not depend on its branches then.
 
     A few hundred labels are soon remembered by an image and a spectrum branch, and a head that learns from all at once
@@ -53,7 +53,7 @@ def features_first(
 
     Returns
     -------
-    ShortFit or None
+    FoldFit or None
         What came of it; None where the network stays as it is.
     """
     if not config.features_first_epochs or source.features is None or not model.has_branches_beside_features:

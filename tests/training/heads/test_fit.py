@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from training_runs import fitted_fold
 
+from mmagn.tensors.sources import PairTensors
 from mmagn.training.callbacks import NonFiniteLossError
 from mmagn.training.config import TrainingConfig
-from mmagn.training.crossval_fit import ShortFit, short_fit
+from mmagn.training.fold_fit import FoldFit
 from mmagn.training.heads.fit import Member, many_fits, many_logits
 
 CONFIG = TrainingConfig(epochs=5, patience=5, batch_size=16, learning_rate=0.01, device="cpu")
@@ -30,8 +32,8 @@ def head_of(seed: int, hidden: int = 8, dropout: float = 0.0) -> nn.Sequential:
 
 def member_of(seed: int, train: int = 90, validation: int = 30, view: int = 0, **settings: object) -> Member:
     return Member(
-        train=ROWS[:train],
-        validation=ROWS[COUNT - validation :],
+        train=np.sort(ROWS[:train]),
+        validation=np.sort(ROWS[COUNT - validation :]),
         pos_weight=2.0 + seed,
         seed=seed,
         config=dataclasses.replace(CONFIG, **settings),  # type: ignore[arg-type]
@@ -64,26 +66,18 @@ class Alone(nn.Module):
         return self.head(batch["features"]).squeeze(-1)
 
 
-def fitted_alone(head: nn.Sequential, member: Member) -> ShortFit:
-    seen = INPUTS[member.view]
-    return short_fit(
-        Alone(head),
-        lambda rows: {"features": seen[rows], "target": TARGET[rows]},
-        torch.from_numpy(member.train),
-        torch.from_numpy(member.validation),
-        member.config,
-        pos_weight=member.pos_weight,
-        seed=member.seed,
-        augment=lambda batch, _: dict(batch),
-    )
+def fitted_alone(head: nn.Sequential, member: Member) -> FoldFit:
+    tensors = PairTensors(image=None, spectrum=None, features=INPUTS[member.view], target=TARGET)
+    rows = np.sort(member.train), np.sort(member.validation)
+    return fitted_fold(Alone(head), tensors, rows, member.config, pos_weight=member.pos_weight, seed=member.seed)
 
 
-def fitted(members: Sequence[Member], **head: float) -> tuple[list[ShortFit], list[nn.Sequential]]:
+def fitted(members: Sequence[Member], **head: float) -> tuple[list[FoldFit], list[nn.Sequential]]:
     heads = [head_of(member.seed, **head) for member in members]  # type: ignore[arg-type]
     return many_fits(heads, INPUTS, TARGET, members), heads
 
 
-def test_each_of_many_fits_is_the_short_fit_of_that_member() -> None:
+def test_each_of_many_fits_is_the_fit_of_that_member_alone() -> None:
     results, heads = fitted(MEMBERS)
     for member, result, head in zip(MEMBERS, results, heads, strict=True):
         other = head_of(member.seed)
@@ -156,12 +150,12 @@ def test_a_head_without_dropout_layers_and_with_other_activations_is_fitted_too(
     torch.testing.assert_close(weights(head), weights(other), rtol=1e-3, atol=1e-5)
 
 
-def test_one_class_in_validation_is_judged_by_its_loss() -> None:
+def test_one_class_in_validation_is_scored_by_its_loss() -> None:
     negatives = np.flatnonzero(TARGET.numpy() == 0)
-    lonely = dataclasses.replace(member_of(0), validation=negatives[:20])
+    single_class = dataclasses.replace(member_of(0), validation=negatives[:20])
     other = head_of(0)
-    (result, usual), _ = fitted([lonely, member_of(1)])
-    assert result.best_score == pytest.approx(fitted_alone(other, lonely).best_score, rel=1e-4)
+    (result, usual), _ = fitted([single_class, member_of(1)])
+    assert result.best_score == pytest.approx(fitted_alone(other, single_class).best_score, rel=1e-4)
     assert result.best_score < 0 < usual.best_score
 
 

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 from sklearn.metrics import average_precision_score
+from training_runs import fitted_fold
 
 from mmagn.models.config import Branch, ModelsConfig, SpectrumBranchConfig
 from mmagn.models.fusion import FusionModel
 from mmagn.tensors.sources import PairTensors
 from mmagn.training.config import TrainingConfig
-from mmagn.training.crossval_fit import short_fit
 from mmagn.training.heads.warm_start import features_first
 
 PIXELS, OBJECTS = 64, 600
@@ -47,16 +47,7 @@ def score(model: FusionModel, survey: PairTensors) -> float:
 
 
 def trained(model: FusionModel, survey: PairTensors) -> FusionModel:
-    short_fit(
-        model,
-        survey.batch,
-        torch.from_numpy(TRAIN),
-        torch.from_numpy(VALIDATION),
-        TRAINING,
-        pos_weight=1.0,
-        seed=1,
-        augment=lambda batch, _: dict(batch),
-    )
+    fitted_fold(model, survey, (TRAIN, VALIDATION), TRAINING)
     return model
 
 

@@ -7,10 +7,12 @@ import pytest
 import torch
 from sklearn.metrics import average_precision_score
 from torch import Tensor, nn
+from training_runs import fitted_fold
 
+from mmagn.tensors.sources import PairTensors
 from mmagn.training.callbacks import NonFiniteLossError
 from mmagn.training.config import TrainingConfig
-from mmagn.training.crossval_fit import ShortFit, short_fit
+from mmagn.training.fold_fit import FoldFit
 
 CONFIG = TrainingConfig(epochs=20, patience=20, learning_rate=0.01, device="cpu")
 ROWS = torch.arange(300)
@@ -27,19 +29,10 @@ class Net(nn.Module):
         return self.layers(batch["features"]).squeeze(-1)
 
 
-def fitted(features: Tensor, target: Tensor, config: TrainingConfig = CONFIG, seed: int = 1) -> tuple[Net, ShortFit]:
+def fitted(features: Tensor, target: Tensor, config: TrainingConfig = CONFIG, seed: int = 1) -> tuple[Net, FoldFit]:
     model = Net()
-    result = short_fit(
-        model,
-        lambda rows: {"features": features[rows], "target": target[rows], "index": rows},
-        TRAIN,
-        VALIDATION,
-        config,
-        pos_weight=1.0,
-        seed=seed,
-        augment=lambda batch, _: dict(batch),
-    )
-    return model, result
+    tensors = PairTensors(image=None, spectrum=None, features=features, target=target)
+    return model, fitted_fold(model, tensors, (TRAIN, VALIDATION), config, seed=seed)
 
 
 @pytest.fixture
@@ -94,13 +87,13 @@ def fitted_without_dropout(features: Tensor, target: Tensor, config: TrainingCon
     return torch.cat([part.detach().flatten() for part in model.parameters()])
 
 
-def test_one_class_in_validation_is_judged_by_its_loss(target: Tensor) -> None:
+def test_one_class_in_validation_is_scored_by_its_loss(target: Tensor) -> None:
     features = torch.randn(300, 4) + target[:, None]
-    lonely = target.clone()
-    lonely[VALIDATION] = 0
-    assert fitted(features, lonely)[1].best_score < 0
+    single_class = target.clone()
+    single_class[VALIDATION] = 0
+    assert fitted(features, single_class)[1].best_score < 0
 
 
-def test_a_loss_that_is_not_finite_is_said(target: Tensor) -> None:
-    with pytest.raises(NonFiniteLossError, match="loss of epoch 1 is nan"):
+def test_a_non_finite_loss_ends_the_fit_and_names_the_step(target: Tensor) -> None:
+    with pytest.raises(NonFiniteLossError, match="epoch 1, step 1: the loss is nan"):
         fitted(torch.full((300, 4), np.nan), target)

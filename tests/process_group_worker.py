@@ -1,4 +1,4 @@
-"""What each process of a team test does: a small training, its gradients and results written down.
+"""What each process of a process group test does: a small training, its gradients and results written down.
 
 81 training objects in batches of 12 leave 9 in the last batch of an epoch, which two processes cannot halve, and 29
 validation objects are 15 for one process and 14 for the other.
@@ -17,12 +17,12 @@ from torch import Tensor, nn
 
 from mmagn.storage.run_folder import RunFolder
 from mmagn.tensors.config import AugmentConfig
-from mmagn.tensors.datamodule import PairDataModule
+from mmagn.tensors.datamodule import BatchPlan, PairDataModule
 from mmagn.tensors.sources import PairTensors
 from mmagn.training.config import TrainingConfig
-from mmagn.training.fit import fit
+from mmagn.training.fit import RunRecord, fit
 from mmagn.training.module import AgnModule
-from mmagn.training.team import joined_team
+from mmagn.training.process_group import joined_group
 
 TRAIN, VALIDATION, BATCH = 81, 29, 12
 
@@ -34,10 +34,10 @@ class Witness(AgnModule):
         super().__init__(*arguments, **named)  # type: ignore[arg-type]
         self.gradients: list[dict[str, Tensor]] = []
 
-    def configure_gradient_clipping(self, *arguments: object, **named: object) -> None:
+    def manual_backward(self, *arguments: object, **named: object) -> None:
+        super().manual_backward(*arguments, **named)
         gradients = {name: value.grad.clone() for name, value in self.named_parameters() if value.grad is not None}
         self.gradients.append(gradients)
-        super().configure_gradient_clipping(*arguments, **named)
 
 
 class Network(nn.Module):
@@ -60,17 +60,17 @@ def data() -> PairDataModule:
     target = (features[:, 0] + 0.5 * torch.randn(count, generator=drawn) > 0.8).float()
     tensors = PairTensors(image=None, spectrum=None, features=features, target=target)
     split = np.array(["train"] * TRAIN + ["validation"] * VALIDATION)
-    return PairDataModule(tensors, split, batch_size=BATCH, augment=AugmentConfig(), seed=4)
+    return PairDataModule(tensors, split, BatchPlan(batch_size=BATCH, augment=AugmentConfig(), seed=4))
 
 
-def lines_said(team_folder: str) -> int:
+def lines_logged(folder: str) -> int:
     """Number of lines that this process logs."""
     records: list[logging.LogRecord] = []
     handler = logging.Handler()
     handler.emit = records.append  # type: ignore[method-assign]
     logger = logging.getLogger("mmagn")
     logger.addHandler(handler)
-    logger.getChild("anything").info("training in %s", team_folder)
+    logger.getChild("anything").info("training in %s", folder)
     logger.removeHandler(handler)
     return len(records)
 
@@ -80,22 +80,22 @@ def main(out: Path) -> None:
     warnings.simplefilter("error")
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
     config = TrainingConfig(epochs=2, batch_size=BATCH, learning_rate=0.01, device="cpu", log_every=3)
-    with joined_team(config) as team:
-        folder = team.told(f"chosen by {team.rank}")
-        told = {"folder": folder, "lines": lines_said(folder)}
+    with joined_group(config) as group:
+        folder = group.broadcast(f"chosen by {group.rank}")
+        received = {"folder": folder, "lines": lines_logged(folder)}
         run = RunFolder(out / "run")
-        if team.leads:
+        if group.leads:
             run.path.mkdir()
             run.figures.mkdir()
-        torch.manual_seed(2 + team.rank)  # the leading process gives its weights to the others
+        torch.manual_seed(2 + group.rank)  # the leading process gives its weights to the others
         module = Witness(Network(), config, pos_weight=3.0, seed=4)
-        result = fit(module, data(), run, config, seed=4, hyperparameters={})
+        result = fit(module, data(), run, RunRecord())
         found = {name: float(value) for name, value in module.trainer.callback_metrics.items()}
         found |= {"best_score": result.best_score, "best_epoch": result.best_epoch, "steps": result.steps}
     rank = os.environ["RANK"]
     torch.save(module.gradients, out / f"gradients-{rank}.pt")
     (out / f"result-{rank}.json").write_text(json.dumps(found), encoding="utf-8")
-    (out / f"told-{rank}.json").write_text(json.dumps(told), encoding="utf-8")
+    (out / f"received-{rank}.json").write_text(json.dumps(received), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The processes that train together: which one this is, who started them, and how all come to know what one knows."""
+"""The process group that trains together: rank and size from what launched it, connection, and broadcast."""
 
 import logging
 import os
@@ -16,11 +16,11 @@ from torch import distributed
 
 from mmagn.training.config import TrainingConfig
 
-Told = TypeVar("Told")
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Team:
+class ProcessGroup:
     """The processes that train together, one for each device.
 
     Attributes
@@ -40,7 +40,7 @@ class Team:
 
     @property
     def leads(self) -> bool:
-        """True in the one process that writes and speaks for all."""
+        """True in the one process that writes and logs."""
         return self.rank == 0
 
     @property
@@ -48,67 +48,54 @@ class Team:
         """Processes of each machine."""
         return self.world // self.nodes
 
-    def told(self, value: Told) -> Told:
-        """Return what the leading process gave, in every process; all must call it."""
+    def broadcast(self, value: Value) -> Value:
+        """Return the value of the leading process, in every process; all must call it."""
         if self.world == 1:
             return value
         message: list[Any] = [value]
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", category=FutureWarning)  # torch's own pickling calls an old name
             distributed.broadcast_object_list(message, src=0, device=torch.device("cpu"))
-        told: Told = message[0]
-        return told
+        received: Value = message[0]
+        return received
 
 
-def launched_team(config: TrainingConfig) -> Team:
-    """Team that ``torchrun`` or SLURM started this process in, from the environment; one process alone without them.
-
-    Raises
-    ------
-    ValueError
-        Where ``training.devices`` or ``training.nodes`` ask for another number than there is.
-    """
+def launched_group() -> ProcessGroup:
+    """Process group that ``torchrun`` or SLURM launched, from the environment; one process alone without them."""
     environment = _environment()
     if environment is None:
-        team, start = Team(), "torchrun --nproc-per-node N --nnodes M scripts/train.py, or SLURM with a task per device"
-    else:
-        nodes = int(os.environ.get("GROUP_WORLD_SIZE", os.environ.get("SLURM_NNODES", "1")))
-        rank, local_rank = environment.global_rank(), environment.local_rank()
-        team = Team(rank=rank, local_rank=local_rank, world=environment.world_size(), nodes=nodes)
-        start = "auto, or as many as were started"
-    for name in ("devices", "nodes"):
-        asked, there = getattr(config, name), getattr(team, name)
-        if asked not in ("auto", there):
-            raise ValueError(f"training.{name} is {asked}, but there is {there} started here; allowed: {start}")
-    return team
+        return ProcessGroup()
+    nodes = int(os.environ.get("GROUP_WORLD_SIZE", os.environ.get("SLURM_NNODES", "1")))
+    rank, local_rank = environment.global_rank(), environment.local_rank()
+    return ProcessGroup(rank=rank, local_rank=local_rank, world=environment.world_size(), nodes=nodes)
 
 
 @contextmanager
-def joined_team(config: TrainingConfig) -> Iterator[Team]:
-    """Give the team of this process, connected as long as the block lasts; only the leading one says how it goes."""
-    team, environment = launched_team(config), _environment()
-    if team.world == 1 or environment is None:
-        yield team
+def joined_group(config: TrainingConfig) -> Iterator[ProcessGroup]:
+    """Yield the process group of this process, connected within the block; only the leading process logs."""
+    group, environment = launched_group(), _environment()
+    if group.world == 1 or environment is None:
+        yield group
         return
     cuda = config.device != "cpu" and torch.cuda.is_available()
     if cuda:
-        torch.cuda.set_device(team.local_rank)
+        torch.cuda.set_device(group.local_rank)
     os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = environment.main_address, str(environment.main_port)
     backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
-    distributed.init_process_group(backend, rank=team.rank, world_size=team.world)
+    distributed.init_process_group(backend, rank=group.rank, world_size=group.world)
     package = logging.getLogger("mmagn")
     level = package.level
-    if not team.leads:
+    if not group.leads:
         package.setLevel(logging.ERROR)
     try:
-        yield team
+        yield group
     finally:
         package.setLevel(level)
         distributed.destroy_process_group()
 
 
 def _environment() -> ClusterEnvironment | None:
-    """What started the processes; None where this one was started by hand."""
+    """Return what launched the processes; None where this one was started by hand."""
     if TorchElasticEnvironment.detect():
         return TorchElasticEnvironment()
     return SLURMEnvironment(auto_requeue=False) if SLURMEnvironment.detect() else None

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from lightning import LightningDataModule, Trainer, seed_everything
+from lightning import Callback, LightningDataModule, Trainer, seed_everything
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
 
@@ -91,6 +91,8 @@ class RunRecord:
         (object,) name and class of each row that ``index`` of a batch can name; empty where there are none.
     identity
         What the run is made from, such as the fingerprint of its pairs; a checkpoint of anything else is refused.
+    callbacks
+        Further callbacks of the Trainer.
     """
 
     hyperparameters: Mapping[str, Any] = field(default_factory=dict)
@@ -99,6 +101,7 @@ class RunRecord:
     object_ids: Sequence[str] = ()
     classes: Sequence[str] = ()
     identity: Mapping[str, str] = field(default_factory=dict)
+    callbacks: Sequence[Callback] = ()
 
 
 class DeviceFailedError(OSError):
@@ -147,6 +150,7 @@ def fit(
     drawing = Figures(record.figures, record.static_figures, config.figures_every)
     callbacks = [*([average] if average else []), watch, drawing, patience, checkpoints]
     callbacks += [EmbeddingProjector(record.classes, config.figures_every)] if len(record.classes) else []
+    callbacks += record.callbacks
     board = _board(run, resume)
     with calm_console():
         trainer = _run_trainer(config, run, board, callbacks, watch)

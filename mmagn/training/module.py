@@ -151,6 +151,12 @@ class AgnModule(lightning.LightningModule):
         self.train_scores.update(*values.clone())
         return {"figures": figures.clone()}
 
+    def repeated_steps(self, batch: Batch, count: int) -> None:
+        """Take steps on one batch while training, with nothing around them: how fast the device can be."""
+        for number in range(count):
+            with self._draws(number):
+                self._step(batch, True)
+
     def completed(self, batch: Batch) -> Batch:
         """Batch as the network is trained on it."""
         return batch if self._data is None else self._data.training_batch(batch, self._generator)

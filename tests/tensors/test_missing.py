@@ -83,7 +83,7 @@ def test_a_scaling_of_other_features_is_refused() -> None:
 
 
 def test_probabilities_above_one_are_refused() -> None:
-    with pytest.raises(ValueError, match="image and spectrum dropout together at most 1"):
+    with pytest.raises(ValueError, match="allowed: at most 1 together with"):
         AugmentConfig(image_dropout=0.7, spectrum_dropout=0.4)
 
 

@@ -106,7 +106,8 @@ def _cell_numbers(text: str) -> list[int]:
 
 def fetch(arguments: Sequence[str]) -> int:
     """Download the HEALPix cells of the published tree that promise the most pairs per gigabyte."""
-    from mmagn.surveys.fetch import PUBLISHED_TREE, chosen_cells, fetch_cells, http_session, plan_text, remote_cells
+    from mmagn.surveys.fetch import PUBLISHED_TREE, chosen_cells, fetch_cells, plan_text, remote_cells
+    from mmagn.surveys.http_index import http_session
 
     parser = Parser(
         "fetch",

@@ -1,18 +1,17 @@
-"""Download the HEALPix cells worth having from the HTTP index of the Multimodal Universe v1 tree."""
+"""Download of the HEALPix cells with the most pairs from the HTTP index of the Multimodal Universe v1 tree."""
 
+import hashlib
 import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
-from html.parser import HTMLParser
 from pathlib import Path
-from urllib.parse import unquote, urljoin, urlsplit
 
 import requests
-from requests.adapters import HTTPAdapter
 from tqdm import tqdm
-from urllib3.util import Retry
+
+from mmagn.surveys.http_index import BLOCK_BYTES, TRIES, answer_to, file_version, listed_names
 
 PUBLISHED_TREE = "https://users.flatironinstitute.org/~polymathic/data/MultimodalUniverse/v1/"
 SDSS_ROW_BYTES = 17 * 3862 + 400
@@ -21,20 +20,16 @@ HSC_ROW_BYTES = 850_000
 """Bytes of one HSC row on disk: about 400 GB over 474,954 rows."""
 HSC_CELL_ROWS = 213_000
 """HSC rows of a wholly covered cell: 13.4 square degrees at about 16,000 objects each (i < 22.5)."""
-BLOCK_BYTES = 1 << 16
-TRIES = 5
-RETRY_STATUS = (408, 429, 500, 502, 503, 504)
-SILENCE_SECONDS = 30.0
-"""A server that says nothing for so long is asked again."""
 CELL_NAME = re.compile(r"healpix=(\d+)/?")
 
 
 @dataclass(frozen=True, kw_only=True)
 class RemoteFile:
-    """A file of the published tree: its path below the root and its size."""
+    """A file of the published tree: path below the root, size, and what changes with its content ("" if unknown)."""
 
     path: str
     size_bytes: int
+    version: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +58,7 @@ class Cell:
 
     @property
     def expected_pairs(self) -> float:
-        """Spectra of the cell times the share of the cell that HSC covers, both judged by file size.
+        """Spectra of the cell times the share of the cell that HSC covers, both estimated from file sizes.
 
         The share of spectra with a counterpart brighter than the HSC sample's limit is not in it: the number
         ranks cells, it does not promise pairs.
@@ -75,28 +70,6 @@ class Cell:
     def pairs_per_gb(self) -> float:
         """Expected pairs per 1e9 bytes."""
         return self.expected_pairs / max(self.size_bytes / 1e9, 1e-9)
-
-
-class _Links(HTMLParser):
-    """Collects the targets of all links of an index page."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.targets: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Keep the target of a link."""
-        self.targets += [value for name, value in attrs if tag == "a" and name == "href" and value]
-
-
-def http_session(backoff_seconds: float = 0.5) -> requests.Session:
-    """Return a session that asks again, ever later, on 429, 5xx and broken connections, heeding Retry-After."""
-    retry = Retry(total=TRIES, backoff_factor=backoff_seconds, status_forcelist=RETRY_STATUS, backoff_max=60)
-    session = requests.Session()
-    session.headers["Accept-Encoding"] = "identity"
-    for scheme in ("http://", "https://"):
-        session.mount(scheme, HTTPAdapter(max_retries=retry))
-    return session
 
 
 def remote_cells(
@@ -184,19 +157,19 @@ def plan_text(cells: Sequence[Cell], chosen: Sequence[Cell], rows: int = 40) -> 
 def fetch_cells(session: requests.Session, root_url: str, cells: Sequence[Cell], out: Path, *, workers: int = 4) -> int:
     """Download all files of the cells below ``out`` and return the bytes moved.
 
-    A file that is there with the right size is not asked for again; an interrupted one goes on by a range
-    request; a file gets its final name only when its size is right.
+    A file of the right size is not requested again. An interrupted download resumes by a range request where the
+    server states a version of the file, and starts anew where it has changed. A file gets its name when it is complete.
 
     Raises
     ------
     ValueError
-        Where a file keeps failing, or its size is not what the index said.
+        Where a file keeps failing, has changed, or its size is not what the index stated.
     OSError
         Where the disk has too little room, before anything is downloaded.
     """
     files = [file for cell in cells for file in cell.files]
     missing = [file for file in files if not _complete(out / file.path, file)]
-    needed = sum(file.size_bytes - _part_size(out / file.path) for file in missing)
+    needed = sum(file.size_bytes - _size_on_disk(_part(out / file.path, file)) for file in missing)
     out.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(out).free
     if needed > free:
@@ -206,9 +179,7 @@ def fetch_cells(session: requests.Session, root_url: str, cells: Sequence[Cell],
         tqdm(total=needed, unit="B", unit_scale=True, desc="download", disable=not missing) as bar,
         ThreadPoolExecutor(workers) as pool,
     ):
-        jobs = [
-            pool.submit(_download, session, root_url + file.path, out / file.path, file, bar.update) for file in missing
-        ]
+        jobs = [pool.submit(_download, session, root_url + file.path, out, file, bar.update) for file in missing]
         try:
             return sum(job.result() for job in as_completed(jobs))
         except BaseException:
@@ -220,93 +191,98 @@ def _complete(path: Path, file: RemoteFile) -> bool:
     return path.is_file() and path.stat().st_size == file.size_bytes
 
 
-def _part(path: Path) -> Path:
-    return path.with_name(path.name + ".part")
+def _part(path: Path, file: RemoteFile) -> Path:
+    """Return the partial download of this version of a file."""
+    version = hashlib.sha256(file.version.encode()).hexdigest()[:12]
+    return path.with_name(f".{path.name}.{version}.part")
 
 
-def _part_size(path: Path) -> int:
-    return _part(path).stat().st_size if _part(path).is_file() else 0
+def _size_on_disk(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
 
 
 def _download(
-    session: requests.Session, url: str, path: Path, file: RemoteFile, progress: Callable[[int], object]
+    session: requests.Session, url: str, out: Path, file: RemoteFile, progress: Callable[[int], object]
 ) -> int:
+    """Download one file and return the bytes moved."""
+    path = out / file.path
     path.parent.mkdir(parents=True, exist_ok=True)
-    part, moved = _part(path), 0
+    part, moved = _part(path, file), 0
+    for other in path.parent.glob(f".{path.name}.*.part"):
+        if other != part or not file.version:  # of another version, or of one that nobody knows
+            other.unlink()
     for _ in range(TRIES):
-        have = _part_size(path)
-        if have >= file.size_bytes:
+        if _size_on_disk(part) == file.size_bytes:
             break
         try:
-            for size in _appended(session, url, part, have):
+            for size in _appended(session, url, part, file):
                 moved += size
                 progress(size)
         except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError):
             continue  # what arrived is kept; the next try asks for the rest
-    if _part_size(path) < file.size_bytes:
-        raise ValueError(f"{url} broke off {TRIES} times; run fetch again to go on")
-    if _part_size(path) > file.size_bytes:
-        size = _part_size(path)
-        part.unlink()
-        raise ValueError(f"{url} has {size} bytes where the index said {file.size_bytes}; run fetch again")
+        except OSError as error:
+            if error.errno is None or error.filename is not None:
+                raise
+            raise OSError(error.errno, error.strerror, str(part)) from error  # such as no space left
+    else:
+        if _size_on_disk(part) != file.size_bytes:
+            raise ValueError(f"{url} broke off {TRIES} times; run fetch again to resume")
     part.replace(path)
     return moved
 
 
-def _appended(session: requests.Session, url: str, part: Path, have: int) -> Iterator[int]:
-    """Add what is missing to a partial file, or start it anew where the server ignores ranges; sizes as they come."""
-    headers = {"Range": f"bytes={have}-"} if have else {}
-    with _asked(session, "GET", url, headers=headers, stream=True) as answer:
+def _appended(session: requests.Session, url: str, part: Path, file: RemoteFile) -> Iterator[int]:
+    """Add what is missing to a partial file, or start it anew where the server sends all; yield sizes as they come.
+
+    Raises
+    ------
+    ValueError
+        Where the file has another version or size than the index stated, or its body is longer than announced.
+    """
+    have = _size_on_disk(part) if file.version else 0
+    headers = {"Range": f"bytes={have}-", "If-Range": file.version} if have else {}
+    with answer_to(session, "GET", url, headers=headers) as answer:
         resumed = answer.status_code == requests.codes.partial_content
+        start = have if resumed else 0
+        length = answer.headers.get("Content-Length", "")
+        announced = start + int(length) if length.isdigit() else file.size_bytes
+        changed = file_version(answer) not in ("", file.version)
+        if resumed and not answer.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
+            raise ValueError(f"{url} answers another range than was requested")
+        if changed or announced != file.size_bytes:
+            part.unlink(missing_ok=True)
+            what = "another version" if changed else f"{announced} bytes"
+            raise ValueError(f"{url} has {what} where the index said {file.size_bytes} bytes; run fetch again")
         with part.open("ab" if resumed else "wb") as stream:
             for block in answer.iter_content(BLOCK_BYTES):
+                start += len(block)
+                if start > file.size_bytes:
+                    raise ValueError(f"{url} sends more than the {file.size_bytes} bytes it announced")
                 yield stream.write(block)
 
 
-def _asked(
-    session: requests.Session, method: str, url: str, *, headers: dict[str, str] | None = None, stream: bool = False
-) -> requests.Response:
-    try:
-        answer = session.request(method, url, headers=headers, stream=stream, timeout=SILENCE_SECONDS)
-    except (requests.exceptions.RetryError, requests.ConnectionError, requests.Timeout) as error:
-        reason = getattr(error.args[0], "reason", error) if error.args else error
-        raise ValueError(f"{url} cannot be reached: {reason}") from error
-    if not answer.ok:
-        raise ValueError(f"{url} answered {answer.status_code} {answer.reason}")
-    return answer
-
-
-def _links(session: requests.Session, url: str) -> list[str]:
-    """Absolute URLs directly below an index page."""
-    parser = _Links()
-    parser.feed(_asked(session, "GET", url).text)
-    below = (urljoin(url, target.split("?")[0].split("#")[0]) for target in parser.targets)
-    return [link for link in dict.fromkeys(below) if link.startswith(url) and link != url]
-
-
 def _cell_folders(session: requests.Session, root_url: str, folder: str) -> dict[int, str]:
-    """Cell number -> path below the root, of every healpix=N folder listed; empty where there is no such folder."""
+    """Return the path below the root of every healpix=N folder by cell; empty where there is no such folder."""
     try:
-        links = _links(session, root_url + folder)
+        names = listed_names(session, root_url + folder)
     except ValueError as error:
         if " answered 404 " in str(error):
             return {}
         raise
-    names = (unquote(urlsplit(link).path.rstrip("/").rsplit("/", 1)[-1]) for link in links)
-    found = (CELL_NAME.fullmatch(name) for name in names)
-    return {int(match[1]): f"{folder}{match[0]}/" for match in found if match}
+    matches = (CELL_NAME.fullmatch(name) for name in names)
+    return {int(match[1]): f"{folder}{match[0].rstrip('/')}/" for match in matches if match}
 
 
 def _files(session: requests.Session, root_url: str, folder: str) -> list[RemoteFile]:
-    """The HDF5 files of one cell folder with their sizes, by a HEAD request each."""
-    links = [link for link in _links(session, root_url + folder) if link.endswith((".hdf5", ".h5"))]
-    return [
-        RemoteFile(path=folder + unquote(link.rsplit("/", 1)[-1]), size_bytes=_size(session, link)) for link in links
-    ]
+    """Return the HDF5 files of one cell folder with size and version, by a HEAD request each."""
+    names = [name for name in listed_names(session, root_url + folder) if name.endswith((".hdf5", ".h5"))]
+    return [_remote_file(session, root_url, folder + name) for name in names]
 
 
-def _size(session: requests.Session, url: str) -> int:
-    length = _asked(session, "HEAD", url).headers.get("Content-Length", "")
-    if not length.isdigit():
-        raise ValueError(f"{url} does not say its size (no Content-Length)")
-    return int(length)
+def _remote_file(session: requests.Session, root_url: str, path: str) -> RemoteFile:
+    url = root_url + path
+    with answer_to(session, "HEAD", url) as answer:
+        length = answer.headers.get("Content-Length", "")
+        if not length.isdigit():
+            raise ValueError(f"{url} does not state its size (no Content-Length)")
+        return RemoteFile(path=path, size_bytes=int(length), version=file_version(answer))

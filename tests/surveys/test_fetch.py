@@ -1,5 +1,6 @@
 """Cells are chosen by pairs per gigabyte and downloaded once, whole or not at all, from a server that may fail."""
 
+import errno
 import re
 import threading
 from collections.abc import Iterator
@@ -8,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from mmagn.surveys import fetch
-from mmagn.surveys.fetch import Cell, chosen_cells, fetch_cells, http_session, plan_text, remote_cells
+from mmagn.surveys import fetch, http_index
+from mmagn.surveys.fetch import Cell, chosen_cells, fetch_cells, plan_text, remote_cells
+from mmagn.surveys.http_index import http_session
 
 PAYLOAD = {
     "sdss/sdss/healpix=11/001-of-001.hdf5": b"a" * 300_000,
@@ -32,6 +34,8 @@ class IndexServer:
         self.unavailable = 0
         self.cuts = 0
         self.ranges = True
+        self.tags: dict[str, str] = {}
+        self.listed: list[str] = []
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -60,6 +64,7 @@ class IndexServer:
                     return
                 suffix = {name: "" if f"{path}{name}" in outer.files else "/" for name in names}
                 rows = "".join(f'<a href="{name}{suffix[name]}">{name}</a>\n' for name in sorted(names))
+                rows += "".join(f'<a href="{name}">{name}</a>' for name in outer.listed if path.endswith("healpix=11/"))
                 body = f'<html><a href="../">up</a><a href="?C=M;O=A">sort</a>{rows}</html>'.encode()
                 self.send_response(200)
                 self.send_header("Content-Length", str(len(body)))
@@ -69,8 +74,14 @@ class IndexServer:
             def send_file(self, content: bytes, *, with_body: bool) -> None:
                 asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
                 start = int(asked[1]) if asked and outer.ranges else 0
+                tag = outer.tags.get(self.path.lstrip("/"), '"first"')
+                if self.headers.get("If-Range", tag) != tag:
+                    start = 0
                 self.send_response(206 if start else 200)
                 self.send_header("Content-Length", str(len(content) - start))
+                self.send_header("ETag", tag)
+                if start:
+                    self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
                 self.end_headers()
                 if not with_body:
                     return
@@ -165,7 +176,7 @@ def test_a_busy_server_is_asked_again(index: IndexServer) -> None:
 def test_a_download_that_keeps_breaking_leaves_no_final_file(index: IndexServer, tmp_path: Path) -> None:
     cells = cells_of(index, wanted=[1106])
     index.cuts = 10**6
-    with pytest.raises(ValueError, match=r"broke off .* run fetch again to go on"):
+    with pytest.raises(ValueError, match=r"broke off .* run fetch again to resume"):
         fetched(index, cells, tmp_path)
     assert not (tmp_path / "hsc/pdr3_dud_22.5/healpix=1106/001-of-001.hdf5").exists()
     index.cuts = 0
@@ -178,6 +189,61 @@ def test_a_file_that_changed_its_size_is_refused(index: IndexServer, tmp_path: P
     index.files["sdss/sdss/healpix=1106/001-of-001.hdf5"] = b"d" * 60_000
     with pytest.raises(ValueError, match="60000 bytes where the index said 50000"):
         fetched(index, cells, tmp_path)
+
+
+def test_a_download_never_joins_two_versions_of_a_file(index: IndexServer, tmp_path: Path) -> None:
+    name = "hsc/pdr3_dud_22.5/healpix=1106/001-of-001.hdf5"
+    index.cuts = 10**6
+    with pytest.raises(ValueError, match="broke off"):
+        fetched(index, cells_of(index, wanted=[1106]), tmp_path)
+    assert len(list((tmp_path / name).parent.glob("*.part"))) == 1
+    index.cuts, index.files[name], index.tags[name] = 0, b"n" * 2_000_000, '"second"'
+    fetched(index, cells_of(index, wanted=[1106]), tmp_path)
+    assert (tmp_path / name).read_bytes() == b"n" * 2_000_000
+    assert list(tmp_path.rglob("*.part")) == []
+
+
+def test_a_file_that_changes_during_its_download_is_refused(index: IndexServer, tmp_path: Path) -> None:
+    cells = cells_of(index, wanted=[1106])
+    name = "hsc/pdr3_dud_22.5/healpix=1106/001-of-001.hdf5"
+    index.files[name], index.tags[name] = b"n" * 2_000_000, '"second"'
+    with pytest.raises(ValueError, match=r"has another version where the index said 2000000 bytes; run fetch again"):
+        fetched(index, cells, tmp_path)
+    assert not (tmp_path / name).exists()
+
+
+@pytest.mark.parametrize("name", ["..%2F..%2Fx.hdf5", "%2e%2e/x.hdf5", "a%5Cb.hdf5", ".hidden.hdf5", "a%00.hdf5"])
+def test_a_name_that_leads_out_of_its_folder_is_refused(index: IndexServer, tmp_path: Path, name: str) -> None:
+    index.listed = [name]
+    with pytest.raises(ValueError, match="which is no plain name"):
+        cells_of(index, wanted=[11])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_body_longer_than_announced_is_cut_off(index: IndexServer, tmp_path: Path, monkeypatch) -> None:
+    cells = cells_of(index, wanted=[1106])
+    endless = (b"x" * 65536 for _ in range(10**9))
+    monkeypatch.setattr(fetch.requests.Response, "iter_content", lambda *_: endless)
+    with pytest.raises(ValueError, match=r"sends more than the \d+ bytes it announced"):
+        fetched(index, cells, tmp_path)
+
+
+def test_a_full_disk_names_the_file(index: IndexServer, tmp_path: Path, monkeypatch) -> None:
+    cells = cells_of(index, wanted=[1106])
+
+    def full(*_: object) -> Iterator[int]:
+        raise OSError(errno.ENOSPC, "No space left on device")
+        yield 0
+
+    monkeypatch.setattr(fetch, "_appended", full)
+    with pytest.raises(OSError, match=r"No space left on device: '.*001\.hdf5\.\w+\.part'"):
+        fetched(index, cells, tmp_path)
+
+
+def test_an_endless_index_page_is_refused(index: IndexServer, monkeypatch) -> None:
+    monkeypatch.setattr(http_index, "INDEX_BYTES", 100)
+    with pytest.raises(ValueError, match="lists more than"):
+        cells_of(index)
 
 
 def test_too_small_a_disk_is_said_before_any_download(index: IndexServer, tmp_path: Path, monkeypatch) -> None:

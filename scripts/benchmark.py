@@ -10,6 +10,7 @@ BENCHMARKS = {
     "train": ("train", "train_benchmark"),
     "coverage": ("coverage", "coverage_benchmark"),
     "predict": ("predict", "predict_benchmark"),
+    "gpu": ("gpu", "gpu_benchmark"),
 }
 """Module and function behind each subcommand."""
 
@@ -46,6 +47,10 @@ def main() -> None:
     predict.add_argument("--workers", type=int, default=0, help="processes that decode; 0 takes threads")
     predict.add_argument("--backbone", default="test_byobnet", help="image backbone, any name of timm")
     predict.add_argument("--image_size", type=int, default=96, help="pixels of the crop")
+    gpu = commands.add_parser("gpu", help="all figures of a GPU; exits with 1 where a goal is missed, 2 without a GPU")
+    gpu.add_argument("--minutes", type=float, default=8, help="no further part is started after so many minutes")
+    gpu.add_argument("--only", default="", help="parts to measure, separated by commas: epoch, agreement, large, ...")
+    gpu.add_argument("--out", default="checkpoints/benchmark-gpu", help="folder of gpu.json")
     for each in commands.choices.values():
         each.add_argument("--seed", type=int, default=5, help="seed of every draw")
     arguments = vars(parser.parse_args())

@@ -56,12 +56,14 @@ class Clock(Callback):
         Pairs per second of the step without loader, Lightning and callbacks: same kernels, nothing waited for.
     epoch_s
         Seconds of each epoch, with validation and checkpoints.
+    batch_size
+        Pairs in the first batch, which the step alone repeats.
     """
 
     def __init__(self, steps_alone: int = 0) -> None:
         self.rates: list[float] = []
         self.epoch_s: list[float] = []
-        self.alone, self.steps_alone = 0.0, steps_alone
+        self.alone, self.batch_size, self.steps_alone = 0.0, 0, steps_alone
         self._batch: dict[str, Tensor] = {}
         self._pairs, self._start_s = 0, 0.0
 
@@ -82,7 +84,7 @@ class Clock(Callback):
         """Count, and stop the clock after the last batch."""
         self._pairs += len(batch["index"])
         if not self._batch:
-            self._batch = dict(batch)
+            self._batch, self.batch_size = dict(batch), len(batch["index"])
         if trainer.is_last_batch:
             self.rates.append(self._pairs / (now(pl_module.device) - self._start_s))
 

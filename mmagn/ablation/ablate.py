@@ -23,8 +23,6 @@ from mmagn.evaluation.strata import strata
 from mmagn.evaluation.variants import VARIANTS, question
 from mmagn.matching.sky import sky_group
 from mmagn.records import CELL_NSIDE
-from mmagn.reporting.figures.ablation import forest_figure, strata_figure
-from mmagn.reporting.figures.style import save_figures
 from mmagn.reporting.page.report import write_report
 from mmagn.runs.sample import Sample, labelled_sample
 from mmagn.storage.files import whole_file, write_json
@@ -92,7 +90,6 @@ def ablate(config: RunConfig) -> Ablation:
         sample.table.write(run.measurements, format="parquet")
         result = _compared(config, sample, predictions, run, fits)
         _write_tables(config, sample, result)
-        _save_figures(config, run, result)
         _keep_members(config, run, fits, folds)
         write_report(run.path, sample.store)
     sys.stdout.write(f"{result.text}\n")
@@ -171,15 +168,6 @@ def _write_tables(config: RunConfig, sample: Sample, result: Ablation) -> None:
         "sample": sample.summary(),
     }
     write_json(run.ablation, content)
-
-
-def _save_figures(config: RunConfig, run: RunFolder, result: Ablation) -> None:
-    metric = config.ablation.metric
-    ceiling = result.ceilings[0].scores[metric]
-    figures = {"forest": forest_figure(result.rows, result.answers, metric=metric, ceiling=ceiling)}
-    if result.strata:
-        figures["strata"] = strata_figure(result.strata, result.ceilings[1:], metric=metric)
-    save_figures(figures, run.figures)
 
 
 def _keep_members(config: RunConfig, run: RunFolder, fits: FoldFits, folds: Sequence[Fold]) -> None:

@@ -13,7 +13,6 @@ from mmagn.evaluation.predictions import predictions_table, save_predictions
 from mmagn.evaluation.scorecard import Scores
 from mmagn.evaluation.scores import scores
 from mmagn.labels.scheme import CLEAN_PROBABILITY
-from mmagn.reporting.figures.training import save_run_figures
 from mmagn.reporting.page.report import write_report
 from mmagn.runs.members import evaluation_sample
 from mmagn.runs.sample import Sample, network
@@ -66,7 +65,6 @@ def scored_run(run: RunFolder, config: RunConfig, sample: Sample, data: PairData
         **sample.summary(),
     }
     write_json(path, content)
-    save_run_figures(run.figures, sample.store, sample.table, predictions, split, on_all, config.evaluation)
     page = write_report(run.path, sample.store)
     sys.stdout.write(
         f"scores on the {split} split\n{on_all.text()}\n\n{on_all.report_text}\n"

@@ -1,4 +1,4 @@
-"""Results of a search: the best settings as a config, a table of trials, figures and TensorBoard entries."""
+"""Results of a search: the best settings as a config, a table of trials and TensorBoard entries."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -17,8 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 from mmagn.config.ablation import AblationConfig
 from mmagn.config.run_config import RunConfig, changed_settings
 from mmagn.config.search import SearchConfig
-from mmagn.reporting.figures.search import TrialRecord, history_figure, importance_figure, parallel_figure
-from mmagn.reporting.figures.style import save_figures
+from mmagn.search.records import TrialRecord
 from mmagn.search.space import read_values, with_values
 from mmagn.search.study import DIVERGED, FOLD_SCORES, finished_trials
 from mmagn.storage.files import whole_file, write_json
@@ -39,7 +38,7 @@ def _record(trial: FrozenTrial, search: SearchConfig) -> TrialRecord:
         "complete" if trial.state == TrialState.COMPLETE else "diverged" if DIVERGED in trial.user_attrs else "pruned"
     )
     return TrialRecord(
-        number=trial.number,
+        number=trial.number + 1,
         state=state,
         score=float(np.mean(folds)) if folds else float("nan"),
         folds=folds,
@@ -142,12 +141,6 @@ def write_results(
         **summary,
     }
     write_json(run.search, plain)
-    figures = {
-        "history": history_figure(trials, prevalence=summary["prevalence"]),
-        "importance": importance_figure(shares),
-        "parallel": parallel_figure(trials),
-    }
-    save_figures(figures, run.figures)
     _write_hparams(run, trials)
     return best
 

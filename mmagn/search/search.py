@@ -12,9 +12,9 @@ from optuna.study import Study
 
 from mmagn.ablation.fits import FoldFits
 from mmagn.config.run_config import RunConfig, save_config
-from mmagn.reporting.figures.search import TrialRecord
 from mmagn.reporting.page.report import write_report
 from mmagn.runs.sample import Sample, labelled_sample
+from mmagn.search.records import TrialRecord
 from mmagn.search.folds import NetworkScores, as_trained, sample_folds, searched_sample
 from mmagn.search.heads import HeadScores
 from mmagn.search.nested import NestedSearch, nested_search

@@ -68,6 +68,8 @@ def measurements() -> Table:
     fluxes = {"hbeta": np.ones(GALAXIES), "oiii_5007": oiii, "halpha": np.full(GALAXIES, 3.0), "nii_6584": 3 * nii}
     for line in BPT_LINES:
         table[f"flux_{line}"], table[f"snr_{line}"] = fluxes[line], rng.uniform(3, 40, GALAXIES)
+        table[f"flux_{line}_err"] = 0.1 * fluxes[line]
+    table["whan_class"], table["ew_halpha"], table["ew_halpha_err"] = "strong-agn", 20.0, 1.0
     positive = np.isin(classes, ["composite", "seyfert"])
     table["p_agn"] = np.clip(positive * 0.9 + 0.05 + 0.05 * rng.normal(size=GALAXIES), 0, 1)
     return table
@@ -80,15 +82,19 @@ def scored_run(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     truth = np.isin(measured["bpt_class"], ["composite", "seyfert"]).astype(float)
     probability = np.clip(truth * 0.5 + 0.5 * rng.random(GALAXIES), 0.01, 0.99)
     config = CONFIG
-    found = scores(truth, probability, 0.6, config=config.evaluation)
+    on_test = scores(truth, probability, 0.6, config=config.evaluation)
     run = RunFolder.create(tmp_path_factory.mktemp("runs"), "a <b>bold</b> run".replace("/", ""))
     save_config(config, run.config)
     ceilings = noise_ceilings(measured["p_agn"], config=config.evaluation)
     counts = dict.fromkeys(("star-forming", "composite", "seyfert", "liner"), 10)
-    told = {
+    recorded = {
         "split": "test",
-        **found.as_dict(),
-        "clean": {"probability": 0.9, **found.as_dict()},
+        **on_test.as_dict(),
+        "inputs": {
+            "features": {"value": 0.4, "low": 0.3, "high": 0.5},
+            "image": {"value": 0.01, "low": -0.02, "high": 0.03},
+        },
+        "clean": {"probability": 0.9, **on_test.as_dict()},
         "noise_ceiling": {name: score.as_dict() for name, score in ceilings.items()},
         "classes": counts | {"unclassified": 3},
         "unclassified": {f"snr of {HOSTILE} below 3": 3},
@@ -101,12 +107,19 @@ def scored_run(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
             "drops": {"no flux": 2},
         },
     }
-    write_json(run.scores, told)
+    write_json(run.scores, recorded)
     measured.write(run.measurements, format="parquet")
     columns = {"sdss_object_id": measured["object_id"], "bpt_class": measured["bpt_class"], "truth": truth}
-    predictions = Table({**columns, "calibrated_probability": probability, "split": ["test"] * GALAXIES})
+    predictions = Table(
+        {**columns, "calibrated_probability": probability, "probability": probability**2, "split": ["test"] * GALAXIES}
+    )
     predictions.write(run.predictions, format="parquet")
     index = Table({"sdss_object_id": measured["object_id"]})
     redshift = np.asarray(measured["redshift"]).tolist()
-    store = SimpleNamespace(index=index, pair=lambda row: pair(str(index["sdss_object_id"][row]), redshift[row]))
+    ra_deg, dec_deg = np.asarray(measured["ra_deg"]), np.asarray(measured["dec_deg"])
+    store = SimpleNamespace(
+        index=index,
+        pair=lambda row: pair(str(index["sdss_object_id"][row]), redshift[row]),
+        positions=lambda of: (np.append(ra_deg, 359.9), np.append(dec_deg, 0.0)) if of == "sdss" else (ra_deg, dec_deg),
+    )
     return SimpleNamespace(path=run.path, store=store, measured=measured, probability=probability, truth=truth)

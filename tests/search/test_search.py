@@ -17,9 +17,9 @@ from mmagn.config.ablation import AblationConfig
 from mmagn.config.run_config import RunConfig, load_config
 from mmagn.config.search import SearchConfig
 from mmagn.models.config import ModelsConfig, SpectrumBranchConfig
-from mmagn.reporting.figures.search import TrialRecord
 from mmagn.runs.sample import Sample
 from mmagn.search import search as searching
+from mmagn.search.records import TrialRecord
 from mmagn.search.folds import searched_sample
 from mmagn.search.nested import nested_search
 from mmagn.search.results import Gain, best_record, trial_records

@@ -1,60 +1,75 @@
-"""Figures of an ablation: the forest plot of models and differences, and how the best models fare on parts of it."""
+"""Figures of an ablation: models and their differences with intervals, and the best models on parts of the sample."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from mmagn.evaluation.answers import Answer, Row
-from mmagn.evaluation.ceiling import PartCeiling
-from mmagn.evaluation.scorecard import Score
-from mmagn.evaluation.variants import VARIANTS, Level
-from mmagn.reporting.figures.style import BLACK, BLUE, GREEN, GREY, LIGHT_GREY, ORANGE, VERMILION, blank_figure, styled
+from mmagn.reporting.figures.style import (
+    BLACK,
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    VERMILION,
+    WHITE,
+    blank_figure,
+    grid_behind,
+    score_text,
+    styled,
+)
 
-LEVEL_STYLES: dict[Level, tuple[str, str, str]] = {
-    "L0": (BLUE, "o", "all lines"),
-    "L2": (VERMILION, "s", "lines blanked"),
-    "L3": (GREEN, "^", "image only"),
-    "nuisance": (ORANGE, "D", "nuisance only"),
+Numbers = Mapping[str, Any]
+"""A row of ``ablation.json``."""
+LEVEL_STYLES: dict[str, tuple[str, str, str]] = {
+    "L0": (BLUE, "o", "L0: all lines"),
+    "L2": (VERMILION, "s", "L2: lines blanked"),
+    "L3": (GREEN, "^", "L3: image only"),
+    "nuisance": (ORANGE, "D", "nuisance inputs only"),
     "baseline": (GREY, "v", "baseline"),
 }
-"""Colour, marker and meaning of each rung of the leakage ladder."""
-_ROW_INCH = 0.3
+"""Colour, marker and meaning of each level of the leakage ladder."""
+_ROW_INCH = 0.27
 
 
 @styled
 def forest_figure(
-    rows: Sequence[Row], answers: Sequence[Answer], *, metric: str, ceiling: Score | None = None
+    models: Sequence[Numbers], questions: Sequence[Numbers], *, metric: str, ceiling: Numbers | None = None
 ) -> Figure:
     """Return the scores of all models with their intervals, above their differences.
 
     Parameters
     ----------
-    rows
+    models
         Scores on the whole sample; the dashed line is their prevalence.
-    answers
+    questions
         Differences; a filled marker is significant after correction for the number of questions, an open one is not.
     metric
         Which score.
     ceiling
-        Noise ceiling of it, drawn as a line with a band.
+        Noise ceiling of it with ``value``, ``low`` and ``high``, drawn as a line with a band.
     """
-    heights = [max(1, len(rows)), max(1, len(answers))] if answers else [max(1, len(rows))]
-    figure = blank_figure(8.4, _ROW_INCH * sum(heights) + 1.3 * len(heights) + 0.4)
-    panels = np.atleast_1d(figure.subplots(len(heights), 1, height_ratios=heights))
-    if ceiling is not None:
-        _draw_ceiling(panels[0], ceiling)
-    _model_panel(panels[0], rows, metric)
-    if answers:
-        _difference_panel(panels[1], answers, metric)
+    heights = [max(1, len(models)), *([len(questions)] if questions else [])]
+    figure = blank_figure(6.4, _ROW_INCH * sum(heights) + 1.1 * len(heights) + 0.7)
+    panels: list[Axes] = np.atleast_1d(figure.subplots(len(heights), 1, height_ratios=heights)).tolist()
+    if ceiling is not None and ceiling.get("value") is not None:
+        if ceiling.get("low") is not None:
+            panels[0].axvspan(ceiling["low"], ceiling["high"], color=GREEN, alpha=0.15, linewidth=0)
+        panels[0].axvline(ceiling["value"], color=GREEN, linewidth=1.2, label=f"noise ceiling {ceiling['value']:.3f}")
+    _model_panel(panels[0], models, metric)
+    if questions:
+        _difference_panel(panels[1], questions, metric)
+    figure.legend(handles=_handles(panels), loc="outside lower center", ncols=3, columnspacing=1.2)
     return figure
 
 
 @styled
-def strata_figure(rows: Sequence[Row], ceilings: Sequence[PartCeiling], *, metric: str) -> Figure:
-    """Return the best model of each rung of the ladder on every part of the sample, beside its noise ceiling.
+def strata_figure(rows: Sequence[Numbers], ceilings: Sequence[Numbers], *, metric: str) -> Figure:
+    """Return the best model of each level of the ladder on every part of the sample, beside its noise ceiling.
 
     Parameters
     ----------
@@ -65,104 +80,84 @@ def strata_figure(rows: Sequence[Row], ceilings: Sequence[PartCeiling], *, metri
     metric
         Which score.
     """
-    shown = _best_of_level(rows, metric)
-    limits = {(each.stratum, each.part): each.scores[metric] for each in ceilings}
-    parts = {name: list(dict.fromkeys(row.part for row in rows if row.stratum == name)) for name in _strata(rows)}
+    best = _best_of_level(rows, metric)
+    limits = {(each["stratum"], each["part"]): each.get(metric, {}) for each in ceilings}
+    strata = list(dict.fromkeys(row["stratum"] for row in rows))
+    parts = {name: list(dict.fromkeys(row["part"] for row in rows if row["stratum"] == name)) for name in strata}
     heights = [len(members) for members in parts.values()] or [1]
-    figure = blank_figure(8.4, 0.45 * sum(heights) + 0.75 * len(heights) + 0.6)
+    figure = blank_figure(6.4, 0.42 * sum(heights) + 0.6 * len(heights) + 0.9)
     panels = np.atleast_1d(figure.subplots(len(heights), 1, height_ratios=heights, sharex=True))
     for axes, (stratum, members) in zip(panels, parts.items(), strict=False):
+        labels = []
         for place, part in enumerate(members):
-            if (limit := limits.get((stratum, part))) is not None and limit.value is not None:
-                axes.plot(
-                    [limit.low, limit.high], [place] * 2, color=GREEN, linewidth=9, alpha=0.25, solid_capstyle="butt"
-                )
-                axes.plot([limit.value], [place], color=GREEN, marker="|", markersize=14, markeredgewidth=2, zorder=2)
-            present = [row for row in rows if (row.stratum, row.part) == (stratum, part) and row.variant in shown]
+            of_part = [row for row in rows if (row["stratum"], row["part"]) == (stratum, part)]
+            _draw_limit(axes, place, limits.get((stratum, part), {}))
+            present = [row for row in of_part if row["variant"] in best]
             for number, row in enumerate(present):
-                color, marker, _ = LEVEL_STYLES[VARIANTS[row.variant].level]
-                score = row.scores[metric]
+                color, marker, _ = LEVEL_STYLES[row["level"]]
                 height = place + 0.18 * (number - (len(present) - 1) / 2)
-                _whisker(axes, height, (score.value, score.low, score.high), color, marker, filled=True)
-        _rows_named(axes, members)
-        axes.set_title(stratum, loc="left", fontsize=10.5)
-    panels[-1].set_xlabel(metric.replace("_", " "))
-    looks = [LEVEL_STYLES[VARIANTS[name].level] for name in shown]
-    handles = [Line2D([], [], color=color, marker=marker, linestyle="none") for color, marker, _ in looks]
-    handles.append(Line2D([], [], color=GREEN, marker="|", markersize=14, markeredgewidth=2, linestyle="none"))
-    panels[0].legend(handles, [*shown, "noise ceiling"], loc="upper left", bbox_to_anchor=(1.0, 1.0))
+                _whisker(axes, height, (row[metric], row[f"{metric}_low"], row[f"{metric}_high"]), color, marker)
+            labels.append(f"{part}\nn = {of_part[0]['objects']:,}, {of_part[0]['positives']:,} AGN")
+        _rows_named(axes, labels)
+        axes.set_title(stratum, loc="left")
+    panels[-1].set_xlabel(f"{score_text(metric)}, intervals as in the table")
+    looks = [LEVEL_STYLES[next(row["level"] for row in rows if row["variant"] == name)] for name in best]
+    handles = [
+        Line2D([], [], color=color, marker=marker, linewidth=1.6, label=f"{name} ({meaning})")
+        for name, (color, marker, meaning) in zip(best, looks, strict=True)
+    ]
+    tick = {"color": GREEN, "marker": "|", "markersize": 12, "markeredgewidth": 2, "linestyle": "none"}
+    handles.append(Line2D([], [], label="noise ceiling", **tick))  # type: ignore[arg-type]
+    figure.legend(handles=handles, loc="outside lower center", ncols=2, columnspacing=1.2)
     return figure
 
 
-def _strata(rows: Sequence[Row]) -> list[str]:
-    return list(dict.fromkeys(row.stratum for row in rows))
+def _best_of_level(rows: Sequence[Numbers], metric: str) -> list[str]:
+    """Of each level of networks the model whose mean score over the parts is the highest."""
+    best: dict[str, tuple[float, str]] = {}
+    for name in dict.fromkeys(row["variant"] for row in rows):
+        members = [row for row in rows if row["variant"] == name]
+        level, values = members[0]["level"], [row[metric] for row in members if row[metric] is not None]
+        mean = float(np.mean(values or [0.0]))
+        if level not in ("baseline", "nuisance") and mean > best.get(level, (-1.0, ""))[0]:
+            best[level] = (mean, name)
+    return [name for _, name in best.values()]
 
 
-def _best_of_level(rows: Sequence[Row], metric: str) -> list[str]:
-    """Of each rung that networks stand on the model whose mean score over the parts is the highest."""
-    found: dict[Level, tuple[float, str]] = {}
-    for name in dict.fromkeys(row.variant for row in rows):
-        values = [row.scores[metric].value for row in rows if row.variant == name]
-        level, mean = VARIANTS[name].level, float(np.mean([value for value in values if value is not None] or [0.0]))
-        if VARIANTS[name].kind == "network" and mean > found.get(level, (-1.0, ""))[0]:
-            found[level] = (mean, name)
-    return [name for _, name in found.values()]
-
-
-def _draw_ceiling(axes: Axes, ceiling: Score) -> None:
-    if ceiling.value is None or ceiling.low is None or ceiling.high is None:
+def _draw_limit(axes: Axes, place: int, limit: Numbers) -> None:
+    if limit.get("value") is None:
         return
-    axes.axvspan(ceiling.low, ceiling.high, color=GREEN, alpha=0.15, linewidth=0)
-    axes.axvline(ceiling.value, color=GREEN, linewidth=1.2)
-    axes.annotate(
-        f"noise ceiling {ceiling.value:.2f}",
-        (ceiling.value, 1.0),
-        (-3, 2),
-        xycoords=("data", "axes fraction"),
-        textcoords="offset points",
-        fontsize=9,
-        ha="right",
-    )
+    axes.plot([limit["low"], limit["high"]], [place] * 2, color=GREEN, linewidth=9, alpha=0.25, solid_capstyle="butt")
+    axes.plot([limit["value"]], [place], color=GREEN, marker="|", markersize=14, markeredgewidth=2, zorder=2)
 
 
-def _model_panel(axes: Axes, rows: Sequence[Row], metric: str) -> None:
-    for place, row in enumerate(rows):
-        color, marker, _ = LEVEL_STYLES[VARIANTS[row.variant].level]
-        score = row.scores[metric]
-        _whisker(axes, place, (score.value, score.low, score.high), color, marker, filled=True)
-    if rows and metric == "average_precision":
-        prevalence = rows[0].positives / rows[0].objects
-        axes.axvline(prevalence, color=BLACK, linestyle="--", linewidth=1.0)
-        axes.annotate(
-            f"prevalence {prevalence:.2f}",
-            (prevalence, 1.0),
-            (3, 2),
-            xycoords=("data", "axes fraction"),
-            textcoords="offset points",
-            fontsize=9,
-        )
-    _rows_named(axes, [row.variant for row in rows])
-    axes.set_xlabel(metric.replace("_", " "))
-    levels = list(dict.fromkeys(VARIANTS[row.variant].level for row in rows))
-    shown = [(LEVEL_STYLES[level], level) for level in levels]
-    handles = [Line2D([], [], color=look[0], marker=look[1], linestyle="none") for look, _ in shown]
-    names = [look[2] for look, _ in shown]
-    axes.legend(handles, names, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+def _model_panel(axes: Axes, models: Sequence[Numbers], metric: str) -> None:
+    for place, row in enumerate(models):
+        color, marker, _ = LEVEL_STYLES[row["level"]]
+        _whisker(axes, place, (row[metric], row[f"{metric}_low"], row[f"{metric}_high"]), color, marker)
+    if models and metric == "average_precision":
+        prevalence = models[0]["positives"] / models[0]["objects"]
+        axes.axvline(prevalence, color=BLACK, linestyle="--", linewidth=1.0, label=f"prevalence {prevalence:.3f}")
+    for level in dict.fromkeys(row["level"] for row in models):
+        color, marker, meaning = LEVEL_STYLES[level]
+        axes.plot([], [], color=color, marker=marker, linewidth=1.6, label=meaning)
+    _rows_named(axes, [row["variant"] for row in models])
+    axes.set_xlabel(score_text(metric))
 
 
-def _difference_panel(axes: Axes, answers: Sequence[Answer], metric: str) -> None:
-    for place, answer in enumerate(answers):
-        found = answer.difference
-        _whisker(axes, place, (found.value, found.low, found.high), BLACK, "o", filled=answer.significant)
+def _difference_panel(axes: Axes, questions: Sequence[Numbers], metric: str) -> None:
+    for place, each in enumerate(questions):
+        face = BLACK if each["significant"] else WHITE
+        _whisker(axes, place, (each["value"], each["low"], each["high"]), BLACK, "o", face)
+    for face, meaning in ((BLACK, "significant after correction"), (WHITE, "not significant")):
+        axes.plot([], [], color=BLACK, marker="o", linewidth=1.6, markerfacecolor=face, label=meaning)
     axes.axvline(0, color=BLACK, linestyle="--", linewidth=1.0)
-    _rows_named(axes, [answer.question.name.replace(" - ", " − ") for answer in answers])
-    axes.set_xlabel(f"difference of {metric.replace('_', ' ')}")
-    handles = [
-        Line2D([], [], color=BLACK, marker="o", linestyle="none", markerfacecolor=face) for face in (BLACK, "white")
-    ]
-    axes.legend(
-        handles, ["significant after correction", "not significant"], loc="upper left", bbox_to_anchor=(1.0, 1.0)
-    )
+    _rows_named(axes, [each["question"].replace(" - ", " − ") for each in questions])
+    axes.set_xlabel(f"difference of {score_text(metric)}")
+
+
+def _handles(panels: Sequence[Axes]) -> list[Artist]:
+    return [handle for axes in panels for handle in axes.get_legend_handles_labels()[0]]
 
 
 def _whisker(
@@ -171,23 +166,20 @@ def _whisker(
     numbers: tuple[float | None, float | None, float | None],
     color: str,
     marker: str,
-    *,
-    filled: bool,
+    face: str = "",
 ) -> None:
     value, low, high = numbers
     if value is None:
-        axes.annotate(
-            "undefined", (0.02, place), xycoords=("axes fraction", "data"), color=GREY, fontsize=9, va="center"
-        )
+        where = {"xycoords": ("axes fraction", "data"), "va": "center"}
+        axes.annotate("undefined", (0.02, place), color=GREY, fontsize=9, **where)  # type: ignore[arg-type]
         return
     if low is not None and high is not None:
         axes.plot([low, high], [place, place], color=color, linewidth=1.6)
-    axes.plot([value], [place], color=color, marker=marker, markerfacecolor=color if filled else "white", zorder=3)
+    axes.plot([value], [place], color=color, marker=marker, markerfacecolor=face or color, zorder=3)
 
 
 def _rows_named(axes: Axes, names: Sequence[str]) -> None:
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
-    axes.grid(axis="x", color=LIGHT_GREY, linewidth=0.5, alpha=0.6)
-    axes.set_axisbelow(True)
+    grid_behind(axes, "x")

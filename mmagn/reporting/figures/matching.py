@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from mmagn.records import CELL_NSIDE
 from mmagn.reporting.figures.sky import coverage_figure
-from mmagn.reporting.figures.style import BLUE, GREY, LIGHT_GREY, ORANGE, SKY, VERMILION, blank_figure, styled
+from mmagn.reporting.figures.style import BLUE, GREY, LIGHT_GREY, ORANGE, SKY, VERMILION, blank_figure, message, styled
 
 MAX_BARS = 25
 MAX_POINTS = 50_000
@@ -38,7 +38,7 @@ def plan_figures(
     cells, radii, separations
         Tables of ``matching.diagnostics.MatchPlan``.
     radius_arcsec
-        The radius asked for.
+        The match radius.
     """
     return {
         "sky": sky_figure(cells),
@@ -50,16 +50,16 @@ def plan_figures(
 
 
 def _coverage(sdss: Position, hsc: Position, pairs: Position) -> Figure:
-    """Return the map of both surveys; where it draws only a part of a large one, it says so."""
-    names = ("SDSS spectra", "HSC images", "pairs")
-    steps = [max(1, -(-len(np.asarray(each[0])) // MAX_POINTS)) for each in (sdss, hsc, pairs)]
-    thinned = [
-        (np.asarray(each[0])[::step], np.asarray(each[1])[::step])
-        for each, step in zip((sdss, hsc, pairs), steps, strict=True)
-    ]
-    figure = coverage_figure(*thinned)
-    parts = [f"one in {step} {name}" for step, name in zip(steps, names, strict=True) if step > 1]
-    if parts:
+    """Return the map of both surveys; where only a part of a large one is drawn, its title says so."""
+    sets = {"SDSS spectra": sdss, "HSC images": hsc, "pairs": pairs}
+    steps = {name: max(1, -(-len(np.asarray(each[0])) // MAX_POINTS)) for name, each in sets.items()}
+    figure = coverage_figure(
+        {
+            name: (np.asarray(ra_deg)[:: steps[name]], np.asarray(dec_deg)[:: steps[name]])
+            for name, (ra_deg, dec_deg) in sets.items()
+        }
+    )
+    if parts := [f"one in {step} {name}" for name, step in steps.items() if step > 1]:
         figure.suptitle(f"drawn: {', '.join(parts)}", fontsize=10, color=GREY)
     return figure
 
@@ -91,7 +91,7 @@ def sky_figure(cells: Table) -> Figure:
 
 @styled
 def separation_figure(separations: Table, radius_arcsec: float) -> Figure:
-    """Return how many HSC objects lie how far from an SDSS object, beside what chance alone would put there."""
+    """Return how many HSC objects lie how far from an SDSS object, and how many are expected by chance."""
     low, high = (np.asarray(separations[name]) for name in ("low_arcsec", "high_arcsec"))
     counts, chance = (np.asarray(separations[name]) for name in ("neighbours", "expected_by_chance"))
     figure = blank_figure(7.0, 4.2)
@@ -124,7 +124,7 @@ def radius_figure(radii: Table, radius_arcsec: float) -> Figure:
     worst = float(np.nanmax(false)) if np.isfinite(false).any() else 0.0
     lower.set(xlabel="match radius [arcsec]", ylabel="expected false fraction", ylim=(0, max(0.01, 1.15 * worst)))
     if not np.isfinite(false).any():
-        lower.text(0.5, 0.5, "no pairs", ha="center", va="center", color=GREY, transform=lower.transAxes)
+        message(lower, "no pairs")
     _mark_radius(upper, radius_arcsec)
     lower.axvline(radius_arcsec, color=GREY, linewidth=1.0, linestyle=":")
     return figure
@@ -133,22 +133,24 @@ def radius_figure(radii: Table, radius_arcsec: float) -> Figure:
 @styled
 def cell_figure(cells: Table) -> Figure:
     """Return the pairs of each cell that has both surveys beside its spectra and images, most pairs first."""
-    shown = cells[(np.asarray(cells["sdss"]) > 0) & (np.asarray(cells["hsc"]) > 0)][:MAX_BARS]
-    figure = blank_figure(8.0, 2.0 + 0.27 * max(len(shown), 4))
+    rows = cells[(np.asarray(cells["sdss"]) > 0) & (np.asarray(cells["hsc"]) > 0)][:MAX_BARS]
+    figure = blank_figure(8.0, 2.0 + 0.27 * max(len(rows), 4))
     axes = figure.subplots()
-    place = np.arange(len(shown))
+    place = np.arange(len(rows))
     for name, color, height, label in (("hsc", SKY, 0.8, "HSC images"), ("sdss", GREY, 0.5, "SDSS spectra")):
-        axes.barh(place, np.asarray(shown[name]), height=height, color=color, alpha=0.6, label=label)
-    axes.barh(place, np.asarray(shown["pairs"]), height=0.25, color=VERMILION, label="pairs")
-    axes.set_yticks(place, [str(cell) for cell in shown["healpix"]])
-    axes.set_ylim(max(len(shown), 4) - 0.5, -0.5)
-    most = max(1, *(int(np.max(shown[name])) for name in ("sdss", "hsc"))) if len(shown) else 1
+        axes.barh(place, np.asarray(rows[name]), height=height, color=color, alpha=0.6, label=label)
+    axes.barh(place, np.asarray(rows["pairs"]), height=0.25, color=VERMILION, label="pairs")
+    axes.set_yticks(place, [str(cell) for cell in rows["healpix"]])
+    axes.set_ylim(max(len(rows), 4) - 0.5, -0.5)
+    most = max(1, *(int(np.max(rows[name])) for name in ("sdss", "hsc"))) if len(rows) else 1
     axes.set(xscale="symlog", xlim=(0, 1.5 * most), xlabel="objects", ylabel=f"HEALPix cell, NSIDE {CELL_NSIDE}")
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-    hidden = len(cells) - len(shown)
+    omitted = len(cells) - len(rows)
     title = f"pairs per cell: {int(np.sum(cells['pairs'])):,} in {int(np.sum(np.asarray(cells['pairs']) > 0))} cells"
-    axes.set_title(title + (f"; {hidden} cells of less or of one survey are not shown" if hidden else ""), loc="left")
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.9 / (2.0 + 0.27 * max(len(shown), 4))), ncols=3)
+    axes.set_title(
+        title + (f"; {omitted} cells with fewer or with one survey are not shown" if omitted else ""), loc="left"
+    )
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.9 / (2.0 + 0.27 * max(len(rows), 4))), ncols=3)
     return figure
 
 

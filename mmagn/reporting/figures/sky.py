@@ -13,7 +13,18 @@ from numpy.typing import ArrayLike, NDArray
 from mmagn.matching.outlines import cell_outlines
 from mmagn.matching.sky import sky_group
 from mmagn.records import CELL_NSIDE, Floats
-from mmagn.reporting.figures.style import GREY, LIGHT_GREY, SKY, VERMILION, blank_figure, styled
+from mmagn.reporting.figures.style import (
+    BLACK,
+    BLUE,
+    GREY,
+    LIGHT_GREY,
+    ORANGE,
+    SKY,
+    VERMILION,
+    blank_figure,
+    message,
+    styled,
+)
 
 Position = tuple[ArrayLike, ArrayLike]
 
@@ -25,34 +36,39 @@ MIN_FIELD_OBJECTS = 20
 FIELD_DEG = 4.8
 """Height of a field panel."""
 _LOOKS: dict[str, dict[str, Any]] = {
-    "hsc": {"color": SKY, "marker": "s", "s": 20, "alpha": 0.6},
-    "sdss": {"color": GREY, "marker": "o", "s": 14, "alpha": 0.8},
-    "pairs": {"color": VERMILION, "marker": "o", "s": 7, "alpha": 1.0},
+    "HSC images": {"color": SKY, "marker": "s", "s": 16, "alpha": 0.6},
+    "SDSS spectra": {"color": GREY, "marker": "o", "s": 11, "alpha": 0.8},
+    "pairs": {"color": VERMILION, "marker": "o", "s": 6, "alpha": 1.0},
+    "pairs without label": {"color": BLACK, "marker": "x", "s": 8, "alpha": 0.8, "linewidths": 0.7},
+    "train": {"color": BLUE, "marker": "o", "s": 8, "alpha": 1.0},
+    "validation": {"color": ORANGE, "marker": "D", "s": 8, "alpha": 1.0},
+    "test": {"color": VERMILION, "marker": "^", "s": 10, "alpha": 1.0},
 }
-_NAMES = {"hsc": "HSC images", "sdss": "SDSS spectra", "pairs": "pairs"}
+"""Objects that a map can show, in the order in which they are drawn."""
 
 
 @styled
-def coverage_figure(sdss: Position, hsc: Position, pairs: Position) -> Figure:
+def coverage_figure(positions: Mapping[str, Position]) -> Figure:
     """Return a map of both surveys and their pairs over HEALPix cells; RA grows to the left, also across RA 0.
 
     A survey that is wider than ``WIDE_DEG`` gets panels of its densest fields below the map.
 
     Parameters
     ----------
-    sdss, hsc, pairs
-        RA and Dec (object,) in degrees of all SDSS spectra, all HSC images, and of the pairs.
+    positions
+        RA and Dec (object,) in degrees by name: HSC images, SDSS spectra, pairs; or instead of all pairs those without
+        label and those of each split.
     """
-    sets = {name: _positions(each) for name, each in (("hsc", hsc), ("sdss", sdss), ("pairs", pairs))}
+    sets = {name: _positions(positions[name]) for name in _LOOKS if name in positions}
     everywhere = np.concatenate(list(sets.values()))
     if not len(everywhere):
-        figure = blank_figure(7.0, 3.0)
+        figure = blank_figure(5.8, 3.0)
         axes = figure.subplots()
-        axes.text(0.5, 0.5, "no objects", ha="center", va="center", color=GREY)
+        message(axes, "no objects")
         _label(axes)
         return figure
     centre_deg = _centre_ra_deg(everywhere[:, 0])
-    unwrapped = {name: _unwrapped(positions, centre_deg) for name, positions in sets.items()}
+    unwrapped = {name: _unwrapped(places, centre_deg) for name, places in sets.items()}
     cells = np.unique(sky_group(everywhere[:, 0], everywhere[:, 1], CELL_NSIDE))
     outlines = cell_outlines(cells, CELL_NSIDE)
     outlines[:, :, 0] += 360 * np.round((centre_deg - outlines[:, :, :1].mean(axis=1)) / 360)
@@ -64,7 +80,7 @@ def _map_with_fields(
     sets: Mapping[str, Floats], outlines: Floats, cells: NDArray[np.int64], fields: list[tuple[float, float]]
 ) -> Figure:
     rows = -(-len(fields) // 3)
-    figure = blank_figure(9.0, 5.2 + 3.1 * rows)
+    figure = blank_figure(5.8, 4.9 + 2.3 * rows)
     grid = figure.add_gridspec(1 + rows, 3 if fields else 1, height_ratios=[1.35] + [1] * rows)
     overview = figure.add_subplot(grid[0, :])
     _draw(overview, sets, outlines)
@@ -77,14 +93,15 @@ def _map_with_fields(
         for cell, outline in zip(cells, outlines, strict=True):
             x, y = outline[:-1].mean(axis=0)
             overview.text(x, y, str(cell), ha="center", va="center", color=GREY, fontsize=9, zorder=0)
-    overview.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4, markerscale=1.8, handletextpad=0.3)
+    handles, labels = overview.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, markerscale=1.8, handletextpad=0.3)
     for number, field in enumerate(fields):
         axes = figure.add_subplot(grid[1 + number // 3, number % 3])
         _draw(axes, sets, outlines)
         half = FIELD_DEG / 2
         stretch = 1 / max(np.cos(np.radians(field[1])), 0.2)
         axes.set(xlim=(field[0] + half * stretch, field[0] - half * stretch), ylim=(field[1] - half, field[1] + half))
-        overview.annotate(chr(65 + number), field, xytext=(0, 9), textcoords="offset points", ha="center", fontsize=10)
+        overview.annotate(chr(65 + number), field, xytext=(0, 9), textcoords="offset points", ha="center")
         axes.set_aspect(stretch, adjustable="box")
         axes.set_title(chr(65 + number), loc="left")
     return figure
@@ -94,16 +111,15 @@ def _draw(axes: Axes, sets: Mapping[str, Floats], outlines: Floats) -> None:
     cells = f"HEALPix cells, NSIDE {CELL_NSIDE} ({len(outlines)})"
     axes.add_collection(LineCollection(list(outlines), colors=LIGHT_GREY, linewidths=0.9, zorder=0, label=cells))
     for order, (name, positions) in enumerate(sets.items(), start=1):
-        label = f"{_NAMES[name]} ({len(positions):,})"
-        look = _LOOKS[name]
-        axes.scatter(*positions.T, label=label, linewidths=0, zorder=order, rasterized=True, **look)
+        look = {"linewidths": 0} | _LOOKS[name]
+        axes.scatter(*positions.T, label=f"{name} ({len(positions):,})", zorder=order, **look)
     _label(axes)
 
 
 def _label(axes: Axes) -> None:
     axes.set(xlabel="RA [deg]", ylabel="Dec [deg]")
     axes.xaxis.set_major_formatter(FuncFormatter(lambda ra_deg, _: f"{np.round(ra_deg % 360, 3) % 360:g}"))
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=7, steps=[1, 1.5, 2, 3, 5, 6, 10]))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 1.5, 2, 3, 5, 6, 10]))
 
 
 def _positions(position: Position) -> Floats:

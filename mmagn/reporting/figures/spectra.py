@@ -1,25 +1,45 @@
-"""One spectrum with its fit: data, model, continuum, residuals and the names of the lines."""
+"""One spectrum with its fit: data, model, continuum, broad lines, residuals, and what was measured."""
+
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import ArrayLike, NDArray
+from matplotlib.transforms import Bbox
+from numpy.typing import NDArray
 
-from mmagn.lines import LINES
-from mmagn.records import Spectrum
-from mmagn.reporting.figures.style import BLACK, BLUE, GREY, LIGHT_GREY, VERMILION, blank_figure, styled
+from mmagn.lines import LINES, REPORTED_LINES
+from mmagn.records import Floats, Spectrum
+from mmagn.reporting.figures.style import (
+    BLACK,
+    BLUE,
+    CLASS_NAMES,
+    FLUX_DENSITY,
+    GREEN,
+    GREY,
+    LIGHT_GREY,
+    REST_WAVELENGTH,
+    VERMILION,
+    blank_figure,
+    message,
+    plain_label,
+    styled,
+)
 
 OVERVIEW_ANGSTROM = (3700.0, 7000.0)
 CLOSE_UPS_ANGSTROM = ((4780.0, 5080.0), (6260.0, 6400.0), (6500.0, 6780.0))
 """Rest windows shown enlarged: H-beta with [O III], [O I], H-alpha with [N II] and [S II]."""
 RESIDUAL_LIMIT = 5.5
-"""Half-height of the residual panels in units of the pixel error."""
-_LABEL_HEIGHTS = (1.01, 1.08, 1.15)
+"""Half-height of the residual panels in units of the pixel error; residuals beyond are marked at the edge."""
+CURVES = {"model": (VERMILION, "-"), "continuum": (BLUE, "-"), "continuum + broad lines": (GREEN, "--")}
+"""Colour and dash of each curve, in the order in which they are drawn."""
+_LABEL_HEIGHTS = (1.01, 1.09, 1.17)
 
 
 @styled
 def spectrum_figure(
-    spectrum: Spectrum, continuum: ArrayLike | None = None, model: ArrayLike | None = None, *, title: str = ""
+    spectrum: Spectrum, curves: Mapping[str, Floats] | None = None, measured: Mapping[str, Any] | None = None
 ) -> Figure:
     """Return a spectrum with its fit: the whole of it above, the line windows with residuals below.
 
@@ -27,32 +47,32 @@ def spectrum_figure(
     ----------
     spectrum
         The data; invalid pixels are left out and shaded.
-    continuum
-        (pixel,) fitted stellar continuum on the spectrum's own pixels, 1e-17 erg/s/cm2/A in the observed frame; NaN
-        where there is none.
-    model
-        (pixel,) continuum plus emission lines, likewise; where given, residuals (data - model) / error are drawn.
-    title
-        Text above the figure; empty names the object, its redshift and its class in the survey.
+    curves
+        (pixel,) by a name of ``CURVES``, on the spectrum's own pixels, 1e-17 erg/s/cm2/A in the observed frame; NaN
+        where undefined. Residuals are (data - model) / error.
+    measured
+        Row of the table of measurements: fluxes, S/N, class and flags are written below the panels.
 
     Raises
     ------
     ValueError
-        If continuum or model has another length than the spectrum.
+        If a curve has another length than the spectrum, or an unknown name.
     """
-    curves: dict[str, NDArray[np.float64]] = {}
-    for name, values in (("model", model), ("continuum", continuum)):
-        if values is not None:
-            curves[name] = np.asarray(values, dtype=np.float64)
-            if curves[name].shape != spectrum.flux.shape:
-                raise ValueError(f"{name} has {curves[name].size} pixels; allowed: the spectrum's {spectrum.flux.size}")
-    figure = blank_figure(11.0, 7.6)
+    curves = {} if curves is None else curves
+    for name, values in curves.items():
+        if name not in CURVES:
+            raise ValueError(f"there is no curve {name!r}; allowed: {', '.join(CURVES)}")
+        if values.shape != spectrum.flux.shape:
+            raise ValueError(f"{name} has {values.size} pixels; allowed: the spectrum's {spectrum.flux.size}")
+    figure = blank_figure(11.0, 8.0 if measured is None else 9.0)
     widths = [high - low for low, high in CLOSE_UPS_ANGSTROM]
-    grid = figure.add_gridspec(3, len(widths), height_ratios=[1.1, 1.0, 0.45], width_ratios=widths)
+    heights = [1.1, 1.0, 0.45] if measured is None else [1.1, 1.0, 0.45, 0.5]
+    grid = figure.add_gridspec(len(heights), len(widths), height_ratios=heights, width_ratios=widths)
     overview = figure.add_subplot(grid[0, :])
     _draw_window(overview, spectrum, curves, OVERVIEW_ANGSTROM)
-    name = f"{spectrum.object_id}   z = {spectrum.redshift:.4f}   {spectrum.spectral_class}".rstrip()
-    figure.suptitle(title or name)
+    overview.set(xlabel=REST_WAVELENGTH, ylabel=FLUX_DENSITY)
+    heading = f"{spectrum.object_id} · z = {spectrum.redshift:.4f} · {spectrum.spectral_class}".rstrip(" ·")
+    figure.suptitle(heading, parse_math=False)
     for column, window in enumerate(CLOSE_UPS_ANGSTROM):
         close_up = figure.add_subplot(grid[1, column])
         _draw_window(close_up, spectrum, curves, window)
@@ -61,59 +81,68 @@ def spectrum_figure(
         _draw_residual(residual, spectrum, curves.get("model"), window)
         close_up.tick_params(labelbottom=False)
         if column == 0:
+            close_up.set_ylabel("[10⁻¹⁷ erg/s/cm²/Å]")
             residual.set_ylabel("residual / error")
-    density = r"$f_\lambda$ [$10^{-17}$ erg/s/cm$^2$/$\mathrm{\AA}$]"
-    figure.supxlabel(r"Rest wavelength, vacuum [$\mathrm{\AA}$]", fontsize=11)
-    for axes in (overview, figure.axes[1]):
-        axes.set_ylabel(density)
-    overview.legend(loc="upper left", ncols=3)
+        if column == 1:
+            residual.set_xlabel(REST_WAVELENGTH)
+    if measured is not None:
+        _write_measurements(figure.add_subplot(grid[3, :]), measured)
+    handles = {
+        label: handle for axes in figure.axes for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=4)
     return figure
 
 
-def _rest_angstrom(spectrum: Spectrum) -> NDArray[np.float64]:
-    return spectrum.wavelength_angstrom.astype(np.float64) / (1 + spectrum.redshift)
+def _rest_angstrom(spectrum: Spectrum) -> Floats:
+    return np.asarray(spectrum.wavelength_angstrom.astype(np.float64) / (1 + spectrum.redshift))
 
 
-def _draw_window(
-    axes: Axes, spectrum: Spectrum, curves: dict[str, NDArray[np.float64]], window: tuple[float, float]
-) -> None:
+def _draw_window(axes: Axes, spectrum: Spectrum, curves: Mapping[str, Floats], window: tuple[float, float]) -> None:
     rest_angstrom = _rest_angstrom(spectrum)
-    shown = (rest_angstrom >= window[0]) & (rest_angstrom <= window[1])
+    inside = (rest_angstrom >= window[0]) & (rest_angstrom <= window[1])
     axes.set_xlim(window)
-    if not (shown & spectrum.valid).any():
-        axes.text(0.5, 0.5, "no valid pixels here", transform=axes.transAxes, ha="center", va="center", color=GREY)
+    if not (inside & spectrum.valid).any():
+        message(axes, "no valid pixels here")
         return
-    flux = np.where(spectrum.valid, spectrum.flux, np.nan).astype(np.float64)[shown]
-    axes.step(rest_angstrom[shown], flux, where="mid", color=GREY, linewidth=0.7, label="data")
-    for name, color, width in (("model", VERMILION, 1.2), ("continuum", BLUE, 1.2)):
+    flux = np.where(spectrum.valid, spectrum.flux, np.nan).astype(np.float64)[inside]
+    axes.step(rest_angstrom[inside], flux, where="mid", color=GREY, linewidth=0.7, label="data")
+    drawn = [flux]
+    for name, (color, line) in CURVES.items():
         if name in curves:
-            axes.plot(rest_angstrom[shown], curves[name][shown], color=color, linewidth=width, label=name)
-    drawn = np.concatenate([flux, *(curve[shown] for curve in curves.values())])
-    low, high = np.nanquantile(drawn, 0.002), np.nanmax(drawn)
+            drawn.append(curves[name][inside])
+            axes.plot(rest_angstrom[inside], drawn[-1], color=color, linestyle=line, linewidth=1.2, label=name)
+    low, high = np.nanquantile(np.concatenate(drawn), 0.002), np.nanmax(np.concatenate(drawn))
     margin = 0.06 * (high - low) or 1.0
     axes.set_ylim(low - margin, high + margin)
-    _shade_invalid(axes, rest_angstrom[shown], spectrum.valid[shown])
+    _shade_invalid(axes, rest_angstrom[inside], spectrum.valid[inside])
 
 
-def _draw_residual(
-    axes: Axes, spectrum: Spectrum, model: NDArray[np.float64] | None, window: tuple[float, float]
-) -> None:
+def _draw_residual(axes: Axes, spectrum: Spectrum, model: Floats | None, window: tuple[float, float]) -> None:
     rest_angstrom = _rest_angstrom(spectrum)
-    shown = (rest_angstrom >= window[0]) & (rest_angstrom <= window[1])
+    inside = (rest_angstrom >= window[0]) & (rest_angstrom <= window[1])
     axes.set(xlim=window, ylim=(-RESIDUAL_LIMIT, RESIDUAL_LIMIT), yticks=[-3, 0, 3])
-    axes.axhspan(-1, 1, color=LIGHT_GREY, alpha=0.4, linewidth=0)
+    axes.axhspan(-1, 1, color=BLUE, alpha=0.18, linewidth=0, label="±1 error")
     axes.axhline(0, color=BLACK, linewidth=0.6)
-    if model is not None:
-        residual = (spectrum.flux - model) * np.sqrt(spectrum.ivar)
-        residual = np.where(spectrum.valid, residual, np.nan)[shown]
-        axes.step(rest_angstrom[shown], residual, where="mid", color=GREY, linewidth=0.7)
+    if model is None:
+        return
+    residual = np.where(spectrum.valid, (spectrum.flux - model) * np.sqrt(spectrum.ivar), np.nan)[inside]
+    axes.step(rest_angstrom[inside], residual, where="mid", color=GREY, linewidth=0.7)
+    for beyond, edge, marker in ((residual > RESIDUAL_LIMIT, 1, "^"), (residual < -RESIDUAL_LIMIT, -1, "v")):
+        if beyond.any():
+            places = np.full(int(beyond.sum()), edge * (RESIDUAL_LIMIT - 0.6))
+            look = {"color": VERMILION, "marker": marker, "markersize": 3.5, "linestyle": "none"}
+            label = f"residual {'above' if edge > 0 else 'below'} {edge * RESIDUAL_LIMIT:+g}"
+            axes.plot(rest_angstrom[inside][beyond], places, label=label, **look)  # type: ignore[arg-type]
 
 
-def _shade_invalid(axes: Axes, rest_angstrom: NDArray[np.float64], valid: NDArray[np.bool_]) -> None:
+def _shade_invalid(axes: Axes, rest_angstrom: Floats, valid: NDArray[np.bool_]) -> None:
     edges = np.flatnonzero(np.diff(np.concatenate([[False], ~valid, [False]]).astype(np.int8)))
+    label = "masked pixels"
     for start, stop in edges.reshape(-1, 2):
         low, high = rest_angstrom[start], rest_angstrom[min(stop, len(rest_angstrom) - 1)]
-        axes.axvspan(low, high, color=LIGHT_GREY, alpha=0.5, linewidth=0)
+        axes.axvspan(low, high, color=LIGHT_GREY, alpha=0.5, linewidth=0, label=label)
+        label = ""
 
 
 def _name_lines(axes: Axes, window: tuple[float, float]) -> None:
@@ -125,4 +154,42 @@ def _name_lines(axes: Axes, window: tuple[float, float]) -> None:
     for number, line in enumerate(inside):
         axes.axvline(line.wavelength_angstrom, color=LIGHT_GREY, linewidth=0.7, linestyle=":", zorder=0)
         height = _LABEL_HEIGHTS[number % len(_LABEL_HEIGHTS)]
-        axes.text(line.wavelength_angstrom, height, line.label, transform=above, ha="center", fontsize=8.5, color=BLACK)
+        label = vacuum_label(line.label, line.wavelength_angstrom)
+        axes.text(line.wavelength_angstrom, height, label, transform=above, ha="center", fontsize=8.5, color=BLACK)
+
+
+def vacuum_label(label: str, wavelength_angstrom: float) -> str:
+    """Return the name of a line with its vacuum wavelength, as the axis has it: [O III] 5008 is 5007 in air."""
+    species = plain_label(label).rstrip("0123456789 ")
+    return f"{species} {wavelength_angstrom:.0f}"
+
+
+def _write_measurements(axes: Axes, measured: Mapping[str, Any]) -> None:
+    """Write flux, error, S/N and flags of every line, the class and the flags of the fit."""
+    axes.set_axis_off()
+    named = {line.name: vacuum_label(line.label, line.wavelength_angstrom) for line in LINES}
+    rows: dict[str, list[str]] = {"line": [named[line] for line in REPORTED_LINES], "flux": [], "S/N": [], "flags": []}
+    for line in REPORTED_LINES:
+        flux, error = float(measured[f"flux_{line}"]), float(measured[f"flux_{line}_err"])
+        rows["flux"].append(f"{flux:.1f} ± {error:.1f}" if np.isfinite(flux) else "undefined")
+        snr = float(measured[f"snr_{line}"])
+        rows["S/N"].append(f"{snr:.1f}" if np.isfinite(snr) else "")
+        rows["flags"].append(str(measured[f"flags_{line}"]))
+    if not any(rows["flags"]):
+        del rows["flags"]
+    units = {"flux": "flux [10⁻¹⁷ erg/s/cm²]"}
+    text = [[units.get(name, name), *cells] for name, cells in rows.items()]
+    table = axes.table(cellText=text, bbox=Bbox.from_bounds(0, 0.25, 1, 0.75))
+    table.auto_set_font_size(False)
+    table.set_fontsize(8.5)
+    for cell in table.get_celld().values():
+        cell.set(linewidth=0, facecolor="none")
+    bpt = str(measured["bpt_class"])
+    words = [f"BPT class: {CLASS_NAMES.get(bpt, bpt)}"]
+    if reason := str(measured["reason"]):
+        words.append(f"reason: {reason}")
+    words.append(f"fit flags: {measured['fit_flags'] or 'none'}")
+    words.append("broad Balmer component" if measured["broad_line"] else "no broad Balmer component")
+    axes.text(
+        0.5, 0.0, " · ".join(words), transform=axes.transAxes, ha="center", va="bottom", fontsize=9, parse_math=False
+    )

@@ -1,123 +1,130 @@
-"""Parts of the report of an ablation: answers to its questions, the leakage ladder, parts of the sample."""
+"""The page of an ablation: answers to its questions, the leakage ladder, parts of the sample, galaxies."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from markupsafe import Markup
+import numpy as np
+from astropy.table import Table
 
+from mmagn.config.run_config import RunConfig
 from mmagn.evaluation.variants import VARIANTS
-from mmagn.reporting.page.html import Section, TableView, Tile
-from mmagn.reporting.page.scores import CEILING_TEXT, number_range, number_text, score_marks, score_name
-from mmagn.reporting.page.svg import Mark, interval_bar
+from mmagn.records import Floats
+from mmagn.reporting.figures.ablation import forest_figure, strata_figure
+from mmagn.reporting.page.cards import Predictions
+from mmagn.reporting.page.files import read_table, rows_of
+from mmagn.reporting.page.galaxies import Payload, diagram_section, galaxy_parts, image_section, score_charts
+from mmagn.reporting.page.html import Chart, Section, TableView, Tile
+from mmagn.reporting.page.scores import (
+    TEXT_CEILING,
+    TEXT_PROBABILITY,
+    number_range,
+    number_text,
+    numbers_text,
+    sample_section,
+    score_name,
+)
+from mmagn.reporting.page.training import sample_charts
+from mmagn.reporting.page.verdict import ablation_verdict, small_sample_warning
+from mmagn.storage.run_folder import RunFolder
 
 Numbers = Mapping[str, Any]
 
-LEVEL_CSS = {"L0": "blue", "L2": "vermilion", "L3": "green", "nuisance": "orange", "baseline": "grey"}
+CARD_VARIANTS = ("fused", "image-spectrum", "spectrum", "handcrafted", "image")
+"""Model whose predictions are shown galaxy by galaxy: the first of these that the ablation has."""
 ABLATION_METRICS = ("average_precision", "mcc", "roc_auc", "recall_at_precision_90", "brier", "calibration_error")
+_LADDER_TEXT = (
+    "L0 sees all lines, L2 none of the diagnostic ones, L3 the image only; nuisance models see what should not matter."
+)
 
 
-def ladder_tiles(told: Numbers) -> list[Tile]:
-    """Return the numbers at the top of the page of an ablation: the best network, the prevalence, the ceiling."""
-    networks = [row for row in told["models"] if row["level"] not in ("baseline", "nuisance")] or told["models"]
-    best = max(networks, key=lambda row: row["average_precision"] or 0.0)
-    ceiling = told.get("noise_ceiling", {}).get("average_precision", {})
-    significant = sum(each["significant"] for each in told["questions"])
+def ablation_page(run: RunFolder, recorded: Numbers, config: RunConfig, payload: Payload) -> dict[str, Any]:
+    """Return the content of the page of an ablation, from its ``ablation.json``."""
+    table, measured = read_table(run.out_of_fold), read_table(run.measurements)
+    metric = recorded["questions"][0]["metric"] if recorded["questions"] else "average_precision"
+    sections = _ladder_sections(recorded, metric)
+    best, parts = _best_network(recorded["models"]), {}
+    variant = next((name for name in CARD_VARIANTS if name in config.ablation.variants), None)
+    if table is not None and measured is not None and variant is not None:
+        predictions = _out_of_fold(table[np.asarray(table["variant"], dtype=np.str_) == variant], measured)
+        sample = f"all folds, out-of-fold predictions of {variant}"
+        curves = score_charts(predictions, config.evaluation)
+        sections.append(Section(name="curves", title=f"Curves of {variant}", text=[TEXT_PROBABILITY], charts=curves))
+        sections.append(diagram_section(predictions, measured, sample))
+        if (images := image_section(predictions, payload)) is not None:
+            sections.append(images)
+        parts = galaxy_parts(predictions, config, payload, sample)
+    if "sample" in recorded:
+        charts = sample_charts(recorded["sample"], measured, None, payload)
+        sections.append(sample_section(recorded["sample"], charts))
+    return {
+        "verdict": ablation_verdict(recorded, best, simulated=config.data.source == "embedded"),
+        "warning": small_sample_warning(best["objects"], best["positives"], "sample"),
+        "tiles": _tiles(recorded, best),
+        "sections": sections,
+        **parts,
+    }
+
+
+def _best_network(models: Sequence[Numbers]) -> Numbers:
+    networks = [row for row in models if row["level"] not in ("baseline", "nuisance")] or models
+    return max(networks, key=lambda row: row["average_precision"] or 0.0)
+
+
+def _tiles(recorded: Numbers, best: Numbers) -> list[Tile]:
+    """Numbers at the top of the page: the best network, its accuracy, the noise ceiling, the sample, the questions."""
+    ceiling = recorded.get("noise_ceiling", {}).get("average_precision", {})
     interval = number_range(best["average_precision_low"], best["average_precision_high"])
-    tiles = [
-        Tile(
-            name=f"average precision of {best['variant']}", value=number_text(best["average_precision"]), note=interval
-        ),
-        Tile(
-            name="objects",
-            value=f"{best['objects']:,}",
-            note=f"{best['positives']:,} AGN, prevalence {best['prevalence']:.3f}",
-        ),
-        Tile(
-            name="questions answered",
-            value=f"{significant} of {len(told['questions'])}",
-            note="differences significant after correction",
-        ),
-    ]
+    value = number_text(best["average_precision"])
+    tiles = [Tile(name=f"average precision of {best['variant']}", value=value, note=interval)]
+    if best.get("accuracy") is not None:
+        note = number_range(best.get("accuracy_low"), best.get("accuracy_high"))
+        tiles.append(Tile(name=f"accuracy of {best['variant']}", value=number_text(best["accuracy"]), note=note))
     if ceiling.get("value") is not None:
-        interval = number_range(ceiling.get("low"), ceiling.get("high"))
-        tiles.insert(
-            1, Tile(name="noise ceiling", value=number_text(ceiling["value"]), note=f"average precision {interval}")
-        )
-    return tiles
-
-
-def ladder_sections(told: Numbers) -> list[Section]:
-    """Return the sections of an ablation: answers, models, parts of the sample."""
-    metric = told["questions"][0]["metric"] if told["questions"] else "average_precision"
-    ceiling = told.get("noise_ceiling", {})
-    found = [_answers_section(told["questions"], metric)] if told["questions"] else []
-    return [*found, _models_section(told["models"], metric, ceiling), *_strata_sections(told, metric)]
-
-
-def _answers_section(questions: Sequence[Numbers], metric: str) -> Section:
-    known = [each[name] for each in questions for name in ("low", "high", "value") if each[name] is not None]
-    reach = max([abs(number) for number in known] or [0.1]) * 1.05
-    rows: list[list[str | Markup]] = [
-        [
-            each["question"],
-            number_text(each["value"], each["low"], each["high"], sign=True),
-            interval_bar(
-                each["value"],
-                each["low"],
-                each["high"],
-                ends=(-reach, reach),
-                marks=[Mark(value=0, css="ink")],
-                open_dot=not each["significant"],
-            ),
-            "–" if each["p_corrected"] is None else f"{each['p_corrected']:.2g}",
-            "significant" if each["significant"] else "not significant",
-        ]
-        for each in questions
+        note = f"average precision {number_range(ceiling.get('low'), ceiling.get('high'))}"
+        tiles.append(Tile(name="noise ceiling", value=number_text(ceiling["value"]), note=note))
+    sample = f"{best['positives']:,} AGN, prevalence {best['prevalence']:.3f}"
+    significant = sum(bool(each["significant"]) for each in recorded["questions"])
+    return [
+        *tiles,
+        Tile(name="galaxies", value=f"{best['objects']:,}", note=sample),
+        Tile(
+            name="significant differences",
+            value=f"{significant} of {len(recorded['questions'])}",
+            note="after correction for their number",
+        ),
     ]
-    head = ["question", "difference [interval]", f"−{reach:.2f} to +{reach:.2f}", "p, corrected", "verdict"]
-    return Section(
-        name="answers",
-        title="Answers",
-        sentences=[_capital(each["sentence"]) for each in questions],
-        tables=[
-            TableView(
-                caption=f"Differences of {score_name(metric)}; filled: significant, open: not significant",
-                head=head,
-                rows=rows,
-            )
-        ],
+
+
+def _ladder_sections(recorded: Numbers, metric: str) -> list[Section]:
+    """Answers, models, parts of the sample."""
+    questions, models, ceiling = recorded["questions"], recorded["models"], recorded.get("noise_ceiling", {})
+    forest = Chart(
+        name="forest",
+        figure=forest_figure(models, questions, metric=metric, ceiling=ceiling.get(metric)),
+        caption=f"{score_name(metric).capitalize()} of every model and differences, with intervals.",
+        wide=True,
     )
-
-
-def _capital(sentence: str) -> str:
-    return sentence[:1].upper() + sentence[1:]
-
-
-def _models_section(models: Sequence[Numbers], metric: str, ceilings: Numbers) -> Section:
-    ceiling = ceilings.get(metric, {})
-    rows = [_model_row(row, metric, ceiling) for row in models]
-    head = ["model", "level", "0 to 1", *(score_name(name) for name in ABLATION_METRICS)]
     first = models[0]
-    return Section(
+    counts = f"{first['objects']:,} galaxies, {first['positives']:,} AGN (prevalence {first['prevalence']:.3f})"
+    ladder = Section(
         name="ladder",
         title="Leakage ladder",
         text=[
-            f"Every model on the same folds: {first['objects']:,} objects, {first['positives']:,} AGN (prevalence "
-            f"{first['prevalence']:.3f}, the upright mark). L0 sees all lines and L2 none of the diagnostic ones; L3 "
-            "sees the image only; nuisance models see what should not matter.",
-            *([CEILING_TEXT] if ceiling.get("value") is not None else []),
+            f"Every model is evaluated on the same folds: {counts}. {_LADDER_TEXT}",
+            *([TEXT_CEILING] if ceiling.get("average_precision", {}).get("value") is not None else []),
         ],
+        charts=[forest],
         tables=[
             TableView(
-                caption=f"Models; bar: {score_name(metric)}, upright mark: prevalence, green: noise ceiling",
-                head=head,
-                rows=rows + ([_ceiling_row(ceilings)] if ceiling.get("value") is not None else []),
+                caption="Models",
+                head=["model", "level", *(score_name(name) for name in ABLATION_METRICS)],
+                rows=[[row["variant"], row["level"], *_score_cells(row)] for row in models] + _ceiling_rows(ceiling),
             )
         ],
         folded=[
             TableView(
-                caption="What each model sees",
-                head=["model", "level", "sees"],
+                caption="Inputs of each model",
+                head=["model", "level", "input"],
                 rows=[
                     [row["variant"], row["level"], VARIANTS[row["variant"]].title]
                     for row in models
@@ -126,50 +133,70 @@ def _models_section(models: Sequence[Numbers], metric: str, ceilings: Numbers) -
             )
         ],
     )
+    answers = [_answers_section(questions, metric)] if questions else []
+    return [*answers, ladder, *_strata_sections(recorded, metric)]
 
 
-def _model_row(row: Numbers, metric: str, ceiling: Numbers) -> list[str | Markup]:
-    prevalence = row["prevalence"] if metric == "average_precision" else None
-    bar = interval_bar(
-        row[metric],
-        row[f"{metric}_low"],
-        row[f"{metric}_high"],
-        marks=score_marks(ceiling, prevalence),
-        css=LEVEL_CSS.get(row["level"], "grey"),
-    )
-    return [row["variant"], row["level"], bar, *_score_cells(row)]
-
-
-def _ceiling_row(ceilings: Numbers) -> list[str | Markup]:
-    cells = [ceilings.get(name, {}) for name in ABLATION_METRICS]
-    return [
-        "noise ceiling",
-        "",
-        "",
-        *(number_text(each.get("value"), each.get("low"), each.get("high")) for each in cells),
+def _answers_section(questions: Sequence[Numbers], metric: str) -> Section:
+    rows = [
+        [
+            each["question"],
+            numbers_text(each, sign=True),
+            "–" if each["p_corrected"] is None else f"{each['p_corrected']:.2g}",
+            "significant" if each["significant"] else "not significant",
+        ]
+        for each in questions
     ]
+    head = ["question", "difference [interval]", "p, corrected", "result"]
+    table = TableView(caption=f"Differences of {score_name(metric)}", head=head, rows=rows)
+    sentences = [each["sentence"][:1].upper() + each["sentence"][1:] for each in questions]
+    return Section(name="answers", title="Answers", sentences=sentences, tables=[table])
 
 
 def _score_cells(row: Numbers) -> list[str]:
     return [number_text(row.get(name), row.get(f"{name}_low"), row.get(f"{name}_high")) for name in ABLATION_METRICS]
 
 
-def _strata_sections(told: Numbers, metric: str) -> list[Section]:
-    rows, ceilings = told["strata"], told.get("strata_noise_ceiling", [])
+def _ceiling_rows(ceiling: Numbers) -> list[list[str]]:
+    if ceiling.get("average_precision", {}).get("value") is None:
+        return []
+    return [["noise ceiling", "", *(numbers_text(ceiling.get(name, {})) for name in ABLATION_METRICS)]]
+
+
+def _strata_sections(recorded: Numbers, metric: str) -> list[Section]:
+    rows, ceilings = recorded["strata"], recorded.get("strata_noise_ceiling", [])
     if not rows:
         return []
-    of_part = {(each["stratum"], each["part"]): each for each in ceilings}
     tables = []
     for stratum in dict.fromkeys(row["stratum"] for row in rows):
-        cells: list[list[str | Markup]] = []
-        for row in rows:
-            if row["stratum"] != stratum:
-                continue
-            ceiling = of_part.get((stratum, row["part"]), {}).get(metric, {})
-            count = f"{row['objects']:,} ({row['positives']:,})"
-            _, level, bar, *scores = _model_row(row, metric, ceiling)
-            cells.append([row["variant"], row["part"], count, level, bar, *scores])
-        head = ["model", stratum, "objects (AGN)", "level", "0 to 1", *(score_name(name) for name in ABLATION_METRICS)]
+        cells = [
+            [row["variant"], row["part"], f"{row['objects']:,}", f"{row['positives']:,}", *_score_cells(row)]
+            for row in rows
+            if row["stratum"] == stratum
+        ]
+        head = ["model", stratum, "galaxies", "AGN", *(score_name(name) for name in ABLATION_METRICS)]
         tables.append(TableView(caption=f"By {stratum}", head=head, rows=cells))
-    text = ["The same scores on parts of the sample; a part with one class only has none. Green: its noise ceiling."]
-    return [Section(name="strata", title="Parts of the sample", text=text, folded=tables)]
+    chart = Chart(
+        name="strata",
+        figure=strata_figure(rows, ceilings, metric=metric),
+        caption="The best model of each level on parts of the sample, with counts and intervals.",
+        wide=True,
+    )
+    text = ["The same scores on parts of the sample; a part with one class only has none."]
+    return [Section(name="strata", title="Parts of the sample", text=text, charts=[chart], folded=tables)]
+
+
+def _out_of_fold(rows: Table, measured: Table) -> Predictions:
+    """Mean over the repeats of the predictions of a model for each object."""
+    ids, place = np.unique(np.asarray(rows["object_id"], dtype=np.str_), return_inverse=True)
+    count = np.bincount(place)
+
+    def mean(name: str) -> Floats:
+        return np.asarray(np.bincount(place, weights=np.asarray(rows[name], dtype=np.float64)) / count)
+
+    return Predictions(
+        measured=rows_of(measured, ids),
+        truth=np.rint(mean("truth")),
+        probability=mean("calibrated_probability"),
+        positive=mean("called") >= 0.5,
+    )

@@ -1,4 +1,4 @@
-"""What a run folder holds, read for its report: tables, JSON, the curves of the training, where it comes from."""
+"""The content of a run folder, read for its report: tables, JSON, training curves, provenance."""
 
 import json
 import logging
@@ -8,22 +8,20 @@ from typing import Any
 
 import numpy as np
 from astropy.table import Table
+from numpy.typing import NDArray
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from mmagn.storage.run_folder import RunFolder
+from mmagn.evaluation.scorecard import Score, Scores
 
 Curves = dict[str, dict[str, list[tuple[float, float]]]]
-"""(epoch, value) pairs by quantity and by ``train`` or ``validation``."""
+"""(epoch, value) pairs by quantity and by ``train`` or ``validation``; epochs count from 1."""
 QUANTITIES = ("loss", "average_precision")
 EPOCH_TAG = "epoch"
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """Return the JSON object of a file, an empty one where there is no such file."""
-    if not path.is_file():
-        return {}
-    found = json.loads(path.read_text(encoding="utf-8"))
-    return dict(found)
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
 
 
 def read_table(path: Path) -> Table | None:
@@ -33,25 +31,48 @@ def read_table(path: Path) -> Table | None:
     return Table.read(path, format="parquet" if path.suffix == ".parquet" else "ascii.csv")
 
 
+def read_score(numbers: Mapping[str, Any]) -> Score:
+    """Return a score from its JSON object."""
+    names = ("value", "low", "high", "exact_low", "exact_high", "calibrated_high")
+    return Score(**{name: numbers.get(name) for name in names}, reason=numbers.get("reason") or "")
+
+
+def read_scores(numbers: Mapping[str, Any]) -> Scores:
+    """Return all scores of a sample from ``scores.json``."""
+    return Scores(
+        objects=numbers["objects"],
+        positives=numbers["positives"],
+        prevalence=numbers["prevalence"],
+        threshold=numbers["threshold"],
+        confidence=numbers["confidence"],
+        bootstrap_draws=numbers["bootstrap_draws"],
+        scores={name: read_score(each) for name, each in numbers["scores"].items()},
+        all_negative=numbers["all_negative"],
+        confusion=numbers["confusion_matrix"],
+        report=numbers.get("classification_report", {}),
+        report_text=numbers.get("classification_report_text", ""),
+    )
+
+
 def training_curves(folder: Path) -> Curves:
-    """Return loss and average precision of training and validation by epoch, as TensorBoard events tell them."""
-    found: Curves = {}
+    """Return loss and average precision of training and validation by epoch, from TensorBoard events."""
+    curves: Curves = {}
     if not folder.is_dir():
-        return found
-    logging.getLogger("tensorboard").setLevel(logging.WARNING)  # else it tells of every file that it opens
+        return curves
+    logging.getLogger("tensorboard").setLevel(logging.WARNING)  # else it logs every file that it opens
     events = EventAccumulator(str(folder), size_guidance={"scalars": 0, "images": 1, "histograms": 1})
     events.Reload()
     tags = events.Tags()["scalars"]
     epoch_at = {event.step: event.value for event in events.Scalars(EPOCH_TAG)} if EPOCH_TAG in tags else {}
     for quantity in QUANTITIES:
-        for which in ("train", "validation"):
-            if (tag := f"{which}/{quantity}") in tags:
-                curve = {epoch_at.get(event.step, event.step): event.value for event in events.Scalars(tag)}
-                found.setdefault(quantity, {})[which] = sorted(curve.items())
-    return found
+        for split in ("train", "validation"):
+            if (tag := f"{split}/{quantity}") in tags:
+                curve = {epoch_at.get(event.step, event.step) + 1: event.value for event in events.Scalars(tag)}
+                curves.setdefault(quantity, {})[split] = sorted(curve.items())
+    return curves
 
 
-def rows_of(table: Table, object_id: np.ndarray[Any, np.dtype[np.str_]]) -> Table:
+def rows_of(table: Table, object_id: NDArray[np.str_]) -> Table:
     """Return the rows of a table of measurements in the order of some ids.
 
     Raises
@@ -61,24 +82,22 @@ def rows_of(table: Table, object_id: np.ndarray[Any, np.dtype[np.str_]]) -> Tabl
     """
     place = {name: row for row, name in enumerate(np.asarray(table["object_id"], dtype=np.str_).tolist())}
     if missing := [name for name in object_id.tolist() if name not in place]:
-        raise ValueError(f"measurements.parquet has no object {missing[0]}, which predictions were made of")
+        raise ValueError(f"measurements.parquet lacks object {missing[0]}, which has a prediction")
     return table[[place[name] for name in object_id.tolist()]]
 
 
-def origin(run: RunFolder) -> list[tuple[str, str]]:
-    """Return name and value of what ``run.json`` says: command, commit, machine, versions."""
-    told = read_json(run.provenance)
-    commit = told.get("commit", "unknown")
-    if told.get("uncommitted_changes"):
+def provenance_rows(recorded: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return name and value of what ``run.json`` records: commit, machine, versions."""
+    commit = recorded.get("commit", "unknown")
+    if recorded.get("uncommitted_changes"):
         commit += " with uncommitted changes"
-    machine: Mapping[str, Any] = told.get("machine", {})
+    machine: Mapping[str, Any] = recorded.get("machine", {})
     gpus = ", ".join(machine.get("cuda_devices", [])) or "none"
-    rows = [
-        ("command", told.get("command", "unknown")),
+    versions: Mapping[str, str] = recorded.get("versions", {})
+    return [
         ("commit", commit),
-        ("started", told.get("started", "unknown")),
+        ("started", recorded.get("started", "unknown")),
         ("machine", f"{machine.get('platform', 'unknown')}, {machine.get('cpus', '?')} processors, GPUs: {gpus}"),
-        ("Python", told.get("python", "unknown")),
+        ("Python", recorded.get("python", "unknown")),
+        ("versions", ", ".join(f"{name} {version}" for name, version in versions.items())),
     ]
-    versions: Mapping[str, str] = told.get("versions", {})
-    return [*rows, ("versions", ", ".join(f"{name} {version}" for name, version in versions.items()))]

@@ -1,21 +1,24 @@
-"""The page itself: what a report holds, and its HTML as one file that asks nothing of any network."""
+"""The report as HTML: one file with style, script, figures and images inside that loads nothing from a network."""
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from mmagn.reporting.figures.svg import Target, figure_svg
 
 TEMPLATES = "reporting/page/templates"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tile:
-    """A number at the top of the page: what it is, the number, and what to compare it with."""
+    """A number at the top of the page: its name, the number, and what to compare it with."""
 
     name: str
     value: str
@@ -24,7 +27,7 @@ class Tile:
 
 @dataclass(frozen=True, kw_only=True)
 class TableView:
-    """A table of text and small figures.
+    """A table of text.
 
     Attributes
     ----------
@@ -38,26 +41,36 @@ class TableView:
 
     caption: str
     head: Sequence[str]
-    rows: Sequence[Sequence[str | Markup]]
+    rows: Sequence[Sequence[str]]
 
 
-@dataclass(frozen=True, kw_only=True)
-class FigureView:
-    """A figure with its legend.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Chart:
+    """A figure of the page, which is also written to the folder of figures as PNG.
 
     Attributes
     ----------
-    svg
-        The drawing.
+    name
+        Name of the PNG, and start of the ids of the SVG.
+    figure
+        Drawn in the style of the package.
     caption
         What it shows.
-    keys
-        (colour class, meaning) pairs.
+    targets
+        Returns the places in it to point at and click.
+    wide
+        True where it takes the whole width of the page, and scrolls on a narrow screen.
     """
 
-    svg: Markup
+    name: str
+    figure: Figure
     caption: str
-    keys: Sequence[tuple[str, str]] = ()
+    targets: Callable[[], Sequence[Target]] | None = None
+    wide: bool = False
+
+    def svg(self) -> Markup:
+        """Return the figure as an SVG element."""
+        return figure_svg(self.figure, self.name, self.caption, self.targets, wide=self.wide)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,19 +85,19 @@ class Section:
         Paragraphs.
     sentences
         Items of a list.
-    figures, tables
-        What it shows, figures first.
+    charts, tables
+        Its content, figures first.
     folded
-        Tables that are closed at first.
+        Tables that are closed at first; empty ones are left out.
     code
-        (caption, text) pairs of files that are shown as they are.
+        (caption, text) pairs of files shown as they are, with a button to copy them.
     """
 
     name: str
     title: str
     text: Sequence[str] = ()
     sentences: Sequence[str] = ()
-    figures: Sequence[FigureView] = ()
+    charts: Sequence[Chart] = ()
     tables: Sequence[TableView] = ()
     folded: Sequence[TableView] = ()
     code: Sequence[tuple[str, str]] = ()
@@ -92,51 +105,58 @@ class Section:
 
 @dataclass(frozen=True, kw_only=True)
 class Page:
-    """Everything that a report shows.
+    """The content of a report.
 
     Attributes
     ----------
     title, kind, started
-        Name of the run, ``training``, ``ablation`` or ``search``, and when it began.
-    lead
-        One or two sentences that say what it is.
+        Name of the run, ``training``, ``ablation`` or ``search``, and when it started.
+    verdict
+        Sentences that say what the result is worth.
+    warning
+        Sentence of the banner above all numbers, "" for none.
     tiles
         The most important numbers.
     sections
         In their order.
-    plane
-        BPT plane whose objects lead to the cards, None without objects.
     cards, cards_text
-        Galaxies as :func:`mmagn.reporting.page.cards.cards` tells of them, and what they are.
-    classes
-        Names of the classes that cards can be filtered by.
+        Galaxies as :func:`mmagn.reporting.page.cards.cards` returns them, and which galaxies they are.
+    classes, outcomes
+        Names that cards can be filtered by.
     changed, config_text
         (name, value) of the settings that are not the default, and all settings as YAML.
     provenance
         (name, value) pairs.
+    command
+        Command line of the run.
     """
 
     title: str
     kind: str
     started: str
-    lead: str
+    verdict: Sequence[str] = ()
+    warning: str = ""
     tiles: Sequence[Tile] = ()
     sections: Sequence[Section] = ()
-    plane: FigureView | None = None
     cards: Sequence[dict[str, Any]] = ()
     cards_text: str = ""
-    classes: Sequence[str] = ()
+    classes: Sequence[tuple[str, str]] = ()
     outcomes: Sequence[str] = ()
     changed: Sequence[tuple[str, str]] = ()
     config_text: str = ""
     provenance: Sequence[tuple[str, str]] = field(default_factory=tuple)
+    command: str = ""
+
+    def charts(self) -> Iterator[Chart]:
+        """Return all figures of the page."""
+        return (chart for section in self.sections for chart in section.charts)
 
 
 def rendered(page: Page) -> str:
-    """Return the page as HTML: style, script, images and drawings inside, everything from data escaped.
+    """Return the page as HTML: style, script, images and figures inside, everything from data escaped.
 
     Its Content-Security-Policy allows this one style sheet and this one script, by their digests, and images that are
-    in the page: no request can leave it, whatever an object may be called.
+    in the page: no request can leave it, whatever the name of an object.
     """
     environment = Environment(
         loader=PackageLoader("mmagn", TEMPLATES),

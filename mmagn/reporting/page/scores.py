@@ -1,53 +1,29 @@
-"""Parts of the report that are told by numbers already written down: the sample, the scores, the ladder."""
+"""Parts of the report made of recorded numbers: tiles, scores with intervals, the sample."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from markupsafe import Markup
-
-from mmagn.reporting.page.html import FigureView, Section, TableView, Tile
-from mmagn.reporting.page.svg import Mark, interval_bar, share_bar
+from mmagn.evaluation.scorecard import Score, Scores
+from mmagn.reporting.figures.style import CLASS_NAMES, score_text
+from mmagn.reporting.page.html import Chart, Section, TableView, Tile
 
 Numbers = Mapping[str, Any]
 
-CLASS_CSS = {
-    "star-forming": "blue",
-    "composite": "orange",
-    "seyfert": "vermilion",
-    "liner": "green",
-    "unclassified": "grey",
-}
-SCORE_NAMES = {
-    "average_precision": "average precision",
-    "mcc": "MCC",
-    "roc_auc": "ROC AUC",
-    "f1": "F1",
-    "recall_at_precision_90": "recall at 90 % precision",
-    "brier": "Brier score (less is better)",
-    "brier_reliability": "Brier: reliability (less is better)",
-    "brier_resolution": "Brier: resolution",
-    "brier_uncertainty": "Brier: uncertainty",
-    "brier_within_bins": "Brier: within bins",
-    "log_loss": "log loss (less is better)",
-    "calibration_error": "calibration error (less is better)",
-}
-DRAWN_METRICS = (
-    "average_precision",
-    "mcc",
-    "roc_auc",
-    "precision",
-    "recall",
-    "f1",
-    "balanced_accuracy",
-    "accuracy",
-    "recall_at_precision_90",
+TILE_METRICS = ("average_precision", "accuracy", "mcc", "calibration_error")
+TEXT_PROBABILITY = (
+    "P(AGN) is the calibrated probability that the label of a galaxy is AGN, which is Seyfert or composite on the BPT "
+    "diagram. The Brier score is the mean square of P(AGN) minus the label, 1 or 0."
 )
-"""Scores from 0 to 1 of which more is better: those that are drawn as bars."""
+TEXT_CEILING = (
+    "The noise ceiling is the score of an oracle that knows the soft label P(AGN) of every object but not the noise of "
+    "its label. A model that sees the lines of the very spectrum that the label was measured in can score above it."
+)
 
 
 def score_name(metric: str) -> str:
-    """Return the name of a score in words."""
-    return SCORE_NAMES.get(metric, metric.replace("_", " "))
+    """Return the name of a score in words, and whether less of it is better."""
+    lower = metric in ("brier", "brier_reliability", "log_loss", "calibration_error")
+    return score_text(metric) + (" (lower is better)" if lower else "")
 
 
 def number_text(value: float | None, low: float | None = None, high: float | None = None, *, sign: bool = False) -> str:
@@ -58,110 +34,9 @@ def number_text(value: float | None, low: float | None = None, high: float | Non
     return f"{value:{form}}" + ("" if low is None or high is None else f" [{low:{form}}, {high:{form}}]")
 
 
-def score_tiles(told: Numbers) -> list[Tile]:
-    """Return the numbers at the top of the page of a training."""
-    ceilings = told.get("noise_ceiling", {})
-    tiles = []
-    for name in ("average_precision", "mcc", "calibration_error"):
-        score = told["scores"][name]
-        notes = [] if score["low"] is None else [f"{told['confidence']:.0%}: {score['low']:.3f} to {score['high']:.3f}"]
-        if name in DRAWN_METRICS and ceilings.get(name, {}).get("value") is not None:
-            notes.append(f"noise ceiling {ceilings[name]['value']:.3f}")
-        tiles.append(
-            Tile(name=score_name(name).partition(" (")[0], value=number_text(score["value"]), note=", ".join(notes))
-        )
-    prevalence = told["prevalence"]
-    return [
-        *tiles,
-        Tile(
-            name=f"objects of the {told['split']} split",
-            value=f"{told['objects']:,}",
-            note=f"{told['positives']:,} AGN" + ("" if prevalence is None else f", prevalence {prevalence:.3f}"),
-        ),
-    ]
-
-
-def scores_section(told: Numbers, figures: Sequence[FigureView]) -> Section:
-    """Return all scores with their intervals beside the all-negative baseline and the noise ceiling."""
-    ceilings = told.get("noise_ceiling", {})
-    rows: list[list[str | Markup]] = []
-    for name, score in told["scores"].items():
-        ceiling, nothing = ceilings.get(name, {}), told["all_negative"].get(name)
-        exact = number_range(score.get("exact_low"), score.get("exact_high"))
-        bar = Markup("")
-        if name in DRAWN_METRICS:
-            bar = interval_bar(score["value"], score["low"], score["high"], marks=score_marks(ceiling, nothing))
-        value = (
-            number_text(score["value"], score["low"], score["high"]) if score["value"] is not None else score["reason"]
-        )
-        rows.append(
-            [
-                score_name(name),
-                value,
-                bar,
-                number_text(nothing),
-                number_text(ceiling.get("value"), ceiling.get("low"), ceiling.get("high")),
-                exact,
-                *_clean_cells(told, name),
-            ]
-        )
-    head = [
-        "score",
-        f"value [{told['confidence']:.0%} interval]",
-        "0 to 1",
-        "all negative",
-        "noise ceiling",
-        "exact binomial",
-        *([f"clean labels ({told['clean']['objects']:,})"] if "clean" in told else []),
-    ]
-    (true_negative, false_positive), (false_negative, true_positive) = told["confusion_matrix"]
-    confusion = TableView(
-        caption=f"Confusion matrix at the threshold {told['threshold']:.3f}",
-        head=["label", "called not AGN", "called AGN"],
-        rows=[
-            ["not AGN", f"{true_negative:,}", f"{false_positive:,}"],
-            ["AGN", f"{false_negative:,}", f"{true_positive:,}"],
-        ],
-    )
-    prevalence = "undefined" if told["prevalence"] is None else f"{told['prevalence']:.3f}"
-    return Section(
-        name="scores",
-        title="Scores",
-        text=[
-            f"{told['objects']:,} objects of the {told['split']} split, {told['positives']:,} of them AGN: a "
-            f"prevalence of {prevalence}, which a blind model reaches as average precision. Intervals come from "
-            f"{told['bootstrap_draws']:,} stratified bootstrap draws of the objects.",
-            CEILING_TEXT,
-            *(
-                [f"Clean are labels whose own class has a probability above {told['clean']['probability']:g}."]
-                if "clean" in told
-                else []
-            ),
-        ],
-        figures=figures,
-        tables=[
-            TableView(
-                caption="Scores; bar: value with interval, upright mark: all negative, green: noise ceiling",
-                head=head,
-                rows=rows,
-            ),
-            confusion,
-        ],
-    )
-
-
-def _clean_cells(told: Numbers, name: str) -> list[str]:
-    """Score on the objects whose label is sure, where it was computed."""
-    if "clean" not in told:
-        return []
-    score = told["clean"]["scores"][name]
-    return [score["reason"] if score["value"] is None else number_text(score["value"], score["low"], score["high"])]
-
-
-CEILING_TEXT = (
-    "The noise ceiling is the score of an oracle that knows the soft label P(AGN) of every object but not the noise of "
-    "its label. A model that sees the lines of the very spectrum that the label was measured in can score above it."
-)
+def numbers_text(numbers: Numbers, *, sign: bool = False) -> str:
+    """Return ``value``, ``low`` and ``high`` of a mapping as :func:`number_text`."""
+    return number_text(numbers.get("value"), numbers.get("low"), numbers.get("high"), sign=sign)
 
 
 def number_range(low: float | None, high: float | None) -> str:
@@ -169,23 +44,56 @@ def number_range(low: float | None, high: float | None) -> str:
     return "" if low is None or high is None else f"[{low:.3f}, {high:.3f}]"
 
 
-def score_marks(ceiling: Numbers, nothing: float | None) -> list[Mark]:
-    """Return what the bar of a score is compared with: its noise ceiling, and the all-negative baseline."""
-    marks = []
-    if ceiling.get("value") is not None:
-        marks.append(Mark(value=ceiling["value"], low=ceiling.get("low"), high=ceiling.get("high"), css="green"))
-    if nothing is not None:
-        marks.append(Mark(value=nothing, css="ink"))
-    return marks
+def score_tiles(scores: Scores, ceilings: Mapping[str, Score], split: str) -> list[Tile]:
+    """Return the numbers at the top of the page of a training."""
+    tiles = []
+    for name in TILE_METRICS:
+        score, baseline, ceiling = scores[name], scores.all_negative.get(name), ceilings.get(name, Score())
+        notes = [f"{scores.confidence:.0%}: {score.low:.3f} to {score.high:.3f}"] if score.low is not None else []
+        if name in ("average_precision", "accuracy") and baseline is not None:
+            notes.append(f"all negative {baseline:.3f}" if name == "accuracy" else f"guessing {baseline:.3f}")
+        if name != "calibration_error" and ceiling.value is not None:
+            notes.append(f"noise ceiling {ceiling.value:.3f}")
+        value = "undefined" if score.value is None else f"{score.value:.3f}"
+        tiles.append(Tile(name=score_text(name), value=value, note=", ".join(notes)))
+    note = f"{scores.positives:,} AGN"
+    if scores.prevalence is not None:
+        note += f", prevalence {scores.prevalence:.3f}"
+    return [*tiles, Tile(name=f"galaxies of the {split} split", value=f"{scores.objects:,}", note=note)]
 
 
-def sample_section(told: Numbers, figures: Sequence[FigureView] = ()) -> Section:
-    """Return what the model was trained on: pairs, classes, reasons of exclusion, losses of the match, splits."""
-    matching = told.get("matching", {})
-    classes, reasons, splits = told["classes"], told["unclassified"], told["splits"]
-    labelled = sum(splits.values())
-    balance = told.get("split_classes", {})
-    stored = matching.get("pairs_stored", sum(classes.values()))
+def scores_section(recorded: Numbers, scores: Scores, charts: Sequence[Chart]) -> Section:
+    """Return all scores with their intervals beside the all-negative baseline and the noise ceiling."""
+    ceilings, clean = recorded.get("noise_ceiling", {}), recorded.get("clean")
+    rows = []
+    for name, score in scores.scores.items():
+        cells = [score_name(name), str(score), number_text(scores.all_negative.get(name))]
+        cells += [numbers_text(ceilings.get(name, {})), number_range(score.exact_low, score.exact_high)]
+        if clean is not None:
+            of_clean = clean["scores"][name]
+            cells.append(of_clean["reason"] if of_clean["value"] is None else numbers_text(of_clean))
+        rows.append(cells)
+    head = ["score", f"value [{scores.confidence:.0%} interval]", "all negative", "noise ceiling", "exact binomial"]
+    text = [TEXT_PROBABILITY]
+    if any(score.low is not None for score in scores.scores.values()):
+        draws = f"{scores.bootstrap_draws:,} stratified bootstrap draws of the galaxies"
+        text.append(f"Intervals come from {draws}; those of precision, recall and accuracy are exact binomial as well.")
+    text.append(TEXT_CEILING)
+    if clean is not None:
+        head.append(f"clean labels ({clean['objects']:,})")
+        text.append(
+            f"Labels are clean where their own class has a probability above {clean['probability']:g} when the four "
+            "line fluxes are drawn anew within their errors."
+        )
+    table = TableView(caption="All scores", head=head, rows=rows)
+    return Section(name="scores", title="Scores", text=text, charts=charts, tables=[table])
+
+
+def sample_section(recorded: Numbers, charts: Sequence[Chart] = ()) -> Section:
+    """Return the sample of a run: pairs, classes, reasons of exclusion, losses of the match, splits."""
+    matching = recorded.get("matching", {})
+    classes, reasons, splits = recorded["classes"], recorded["unclassified"], recorded["splits"]
+    labelled, stored = sum(splits.values()), matching.get("pairs_stored", sum(classes.values()))
     steps = [
         ("SDSS spectra", matching.get("left_objects")),
         ("HSC images", matching.get("right_objects")),
@@ -195,52 +103,46 @@ def sample_section(told: Numbers, figures: Sequence[FigureView] = ()) -> Section
         ("pairs with a label", labelled),
     ]
     funnel = [
-        [name, f"{count:,.4g}" if isinstance(count, float) else f"{count:,}"]
+        [name, f"{count:,.3g}" if isinstance(count, float) else f"{count:,}"]
         for name, count in steps
         if count is not None
     ]
     drops = {**matching.get("drops", {}), **matching.get("pair_drops", {})}
-    bar = share_bar([(name, count, CLASS_CSS.get(name, "grey")) for name, count in classes.items()], _counted(classes))
-    names = list(dict.fromkeys(name for counts in balance.values() for name in counts))
-    split_rows = [
-        [name, f"{count:,}", *(f"{balance.get(name, {}).get(each, 0):,}" for each in names)]
-        for name, count in splits.items()
+    folded = [
+        TableView(
+            caption=f"Why {sum(reasons.values()):,} pairs have no label",
+            head=["reason", "pairs"],
+            rows=[[name, f"{count:,}"] for name, count in reasons.items()],
+        ),
+        TableView(
+            caption=f"{sum(drops.values()):,} objects and pairs dropped before",
+            head=["reason", "count"],
+            rows=[[f"dropped: {name}", f"{count:,}"] for name, count in drops.items()],
+        ),
     ]
-    losses = [[f"dropped: {name}", f"{count:,}"] for name, count in drops.items()]
     return Section(
         name="sample",
         title="Sample",
         text=[
             f"Of {stored:,} pairs of an image and a spectrum {labelled:,} have a label; "
-            f"{classes.get('unclassified', 0):,} are unclassified, each for a reason that "
-            "is counted. Positive are Seyfert and composite, negative star-forming and LINER."
+            f"{classes.get('unclassified', 0):,} are unclassified, each counted by its reason. Positive classes are "
+            "Seyfert and composite, negative ones star-forming and LINER."
         ],
-        figures=[
-            FigureView(
-                svg=bar,
-                caption="Classes of all pairs",
-                keys=[(CLASS_CSS.get(name, "grey"), f"{name} {count:,}") for name, count in classes.items()],
-            ),
-            *figures,
-        ],
+        charts=charts,
         tables=[
-            TableView(caption="From surveys to labelled pairs", head=["what", "count"], rows=funnel),
-            TableView(caption="Splits, apart on the sky", head=["split", "objects", *names], rows=split_rows),
+            TableView(caption="From surveys to labelled pairs", head=["step", "count"], rows=funnel),
+            _splits(recorded),
         ],
-        folded=[
-            TableView(
-                caption=f"Why {sum(reasons.values()):,} pairs have no label",
-                head=["reason", "pairs"],
-                rows=[[name, f"{count:,}"] for name, count in reasons.items()],
-            ),
-            TableView(
-                caption="What was dropped on the way" if losses else "Nothing was dropped on the way",
-                head=["what", "count"],
-                rows=losses,
-            ),
-        ],
+        folded=folded,
     )
 
 
-def _counted(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{name} {count}" for name, count in counts.items())
+def _splits(recorded: Numbers) -> TableView:
+    balance = recorded.get("split_classes", {})
+    names = list(dict.fromkeys(name for counts in balance.values() for name in counts))
+    rows = [
+        [split, f"{count:,}", *(f"{balance.get(split, {}).get(name, 0):,}" for name in names)]
+        for split, count in recorded["splits"].items()
+    ]
+    head = ["split", "galaxies", *(CLASS_NAMES.get(name, name) for name in names)]
+    return TableView(caption="Splits by sky cell", head=head, rows=rows)

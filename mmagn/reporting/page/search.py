@@ -1,87 +1,81 @@
-"""Parts of the report of a search: how the score rose, which settings mattered, the best trials."""
+"""The page of a search: the score of every trial, which settings mattered, the best trials and settings."""
 
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from astropy.table import Table
-from numpy.typing import NDArray
 
-from mmagn.reporting.page.html import FigureView, Section, TableView, Tile
-from mmagn.reporting.page.scores import number_text
-from mmagn.reporting.page.svg import Mark, Plane, interval_bar, stepped
+from mmagn.config.run_config import RunConfig
+from mmagn.reporting.figures.search import importance_figure, parallel_figure, scores, trials_figure
+from mmagn.reporting.page.files import read_table
+from mmagn.reporting.page.html import Chart, Section, TableView, Tile
+from mmagn.reporting.page.scores import number_range, number_text, numbers_text, score_name
+from mmagn.reporting.page.verdict import search_verdict
+from mmagn.storage.run_folder import RunFolder
 
 Numbers = Mapping[str, Any]
 BEST_TRIALS = 20
-"""Trials in the open table; the rest is in ``trials.csv``."""
+"""Trials in the open table; all are in ``trials.csv``."""
 
 
-def search_tiles(told: Numbers) -> list[Tile]:
-    """Return the numbers at the top of the page of a search."""
-    best, counts = told["best"], told["trials"]
+def search_page(run: RunFolder, recorded: Numbers, config: RunConfig) -> dict[str, Any]:
+    """Return the content of the page of a search, from its ``search.json``, ``trials.csv`` and ``best.yaml``."""
+    trials, best = read_table(run.trials), run.best_config
+    sections = [_trials_section(recorded, trials), *_nested_sections(recorded.get("nested"))]
+    if best.is_file():
+        code = [(best.name, best.read_text(encoding="utf-8"))]
+        text = ["best.yaml in the run folder is a config for train.py."]
+        sections.append(Section(name="best", title="Best settings", text=text, code=code))
+    return {
+        "verdict": search_verdict(recorded, simulated=config.data.source == "embedded"),
+        "tiles": _tiles(recorded),
+        "sections": sections,
+    }
+
+
+def _tiles(recorded: Numbers) -> list[Tile]:
+    best, counts = recorded["best"], recorded["trials"]
     tiles = [
-        Tile(name="best trial", value=number_text(best["score"]), note=f"{told['score']}, trial {best['number']}"),
-        Tile(
-            name="trials",
-            value=f"{sum(counts.values()):,}",
-            note=", ".join(f"{name} {count:,}" for name, count in counts.items()),
-        ),
-        Tile(name="prevalence", value=number_text(told["prevalence"]), note="what a blind model reaches"),
+        Tile(name="best trial", value=number_text(best["score"]), note=f"{recorded['score']}, trial {best['number']}")
     ]
-    nested = (told.get("nested") or {}).get("scores", {}).get("average_precision")
-    if nested:
-        value = number_text(nested["value"])
-        note = number_text(nested["value"], nested["low"], nested["high"]).partition(" ")[2]
-        tiles.insert(1, Tile(name="nested score, unbiased", value=value, note=note))
-    return tiles
+    nested = (recorded.get("nested") or {}).get("scores", {})
+    for metric, name in (("average_precision", "nested score, unbiased"), ("accuracy", "accuracy, nested")):
+        if each := nested.get(metric):
+            note = number_range(each["low"], each["high"])
+            tiles.append(Tile(name=name, value=number_text(each["value"]), note=note))
+    states = ", ".join(f"{count:,} {name}" for name, count in counts.items())
+    return [
+        *tiles,
+        Tile(name="trials", value=f"{sum(counts.values()):,}", note=states),
+        Tile(name="prevalence", value=number_text(recorded["prevalence"]), note="average precision of guessing"),
+    ]
 
 
-def search_sections(told: Numbers, trials: Table | None, best_yaml: str) -> list[Section]:
-    """Return the sections of a search.
-
-    Parameters
-    ----------
-    told
-        ``search.json``.
-    trials
-        ``trials.csv``: ``number``, ``state``, ``score``, the settings, ``folds``, ``duration_s``.
-    best_yaml
-        ``best.yaml``.
-    """
-    shares = told.get("importance", {})
-    best = [[name, _cell(value)] for name, value in told["best"]["values"].items()]
-    settings = TableView(caption="Settings of the best trial", head=["setting", "value"], rows=best)
-    important = TableView(
-        caption="Fraction of the variance of the score that a setting explains (fANOVA)",
-        head=["setting", "fraction", "0 to 1"],
-        rows=[[name, f"{share:.3f}", interval_bar(share, 0.0, share)] for name, share in shares.items()],
-    )
-    text = [
+def _trials_section(recorded: Numbers, trials: Table | None) -> Section:
+    shares, charts = recorded.get("importance", {}), []
+    if trials is not None and len(trials):
+        history = trials_figure(trials, prevalence=recorded["prevalence"])
+        charts.append(Chart(name="history", figure=history, caption="Score of every trial; trials count from 1."))
+    if shares:
+        caption = "Fraction of the variance of the score that each setting explains."
+        charts.append(Chart(name="importance", figure=importance_figure(shares), caption=caption))
+    if trials is not None and len(trials):
+        caption = "Settings of every trial, up to its score."
+        charts.append(Chart(name="parallel", figure=parallel_figure(trials), caption=caption, wide=True))
+    values = [[name, _cell(value)] for name, value in recorded["best"]["values"].items()]
+    text = (
         "The best of many trials is chosen for its score, which is therefore too high; the nested score, where there "
         "is one, is not. The test split took no part."
-    ]
-    figures = [] if trials is None or not len(trials) else [_history(trials, told["prevalence"])]
-    found = [
-        Section(
-            name="trials",
-            title="Trials",
-            text=text,
-            figures=figures,
-            tables=[settings, *([important] if shares else [])],
-            folded=[] if trials is None else [_trials_view(trials)],
-        ),
-        *_nested_sections(told.get("nested")),
-    ]
-    if best_yaml:
-        found.append(
-            Section(
-                name="best",
-                title="Best settings",
-                text=["best.yaml in the run folder is a config for scripts/train.py."],
-                code=[("best.yaml", best_yaml)],
-            )
-        )
-    return found
+    )
+    return Section(
+        name="trials",
+        title="Trials",
+        text=[text],
+        charts=charts,
+        tables=[TableView(caption="Settings of the best trial", head=["setting", "value"], rows=values)],
+        folded=[] if trials is None else [_trials_view(trials)],
+    )
 
 
 def _nested_sections(nested: Numbers | None) -> list[Section]:
@@ -89,81 +83,30 @@ def _nested_sections(nested: Numbers | None) -> list[Section]:
         return []
     folds = [
         [
-            str(each["fold"]),
-            f"{each['objects']:,} ({each['positives']:,})",
+            str(number),
+            f"{each['objects']:,}",
+            f"{each['positives']:,}",
             number_text(each["average_precision"]),
             number_text(each["inner_score"]),
             ", ".join(f"{name} {_cell(value)}" for name, value in each["values"].items()),
         ]
-        for each in nested.get("folds", [])
+        for number, each in enumerate(nested.get("folds", []), start=1)
     ]
-    scores = [
-        [name.replace("_", " "), number_text(each["value"], each["low"], each["high"])]
-        for name, each in nested.get("scores", {}).items()
+    values = [[score_name(name), numbers_text(each)] for name, each in nested.get("scores", {}).items()]
+    head = ["outer fold", "galaxies", "AGN", "average precision", "inner score", "chosen settings"]
+    tables = [
+        TableView(caption="Scores on galaxies that no search saw", head=["score", "value [interval]"], rows=values),
+        TableView(caption="Settings chosen in each outer fold", head=head, rows=folds),
     ]
-    head = ["outer fold", "objects (AGN)", "average precision", "inner score", "chosen settings"]
-    return [
-        Section(
-            name="nested",
-            title="Nested search",
-            tables=[
-                TableView(
-                    caption="Scores on objects that no search saw", head=["score", "value [interval]"], rows=scores
-                ),
-                TableView(caption="What each outer fold chose", head=head, rows=folds),
-            ],
-        )
-    ]
-
-
-def _history(trials: Table, prevalence: float) -> FigureView:
-    number = np.asarray(trials["number"], dtype=float)
-    score = _scores(trials)
-    state = np.asarray(trials["state"], dtype=np.str_)
-    order = np.argsort(number)
-    number, score, state = number[order], score[order], state[order]
-    complete = (state == "complete") & np.isfinite(score)
-    known = score[np.isfinite(score)]
-    low, high = (float(known.min()), float(known.max())) if len(known) else (0.0, 1.0)
-    low = min(low, prevalence)
-    margin = 0.06 * (high - low) or 0.05
-    plane = Plane(
-        name="trials",
-        x_range=(-0.5, float(number.max()) + 0.5),
-        y_range=(low - margin, high + margin),
-        x_label="trial",
-        y_label="mean average precision",
-        alt="score of every trial and the best so far against the number of the trial",
-    )
-    plane.line([0, number.max()], [prevalence, prevalence], "ink dashed")
-    pruned = ~complete & np.isfinite(score)
-    plane.points(number[pruned], score[pruned], "grey", radius=2.5)
-    plane.points(number[complete], score[complete], "blue", radius=3)
-    if complete.any():
-        reached = np.maximum.accumulate(score[complete])
-        plane.line(*stepped([*number[complete], number.max()], [*reached, reached[-1]]), "vermilion")
-    keys = [("blue", "trial"), ("grey", "pruned"), ("vermilion", "best so far"), ("ink dashed", "prevalence")]
-    return FigureView(svg=plane.svg(), caption="Score of every trial.", keys=keys)
+    return [Section(name="nested", title="Nested search", tables=tables)]
 
 
 def _trials_view(trials: Table) -> TableView:
-    score = _scores(trials)
+    score = scores(trials)
     order = np.argsort(-np.nan_to_num(score, nan=-1.0), kind="stable")[:BEST_TRIALS]
-    rows = [
-        [
-            *(_cell(trials[name][row]) for name in trials.colnames if name != "folds"),
-            interval_bar(float(score[row]), None, None, marks=[Mark(value=float(np.nanmax(score)), css="ink")]),
-        ]
-        for row in order.tolist()
-        if np.isfinite(score[row])
-    ]
-    head = [*(name for name in trials.colnames if name != "folds"), "0 to 1"]
-    return TableView(caption=f"Best {len(rows)} of {len(trials)} trials", head=head, rows=rows)
-
-
-def _scores(trials: Table) -> NDArray[np.float64]:
-    """(trial,) scores, NaN where a trial has none."""
-    return np.array([np.nan if value is np.ma.masked else float(value) for value in trials["score"]])
+    names = [name for name in trials.colnames if name != "folds"]
+    rows = [[_cell(trials[name][row]) for name in names] for row in order.tolist() if np.isfinite(score[row])]
+    return TableView(caption=f"Best {len(rows)} of {len(trials)} trials", head=names, rows=rows)
 
 
 def _cell(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""The gallery shows a galaxy's colours and its spectrum in the rest frame."""
+"""The gallery shows the colours of a galaxy and its spectrum in the rest frame, with id, position and outcome."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from mmagn.lines import LINE_BY_NAME
 from mmagn.records import Cutout, Pair, Spectrum
-from mmagn.reporting.figures.gallery import gallery_figure, rgb_image
+from mmagn.reporting.figures.gallery import gallery_figure, image_rows_figure, rgb_image
 
 
 def cutout(colour: tuple[float, ...] = (1, 1, 1, 1, 1), size: int = 32) -> Cutout:
@@ -53,7 +53,7 @@ def pair(redshift: float = 0.1) -> Pair:
 
 
 def titles(figure: Figure) -> list[str]:
-    return [axes.get_title(loc="left") for axes in figure.axes if axes.get_title(loc="left")]
+    return [str(panel.get_suptitle()) for panel in figure.subfigs if panel.get_suptitle()]
 
 
 def test_a_galaxy_bright_in_i_is_red_and_one_bright_in_g_is_blue() -> None:
@@ -89,7 +89,7 @@ def test_the_line_peaks_at_its_rest_wavelength_whatever_the_redshift(redshift: f
     assert x[np.nanargmax(y)] == pytest.approx(halpha, abs=2)
     marks = [np.asarray(each.get_xdata(), dtype=float)[0] for each in panel.lines[2:]]
     assert min(abs(mark - halpha) for mark in marks) == 0
-    assert r"H$\alpha$ [N II]" in [text.get_text() for text in panel.texts]
+    assert "Hα [N II]" in [text.get_text() for text in panel.texts]
 
 
 def test_invalid_pixels_leave_a_gap() -> None:
@@ -100,22 +100,22 @@ def test_invalid_pixels_leave_a_gap() -> None:
 def test_each_class_has_a_row_of_images_and_spectra_with_captions() -> None:
     classes = ["seyfert", "liner", "seyfert", "seyfert"]
     figure = gallery_figure([pair()] * 4, classes, captions=["P = 0.9", "P = 0.1", "P = 0.8", "P = 0.7"], columns=2)
+    where = "9 · RA 1.00000°, Dec +2.00000°"
     assert titles(figure) == [
-        "seyfert   z = 0.100   P = 0.9",
-        "seyfert   z = 0.100   P = 0.8",
-        "liner   z = 0.100   P = 0.1",
+        f"Seyfert · z = 0.100 · P = 0.9\n{where}",
+        f"Seyfert · z = 0.100 · P = 0.8\n{where}",
+        f"LINER · z = 0.100 · P = 0.1\n{where}",
     ]
     assert sum(bool(axes.images) for axes in figure.axes) == 3
-    assert "Rest wavelength" in figure.axes[-1].get_xlabel()
-    assert r"$10^{-17}$" in figure.axes[1].get_ylabel()
+    assert "rest-frame vacuum wavelength" in figure.axes[-1].get_xlabel()
+    assert figure.axes[1].get_ylabel() == "[10⁻¹⁷ erg/s/cm²/Å]"
 
 
 def test_labels_of_lines_do_not_overlap() -> None:
     figure = gallery_figure([pair(), pair()], ["seyfert", "seyfert"])
     figure.draw_without_rendering()
     for axes in figure.axes[1::2]:
-        boxes = [text.get_window_extent() for text in [*axes.texts, axes.title, axes._left_title]]  # type: ignore[attr-defined]
-        boxes = [box for box in boxes if box.width > 1]
+        boxes = [text.get_window_extent() for text in axes.texts]
         for number, box in enumerate(boxes):
             assert not any(box.overlaps(other) for other in boxes[number + 1 :])
 
@@ -130,3 +130,10 @@ def test_no_galaxies_and_no_valid_pixels_are_said() -> None:
 def test_lists_of_different_length_are_refused() -> None:
     with pytest.raises(ValueError, match="2 pairs came with 1 classes"):
         gallery_figure([pair(), pair()], ["liner"])
+
+
+def test_images_of_agn_stand_above_images_of_other_galaxies() -> None:
+    figure = image_rows_figure([cutout(), cutout()], [])
+    above, _, below, _ = figure.axes
+    assert above.get_ylabel() == "AGN" and above.images
+    assert below.get_ylabel() == "not AGN" and below.texts[0].get_text() == "no not AGN"

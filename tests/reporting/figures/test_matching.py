@@ -44,7 +44,7 @@ def test_a_cell_is_drawn_at_its_place_with_ra_growing_to_the_left():
     assert axes.xaxis.get_major_formatter()(np.radians(30), 0) == "150°"
 
 
-def test_the_radius_asked_for_is_marked():
+def test_the_match_radius_is_marked():
     for figure in (radius_figure(RADII, 1.0), separation_figure(SEPARATIONS, 1.0)):
         assert "radius 1" in labels(figure)
 
@@ -65,7 +65,7 @@ def test_a_match_without_a_pair_has_all_figures(tmp_path):
 
 def test_cells_that_are_not_shown_are_counted():
     many = Table({name: np.repeat(CELLS[name], 20) for name in CELLS.colnames})
-    assert "55 cells of less or of one survey are not shown" in labels(cell_figure(many))
+    assert "55 cells with fewer or with one survey are not shown" in labels(cell_figure(many))
 
 
 def test_a_map_of_a_part_says_so(monkeypatch):

@@ -2,29 +2,32 @@
 
 import numpy as np
 import pytest
+from astropy.table import Table
 
-from mmagn.reporting.figures.search import TrialRecord, history_figure, importance_figure, parallel_figure
+from mmagn.reporting.figures.search import importance_figure, parallel_figure, trials_figure
 
-
-def record(number: int, score: float, state: str = "complete", **values: object) -> TrialRecord:
-    return TrialRecord(number=number, state=state, score=score, folds=(score,), values=values, duration_s=1.0)
-
-
-TRIALS = [
-    record(0, 0.5, learning_rate=1e-4, widths=(4, 8), dihedral=True),
-    record(1, 0.3, "pruned", learning_rate=1e-3, widths=(8, 16), dihedral=True),
-    record(3, 0.7, learning_rate=1e-2, widths=(4, 8), dihedral=False),
-    record(4, float("nan"), "diverged", learning_rate=1e-2, widths=(4, 8), dihedral=False),
-]
+TRIALS = Table(
+    {
+        "number": [1, 2, 4, 5],
+        "state": ["complete", "pruned", "complete", "diverged"],
+        "score": [0.5, 0.3, 0.7, np.nan],
+        "learning_rate": [1e-4, 1e-3, 1e-2, 1e-2],
+        "widths": ["4-8", "8-16", "4-8", "4-8"],
+        "dihedral": ["True", "True", "False", "False"],
+        "folds": ["0.5", "0.3", "0.7", ""],
+        "duration_s": [1.0] * 4,
+    }
+)
+"""As ``trials.csv`` holds them."""
 
 
 def test_the_best_so_far_never_falls_and_knows_no_pruned_trial() -> None:
-    axes = history_figure(TRIALS, prevalence=0.2).axes[0]
+    axes = trials_figure(TRIALS, prevalence=0.2).axes[0]
     lines = {line.get_label(): line for line in axes.lines}
-    np.testing.assert_array_equal(lines["best so far"].get_xdata(), [0, 3, 4])
+    np.testing.assert_array_equal(lines["best so far"].get_xdata(), [1, 4, 5])
     np.testing.assert_array_equal(lines["best so far"].get_ydata(), [0.5, 0.7, 0.7])
     assert list(lines["pruned"].get_ydata()) == [0.3]
-    assert "prevalence 0.20" in lines
+    assert "prevalence 0.200" in lines
 
 
 def test_a_learning_rate_stands_at_its_logarithm() -> None:
@@ -39,7 +42,7 @@ def test_the_most_important_setting_is_on_top() -> None:
     assert [label.get_text() for label in axes.get_yticklabels()] == ["dropout", "learning rate"]
 
 
-@pytest.mark.parametrize("trials", [[], [TRIALS[3]], [TRIALS[0]]])
-def test_few_trials_are_drawn_all_the_same(trials: list[TrialRecord]) -> None:
-    for figure in (history_figure(trials, prevalence=0.2), importance_figure({}), parallel_figure(trials)):
+@pytest.mark.parametrize("trials", [TRIALS[:0], TRIALS[3:], TRIALS[:1]])
+def test_few_trials_are_drawn_all_the_same(trials: Table) -> None:
+    for figure in (trials_figure(trials, prevalence=0.2), importance_figure({}), parallel_figure(trials)):
         figure.canvas.draw()

@@ -27,13 +27,21 @@ def points(axes: Axes, name: str) -> NDArray[np.float64]:
     return np.asarray(found.get_offsets())
 
 
+def coverage(sdss: Positions, hsc: Positions, pairs: Positions) -> Figure:
+    return coverage_figure({"SDSS spectra": sdss, "HSC images": hsc, "pairs": pairs})
+
+
+def legend_texts(figure: Figure) -> list[str]:
+    return [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+
+
 def drawn(figure: Figure) -> None:
     figure.draw_without_rendering()
 
 
 def test_every_object_is_drawn_and_counted() -> None:
     ra_deg, dec_deg = patch(150, 2, 50)
-    axes = coverage_figure((ra_deg, dec_deg), (ra_deg[:30], dec_deg[:30]), (ra_deg[:20], dec_deg[:20])).axes[0]
+    axes = coverage((ra_deg, dec_deg), (ra_deg[:30], dec_deg[:30]), (ra_deg[:20], dec_deg[:20])).axes[0]
     for name, count in (("SDSS spectra (50)", 50), ("HSC images (30)", 30), ("pairs (20)", 20)):
         assert len(points(axes, name)) == count
     np.testing.assert_allclose(points(axes, "SDSS"), np.column_stack([ra_deg, dec_deg]))
@@ -41,12 +49,12 @@ def test_every_object_is_drawn_and_counted() -> None:
 
 
 def test_ra_grows_to_the_left() -> None:
-    left, right = coverage_figure(*[patch(150, 2, 50)] * 3).axes[0].get_xlim()
+    left, right = coverage(*[patch(150, 2, 50)] * 3).axes[0].get_xlim()
     assert left > right
 
 
 def test_a_field_across_ra_zero_stays_in_one_piece_and_is_labelled_modulo_360() -> None:
-    figure = coverage_figure(*[patch(0, 0, 200)] * 3)
+    figure = coverage(*[patch(0, 0, 200)] * 3)
     axes = figure.axes[0]
     assert np.ptp(points(axes, "SDSS")[:, 0]) < 4.1
     assert abs(np.diff(axes.get_xlim())[0]) < 20
@@ -59,7 +67,7 @@ def test_a_field_across_ra_zero_stays_in_one_piece_and_is_labelled_modulo_360() 
 
 def test_the_outline_of_every_cell_with_an_object_is_drawn_around_it() -> None:
     ra_deg, dec_deg = patch(0, 0, 200)
-    axes = coverage_figure(*[(ra_deg, dec_deg)] * 3).axes[0]
+    axes = coverage(*[(ra_deg, dec_deg)] * 3).axes[0]
     outlines = next(each for each in axes.collections if isinstance(each, LineCollection)).get_segments()
     assert len(outlines) == len(np.unique(sky_group(ra_deg, dec_deg, 16)))
     every = np.concatenate(outlines)
@@ -69,14 +77,14 @@ def test_the_outline_of_every_cell_with_an_object_is_drawn_around_it() -> None:
 
 
 def test_a_narrow_map_has_true_angles() -> None:
-    aspect = coverage_figure(*[patch(150, 60, 100)] * 3).axes[0].get_aspect()
+    aspect = coverage(*[patch(150, 60, 100)] * 3).axes[0].get_aspect()
     assert aspect == pytest.approx(2.0, rel=0.1)
 
 
 def test_far_fields_get_panels_of_their_own_that_hold_them() -> None:
     fields = [patch(150, 2, 300), patch(242, 55, 100), patch(353, 0, 40), patch(100, 20, 3)]
     everything = tuple(np.concatenate(each) for each in zip(*fields, strict=True))
-    axes = coverage_figure(*[everything] * 3).axes  # type: ignore[list-item]
+    axes = coverage(*[everything] * 3).axes  # type: ignore[list-item]
     assert [each.get_title(loc="left") for each in axes] == ["", "A", "B", "C"]
     for panel, (ra_deg, dec_deg) in zip(axes[1:], (fields[0], fields[1], fields[2]), strict=True):
         (left, right), (bottom, top) = panel.get_xlim(), panel.get_ylim()
@@ -87,7 +95,7 @@ def test_far_fields_get_panels_of_their_own_that_hold_them() -> None:
 
 @pytest.mark.parametrize("count", [0, 1])
 def test_few_objects_still_make_a_map(count: int) -> None:
-    figure = coverage_figure(*[patch(150, 2, count)] * 3)
+    figure = coverage(*[patch(150, 2, count)] * 3)
     drawn(figure)
     assert figure.axes[0].get_xlabel() == "RA [deg]"
 
@@ -96,5 +104,15 @@ def test_a_survey_at_the_pole_is_drawn_without_complaint(caplog: pytest.LogCaptu
     rng = np.random.default_rng(1)
     pole = rng.uniform(0, 360, 60), 90 - rng.uniform(0, 2, 60)
     with caplog.at_level(logging.WARNING):
-        drawn(coverage_figure(pole, pole, pole))
+        drawn(coverage(pole, pole, pole))
     assert not caplog.records
+
+
+def test_pairs_of_each_split_have_their_own_marker_and_count() -> None:
+    layers = {"train": patch(150, 2, 6), "test": patch(150, 2, 4), "pairs without label": patch(150, 2, 3)}
+    figure = coverage_figure(layers)
+    assert [text for text in legend_texts(figure) if "HEALPix" not in text] == [
+        "pairs without label (3)",
+        "train (6)",
+        "test (4)",
+    ]

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from mmagn.lines import REPORTED_LINES
 from mmagn.records import Spectrum
 from mmagn.reporting.figures.spectra import spectrum_figure
 
@@ -35,11 +36,11 @@ def line_of(axes, label):
 def test_the_fit_and_its_residuals_are_drawn_over_the_data_in_the_rest_frame():
     spectrum = spectrum_of()
     model = np.full(3800, 20.0)
-    figure = spectrum_figure(spectrum, model - 1, model)
+    figure = spectrum_figure(spectrum, {"continuum": model - 1, "model": model})
     overview, hbeta, _ = figure.axes[:3]
     np.testing.assert_array_equal(line_of(overview, "model").get_ydata(), 20.0)
     np.testing.assert_array_equal(line_of(overview, "continuum").get_ydata(), 19.0)
-    residual = figure.axes[2].lines[-1]
+    residual = figure.axes[2].lines[1]
     shown = residual.get_xdata()
     assert shown.min() >= 4780
     assert shown.max() <= 5080
@@ -47,7 +48,7 @@ def test_the_fit_and_its_residuals_are_drawn_over_the_data_in_the_rest_frame():
     inside = (rest >= 4780) & (rest <= 5080)
     expected = np.where(spectrum.valid, spectrum.flux - 20.0, np.nan)[inside]
     np.testing.assert_allclose(residual.get_ydata(), expected, rtol=1e-5)
-    assert "[O III] 5007" in [text.get_text() for text in hbeta.texts]
+    assert "[O III] 5008" in [text.get_text() for text in hbeta.texts]  # in vacuum, as the axis
 
 
 def test_invalid_pixels_are_shaded_and_not_drawn():
@@ -65,4 +66,39 @@ def test_a_window_outside_the_spectrum_says_so(tmp_path):
 
 def test_a_fit_of_another_length_is_refused():
     with pytest.raises(ValueError, match="model has 5 pixels; allowed: the spectrum's 3800"):
-        spectrum_figure(spectrum_of(), model=np.zeros(5))
+        spectrum_figure(spectrum_of(), {"model": np.zeros(5)})
+    with pytest.raises(ValueError, match="there is no curve 'lines'; allowed: model, continuum"):
+        spectrum_figure(spectrum_of(), {"lines": np.zeros(3800)})
+
+
+def legend_texts(figure):
+    return [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+
+
+def test_residuals_beyond_their_panel_are_marked_at_its_edge():
+    spectrum, model = spectrum_of(), np.full(3800, 20.0)
+    assert not any("residual" in text for text in legend_texts(spectrum_figure(spectrum, {"model": model})))
+    rest = spectrum.wavelength_angstrom / 1.05
+    spike = int(np.argmin(np.abs(rest - 4900)))
+    spectrum.flux[spike] += 50
+    figure = spectrum_figure(spectrum, {"model": model})
+    assert "residual above +5.5" in legend_texts(figure)
+    (marks,) = [line for axes in figure.axes for line in axes.lines if line.get_marker() == "^"]
+    np.testing.assert_allclose(marks.get_xdata(), rest[spike])
+
+
+def test_broad_lines_and_masked_pixels_are_named_in_the_legend():
+    curves = {"model": np.full(3800, 20.0), "continuum + broad lines": np.full(3800, 19.5)}
+    texts = legend_texts(spectrum_figure(spectrum_of(), curves))
+    assert {"data", "model", "continuum + broad lines", "masked pixels", "±1 error"} <= set(texts)
+
+
+def test_flux_snr_class_and_flags_are_written_on_the_picture():
+    measured = {"bpt_class": "seyfert", "reason": "", "fit_flags": "broad", "broad_line": True}
+    for line in REPORTED_LINES:
+        measured |= {f"flux_{line}": 12.34, f"flux_{line}_err": 1.2, f"snr_{line}": 10.3, f"flags_{line}": ""}
+    measured["flags_hbeta"] = "masked"
+    panel = spectrum_figure(spectrum_of(), measured=measured).axes[-1]
+    texts = [cell.get_text().get_text() for table in panel.tables for cell in table.get_celld().values()]
+    assert {"12.3 ± 1.2", "10.3", "masked", "Hα 6565"} <= set(texts)
+    assert panel.texts[0].get_text() == "BPT class: Seyfert · fit flags: broad · broad Balmer component"

@@ -23,7 +23,7 @@ def test_the_callers_settings_neither_reach_a_figure_nor_are_changed() -> None:
     with matplotlib.rc_context({"font.size": 40, "lines.linewidth": 9}):
         axes = line_figure().axes[0]
         assert axes.lines[0].get_linewidth() == pytest.approx(1.8)
-        assert axes.xaxis.label.get_fontsize() == pytest.approx(11)
+        assert axes.xaxis.label.get_fontsize() == pytest.approx(10)
         assert matplotlib.rcParams["font.size"] == 40
 
 

@@ -66,20 +66,22 @@ class NetworkEvaluation:
         (object,) with all modalities; NaN in training rows where these were not asked for.
     calibrations, novelty
         By subset of modalities, the widest first.
-    importances
-        Permutation importance of the features on the test rows; empty without features or without both classes.
+    importances, inputs
+        Permutation importance of the features, and of the branches, on the test rows; empty without both classes,
+        without features, and for a single branch.
     """
 
     logits: Floats
     calibrations: dict[Subset, SubsetCalibration]
     novelty: dict[Subset, Novelty]
     importances: list[Importance]
+    inputs: list[Importance]
 
     def save(self, run: RunFolder) -> None:
         """Write calibrations, novelty and importances into the folder of the network's weights."""
         save_calibrations(run.calibration, self.calibrations)
         save_novelty(run.novelty, self.novelty)
-        save_importances(run.importance, self.importances)
+        save_importances(run.importance, self.importances, self.inputs)
 
 
 def network_evaluation(
@@ -115,6 +117,7 @@ def network_evaluation(
     calibrations: dict[Subset, SubsetCalibration] = {}
     novelty: dict[Subset, Novelty] = {}
     importances: list[Importance] = []
+    inputs: list[Importance] = []
     for subset in (widest, *narrower):
         rows = every if subset == widest else fitting
         parts = OrderedBatches(torch.from_numpy(rows), EVALUATION_BATCH).batches()
@@ -129,9 +132,13 @@ def network_evaluation(
         )
         places = np.searchsorted(rows, usual), np.searchsorted(rows, validation)
         novelty[subset] = fitted_novelty(embedding[places[0]], embedding[places[1]], config.novelty_quantile)
-        if subset == widest and "features" in model.branches:
-            importances = _importances(model, sample, embedding[np.searchsorted(rows, sample.fold.test)], config.seed)
-    return NetworkEvaluation(logits=logits[widest], calibrations=calibrations, novelty=novelty, importances=importances)
+        if subset == widest:
+            of_test = embedding[np.searchsorted(rows, sample.fold.test)]
+            importances = _importances(model, sample, of_test, config.seed)
+            inputs = input_importances(model, sample.target[sample.fold.test], of_test, config.seed)
+    return NetworkEvaluation(
+        logits=logits[widest], calibrations=calibrations, novelty=novelty, importances=importances, inputs=inputs
+    )
 
 
 def _importances(
@@ -139,7 +146,7 @@ def _importances(
 ) -> list[Importance]:
     """Importance of the features, which are the last columns of the head inputs (test row, embedding)."""
     target = sample.target[sample.fold.test]
-    if not 0 < target.sum() < len(target):
+    if "features" not in model.branches or not 0 < target.sum() < len(target):
         return []
     width, device = len(sample.features), next(model.parameters()).device
     others = torch.from_numpy(embedding[:, :-width]).to(device)
@@ -150,6 +157,28 @@ def _importances(
             return np.asarray(model.head(inputs).squeeze(-1).double().cpu().numpy())
 
     return permutation_importance(logits, embedding[:, -width:], target, sample.features, seed=seed)
+
+
+def input_importances(
+    model: FusionModel, target: Floats, embedding: NDArray[np.float32], seed: int
+) -> list[Importance]:
+    """Return the importance of each branch: its part of the head inputs (object, embedding) is permuted."""
+    if len(model.branches) < 2 or not 0 < target.sum() < len(target):
+        return []
+    device = next(model.parameters()).device
+    dims = {name: branch.stand_in.numel() for name in ("image", "spectrum") if (branch := getattr(model, name))}
+    names = [*dims, *(["features"] if "features" in model.branches else [])]
+    edges = np.cumsum([0, *dims.values()])
+    blocks = np.split(embedding, edges[1 : len(names)], axis=1)
+
+    def logits(rows: NDArray[np.float32]) -> Floats:
+        chosen = [block[row] for block, row in zip(blocks, rows.astype(np.int64).T, strict=True)]
+        with torch.inference_mode():
+            inputs = torch.from_numpy(np.concatenate(chosen, axis=1)).to(device)
+            return np.asarray(model.head(inputs).squeeze(-1).double().cpu().numpy())
+
+    rows = np.repeat(np.arange(len(target), dtype=np.float32)[:, None], len(names), axis=1)
+    return permutation_importance(logits, rows, target, names, seed=seed)
 
 
 def validation_calibration(

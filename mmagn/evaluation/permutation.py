@@ -103,10 +103,10 @@ def average_precisions(target: Floats, score: Floats, counts: NDArray[np.floatin
     return np.asarray((hits * precision).sum(axis=1) / hits.sum(axis=1))
 
 
-def save_importances(path: Path, importances: Sequence[Importance]) -> None:
-    """Write importances as JSON."""
-    features = [asdict(each) for each in importances]
-    write_json(path, {"split": "test", "unit": "loss of average precision", "features": features})
+def save_importances(path: Path, importances: Sequence[Importance], inputs: Sequence[Importance] = ()) -> None:
+    """Write importances of the features and of the inputs image, spectrum and features as JSON."""
+    parts = {"features": [asdict(each) for each in importances], "inputs": [asdict(each) for each in inputs]}
+    write_json(path, {"split": "test", "unit": "loss of average precision", **parts})
 
 
 def load_importances(path: Path) -> list[Importance]:

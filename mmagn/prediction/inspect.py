@@ -10,7 +10,7 @@ import numpy as np
 
 from mmagn.config.run_config import RunConfig
 from mmagn.matching.store import open_store
-from mmagn.measurement.table import measured_table
+from mmagn.measurement.table import MeasurementSettings, measured_table
 from mmagn.records import Spectrum
 from mmagn.reporting.figures.spectra import spectrum_figure
 from mmagn.reporting.figures.style import save_figures
@@ -39,7 +39,9 @@ def plot_spectrum(config: RunConfig, object_id: str, folder: Path) -> Path:
     curves = {"model": fit.model, "continuum": fit.continuum}
     if np.nanmax(fit.broad, initial=0.0) > 0:
         curves["continuum + broad lines"] = fit.continuum + fit.broad
-    measured = measured_table([spectrum], spectroscopy=config.spectroscopy, labels=config.labels, basis=basis)
+    measured = measured_table(
+        [spectrum], MeasurementSettings(spectroscopy=config.spectroscopy, labels=config.labels, basis=basis)
+    )
     name = re.sub(r"[^\w.-]", "_", object_id).lstrip(".")
     (path,) = save_figures({name: spectrum_figure(spectrum, curves, measured[0])}, folder)
     return path

@@ -14,8 +14,8 @@ from mmagn.evaluation.answers import TABLE_METRICS
 from mmagn.evaluation.pooled import out_of_fold, pooled_scores
 from mmagn.evaluation.scorecard import Score
 from mmagn.runs.sample import Sample
-from mmagn.search.records import TrialRecord
 from mmagn.search.folds import as_trained, own_variant, sample_folds
+from mmagn.search.records import TrialRecord
 from mmagn.search.space import with_values
 
 SearchedPart = Callable[[Sample, str], TrialRecord]

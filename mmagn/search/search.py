@@ -14,10 +14,10 @@ from mmagn.ablation.fits import FoldFits
 from mmagn.config.run_config import RunConfig, save_config
 from mmagn.reporting.page.report import write_report
 from mmagn.runs.sample import Sample, labelled_sample
-from mmagn.search.records import TrialRecord
 from mmagn.search.folds import NetworkScores, as_trained, sample_folds, searched_sample
 from mmagn.search.heads import HeadScores
 from mmagn.search.nested import NestedSearch, nested_search
+from mmagn.search.records import TrialRecord
 from mmagn.search.results import Gain, best_record, trial_records, write_results
 from mmagn.search.space import check_space
 from mmagn.search.storage import dashboard_command, study_storage

@@ -207,7 +207,14 @@ def _log_trial(study: Study, trial: FrozenTrial, wanted: int) -> None:
     best = max(whole, default=float("nan"))
     state = "" if trial.state == TrialState.COMPLETE else f" (pruned after {len(trial.intermediate_values)} folds)"
     logger.info(
-        "trial %d (%d of %d): %s%s with %s; best %.3f", trial.number + 1, len(finished), wanted, mean, state, values, best
+        "trial %d (%d of %d): %s%s with %s; best %.3f",
+        trial.number + 1,
+        len(finished),
+        wanted,
+        mean,
+        state,
+        values,
+        best,
     )
 
 

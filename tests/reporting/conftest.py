@@ -9,6 +9,7 @@ from astropy.table import Table
 from mmagn.config.run_config import RunConfig, save_config
 from mmagn.evaluation.ceiling import noise_ceilings
 from mmagn.evaluation.config import EvaluationConfig
+from mmagn.evaluation.permutation import Importance, save_importances
 from mmagn.evaluation.scores import scores
 from mmagn.labels.scheme import BPT_LINES
 from mmagn.lines import LINE_BY_NAME
@@ -90,10 +91,6 @@ def scored_run(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     recorded = {
         "split": "test",
         **on_test.as_dict(),
-        "inputs": {
-            "features": {"value": 0.4, "low": 0.3, "high": 0.5},
-            "image": {"value": 0.01, "low": -0.02, "high": 0.03},
-        },
         "clean": {"probability": 0.9, **on_test.as_dict()},
         "noise_ceiling": {name: score.as_dict() for name, score in ceilings.items()},
         "classes": counts | {"unclassified": 3},
@@ -108,6 +105,9 @@ def scored_run(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
         },
     }
     write_json(run.scores, recorded)
+    inputs = [Importance(name="features", value=0.4, low=0.3, high=0.5)]
+    inputs.append(Importance(name="image", value=0.01, low=-0.02, high=0.03))
+    save_importances(run.importance, [], inputs)
     measured.write(run.measurements, format="parquet")
     columns = {"sdss_object_id": measured["object_id"], "bpt_class": measured["bpt_class"], "truth": truth}
     predictions = Table(

@@ -19,9 +19,9 @@ from mmagn.config.search import SearchConfig
 from mmagn.models.config import ModelsConfig, SpectrumBranchConfig
 from mmagn.runs.sample import Sample
 from mmagn.search import search as searching
-from mmagn.search.records import TrialRecord
 from mmagn.search.folds import searched_sample
 from mmagn.search.nested import nested_search
+from mmagn.search.records import TrialRecord
 from mmagn.search.results import Gain, best_record, trial_records
 from mmagn.search.search import SampleStudy, Search, search
 from mmagn.surveys.config import SimulateConfig

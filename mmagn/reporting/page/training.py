@@ -15,7 +15,7 @@ from mmagn.reporting.figures.curves import class_figure, history_figure, scores_
 from mmagn.reporting.figures.sky import Position, coverage_figure
 from mmagn.reporting.figures.style import score_text
 from mmagn.reporting.page.cards import Predictions
-from mmagn.reporting.page.files import read_score, read_scores, read_table, rows_of, training_curves
+from mmagn.reporting.page.files import read_json, read_score, read_scores, read_table, rows_of, training_curves
 from mmagn.reporting.page.galaxies import Payload, diagram_section, galaxy_parts, image_section, score_charts
 from mmagn.reporting.page.html import Chart, Section
 from mmagn.reporting.page.scores import sample_section, score_tiles, scores_section
@@ -40,7 +40,7 @@ def training_page(run: RunFolder, recorded: dict[str, Any], config: RunConfig, p
         after = [diagram_section(objects, measured, f"the {split} split"), image_section(objects, payload)]
         parts = galaxy_parts(objects, config, payload, f"the {split} split")
     sample = recorded | {"split_classes": _split_classes(predictions)} if predictions is not None else recorded
-    inputs = recorded.get("inputs") or _only_input(config)
+    inputs = {each["name"]: each for each in read_json(run.importance).get("inputs", [])} or _only_input(config)
     ceiling, simulated = ceilings.get("average_precision", Score()), config.data.source == "embedded"
     sections = [
         scores_section(recorded, scores, charts),

@@ -58,7 +58,7 @@ def save_store(path: Path, index: PairIndex, reader: SurveyReader, made_from: Pr
     NoPairsError
         Where no pair has a usable cutout and spectrum.
     ValueError
-        Where the disk is too small; the sentence says how much is needed.
+        Where the disk is too small; the message states how much is needed.
     """
     partial = _partial_folder(path, made_from)
     image_dtype = str(made_from.settings["matching.image_dtype"])

@@ -1,6 +1,6 @@
-"""Shards written as Arrow files, several at the same time, each whole or not there, so that a stopped run goes on.
+"""Shards written as Arrow files, several at the same time, each whole or not at all, so that a stopped run resumes.
 
-A file depends on nothing but its shard: not on how many processes write, nor on which is first. What was found while
+A file depends on nothing but its shard: not on the number of processes, nor on their order. What was lost while
 writing it stands in a record beside it; a shard with a record is never read again.
 """
 
@@ -148,7 +148,7 @@ def remove_unfinished(folder: Path) -> bool:
 
 
 def remove_records(folder: Path) -> None:
-    """Remove the records of a folder, once the store tells what they tell."""
+    """Remove the records of a folder, once the description of the store holds their content."""
     for path in folder.glob("pairs-*.json"):
         path.unlink()
 

@@ -61,7 +61,7 @@ class PairShard:
 
     @property
     def fingerprint(self) -> str:
-        """Hexadecimal sha256 of who is paired with whom, in this order."""
+        """Hexadecimal sha256 of ids and separations of the pairs, in this order."""
         digest = hashlib.sha256()
         for ids in (self.sdss_object_id, self.hsc_object_id):
             digest.update("\n".join(ids.tolist()).encode() + b"\n\n")

@@ -1,8 +1,10 @@
 """Tables on disk, written batch by batch: Parquet, CSV, FITS, ECSV or VOTable by suffix, whole or not at all."""
 
 import contextlib
+import glob
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -44,6 +46,7 @@ def table_file(out: Path) -> Iterator[Callable[[Table], None]]:
     through astropy, which holds the whole table in memory once at the end; units, descriptions and UCDs (``ucd`` in the
     ``meta`` of a column) are where TOPCAT looks for them. A logical column with nulls is an integer one in FITS.
     The file appears under its name when the block ends well and at least one batch came; otherwise nothing is left.
+    What a killed process left behind of the same table is removed first.
 
     Raises
     ------
@@ -52,6 +55,7 @@ def table_file(out: Path) -> Iterator[Callable[[Table], None]]:
     """
     suffix = checked_suffix(out)
     out.parent.mkdir(parents=True, exist_ok=True)
+    _remove_abandoned(out)
     spool, whole, converted = (
         out.with_name(f".{out.stem}.{os.getpid()}.{part}") for part in ("spool", "parquet", "part")
     )
@@ -70,6 +74,20 @@ def table_file(out: Path) -> Iterator[Callable[[Table], None]]:
         writer.close()
         for leftover in (spool, whole, converted):
             leftover.unlink(missing_ok=True)
+
+
+def _remove_abandoned(out: Path) -> None:
+    """Remove the hidden parts of a table whose process is no longer alive."""
+    for path in out.parent.glob(f".{glob.escape(out.stem)}.*"):
+        match = re.fullmatch(r"(\d+)\.(spool|parquet|part)", path.name.removeprefix(f".{out.stem}."))
+        if match is None:
+            continue
+        try:
+            os.kill(int(match[1]), 0)
+        except (ProcessLookupError, OverflowError):
+            path.unlink(missing_ok=True)
+        except PermissionError:
+            continue  # alive, of another user
 
 
 class _SpoolWriter:

@@ -2,7 +2,7 @@
 
 Published images are compressed in chunks that span tens of rows but only a corner of one band, so the wanted rows
 are taken one row-block of chunks at a time. Plain gzip chunks, with or without the shuffle filter, are read straight
-from where HDF5 says they lie in the file and inflated in threads, outside HDF5's global lock; any other layout goes
+from their offsets in the file and inflated in threads, outside HDF5's global lock; any other layout goes
 through h5py, one slab per block, which inflates each chunk once as well.
 """
 

@@ -222,6 +222,24 @@ def test_bytes_flipped_in_a_header_are_a_sentence(tree):
     assert "is left out" in only_reason(tree, "sdss")
 
 
+@pytest.mark.parametrize("survey", ["sdss", "hsc"])
+def test_no_damage_of_a_file_is_more_than_a_sentence(tree, survey):
+    path = file_of(tree, survey)
+    sound = path.read_bytes()
+    random = np.random.default_rng(7)
+    for number in range(25):
+        content = bytearray(sound)
+        for place in random.integers(0, 20_000 if number % 2 else len(sound), 12):
+            content[place] ^= 1 << int(random.integers(8))
+        path.write_bytes(content[: random.integers(1, len(sound))] if number % 5 == 0 else content)
+        drops: Counter[str] = Counter()
+        found = catalog(tree, survey, drops)
+        rows = np.arange(OBJECTS)
+        read = reader(tree).read_spectra if survey == "sdss" else reader(tree).read_cutouts
+        assert len(list(read(str(path), rows))) == OBJECTS
+        assert OTHER_CELL in found.healpix
+
+
 def test_a_small_column_that_inflates_beyond_all_bounds_is_not_read(tree, monkeypatch):
     monkeypatch.setattr(rows, "PLAIN_BYTES", 2**16)
     path = file_of(tree, "sdss")

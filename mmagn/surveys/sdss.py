@@ -4,6 +4,7 @@ Its mask is True where a pixel is *bad* (the opposite of HSC), its spectra are p
 the file with flux and dispersion repeated, and errors below zero are failure codes.
 """
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +15,8 @@ from mmagn.records import LOG10_STEP, Spectrum
 from mmagn.surveys.screen import Column, check_mask
 from mmagn.surveys.text import optional_number, optional_text, plain_text
 
+PIXEL_FLAG_RUN = 100
+"""Longest run of pixels that flags of single pixels make: at most 27 in real spectra, fibre-wide ones make 150 to all."""
 IVAR_LIMIT = 1e30
 """An inverse variance above this is a division by a variance of zero."""
 STEP_TOLERANCE = 0.05
@@ -35,6 +38,8 @@ COLUMNS: Mapping[str, Column] = {
     "SUBCLASS": Column(purpose="class", kind="text", required=False),
 }
 """Columns that a spectrum is made from."""
+
+logger = logging.getLogger(__name__)
 
 
 def spectrum_from_row(row: Mapping[str, Any], *, survey: str) -> Spectrum:
@@ -67,10 +72,15 @@ def spectrum_from_row(row: Mapping[str, Any], *, survey: str) -> Spectrum:
     )
     _check_grid(wavelength)
     finite = np.isfinite(flux)
-    valid = ~check_mask("spectrum_mask", mask[used]) & finite & (ivar > 0) & (ivar <= IVAR_LIMIT)
-    valid &= np.isfinite(lsf_sigma)
+    bad = check_mask("spectrum_mask", mask[used])
+    usable = finite & (ivar > 0) & (ivar <= IVAR_LIMIT) & np.isfinite(lsf_sigma)
+    fibre_wide = fibre_wide_flags(bad, usable)
+    valid = usable & (~bad | fibre_wide)
     if not valid.any():
         raise ValueError("spectrum has no valid pixel")
+    if fibre_wide.any():
+        pixels = np.count_nonzero(fibre_wide & usable)
+        logger.info("spectrum %s: %d pixels under a fibre-wide flag are used", plain_text(row["object_id"]), pixels)
     redshift_err = optional_number(row.get("Z_ERR"), float("nan"))
     return Spectrum(
         object_id=plain_text(row["object_id"]),
@@ -87,6 +97,27 @@ def spectrum_from_row(row: Mapping[str, Any], *, survey: str) -> Spectrum:
         ivar=np.where(valid, ivar, np.float32(0)),
         lsf_sigma=np.where(np.isfinite(lsf_sigma), lsf_sigma, np.float32(0)),
     )
+
+
+def fibre_wide_flags(bad: NDArray[np.bool_], usable: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return (pixel,) True under flags of a whole fibre or camera (BADTRACE, BADFLAT, MANYBADCOLUMNS).
+
+    The published mask is True where any bit of ``and_mask`` is set. Bits of single pixels (sky lines, cosmic rays) make
+    short runs; a long run whose pixels have a variance of their own warns of the fibre and says nothing about them.
+
+    Parameters
+    ----------
+    bad
+        (pixel,) the published mask.
+    usable
+        (pixel,) True where flux, inverse variance and dispersion are.
+    """
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], bad, [False]]).astype(np.int8)))
+    wide = np.zeros(len(bad), np.bool_)
+    for start, stop in edges.reshape(-1, 2):
+        if stop - start > PIXEL_FLAG_RUN and usable[start:stop].mean() > 0.5:
+            wide[start:stop] = True
+    return wide
 
 
 def _check_grid(wavelength: NDArray[np.float32]) -> None:

@@ -1,9 +1,11 @@
 """What the quirks of SDSS rows must turn into."""
 
+import logging
 from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from mmagn.surveys.sdss import spectrum_from_row
 
@@ -62,6 +64,34 @@ def test_bad_pixels_inside_are_kept_as_not_valid():
     spectrum = spectrum_from_row(sdss_row(spectrum_ivar=ivar), survey="sdss")
     assert len(spectrum.flux) == PIXELS
     assert spectrum.valid.sum() == PIXELS - 3
+
+
+def long_row(mask: NDArray[np.bool_], ivar: NDArray[np.float32]) -> dict[str, Any]:
+    angstrom = (10 ** (3.6 + 1e-4 * np.arange(len(mask)))).astype("f4")
+    names = {"spectrum_mask": mask, "spectrum_ivar": ivar, "spectrum_lambda": angstrom}
+    ones = {name: np.ones(len(mask), dtype="f4") for name in ("spectrum_flux", "spectrum_lsf_sigma")}
+    return sdss_row(**names, **ones)
+
+
+@pytest.mark.parametrize("run", [slice(100, 700), slice(0, 2000)])
+def test_a_flag_of_the_whole_fibre_is_not_taken_for_bad_pixels(run, caplog):
+    mask, ivar = np.zeros(2000, dtype=bool), np.full(2000, 4.0, dtype="f4")
+    mask[run] = True
+    ivar[run.start + 40 : run.start + 60] = 0
+    mask[1990] = True
+    with caplog.at_level(logging.INFO):
+        spectrum = spectrum_from_row(long_row(mask, ivar), survey="sdss")
+    bad = ivar == 0
+    bad[1990] |= run.stop < 1990
+    np.testing.assert_array_equal(spectrum.valid, ~bad)
+    assert f"{run.stop - run.start - 20} pixels under a fibre-wide flag are used" in caplog.text
+
+
+def test_a_long_run_of_bad_pixels_without_variance_and_short_runs_stay_bad():
+    mask, ivar = np.zeros(2000, dtype=bool), np.full(2000, 4.0, dtype="f4")
+    mask[100:500], ivar[100:400] = True, 0
+    mask[1000:1090] = True
+    np.testing.assert_array_equal(spectrum_from_row(long_row(mask, ivar), survey="sdss").valid, ~mask)
 
 
 @pytest.mark.parametrize("ivar", [3.4e38, np.nan, np.inf, -2.0])

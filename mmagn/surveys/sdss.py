@@ -16,7 +16,7 @@ from mmagn.surveys.screen import Column, check_mask
 from mmagn.surveys.text import optional_number, optional_text, plain_text
 
 PIXEL_FLAG_RUN = 100
-"""Longest run of pixels that flags of single pixels make: at most 27 in real spectra, fibre-wide ones make 150 to all."""
+"""Longest run of pixels that flags of single pixels make: at most 27 in real spectra, of whole fibres 150 and more."""
 IVAR_LIMIT = 1e30
 """An inverse variance above this is a division by a variance of zero."""
 STEP_TOLERANCE = 0.05

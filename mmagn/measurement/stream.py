@@ -16,7 +16,7 @@ from mmagn.measurement.table import ImagingRow, MeasurementSettings, imaging_row
 from mmagn.records import Pair, Spectrum
 from mmagn.spectroscopy.basis import ContinuumBasis
 from mmagn.spectroscopy.config import SpectroscopyConfig
-from mmagn.spectroscopy.continuum import learned_basis
+from mmagn.spectroscopy.continuum import continuum_basis
 from mmagn.spectroscopy.stream import chosen_device
 from mmagn.storage.tables import checked_suffix, table_file
 from mmagn.workers import run_tasks
@@ -75,9 +75,9 @@ def measured_tables(
         raise ValueError(f"--workers is {workers}; allowed: 1 or more")
     spectroscopy = settings.spectroscopy
     batches = _batches(rows, _batch_spectra(spectroscopy))
-    if settings.basis is None and spectroscopy.continuum == "basis":
+    if settings.basis is None:
         head = list(islice(batches, _head_batches(spectroscopy)))
-        basis = learned_basis((spectrum for batch in head for spectrum in batch.spectra), spectroscopy)
+        basis = continuum_basis((spectrum for batch in head for spectrum in batch.spectra), spectroscopy)
         settings = replace(settings, basis=basis)
         batches = chain(head, batches)
         del head  # its spectra are let go as the stream passes
@@ -142,10 +142,8 @@ def sample_basis(spectra: Iterable[Spectrum], spectroscopy: SpectroscopyConfig) 
 
     For spectra that are measured in many places at once: all of them must have the same basis.
     """
-    if spectroscopy.continuum != "basis":
-        return None
     size = _batch_spectra(spectroscopy)
-    return learned_basis(islice(spectra, _head_batches(spectroscopy) * size), spectroscopy)
+    return continuum_basis(islice(spectra, _head_batches(spectroscopy) * size), spectroscopy)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from mmagn.measurement.table import MeasurementSettings, measured_table
 from mmagn.records import Spectrum
 from mmagn.reporting.figures.spectra import spectrum_figure
 from mmagn.reporting.figures.style import save_figures
-from mmagn.spectroscopy.continuum import learned_basis
+from mmagn.spectroscopy.continuum import continuum_basis
 from mmagn.spectroscopy.curves import fitted_curves
 from mmagn.surveys.config import DataConfig
 from mmagn.surveys.reader import iter_spectra, usable
@@ -31,10 +31,8 @@ def plot_spectrum(config: RunConfig, object_id: str, folder: Path) -> Path:
     """
     drops: Counter[str] = Counter()
     spectrum = _spectrum_with_id(config.data, object_id, drops)
-    basis = None
-    if config.spectroscopy.continuum == "basis":
-        head = islice(_spectra(config.data, drops), config.spectroscopy.basis_maximum)
-        basis = learned_basis(head, config.spectroscopy)
+    head = islice(_spectra(config.data, drops), config.spectroscopy.basis_maximum)
+    basis = continuum_basis(head, config.spectroscopy)
     fit = fitted_curves(spectrum, config.spectroscopy, basis)
     curves = {"model": fit.model, "continuum": fit.continuum}
     if np.nanmax(fit.broad, initial=0.0) > 0:

@@ -20,7 +20,12 @@ class SpectroscopyConfig:
         ``auto`` takes CUDA where there is one.
     continuum
         ``basis``: a stellar basis learned from the survey itself, with the local fallback where too few
-        spectra exist; ``local``: polynomial with a Balmer absorption profile under H-alpha and H-beta.
+        spectra exist, or the templates if given; ``templates``: always those; ``local``: polynomial with a Balmer
+        absorption profile under H-alpha and H-beta.
+    templates
+        Spectra of stellar populations: a folder of FITS or text files, or an ``.npz`` file of pPXF.
+    templates_medium
+        Whether their wavelengths are in air or vacuum.
     basis_terms
         Eigenspectra of the learned basis besides the mean.
     basis_minimum
@@ -35,11 +40,17 @@ class SpectroscopyConfig:
     batch_size: int = setting(128, "nothing", at_least=1)
     cuda_batch_size: int = setting(0, "nothing", at_least=0)
     device: Literal["auto", "cpu", "cuda"] = setting("auto", "nothing")
-    continuum: Literal["basis", "local"] = setting("basis", "measurements")
-    basis_terms: int = setting(10, "measurements", at_least=1, needs=("spectroscopy.continuum", "basis"))
+    continuum: Literal["basis", "templates", "local"] = setting("basis", "measurements")
+    templates: str = setting("", "measurements", path=True, needs=("spectroscopy.continuum", "basis", "templates"))
+    templates_medium: Literal["air", "vacuum"] = setting(
+        "air", "measurements", needs=("spectroscopy.continuum", "basis", "templates")
+    )
+    basis_terms: int = setting(10, "measurements", at_least=1, needs=("spectroscopy.continuum", "basis", "templates"))
     basis_minimum: int = setting(120, "measurements", at_least=1, needs=("spectroscopy.continuum", "basis"))
     basis_maximum: int = setting(2048, "measurements", at_least=1, needs=("spectroscopy.continuum", "basis"))
     broad_balmer: bool = setting(True, "measurements")
 
     def __post_init__(self) -> None:
         check_settings(self)
+        if self.continuum == "templates" and not self.templates:
+            raise ValueError('spectroscopy.templates is ""; allowed: a folder or file where continuum is templates')

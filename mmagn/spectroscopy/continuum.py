@@ -12,17 +12,17 @@ from itertools import islice
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from mmagn.records import Spectrum
 from mmagn.spectroscopy.basis import ContinuumBasis, local_basis, other_lines, window_polynomials
 from mmagn.spectroscopy.batch import PIXEL_ANGSTROM, SLOTS, spectrum_batch
 from mmagn.spectroscopy.config import SpectroscopyConfig
 from mmagn.spectroscopy.eigenspectra import eigenspectra, scatter_along, told_columns
-from mmagn.spectroscopy.learning import LearningSample, learning_sample
+from mmagn.spectroscopy.learning import learning_sample
 from mmagn.spectroscopy.smoothness import balmer_shapes, density_near, line_slot
+from mmagn.spectroscopy.templates import template_columns
 
-__all__ = ["ContinuumBasis", "learned_basis"]
+__all__ = ["ContinuumBasis", "continuum_basis", "learned_basis"]
 
 ROUNDS = 3
 """Times that lines are fitted and the basis learned from the rest."""
@@ -66,8 +66,28 @@ def learned_basis(spectra: Iterable[Spectrum], config: SpectroscopyConfig) -> Co
         if len(sample) < config.basis_minimum:
             return None
         columns = eigenspectra(sample, terms, columns)
-        basis = _basis(sample, told_columns(sample, columns))
+        constrained = told_columns(sample, columns)
+        basis = _basis(constrained, scatter_along(sample, constrained, _cores(constrained[0])), "basis")
     return basis
+
+
+def continuum_basis(spectra: Iterable[Spectrum], config: SpectroscopyConfig) -> ContinuumBasis | None:
+    """Return the basis that the settings ask for, None where the continuum is local.
+
+    ``basis`` is learned from the spectra; where they are too few it comes from the user's templates, if there are any.
+    """
+    if config.continuum == "local":
+        return None
+    basis = learned_basis(spectra, config) if config.continuum == "basis" else None
+    if basis is None and config.templates:
+        return template_basis(config)
+    return basis
+
+
+def template_basis(config: SpectroscopyConfig) -> ContinuumBasis:
+    """Return the basis from the user's templates."""
+    columns = torch.from_numpy(template_columns(config.templates, config.templates_medium, config.basis_terms))
+    return _basis(columns, torch.zeros(2, dtype=torch.float64), "templates")
 
 
 def _galaxies(spectra: Iterable[Spectrum]) -> Iterator[Spectrum]:
@@ -77,19 +97,18 @@ def _galaxies(spectra: Iterable[Spectrum]) -> Iterator[Spectrum]:
             yield spectrum
 
 
-def _basis(sample: LearningSample, columns: torch.Tensor) -> ContinuumBasis:
+def _basis(columns: torch.Tensor, core_scatter: torch.Tensor, kind: str) -> ContinuumBasis:
     """Return the model: eigenspectra, low-order corrections around H-beta and H-alpha, further Balmer absorption."""
     mean = columns[0].numpy()
     windows = np.concatenate(
         [window_polynomials(4750.0, 5100.0, 1) * mean, window_polynomials(6220.0, 6850.0, 2) * mean]
     )
-    cores = torch.from_numpy(np.stack([_core(columns[0], line) for line in ("hbeta", "halpha")]))
-    cores = cores * scatter_along(sample, columns, cores).square().add(BALMER_ERROR_ANGSTROM**2).sqrt()[:, None]
+    cores = _cores(columns[0]) * core_scatter.square().add(BALMER_ERROR_ANGSTROM**2).sqrt()[:, None]
     precision = [[0.0], np.full(len(columns) - 1, PRIOR_SCATTER**-2), np.full(len(windows), WINDOW_SCATTER**-2)]
     diagonal = np.concatenate([*precision, np.ones(len(cores))])
     count = len(diagonal)
     return ContinuumBasis(
-        kind="basis",
+        kind=kind,
         columns=np.concatenate([columns.numpy(), windows, cores.numpy()]),
         prior_mean=np.zeros(count),
         prior_precision=np.diag(diagonal),
@@ -99,7 +118,10 @@ def _basis(sample: LearningSample, columns: torch.Tensor) -> ContinuumBasis:
     )
 
 
-def _core(mean: torch.Tensor, line: str) -> NDArray[np.float64]:
-    """Return (pixel,) the core of Balmer absorption of an equivalent width of 1 A on the mean spectrum, negative."""
-    core = balmer_shapes(line, np.arange(SLOTS))[0]
-    return np.asarray(-core * density_near(mean, line) / PIXEL_ANGSTROM[line_slot(line)])
+def _cores(mean: torch.Tensor) -> torch.Tensor:
+    """Return (2, pixel) the cores of H-beta and H-alpha absorption of 1 A on the mean spectrum, negative."""
+    rows = []
+    for line in ("hbeta", "halpha"):
+        core = balmer_shapes(line, np.arange(SLOTS))[0]
+        rows.append(-core * density_near(mean, line) / PIXEL_ANGSTROM[line_slot(line)])
+    return torch.from_numpy(np.stack(rows))

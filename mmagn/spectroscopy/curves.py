@@ -50,7 +50,7 @@ def fitted_curves(spectrum: Spectrum, config: SpectroscopyConfig, basis: Continu
         As for ``line_table``.
     """
     device = torch.device("cpu")
-    kind = basis if basis is not None and config.continuum == "basis" else local_basis()
+    kind = basis if basis is not None and config.continuum != "local" else local_basis()
     tables, batch = grids(kind, device), spectrum_batch([spectrum], device)
     undefined = np.full(spectrum.flux.shape, np.nan)
     if not bool(batch.ivar.any()):

@@ -98,7 +98,7 @@ def line_table(spectra: Sequence[Spectrum], config: SpectroscopyConfig, basis: C
     config
         Settings of the fitter.
     basis
-        Continuum basis of ``learned_basis``; None, or ``config.continuum == "local"``, takes the local model.
+        Continuum basis of ``continuum_basis``; None, or ``config.continuum == "local"``, takes the local model.
 
     Returns
     -------
@@ -113,7 +113,7 @@ def line_table(spectra: Sequence[Spectrum], config: SpectroscopyConfig, basis: C
     if not spectra:
         return line_table([_EMPTY], config, basis)[:0]
     device = chosen_device(config)
-    model = basis if basis is not None and config.continuum == "basis" else local_basis()
+    model = basis if basis is not None and config.continuum != "local" else local_basis()
     size = batch_size(config, device, len(model.prior_mean))
     while True:
         try:

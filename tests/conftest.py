@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from hats_files import hats_table
 from hub_server import hub, hub_data, hub_folder, hub_tree  # noqa: F401 - fixtures
 from numpy.typing import NDArray
 from untrained_runs import world  # noqa: F401 - fixture
@@ -172,48 +173,16 @@ def real_tree() -> Path:
     return Path(folder)
 
 
-def nested_lists(values: NDArray[Any]) -> pa.Array:
-    """An array as Arrow lists of lists, one level for every axis after the first."""
-    nested = pa.array(values.reshape(-1))
-    for axis in range(values.ndim - 1, 0, -1):
-        count = int(np.prod(values.shape[:axis]))
-        nested = pa.ListArray.from_arrays(pa.array(np.arange(count + 1) * values.shape[axis], pa.int32()), nested)
-    return nested
-
-
-def hats_table(path: Path, kind: str) -> pa.Table:
-    """The rows of one v1 file in the HATS schema, with the spelling of ids that the published catalogues have."""
-    with h5py.File(path) as file:
-        raw = {name: file[name][:] for name in file}
-    plain = {name: raw[name].astype(np.float64) for name in ("ra", "dec")}
-    plain["healpix"] = raw["healpix"].astype(np.int64)
-    if kind == "sdss":
-        fields = {name: f"spectrum_{name}" for name in ("flux", "ivar", "lsf_sigma", "lambda", "mask")}
-        plain |= {name: raw[name].astype(np.float32) for name in ("Z", "Z_ERR", "VDISP", "VDISP_ERR")}
-        plain |= {"object_id": [str(value) for value in raw["object_id"]], "ZWARNING": raw["ZWARNING"] != 0}
-    else:
-        fields = {name: f"image_{name}" for name in ("band", "ivar", "mask", "psf_fwhm", "scale")}
-        fields["flux"] = "image_array"
-        raw["image_band"] = raw["image_band"].astype(str).astype(object)
-        plain |= {f"{band}_cmodel_mag": raw[f"{band}_cmodel_mag"].astype(np.float32) for band in "grizy"}
-        plain["object_id"] = [str(value) for value in raw["object_id"]]
-    struct = pa.StructArray.from_arrays([nested_lists(raw[name]) for name in fields.values()], names=list(fields))
-    return pa.table({**plain, "image" if kind == "hsc" else "spectrum": struct})
-
-
 @pytest.fixture(scope="session")
 def hats_collections() -> Callable[..., DataConfig]:
-    """Writer of a v1 tree as two HATS collections: ``hats_collections(tree, out) -> settings`` that read them.
+    """Writer, through LSDB, of a v1 tree as two HATS collections: ``hats_collections(tree, out)`` gives settings.
 
-    They lie in out/sdss (legacy survey alone, as published) and out/hsc. ``margin_arcsec`` (None for no margin) is that
+    They lie in out/sdss (legacy survey alone) and out/hsc. ``margin_arcsec`` (None for no margin) is that
     of both, ``partition_rows`` bounds the rows of a partition (HEALPix order 4 to 6).
     """
     for name in ("lsdb", "distributed"):
         if importlib.util.find_spec(name) is None:
             pytest.skip(f"{name} is not installed; it comes with the optional extra: pip install 'mmagn[hats]'")
-
-    # hats compiles its tree search for 10 s in every process; a tree of ten pixels is searched faster without.
-    os.environ.setdefault("NUMBA_DISABLE_JIT", "1")
 
     def build(
         tree: Path,
@@ -228,7 +197,7 @@ def hats_collections() -> Callable[..., DataConfig]:
 
             for kind in ("sdss", "hsc"):
                 files = sorted((tree / kind).glob(f"{'sdss' if kind == 'sdss' else '*'}/healpix=*/*.hdf5"))
-                table = pa.concat_tables([hats_table(path, kind) for path in files])
+                table = pa.concat_tables([hats_table(path, kind, typed=False) for path in files])
                 catalog = lsdb.from_dataframe(
                     table.to_pandas(types_mapper=pd.ArrowDtype),
                     catalog_name=f"mmu_{kind}",

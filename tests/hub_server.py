@@ -1,7 +1,8 @@
 """A small Hugging Face hub on loopback, with the calls that reading and committing to dataset repositories needs.
 
-It counts what it sends, and can answer 429 or 500, cut a download, stall, or ignore ranges. The fixtures ``hub_tree``,
-``hub_folder`` and ``hub`` serve the same simulated objects as a v1 tree and as two HATS repositories.
+It counts what it sends, and can answer 429 or 500, cut a download, stall, or ignore ranges. As on the public hub,
+files lie on another host (``localhost`` for ``127.0.0.1``) and renamed repositories answer 307. The fixtures
+``hub_tree``, ``hub_folder`` and ``hub`` serve the same simulated objects as a v1 tree and as two HATS repositories.
 """
 
 import base64
@@ -16,19 +17,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
-import h5py
-import healpy
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
+from hats_files import write_hats
 
 from mmagn.surveys.config import DataConfig, HubConfig, SimulateConfig
 from mmagn.surveys.simulate.survey import write_survey
 
-BANDS = "grizy"
 RETRY_AFTER_S = 0
-_API = re.compile(r"/api/datasets/([^/]+/[^/]+)/(revision|tree|preupload|commit)/([^/]+)")
+_API = re.compile(r"/api/datasets/([^/]+/[^/]+)/(revision|tree|preupload|commit)/([^/]+)(?:/(.+))?")
 _RESOLVE = re.compile(r"/(?:datasets/([^/]+/[^/]+)/resolve|cdn/([^/]+/[^/]+))/([^/]+)/(.+)")
 
 
@@ -39,7 +35,8 @@ def _no_fault(path: str) -> None:
 class HubServer:
     """State of the hub: repositories are folders ORG/NAME below ``folder``.
 
-    ``fault(path)`` may return "429", "500", "401", "cut", "stall", "whole" or None for each download.
+    ``fault(path)`` may return "429", "500", "401", "404", "cut", "drip", "stall", "whole" or None for each download;
+    ``answers`` replaces the JSON of calls (revision, tree), ``next_page`` the link to the next page of listings.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -47,15 +44,24 @@ class HubServer:
         self.page_size = 1000
         self.fault: Callable[[str], str | None] = _no_fault
         self.api_fault: Callable[[str], str | None] = _no_fault
+        self.renamed: dict[str, str] = {}
+        self.answers: dict[str, object] = {}
+        self.next_page = ""
         self.released = threading.Event()
         self.url = ""
         self.forget()
+
+    @property
+    def files_url(self) -> str:
+        """Where the files are."""
+        return self.url.replace("127.0.0.1", "localhost")
 
     def forget(self) -> None:
         """Begin to count anew."""
         self.calls: Counter[str] = Counter()
         self.ranges: list[tuple[str, int, int]] = []
         self.bytes_sent = 0
+        self.hosts_with_token: set[str] = set()
 
     def commit(self, repository: str) -> str:
         return hashlib.sha1(repository.encode()).hexdigest()
@@ -84,26 +90,30 @@ class _Handler(BaseHTTPRequestHandler):
     def _failed(self, fault: str | None) -> bool:
         if fault == "429":
             self._answer(429, Retry_After=str(RETRY_AFTER_S))
-        elif fault in ("500", "401", "403"):
+        elif fault in ("500", "401", "403", "404"):
             self._answer(int(fault))
         elif fault == "hang up":
             self.close_connection = True
-        return fault in ("429", "500", "401", "403", "hang up")
+        return fault in ("429", "500", "401", "403", "404", "hang up")
 
     def do_GET(self) -> None:
         address = urlsplit(self.path)
         path = unquote(address.path)
+        if "Authorization" in self.headers:
+            self.hub.hosts_with_token.add(self.headers["Host"].partition(":")[0])
         if api := _API.fullmatch(path):
             self.hub.calls[api[2]] += 1
             if not self._failed(self.hub.api_fault(path)):
-                self._api(api[1], api[2], api[3], parse_qs(address.query))
+                self._api(api[1], api[2], api[3], {**parse_qs(address.query), "path": [api[4] or "."]})
         elif resolve := _RESOLVE.fullmatch(path):
             self._file(resolve[1], resolve[2], resolve[3], resolve[4])
         else:
             self._answer(404)
 
     def _known(self, repository: str, revision: str) -> bool:
-        if not (self.hub.folder / repository).is_dir():
+        if repository in self.hub.renamed:
+            self._answer(307, Location=self.path.replace(repository, self.hub.renamed[repository]))
+        elif not (self.hub.folder / repository).is_dir():
             self._answer(404, X_Error_Code="RepoNotFound")
         elif revision not in ("main", self.hub.commit(repository)):
             self._answer(404, X_Error_Code="RevisionNotFound")
@@ -114,10 +124,17 @@ class _Handler(BaseHTTPRequestHandler):
     def _api(self, repository: str, what: str, revision: str, query: dict[str, list[str]]) -> None:
         if not self._known(repository, revision):
             return
+        if what in self.hub.answers:
+            self._json(self.hub.answers[what])
+            return
         if what == "revision":
             self._json({"id": repository, "sha": self.hub.commit(repository), "siblings": []})
             return
         folder = self.hub.folder / repository
+        listed = folder / query["path"][0]
+        if not listed.is_dir():
+            self._answer(404, X_Error_Code="EntryNotFound")
+            return
         entries = [
             {
                 "type": "file" if path.is_file() else "directory",
@@ -125,13 +142,15 @@ class _Handler(BaseHTTPRequestHandler):
                 "size": path.stat().st_size if path.is_file() else 0,
                 "oid": "0" * 40,
             }
-            for path in sorted(folder.rglob("*"))
+            for path in sorted(listed.rglob("*") if query.get("recursive") != ["false"] else listed.iterdir())
         ]
         first = int(query.get("cursor", ["0"])[0])
         headers = {}
         if first + self.hub.page_size < len(entries):
             after = f"{self.hub.url}{urlsplit(self.path).path}?recursive=true&cursor={first + self.hub.page_size}"
             headers["Link"] = f'<{after}>; rel="next"'
+        if self.hub.next_page:
+            headers["Link"] = f'<{self.hub.next_page}>; rel="next"'
         self._json(entries[first : first + self.hub.page_size], **headers)
 
     def _file(self, repository: str | None, stored: str | None, revision: str, path: str) -> None:
@@ -142,7 +161,7 @@ class _Handler(BaseHTTPRequestHandler):
             if not (self.hub.folder / repository / path).is_file():
                 self._answer(404, X_Error_Code="EntryNotFound")
                 return
-            self._answer(302, Location=f"{self.hub.url}/cdn/{repository}/{revision}/{path}")
+            self._answer(302, Location=f"{self.hub.files_url}/cdn/{repository}/{revision}/{path}")
             return
         self.hub.calls["download"] += 1
         fault = self.hub.fault(path)
@@ -170,7 +189,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        sent = body[: len(body) // 2] if fault in ("cut", "stall") else body
+        sent = body[: len(body) // 2] if fault in ("cut", "stall") else body[:10] if fault == "drip" else body
         self.wfile.write(sent)
         self.wfile.flush()
         self.hub.bytes_sent += len(sent)
@@ -245,74 +264,6 @@ def hub_server(folder: Path) -> Iterator[HubServer]:
         thread.join()
 
 
-def write_hats_repository(tree: Path, kind: str, out: Path, *, rows_per_group: int = 4, without: str = "") -> None:
-    """Write the ``sdss`` or ``hsc`` survey of a v1 tree as a HATS collection: one partition per HEALPix cell.
-
-    Has the quirks of the published ones: SDSS ids as the text of bytes, no CLASS, ZWARNING a bool, HSC ids as digits,
-    rows by ``_healpix_29``, pixels in structs of lists, and a margin catalogue that nobody should read.
-    """
-    survey = {"sdss": "sdss/sdss", "hsc": "hsc/pdr3_dud_22.5"}[kind]
-    name = f"mmu_{survey.replace('/', '_')}"
-    for cell in sorted((tree / survey).glob("healpix=*")):
-        parts = []
-        for path in sorted(cell.glob("*.hdf5")):
-            with h5py.File(path) as file:
-                parts.append(_sdss_table(file) if kind == "sdss" else _hsc_table(file))
-        table = pa.concat_tables(parts).sort_by("_healpix_29")
-        if without:
-            table = table.drop_columns(without)
-        number = int(cell.name.removeprefix("healpix="))
-        for folder, rows in ((name, table), (f"{name}_10arcs", table.slice(0, 1))):
-            target = out / folder / "dataset" / "Norder=4" / "Dir=0" / f"Npix={number}.parquet"
-            target.parent.mkdir(parents=True, exist_ok=True)
-            pq.write_table(rows, target, row_group_size=rows_per_group, compression="zstd")
-    (out / "collection.properties").write_text(f"obs_collection=x\nhats_primary_table_url={name}\n")
-    (out / name / "hats.properties").write_text("catalog_type=object\n")
-
-
-def _positions(file: h5py.File) -> dict[str, object]:
-    ra, dec = file["ra"][:].astype("f8"), file["dec"][:].astype("f8")
-    return {"ra": ra, "dec": dec, "_healpix_29": healpy.ang2pix(2**29, ra, dec, nest=True, lonlat=True)}
-
-
-def _lists(values: np.ndarray) -> pa.Array:
-    array = pa.array(values.reshape(-1))
-    for length in values.shape[:0:-1]:
-        array = pa.ListArray.from_arrays(pa.array(np.arange(0, len(array) + 1, length), pa.int32()), array)
-    return array
-
-
-def _sdss_table(file: h5py.File) -> pa.Table:
-    spectrum = {name: _lists(file[f"spectrum_{name}"][:]) for name in ("flux", "ivar", "lsf_sigma", "lambda", "mask")}
-    fluxes = file["SPECTROFLUX"][:].astype("f4") if "SPECTROFLUX" in file else np.zeros((len(file["ra"]), 5), "f4")
-    return pa.table(
-        {
-            "object_id": [str(value) for value in file["object_id"][:].tolist()],
-            **_positions(file),
-            "healpix": file["healpix"][:],
-            **{name: file[name][:].astype("f4") for name in ("Z", "Z_ERR", "VDISP", "VDISP_ERR")},
-            "ZWARNING": file["ZWARNING"][:] != 0,
-            **{f"SPECTROFLUX_{band}": fluxes[:, number] for number, band in enumerate("UGRIZ")},
-            "spectrum": pa.StructArray.from_arrays(list(spectrum.values()), list(spectrum)),
-        }
-    )
-
-
-def _hsc_table(file: h5py.File) -> pa.Table:
-    columns = {"flux": "array", "ivar": "ivar", "mask": "mask", "psf_fwhm": "psf_fwhm", "scale": "scale"}
-    image = {name: _lists(file[f"image_{column}"][:]) for name, column in columns.items()}
-    image = {"band": _lists(file["image_band"].asstr()[:].astype(object)), **image}
-    names = [f"{band}_cmodel_mag" for band in BANDS] + [f"a_{band}" for band in BANDS]
-    return pa.table(
-        {
-            "object_id": [str(value) for value in file["object_id"][:].tolist()],
-            **_positions(file),
-            **{name: file[name][:].astype("f4") for name in names},
-            "image": pa.StructArray.from_arrays(list(image.values()), list(image)),
-        }
-    )
-
-
 @pytest.fixture(scope="session")
 def hub_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A v1 tree of 24 simulated pairs in four cells, of which the legacy survey has most."""
@@ -323,17 +274,17 @@ def hub_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def hub_folder(hub_tree: Path) -> Path:
-    """Repositories of that tree under their published names."""
+    """Repositories of that tree under their published names, as the published converter makes them."""
     folder = hub_tree.parent / "hub"
-    for kind, repository in (("sdss", HubConfig.sdss), ("hsc", HubConfig.hsc)):
-        write_hats_repository(hub_tree, kind, folder / repository)
+    write_hats(hub_tree, "sdss", folder / HubConfig.sdss, partition_rows=40)
+    write_hats(hub_tree, "hsc", folder / HubConfig.hsc, partition_rows=40, rows_per_group=4)
     return folder
 
 
 @pytest.fixture
 def hub(hub_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
     """The hub, reached through HF_ENDPOINT."""
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setenv("no_proxy", "127.0.0.1,localhost")
     monkeypatch.setenv("HF_TOKEN", "hf_of_the_tests")
     with hub_server(hub_folder) as server:
         monkeypatch.setenv("HF_ENDPOINT", server.url)
@@ -342,6 +293,6 @@ def hub(hub_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer
 
 @pytest.fixture
 def hub_data(hub: HubServer, tmp_path: Path) -> DataConfig:
-    """Settings that read the hub, impatient ones."""
-    settings = HubConfig(backoff_s=0.01, timeout_s=0.5, retries=3, workers=4)
+    """Settings that read the hub with short waits between attempts."""
+    settings = HubConfig(backoff_s=0.01, timeout_s=60.0, retries=3, workers=4)
     return DataConfig(source="hub", cache_dir=str(tmp_path / "cache"), hub=settings)

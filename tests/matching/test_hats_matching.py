@@ -15,8 +15,8 @@ from mmagn.matching.config import MatchingConfig
 from mmagn.matching.index import NoPairsError, pair_index
 from mmagn.matching.pairs import open_pairs, pair_from_row
 from mmagn.matching.store import pair_store
-from mmagn.surveys.config import DataConfig
-from mmagn.surveys.hats.config import DaskConfig
+from mmagn.surveys.config import DataConfig, HubConfig
+from mmagn.surveys.hats.config import DaskConfig, HatsConfig
 from mmagn.surveys.hats.dask_client import dask_client, optional_module
 from mmagn.surveys.hats.reader import HatsReader
 from mmagn.surveys.reader import iter_spectra
@@ -158,8 +158,10 @@ def test_a_killed_worker_costs_time_and_no_object_and_no_pair(data, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def simulated(hub_tree, hats_collections, tmp_path_factory) -> DataConfig:
-    return hats_collections(hub_tree, tmp_path_factory.mktemp("simulated"), partition_rows=12)
+def simulated(hub_folder) -> DataConfig:
+    """Collections that the published converter has made."""
+    hats = HatsConfig(sdss=str(hub_folder / HubConfig.sdss), hsc=str(hub_folder / HubConfig.hsc))
+    return DataConfig(source="hats", hats=hats)
 
 
 def test_a_store_from_hats_equals_the_store_from_hdf5_to_the_bit(simulated, hub_tree, tmp_path):

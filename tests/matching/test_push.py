@@ -22,7 +22,7 @@ HUB = HubConfig(pairs="someone/pairs", backoff_s=0.01, retries=1, timeout_s=5.0)
 @pytest.fixture
 def pairs_hub(tmp_path, monkeypatch):
     """An empty hub that takes pushes."""
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setenv("no_proxy", "127.0.0.1,localhost")
     monkeypatch.setenv("HF_TOKEN", "hf_of_the_tests")
     with hub_server(tmp_path / "hub") as server:
         monkeypatch.setenv("HF_ENDPOINT", server.url)

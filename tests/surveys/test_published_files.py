@@ -49,7 +49,7 @@ def published(real_tree: Path) -> dict:
 @pytest.fixture
 def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     with hub_server(tmp_path / "hub") as server:
-        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        monkeypatch.setenv("no_proxy", "127.0.0.1,localhost")
         monkeypatch.setenv("HF_ENDPOINT", server.url)
         yield server
 

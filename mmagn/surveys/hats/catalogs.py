@@ -1,5 +1,6 @@
 """HATS catalogues as LSDB opens them: with the columns that are needed and no others, from a disk or a hub."""
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ from mmagn.records import CELL_NSIDE
 from mmagn.surveys.config import DataConfig
 from mmagn.surveys.damage import UnavailableError
 from mmagn.surveys.hats.dask_client import optional_module
-from mmagn.surveys.hub.client import hub_endpoint, network_errors
+from mmagn.surveys.hub.client import hub_endpoint
 
 CELL_ORDER = CELL_NSIDE.bit_length() - 1
 HUB_BLOCK_BYTES = 1 << 18
@@ -43,7 +44,8 @@ def open_hats(
     described = described_hats(path, needed)
     cells = [] if margin else [(CELL_ORDER, cell) for cell in data.cells]
     try:
-        with readable(path), _arrays_as_lists():
+        with readable(path), _arrays_as_lists(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # hats gives the options of a hub to every path
             return lsdb.open_catalog(
                 path if margin else str(described.catalog_base_dir),
                 columns=list(columns),
@@ -71,7 +73,8 @@ def described_hats(path: str, needed: Sequence[str]) -> Any:
         Where it lacks a column, or cannot be read now.
     """
     try:
-        with readable(path):
+        with readable(path), warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # as above
             described = optional_module("hats").read_hats(path, storage_options=_storage_options(path))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise FileNotFoundError(f"{path} is no HATS catalogue or collection: {error}") from error
@@ -111,10 +114,10 @@ def readable(path: str) -> Iterator[None]:
             f"workers of the Dask cluster ended again and again while {path} was read (more dask.memory_gb or fewer "
             "dask.workers may help); the same command resumes"
         ) from error
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, ValueError):
         raise
-    except network_errors() as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+    except Exception as error:  # hats, LSDB and fsspec let through whatever a hub or a disk gives them
+        reason = f"{type(error).__name__} {' '.join(str(error).split())}"
         raise UnavailableError(
             f"the HATS catalogue {path} cannot be read: {reason}; the same command resumes"
         ) from error

@@ -305,6 +305,14 @@ class _HubFile(HfFileSystemFile):
             kept.put(key, content)
         return content
 
+    def url(self) -> str:
+        """Return the address of the file, without the listing of its folder that the library asks for."""
+        place: Any = self.resolved_path
+        endpoint = self.fs.endpoint
+        return hf_hub_url(
+            place.repo_id, place.path_in_repo, repo_type="dataset", revision=place.revision, endpoint=endpoint
+        )
+
 
 class _KeptRanges:
     """Byte ranges of files, at most ``KEPT_BYTES`` of each repository; those used last are kept."""

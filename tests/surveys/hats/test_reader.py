@@ -5,6 +5,7 @@ import shutil
 import sys
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mmagn.surveys.config import DataConfig
+from mmagn.surveys.damage import UnavailableError
 from mmagn.surveys.hats.config import DaskConfig, HatsConfig
 from mmagn.surveys.hats.dask_client import dask_client, optional_module
 from mmagn.surveys.hats.reader import HatsReader
@@ -138,6 +140,45 @@ def test_without_a_cluster_the_same_comes_out_and_losses_are_counted(data):
     assert drops.total() == 1
 
 
+@pytest.fixture
+def on_hub(hub, hub_data) -> DataConfig:
+    """Settings that read the collections of the loopback hub through LSDB."""
+    places = HatsConfig(sdss=f"hf://datasets/{hub_data.hub.sdss}@main", hsc=f"hf://datasets/{hub_data.hub.hsc}@main")
+    return replace(hub_data, source="hats", hats=places)
+
+
+def test_a_hub_is_read_through_lsdb_as_without_it(on_hub, hub_data):
+    assert sorted(cutouts_of(on_hub)) == sorted(cutouts_of(hub_data))
+    assert sorted(spectra_of(on_hub)) == sorted(spectra_of(hub_data))
+
+
+@pytest.mark.parametrize(("kind", "sentence"), [("500", "the same command resumes"), ("404", "has no")])
+def test_a_partition_that_cannot_be_read_stops_the_run_and_costs_no_row(hub, on_hub, kind, sentence):
+    reader = HatsReader(data=replace(on_hub, hub=replace(on_hub.hub, retries=1)))
+    catalog = reader.read_hsc_catalog(Counter())
+    hub.fault = lambda path: kind if "Npix" in path else None
+    with pytest.raises(UnavailableError, match=sentence):
+        list(reader.read_cutouts(catalog.files[0], catalog.row[catalog.file_index == 0]))
+
+
+def test_a_partition_file_that_may_not_be_read_stops_the_run(data, monkeypatch):
+    reader = HatsReader(data=data)
+    catalog = reader.read_hsc_catalog(Counter())
+
+    def refused(self, *args, **options):
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "open", refused)
+    with pytest.raises(PermissionError):
+        list(reader.read_cutouts(catalog.files[0], catalog.row[catalog.file_index == 0]))
+
+
+def test_positions_that_a_hub_does_not_give_end_in_one_sentence(hub, on_hub):
+    hub.fault = lambda path: "404" if "Npix" in path else None
+    with pytest.raises(ValueError, match=r"hf://datasets/.* cannot be read: .*; the same command resumes"):
+        HatsReader(data=on_hub).read_hsc_catalog(Counter())
+
+
 def test_a_missing_extra_is_said_in_one_sentence(monkeypatch):
     monkeypatch.setitem(sys.modules, "lsdb", None)
     with pytest.raises(ValueError, match=r"data\.source hats needs: pip install 'mmagn\[hats\]'"):
@@ -198,9 +239,8 @@ def test_a_row_that_is_no_image_says_why():
 
 
 def test_a_row_that_is_no_spectrum_says_why():
-    good = {name: [1.0, 2.0] for name in ("flux", "ivar", "lsf_sigma", "lambda")} | {"mask": [False, False]}
+    good = {name: [1.0, 2.0] for name in ("flux", "ivar", "lsf_sigma")} | {"mask": [False, False]}
+    good["lambda"] = [5000.0, 5000.0 * 10**1e-4]
     assert spectrum_from_hats(batch_of(Z=[0.1], spectrum=[good]), 0, survey="sdss").object_id == "12"
-    with pytest.raises(ValueError, match="redshift is not finite"):
-        spectrum_from_hats(batch_of(Z=pa.array([None], pa.float32()), spectrum=[good]), 0, survey="sdss")
     with pytest.raises(ValueError, match=r"spectrum\.lambda is missing"):
         spectrum_from_hats(batch_of(Z=[0.1], spectrum=[good | {"lambda": None}]), 0, survey="sdss")

@@ -11,11 +11,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hub_server import hub_server, write_hats_repository
+from hub_server import hub_server
 
 from mmagn.surveys.config import DataConfig, HubConfig
 from mmagn.surveys.hub import client as hub_client
 from mmagn.surveys.hub.reader import HubReader
+from mmagn.surveys.parquet.row_groups import TAIL_BYTES
 from mmagn.surveys.reader import iter_spectra, usable
 from mmagn.surveys.readers import survey_reader
 
@@ -113,10 +114,11 @@ def test_every_spectrum_comes_once(hub_data):
 def test_the_index_is_a_small_part_of_the_files_and_is_read_once(hub, hub_data, hub_folder):
     for survey, repository in (("sdss", HubConfig.sdss), ("hsc", HubConfig.hsc)):
         hub.forget()
-        stored = sum(path.stat().st_size for path in (hub_folder / repository).rglob("Npix=*.parquet"))
+        files = [path for path in (hub_folder / repository).rglob("Npix=*.parquet") if "10arcs" not in str(path)]
+        stored = sum(path.stat().st_size for path in files)
         reader = HubReader(data=hub_data)
         getattr(reader, f"read_{survey}_catalog")(Counter())
-        assert hub.bytes_sent < 0.1 * stored
+        assert hub.bytes_sent < 0.1 * stored + len(files) * TAIL_BYTES
         moved = hub.bytes_sent
         getattr(HubReader(data=hub_data), f"read_{survey}_catalog")(Counter())
         assert hub.bytes_sent == moved
@@ -196,6 +198,8 @@ def test_sources_record_the_commit(hub, hub_data):
 
 @pytest.mark.parametrize("kind", ["429", "500", "cut", "stall"])
 def test_a_passing_fault_changes_nothing(hub, hub_data, kind):
+    if kind == "stall":
+        hub_data = replace(hub_data, hub=replace(hub_data.hub, timeout_s=1.0, retries=20))
     hub.fault = fault_once(kind, times=2)
     hub.api_fault = fault_once("429", times=2)
     reader = HubReader(data=hub_data)
@@ -291,8 +295,10 @@ def other_hub(tmp_path, monkeypatch, hub_data):
 
 
 @pytest.mark.parametrize(("column", "purpose"), [("ra", "position"), ("Z", "redshift"), ("object_id", "identity")])
-def test_a_missing_column_is_named_with_its_purpose(other_hub, hub_data, hub_tree, column, purpose):
-    write_hats_repository(hub_tree, "sdss", other_hub.folder / hub_data.hub.sdss, without=column)
+def test_a_missing_column_is_named_with_its_purpose(other_hub, hub_data, hub_folder, column, purpose):
+    repository = shutil.copytree(hub_folder / hub_data.hub.sdss, other_hub.folder / hub_data.hub.sdss)
+    for path in repository.rglob("Npix=*.parquet"):
+        pq.write_table(pq.read_table(path).drop_columns(column), path)
     sentence = f"{hub_data.hub.sdss} .data.hub.sdss. has no column {column}, which is needed for the {purpose}"
     with pytest.raises(ValueError, match=sentence):
         HubReader(data=hub_data).read_sdss_catalog(Counter())
@@ -337,6 +343,74 @@ def test_a_file_cut_short_is_named(other_hub, hub_data, hub_folder):
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(ValueError, match=rf"{path.name}: it is no whole Parquet file"):
         HubReader(data=hub_data).read_sdss_catalog(Counter())
+
+
+def test_the_token_goes_to_the_hub_and_to_no_other_host(hub, hub_data):
+    reader = HubReader(data=hub_data)
+    catalog = reader.read_sdss_catalog(Counter())
+    assert len(list(reader.read_spectra(catalog.files[0], catalog.row[catalog.file_index == 0][:1]))) == 1
+    assert hub.calls["download"]
+    assert hub.hosts_with_token == {"127.0.0.1"}
+
+
+def test_a_renamed_repository_is_followed_and_its_new_name_recorded(hub, hub_data):
+    hub.renamed = {"Old/name": hub_data.hub.sdss}
+    data = replace(hub_data, hub=replace(hub_data.hub, sdss="Old/name"))
+    reader = HubReader(data=data)
+    catalog = reader.read_sdss_catalog(Counter())
+    rows = catalog.row[catalog.file_index == 0]
+    assert len(list(usable(reader.read_spectra(catalog.files[0], rows), Counter()))) == len(rows)
+    assert reader.sources()[0] == HubReader(data=hub_data).sources()[0]
+
+
+def test_a_repository_elsewhere_is_named_with_its_setting_and_the_known_places(hub, hub_data):
+    data = replace(hub_data, hub=replace(hub_data.hub, sdss="LSDB/mmu_sdss_sdss"))
+    sentence = (
+        r"no dataset repository LSDB/mmu_sdss_sdss, .*; data\.hub\.sdss names it, other known places: "
+        r"UniverseTBD/mmu_sdss_sdss, hugging-science/mmu_sdss_sdss"
+    )
+    with pytest.raises(ValueError, match=sentence):
+        HubReader(data=data).sources()
+
+
+def test_an_empty_endpoint_is_the_public_hub(monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", "")
+    assert hub_client.hub_endpoint() == "https://huggingface.co"
+
+
+@pytest.mark.parametrize(
+    "following", ["{url}/api/datasets/{name}/tree/{commit}?recursive=true&expand=false", "http://x.org/"]
+)
+def test_a_listing_neither_turns_in_circles_nor_leaves_its_host(hub, hub_data, following):
+    name = hub_data.hub.sdss
+    hub.next_page = following.format(url=hub.url, name=name, commit=hub.commit(name))
+    with pytest.raises(ValueError, match=r"does not answer like a Hugging Face hub: the listing of .* continues at"):
+        HubReader(data=hub_data).sources()
+    assert hub.calls["tree"] == 1
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        {"revision": []},
+        {"revision": {"id": "x"}},
+        {"tree": {"error": 1}},
+        {"tree": [{"type": "file", "path": "a.parquet"}]},
+        {"tree": ["a.parquet"]},
+    ],
+)
+def test_an_answer_of_another_shape_is_told_in_one_sentence(hub, hub_data, answers):
+    hub.answers = answers
+    with pytest.raises(ValueError, match="does not answer like a Hugging Face hub"):
+        HubReader(data=hub_data).sources()
+
+
+def test_answers_of_a_few_bytes_are_no_progress(hub, hub_data):
+    reader = HubReader(data=hub_data)
+    catalog = reader.read_hsc_catalog(Counter())
+    hub.fault = fault_always("drip")
+    with pytest.raises(ValueError, match=r"after 4 attempts .*bytes early|peer closed"):
+        list(reader.read_cutouts(catalog.files[0], catalog.row[catalog.file_index == 0]))
 
 
 def test_only_the_legacy_survey_is_on_the_hub(hub_data):

@@ -184,8 +184,10 @@ def train(config: RunConfig, resume: str = "") -> FitResult:
         run = stopped or RunFolder(group.broadcast(_new_run(config, sample).path if group.leads else Path()))
         with ExitStack() as written:
             if group.leads:
+                written.enter_context(run.locked())
                 written.enter_context(run.removed_if_empty())
                 written.enter_context(run.log_lines())
+                run.unseal(run.best, run.weights)
             data = _datamodule(config, sample, FeatureScaling.load(run.scaling))
             result = _fitted(config, sample, run, data, None if stopped is None else good_checkpoint(run))
             if result.complete and group.leads:
@@ -233,11 +235,12 @@ def evaluate(run_path: Path, split: str = "test") -> Scores:
         Where the folder is no complete run, or its source gives other pairs than it was trained on.
     """
     run = RunFolder.open(run_path, needs=("config.yaml", "best.ckpt", "split.parquet", "scaling.json"))
-    config = load_config(run.config)
-    sample = with_recorded_split(labelled_sample(config), run)
     from mmagn.runs.scoring import scored_run
 
-    return scored_run(run, config, sample, _datamodule(config, sample, FeatureScaling.load(run.scaling)), split)
+    with run.locked():
+        config = load_config(run.config)
+        sample = with_recorded_split(labelled_sample(config), run)
+        return scored_run(run, config, sample, _datamodule(config, sample, FeatureScaling.load(run.scaling)), split)
 
 
 def ablate(config: RunConfig) -> "Ablation":
@@ -286,6 +289,17 @@ def report(run_path: Path) -> Path:
     return write_report(run_path)
 
 
+def verify(folder: Path) -> list[str]:
+    """Return a sentence for each file of a run that is missing or is not what was written.
+
+    Raises
+    ------
+    FileNotFoundError
+        Where the folder is no run folder.
+    """
+    return RunFolder.open(folder, needs=("run.json",)).damaged()
+
+
 def _new_run(config: RunConfig, sample: Sample) -> RunFolder:
     """New run folder with settings, split, measurements and scaling."""
     weight = training_pos_weight(config, sample, sample.fold.train)
@@ -300,6 +314,7 @@ def _new_run(config: RunConfig, sample: Sample) -> RunFolder:
         FeatureScaling.fit(values[training], valid[training]).save(run.scaling)
         if sample.basis is not None:
             sample.basis.save(run.basis)
+        run.seal()
     logger.info("run folder: %s; weight of the positive class %.2f", run.path, weight)
     return run
 

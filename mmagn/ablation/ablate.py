@@ -24,6 +24,7 @@ from mmagn.evaluation.variants import VARIANTS, question
 from mmagn.matching.sky import sky_group
 from mmagn.records import CELL_NSIDE
 from mmagn.reporting.page.report import write_report
+from mmagn.runs.resume import unfinished_run
 from mmagn.runs.sample import Sample, labelled_sample
 from mmagn.storage.files import whole_file, write_json
 from mmagn.storage.run_folder import RunFolder
@@ -77,9 +78,9 @@ def ablate(config: RunConfig) -> Ablation:
     """
     sample = labelled_sample(config)
     folds = ablation_folds(config, sample)
-    run = RunFolder.create(config.runs_dir, config.name)
+    run = unfinished_run(config, "ablation.json") or RunFolder.create(config.runs_dir, config.name)
     save_config(config, run.config)
-    with run.log_lines():
+    with run.locked(), run.log_lines():
         fits = FoldFits(config, sample)
         names = config.ablation.variants
         logger.info("%d models x %d folds of %d objects", len(names), len(folds), len(sample.target))
@@ -87,11 +88,12 @@ def ablate(config: RunConfig) -> Ablation:
         tables = {name: vstack([fits.table(VARIANTS[name], fold) for fold in folds]) for name in names}
         save_predictions(vstack(list(tables.values())), run.out_of_fold)
         predictions = {name: out_of_fold(table, sample.object_id, sample.target) for name, table in tables.items()}
-        sample.table.write(run.measurements, format="parquet")
+        sample.table.write(run.measurements, format="parquet", overwrite=True)
         result = _compared(config, sample, predictions, run, fits)
-        _write_tables(config, sample, result)
         _keep_members(config, run, fits, folds)
+        _write_tables(config, sample, result)  # last but the report: ablation.json marks the run as complete
         write_report(run.path, sample.store)
+        run.seal()
     sys.stdout.write(f"{result.text}\n")
     return result
 
@@ -180,7 +182,7 @@ def _keep_members(config: RunConfig, run: RunFolder, fits: FoldFits, folds: Sequ
         variant, model = VARIANTS[name], RunFolder(run.members / name)
         for fold, folder in zip(folds, fits.make_members(variant, folds, config.ablation.workers), strict=True):
             copy = model.path / f"repeat-{fold.repeat}-fold-{fold.fold}"
-            shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("embedding-*"))
+            shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("embedding-*"), dirs_exist_ok=True)
         save_config(fits.inputs.variant_config(variant), model.config)
 
 

@@ -1,9 +1,11 @@
 """Novelty of an object: Mahalanobis distance of its embedding from the training set over a validation quantile."""
 
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,17 +98,17 @@ def load_novelty(path: Path) -> dict[Subset, Novelty]:
     if not path.is_file():
         return {}
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             arrays = {name: stored[name].astype(np.float64) for name in stored.files}
-    except (ValueError, OSError) as error:
+        return {
+            name: Novelty(
+                mean=arrays[f"{name}.mean"],
+                whitening=arrays[f"{name}.whitening"],
+                limit=float(arrays[f"{name}.limit"][0]),
+                quantile=round(float(arrays[f"{name}.limit"][1]), 6),
+            )
+            for name in SUBSETS
+            if f"{name}.mean" in arrays
+        }
+    except (ValueError, OSError, EOFError, LookupError, BadZipFile, zlib.error, NotImplementedError) as error:
         raise ValueError(f"{path} does not hold training embeddings by subset of modalities: {error}") from error
-    return {
-        name: Novelty(
-            mean=arrays[f"{name}.mean"],
-            whitening=arrays[f"{name}.whitening"],
-            limit=float(arrays[f"{name}.limit"][0]),
-            quantile=round(float(arrays[f"{name}.limit"][1]), 6),
-        )
-        for name in SUBSETS
-        if f"{name}.mean" in arrays
-    }

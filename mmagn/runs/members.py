@@ -147,6 +147,7 @@ def _member(folder: RunFolder, model: RunFolder, run: RunFolder) -> TrainedMembe
     needed = (model.config, folder.weights, folder.scaling, folder.calibration)
     if missing := [str(path.relative_to(run.path)) for path in needed if not path.is_file()]:
         raise FileNotFoundError(f"{run.path} is no complete run: it lacks {', '.join(missing)}")
+    run.check(*needed, folder.novelty, folder.importance, run.basis)
     config = load_config(model.config)
     trained = network(config)
     load_weights(trained, folder.weights)

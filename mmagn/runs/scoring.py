@@ -30,6 +30,9 @@ def scored_run(run: RunFolder, config: RunConfig, sample: Sample, data: PairData
     Calibrations and thresholds, fitted to the validation split for every subset of modalities, and the novelty
     measures are kept in the run folder for prediction.
     """
+    run.unseal(run.calibration, run.novelty, run.importance, run.predictions, run.scores_of(split))
+    if damaged := run.damaged():
+        raise ValueError(damaged[0])
     model = network(config)
     weight = float(load_module(run.best, model, config.training).pos_weight)
     evaluated = evaluation_sample(config, sample, sample.fold, data.tensors, FeatureScaling.load(run.scaling), weight)
@@ -66,6 +69,7 @@ def scored_run(run: RunFolder, config: RunConfig, sample: Sample, data: PairData
     }
     write_json(path, content)
     page = write_report(run.path, sample.store)
+    run.seal()
     sys.stdout.write(
         f"scores on the {split} split\n{on_all.text()}\n\n{on_all.report_text}\n"
         f"scores on its clean objects, P(class) > {CLEAN_PROBABILITY:g}\n{on_clean.text()}\n\n"

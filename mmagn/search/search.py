@@ -13,6 +13,7 @@ from optuna.study import Study
 from mmagn.ablation.fits import FoldFits
 from mmagn.config.run_config import RunConfig, save_config
 from mmagn.reporting.page.report import write_report
+from mmagn.runs.resume import unfinished_run
 from mmagn.runs.sample import Sample, labelled_sample
 from mmagn.search.folds import NetworkScores, as_trained, sample_folds, searched_sample
 from mmagn.search.heads import HeadScores
@@ -79,10 +80,11 @@ def search(config: RunConfig) -> Search:
     with study_storage(config) as storage:
         sample = searched_sample(labelled_sample(config))
         study = SampleStudy(config, sample, storage)  # a refused study leaves no run folder
-        run = RunFolder.create(config.runs_dir, config.name)
+        run = unfinished_run(config, "search.json") or RunFolder.create(config.runs_dir, config.name)
         save_config(config, run.config)
-        with run.log_lines():
+        with run.locked(), run.log_lines():
             result = _searched(config, sample, study, run)
+            run.seal()
     sys.stdout.write(f"{result.text}\nstudies: {shlex.join(dashboard_command(config))}\nrun folder: {run.path}\n")
     return result
 

@@ -4,10 +4,11 @@ import shutil
 import subprocess
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from optuna.exceptions import ExperimentalWarning
+from filelock import FileLock
+from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from sqlalchemy.exc import ArgumentError, IntegrityError, ProgrammingError, SQLAlchemyError
 
@@ -41,34 +42,51 @@ def study_storage(config: RunConfig) -> Iterator[RDBStorage]:
     ValueError
         Where the URL is invalid, its driver is not installed, or the database is of another version of Optuna.
     ConnectionError
-        Where the database cannot be reached.
+        Where the database cannot be reached, or the connection is lost within the context.
     """
     url = storage_url(config)
-    if url.startswith("sqlite:///"):
-        Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-    storage = _storage(url, config.search.heartbeat_s)
+    with _created_once(url):
+        storage = _storage(url, config.search.heartbeat_s)
     try:
         yield storage
+    except (SQLAlchemyError, StorageInternalError) as error:
+        reason = _first_line(error.__cause__ or error)
+        raise ConnectionError(
+            f"search.storage {url}: the connection was lost ({reason}); the study is kept, the same command resumes it"
+        ) from error
     finally:
-        storage.remove_session()
-        storage.engine.dispose()
+        with suppress(SQLAlchemyError):
+            storage.remove_session()
+            storage.engine.dispose()
+
+
+@contextmanager
+def _created_once(url: str) -> Iterator[None]:
+    """Let one process at a time create the tables of a local file; a database server does this by itself."""
+    if not url.startswith("sqlite:///"):
+        yield
+        return
+    path = Path(url.removeprefix("sqlite:///"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_name(f".{path.name}.lock")):
+        yield
 
 
 def _storage(url: str, heartbeat_s: int) -> RDBStorage:
     try:
-        return _made(url, heartbeat_s)
-    except (IntegrityError, ProgrammingError):  # another worker made the same tables in this moment
-        return _made(url, heartbeat_s)
+        return _connected(url, heartbeat_s)
+    except (IntegrityError, ProgrammingError):  # another worker created the same tables at the same time
+        return _connected(url, heartbeat_s)
 
 
-def _made(url: str, heartbeat_s: int) -> RDBStorage:
-    waiting = {"timeout": CONNECT_SECONDS} if url.startswith("sqlite") else {"connect_timeout": CONNECT_SECONDS}
+def _connected(url: str, heartbeat_s: int) -> RDBStorage:
+    connect_args = {"timeout": CONNECT_SECONDS} if url.startswith("sqlite") else {"connect_timeout": CONNECT_SECONDS}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
             return RDBStorage(
                 url,
-                engine_kwargs={"connect_args": waiting, "pool_pre_ping": True},
+                engine_kwargs={"connect_args": connect_args, "pool_pre_ping": True},
                 heartbeat_interval=heartbeat_s,
                 heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(max_retry=MAX_RETRIES),
             )

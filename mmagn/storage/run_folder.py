@@ -1,5 +1,6 @@
 """The run folder: the names of all its files, and the record of where it comes from."""
 
+import json
 import logging
 import os
 import platform
@@ -9,14 +10,16 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Self
 
 import torch
+from filelock import FileLock, Timeout
 
+from mmagn.storage.checksums import StoredFile, check_file, damaged_files, stored_file
 from mmagn.storage.files import write_json
 
 PACKAGES = (
@@ -35,6 +38,8 @@ PACKAGES = (
     "torchmetrics",
 )
 """Packages whose versions are recorded with a run."""
+SEALED = (".yaml", ".json", ".parquet", ".npz", ".safetensors", ".ckpt", ".csv", ".md")
+"""Suffixes of the results of a run."""
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
@@ -86,6 +91,8 @@ class RunFolder:
         ------
         FileNotFoundError
             Where ``path`` is no folder, or lacks one of the files in ``needs``.
+        ValueError
+            Where one of these files is not what was written.
         """
         folder = Path(path)
         if not folder.is_dir():
@@ -93,7 +100,55 @@ class RunFolder:
         missing = [name for name in needs if not (folder / name).exists()]
         if missing:
             raise FileNotFoundError(f"{folder} is not a complete run folder: it lacks {', '.join(missing)}")
-        return cls(folder)
+        run = cls(folder)
+        run.check(*(folder / name for name in needs))
+        return run
+
+    def seal(self) -> None:
+        """Record size and checksum of every result in ``run.json``, so that damage is noticed when it is read."""
+        content = self._provenance()
+        files = {path.relative_to(self.path).as_posix(): asdict(stored_file(path)) for path in self._results()}
+        write_json(self.provenance, {**content, "files": files})
+
+    def unseal(self, *paths: Path) -> None:
+        """Forget the checksums of files that are about to be written again."""
+        if files := self._sealed():
+            left = {name: asdict(written) for name, written in files.items() if self.path / name not in paths}
+            write_json(self.provenance, {**self._provenance(), "files": left})
+
+    def check(self, *paths: Path) -> None:
+        """Check that files are what was written, as far as the run was sealed; ``ValueError`` names the damaged one."""
+        files = self._sealed()
+        for path in paths:
+            if (written := files.get(path.relative_to(self.path).as_posix())) is not None:
+                check_file(path, written)
+
+    def damaged(self) -> list[str]:
+        """Return a sentence for each sealed file that is missing or has changed; every file is read."""
+        return damaged_files(self.path, self._sealed())
+
+    def _sealed(self) -> dict[str, StoredFile]:
+        files = self._provenance().get("files", {}) if self.provenance.is_file() else {}
+        try:
+            return {name: StoredFile(**written) for name, written in files.items()}
+        except (TypeError, AttributeError) as error:
+            raise ValueError(f"{self.provenance} is damaged: files is {str(files)[:80]}") from error
+
+    def _provenance(self) -> dict[str, Any]:
+        try:
+            content = json.loads(self.provenance.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{self.provenance} is damaged: {error}") from error
+        if not isinstance(content, dict):
+            raise ValueError(f"{self.provenance} is damaged: it holds no record of a run")
+        return content
+
+    def _results(self) -> Iterator[Path]:
+        """Files that do not change once a run is complete."""
+        unsealed = (self.provenance, self.last, self.previous, self.bad_batch, self.report)
+        for path in sorted([*self.path.iterdir(), *self.members.rglob("*")]):
+            if path.is_file() and path.suffix in SEALED and path not in unsealed and not path.name.startswith("."):
+                yield path
 
     @property
     def config(self) -> Path:
@@ -233,6 +288,33 @@ class RunFolder:
     def log(self) -> Path:
         """Log of the run."""
         return self.path / "run.log"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from writing to the folder while the context lasts.
+
+        Raises
+        ------
+        ValueError
+            Where another process holds the lock.
+        """
+        lock = FileLock(self.path / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise ValueError(f"{self.path} is being written by another process; wait until that has ended") from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def in_use(self) -> bool:
+        """Return whether another process holds the lock of the folder."""
+        try:
+            with self.locked():
+                return False
+        except ValueError:
+            return True
 
     @contextmanager
     def removed_if_empty(self) -> Iterator[None]:

@@ -13,6 +13,7 @@ import search_worker
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 from postgres_server import postgres_server, server_binaries, unprivileged_user
+from sqlalchemy.exc import OperationalError
 
 from mmagn.config.run_config import RunConfig
 from mmagn.config.search import SearchConfig
@@ -77,14 +78,14 @@ def killed_in_a_trial(study: Study, database: str) -> tuple[FrozenTrial, int | N
     """Let two workers run, kill one in a trial; that trial, and the process that survived to the end of the study."""
     survivor, victim = worker(database), worker(database)
     try:
-        killed, until = None, time.monotonic() + 80
+        killed, until = None, time.monotonic() + 600
         while killed is None:
             assert victim.is_alive(), "the worker ended before it could be killed"
             assert time.monotonic() < until
             time.sleep(0.1)
             killed = running_trial(study, victim.pid)
         victim.kill()
-        survivor.join(60)
+        survivor.join(600)
         assert survivor.exitcode == 0
     finally:
         for process in (survivor, victim):
@@ -115,6 +116,28 @@ def test_a_storage_that_cannot_be_is_refused_with_one_sentence(url: str, told: s
         opened(RunConfig(search=SearchConfig(storage=url)))
     assert told in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def _raise_within(config: RunConfig, error: Exception) -> None:
+    with study_storage(config):
+        raise error
+
+
+def test_a_lost_connection_is_one_sentence_that_says_how_to_resume(small: RunConfig) -> None:
+    stopped = OperationalError("SELECT 1", {}, Exception("terminating connection due to administrator command"))
+    with pytest.raises(ConnectionError, match=r"the connection was lost .*the same command resumes it") as error:
+        _raise_within(small, stopped)
+    assert "\n" not in str(error.value)
+
+
+def test_processes_that_create_the_same_file_wait_for_each_other(small: RunConfig) -> None:
+    context = get_context("fork")
+    workers = [context.Process(target=opened, args=(small,)) for _ in range(4)]
+    for process in workers:
+        process.start()
+    for process in workers:
+        process.join(600)
+    assert [process.exitcode for process in workers] == [0] * 4
 
 
 def test_a_password_does_not_reach_the_run_folder() -> None:

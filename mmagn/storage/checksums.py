@@ -1,0 +1,65 @@
+"""Checksums of files: whether they still hold what was written."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+_SOUND: dict[Path, tuple[int, int]] = {}
+"""Size and time of the last change (ns) of the files that this process has verified."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredFile:
+    """Size and hexadecimal sha256 of a file as it was written."""
+
+    size_bytes: int
+    sha256: str
+
+
+def stored_file(path: Path) -> StoredFile:
+    """Return size and sha256 of a file."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return StoredFile(size_bytes=path.stat().st_size, sha256=digest)
+
+
+def check_file(path: Path, written: StoredFile, *, again: bool = False) -> None:
+    """Check that a file is what was written; a process reads a file that does not change once, unless ``again``.
+
+    Raises
+    ------
+    ValueError
+        Where the file is missing or has changed.
+    OSError
+        Where it cannot be read now.
+    """
+    try:
+        status = path.stat()
+    except FileNotFoundError as error:
+        raise ValueError(f"{path} is missing") from error
+    state = (status.st_size, status.st_mtime_ns)
+    if _SOUND.get(path) == state and not again:
+        return
+    if status.st_size != written.size_bytes:
+        raise ValueError(f"{path} is damaged: {status.st_size} bytes of {written.size_bytes}")
+    if stored_file(path) != written:
+        raise ValueError(f"{path} is damaged: its content is not what was written (sha256 differs)")
+    _SOUND[path] = state
+
+
+def assume_sound(path: Path) -> None:
+    """Take a file that this process has just written and read back as verified."""
+    status = path.stat()
+    _SOUND[path] = (status.st_size, status.st_mtime_ns)
+
+
+def damaged_files(folder: Path, files: Mapping[str, StoredFile]) -> list[str]:
+    """Return a sentence for each file of a folder that is missing or has changed; every file is read."""
+    damaged = []
+    for name, written in files.items():
+        try:
+            check_file(folder / name, written, again=True)
+        except ValueError as error:
+            damaged.append(str(error))
+    return damaged

@@ -106,7 +106,7 @@ def test_a_database_that_does_not_answer_is_one_sentence(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("url", "told"),
     [
-        ("no url at all", "search.storage no url at all: Could not parse"),
+        ("no url at all", "search.storage is not the URL of a database"),
         ("oracle://someone@host/studies", "needs a driver that is not installed"),
         ("magic://someone@host/studies", "magic"),
     ],

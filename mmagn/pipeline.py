@@ -17,8 +17,9 @@ from mmagn.evaluation.variants import DEFAULT_VARIANT
 from mmagn.matching import pairs
 from mmagn.matching.diagnostics import MatchPlan, match_plan
 from mmagn.matching.index import no_pairs_sentence
+from mmagn.matching.provenance import PROVENANCE_FILE
 from mmagn.matching.push import push_store
-from mmagn.matching.store import PairStore, pair_store
+from mmagn.matching.store import PairStore, pair_store, verify_store
 from mmagn.measurement.stream import (
     MeasurementSummary,
     measured_tables,
@@ -290,13 +291,15 @@ def report(run_path: Path) -> Path:
 
 
 def verify(folder: Path) -> list[str]:
-    """Return a sentence for each file of a run that is missing or is not what was written.
+    """Return a sentence for each file of a run or a store that is missing or is not what was written.
 
     Raises
     ------
     FileNotFoundError
-        Where the folder is no run folder.
+        Where the folder is neither a run folder nor a store.
     """
+    if (folder / PROVENANCE_FILE).is_file():
+        return verify_store(folder)
     return RunFolder.open(folder, needs=("run.json",)).damaged()
 
 

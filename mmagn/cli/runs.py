@@ -1,4 +1,4 @@
-"""Commands around runs: train, evaluate, ablate, search, report."""
+"""Commands around runs: train, evaluate, ablate, search, report, verify."""
 
 import sys
 from collections.abc import Sequence
@@ -132,5 +132,21 @@ def report(arguments: Sequence[str]) -> int:
         from mmagn import pipeline  # after parsing, so that --help need not wait for torch
 
         sys.stdout.write(f"{pipeline.report(options.run)}\n")
+
+    return exit_code(action)
+
+
+def verify(arguments: Sequence[str]) -> int:
+    """Compare every file of a run or a store with the checksum of what was written."""
+    parser = Parser("verify", verify.__doc__ or "", ["mmagn verify checkpoints/20260101-120000-fused"])
+    parser.add_argument("folder", type=Path, help="run folder or store")
+
+    def action() -> int:
+        options = parser.parse_args(arguments)
+        from mmagn import pipeline  # after parsing, so that --help need not wait for torch
+
+        damaged = pipeline.verify(options.folder)
+        sys.stdout.write("\n".join([*damaged, f"{options.folder}: {len(damaged)} damaged or missing files"]) + "\n")
+        return 1 if damaged else 0
 
     return exit_code(action)

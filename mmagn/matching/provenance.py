@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mmagn.matching.checksums import StoredFile
 from mmagn.matching.config import MatchingConfig
+from mmagn.storage.checksums import StoredFile
 from mmagn.storage.files import write_json
 from mmagn.surveys.reader import SourceFile, SurveyReader
 

@@ -19,12 +19,12 @@ from datasets import DatasetInfo
 from datasets.config import DATASET_INFO_FILENAME
 from tqdm import tqdm
 
-from mmagn.matching.checksums import assume_sound, stored_file
 from mmagn.matching.index import NoPairsError, PairIndex
 from mmagn.matching.provenance import Provenance, write_provenance
 from mmagn.matching.rows import IMAGE_VALUES, pair_features
 from mmagn.matching.shard_files import ShardRecord, ShardTask, remove_records, remove_unfinished, write_shards
 from mmagn.matching.shards import pair_shards
+from mmagn.storage.checksums import assume_sound, stored_file
 from mmagn.storage.files import write_json
 from mmagn.surveys.reader import SurveyReader
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from mmagn.matching.checksums import StoredFile, check_file, stored_file
 from mmagn.matching.rows import pair_features, pair_row, rows_batch
 from mmagn.matching.shards import PairShard, shard_pairs
+from mmagn.storage.checksums import StoredFile, check_file, stored_file
 from mmagn.storage.files import whole_file, write_json
 from mmagn.surveys.reader import SurveyReader
 from mmagn.workers import run_tasks

@@ -21,7 +21,6 @@ from astropy.table import Table
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from mmagn.matching.checksums import check_file, damaged_files
 from mmagn.matching.config import MatchingConfig
 from mmagn.matching.index import NoPairsError, pair_index
 from mmagn.matching.provenance import (
@@ -36,6 +35,7 @@ from mmagn.matching.rows import column_views, pair_from_row
 from mmagn.matching.save import POSITIONS_FILE, STATE_FILE, save_store
 from mmagn.matching.sky import MatchReport
 from mmagn.records import BANDS, CELL_NSIDE, INDEX_COLUMNS, Cutout, Floats, Pair, Spectrum
+from mmagn.storage.checksums import check_file, damaged_files
 from mmagn.surveys.config import DataConfig
 from mmagn.surveys.pair_rows import IMAGE_SHAPE, cutout_from_row, spectrum_from_row
 from mmagn.surveys.readers import survey_reader

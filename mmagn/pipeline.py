@@ -204,16 +204,8 @@ def _fitted(config: RunConfig, sample: Sample, run: RunFolder, data: PairDataMod
     """Train a network on a labelled sample."""
     model, weight = network(config), training_pos_weight(config, sample, sample.fold.train)
     if resume is None:
-        train_rows, validation_rows = (data.rows(split).numpy() for split in ("train", "validation"))
-        features_first(
-            model,
-            data.tensors,
-            train_rows,
-            validation_rows,
-            config.training,
-            pos_weight=weight,
-            seed=config.seed,
-        )
+        train, validation = (data.rows(split).numpy() for split in ("train", "validation"))
+        features_first(model, data.tensors, train, validation, config.training, pos_weight=weight, seed=config.seed)
     views = narrow_views(config.tensors.augment, config.models.branches, data.plan.origin)
     module = AgnModule(model, config.training, weight, config.seed, views)
     record = RunRecord(

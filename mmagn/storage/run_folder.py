@@ -2,42 +2,20 @@
 
 import json
 import logging
-import os
-import platform
-import shlex
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Self
 
-import torch
 from filelock import FileLock, Timeout
 
 from mmagn.storage.checksums import StoredFile, check_file, damaged_files, stored_file
 from mmagn.storage.files import write_json
+from mmagn.storage.provenance import provenance
 
-PACKAGES = (
-    "mmagn",
-    "astropy",
-    "datasets",
-    "h5py",
-    "healpy",
-    "lightning",
-    "numpy",
-    "pyarrow",
-    "scikit-learn",
-    "scipy",
-    "timm",
-    "torch",
-    "torchmetrics",
-)
-"""Packages whose versions are recorded with a run."""
 SEALED = (".yaml", ".json", ".parquet", ".npz", ".safetensors", ".ckpt", ".csv", ".md")
 """Suffixes of the results of a run."""
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -338,50 +316,3 @@ class RunFolder:
         finally:
             package.removeHandler(handler)
             handler.close()
-
-
-def provenance() -> dict[str, Any]:
-    """Return the provenance of a result: commit, versions, command line, machine, time."""
-    return {
-        "started": datetime.now().astimezone().isoformat(timespec="seconds"),
-        "command": shlex.join(sys.argv),
-        **commit(Path(__file__).resolve().parents[2]),
-        "python": platform.python_version(),
-        "versions": {name: _version(name) for name in PACKAGES},
-        "machine": {
-            "platform": platform.platform(),
-            "cpus": os.cpu_count(),
-            "torch_threads": torch.get_num_threads(),
-            "cuda_devices": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
-        },
-    }
-
-
-def commit(folder: Path) -> dict[str, Any]:
-    """Return ``commit``, the git commit that ``folder`` is at, and ``uncommitted_changes``.
-
-    ``unknown`` and None where ``folder`` is not the top of a repository or git is not installed.
-    """
-    unknown = {"commit": "unknown", "uncommitted_changes": None}
-    try:
-        if Path(_git(folder, "rev-parse", "--show-toplevel")).resolve() != folder.resolve():
-            return unknown
-        identifier = _git(folder, "rev-parse", "HEAD")
-        changes = _git(folder, "status", "--porcelain")
-    except (OSError, subprocess.SubprocessError):
-        return unknown
-    return {"commit": identifier, "uncommitted_changes": bool(changes)}
-
-
-def _git(folder: Path, *arguments: str) -> str:
-    done = subprocess.run(
-        ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True, timeout=20
-    )
-    return done.stdout.strip()
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "not installed"

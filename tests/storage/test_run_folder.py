@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from mmagn.storage.files import whole_file, write_json
-from mmagn.storage.run_folder import RunFolder, commit
+from mmagn.storage.provenance import commit
+from mmagn.storage.run_folder import RunFolder
 
 
 def test_a_run_folder_is_named_by_date_and_name_and_never_taken_twice(tmp_path):

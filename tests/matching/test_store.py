@@ -17,13 +17,14 @@ import pyarrow as pa
 import pytest
 from filelock import FileLock
 
-from mmagn.matching import checksums, shard_files
+from mmagn.matching import shard_files
 from mmagn.matching import store as store_module
 from mmagn.matching.config import MatchingConfig
 from mmagn.matching.index import NoPairsError
 from mmagn.matching.pairs import open_pairs
 from mmagn.matching.store import open_store, pair_store, verify_store
 from mmagn.records import INDEX_COLUMNS
+from mmagn.storage import checksums
 from mmagn.surveys.config import DataConfig
 
 PAIRS = 20

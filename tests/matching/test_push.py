@@ -1,5 +1,7 @@
 """A pushed store: what the hub gets, what its card says, and that hub-pairs reads the very same pairs back."""
 
+from dataclasses import replace
+
 import datasets
 import numpy as np
 import pyarrow as pa
@@ -59,6 +61,19 @@ def test_pushed_pairs_come_back_bit_for_bit(pairs_hub, stores, ready, tmp_path, 
             name: value for name, value in pushed.items() if name != "separation_arcsec"
         }
     assert np.allclose(np.sort(back.index["separation_arcsec"]), np.sort(stores[kind].index["separation_arcsec"]))
+
+
+@pytest.mark.parametrize("selection", ["cells", "redshift_max", "sdss_surveys"])
+def test_pushed_pairs_are_selected_as_those_of_a_store(pairs_hub, stores, ready, tmp_path, selection):
+    push_store(stores["float32"], HUB.pairs, HUB)
+    cell = int(stores["float32"].index["healpix"][0])
+    settings = {"cells": {"cells": (cell,)}, "redshift_max": {"redshift_max": 0.105}}
+    settings["sdss_surveys"] = {"sdss_surveys": ("boss",)}
+    of_store = DataConfig(source="store", root=str(stores["float32"].path), **settings[selection])
+    expected = set(pair_store(of_store, MatchingConfig()).index["sdss_object_id"])
+    back = pair_store(replace(ready, **settings[selection]), MatchingConfig(), tmp_path / "back")
+    assert set(back.index["sdss_object_id"]) == expected
+    assert 0 < len(expected) < len(stores["float32"])
 
 
 def test_a_push_is_one_commit_with_card_and_account(pairs_hub, stores):

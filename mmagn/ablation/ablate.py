@@ -51,6 +51,8 @@ class Ablation:
         Noise ceilings of the whole sample, then of its parts.
     fitted
         Number of new fits; the others were cached.
+    repeats
+        Repeats of the cross-validation.
     """
 
     path: Path
@@ -59,6 +61,7 @@ class Ablation:
     answers: Sequence[Answer]
     ceilings: Sequence[PartCeiling]
     fitted: int
+    repeats: int
 
     @property
     def text(self) -> str:
@@ -66,6 +69,8 @@ class Ablation:
         head = f"{self.rows[0].objects} objects, {self.rows[0].positives} positive; {len(self.rows)} models"
         sentences = [f"- {answer.sentence}" for answer in self.answers]
         run = RunFolder(self.path)
+        if self.repeats == 1:
+            sentences.append("- with one repeat the intervals describe other test objects, but no other training runs")
         files = f"tables: {run.ablation.with_suffix('.md')}\nreport: {run.report}\nrun folder: {run.path}"
         return "\n".join([head, *sentences, files])
 
@@ -137,6 +142,7 @@ def _compared(
             for stratum, part, members in (everyone, *parts)
         ],
         fitted=fits.fitted,
+        repeats=config.ablation.repeats,
     )
 
 

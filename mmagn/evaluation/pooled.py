@@ -1,8 +1,9 @@
 """Out-of-fold scores pooled over folds, averaged over repeats, and the differences between models with their intervals.
 
-Every repeat tests each object once. A score is computed per repeat from all its objects and then averaged; a bootstrap
-draw resamples *objects*, the same ones in every repeat and for every model. The intervals therefore describe other
-test objects, not other training objects.
+Every repeat tests each object once, with networks of its own. A score is computed per repeat from all its objects and
+then averaged. A bootstrap draw resamples both the *objects*, the same ones in every repeat, and the *repeats*, the same
+ones for every model: the intervals describe other test objects and other training runs. With a single repeat they
+describe other test objects only.
 """
 
 from dataclasses import dataclass
@@ -116,8 +117,22 @@ def pooled_scores(scored: OutOfFold, config: EvaluationConfig) -> PooledScores:
         objects=len(scored.target),
         positives=int(scored.target.sum()),
         value={name: float(values[0]) for name, values in _mean_metrics(scored, once, config).items()},
-        draws=_mean_metrics(scored, counts, config),
+        draws=_mean_metrics(scored, counts, config, repeat_weights(len(scored.probability), len(counts), rng)),
     )
+
+
+def repeat_weights(repeats: int, draws: int, rng: np.random.Generator) -> Floats:
+    """(draw, repeat) weights of the repeats in the mean of each bootstrap draw.
+
+    Repeats are drawn with replacement. Deviations from equal weights are scaled by sqrt(R / (R - 1)) for R repeats, so
+    that the variance of the weighted mean is the unbiased estimate s**2 / R and not (R - 1) / R of it, as that of a
+    plain bootstrap mean is (Davison & Hinkley 1997, section 2.3).
+    """
+    equal = np.full((draws, repeats), 1 / repeats)
+    if repeats == 1:
+        return equal
+    drawn = rng.multinomial(repeats, equal[0], size=draws) / repeats
+    return equal + np.sqrt(repeats / (repeats - 1)) * (drawn - equal)
 
 
 def difference(better: PooledScores, base: PooledScores, metric: str, config: EvaluationConfig) -> Difference:
@@ -127,8 +142,13 @@ def difference(better: PooledScores, base: PooledScores, metric: str, config: Ev
     )
 
 
-def _mean_metrics(scored: OutOfFold, counts: NDArray[np.int64], config: EvaluationConfig) -> dict[str, Floats]:
-    """(draw,) of each score, mean over repeats; the yes-or-no scores from ``called``, the others from probability."""
+def _mean_metrics(
+    scored: OutOfFold, counts: NDArray[np.int64], config: EvaluationConfig, weights: Floats | None = None
+) -> dict[str, Floats]:
+    """(draw,) mean of each score over repeats, weighted where ``weights`` (draw, repeat) are given.
+
+    Scores of the decision come from ``called``, the others from probability.
+    """
     parts = []
     for probability, called in zip(scored.probability, scored.called, strict=True):
         objects = scored_objects(scored.target, probability, 0.5, config.calibration_bins)
@@ -138,4 +158,7 @@ def _mean_metrics(scored: OutOfFold, counts: NDArray[np.int64], config: Evaluati
         with np.errstate(divide="ignore", invalid="ignore"):
             decided = decision_metrics(tp, fp, positives, negatives)
         parts.append(resampled_metrics(objects, counts) | decided)
-    return {name: np.mean([part[name] for part in parts], axis=0) for name in METRICS}
+    stacked = {name: np.stack([part[name] for part in parts], axis=1) for name in METRICS}
+    if weights is None:
+        return {name: values.mean(axis=1) for name, values in stacked.items()}
+    return {name: (weights * values).sum(axis=1) for name, values in stacked.items()}

@@ -132,7 +132,7 @@ def repeat_weights(repeats: int, draws: int, rng: np.random.Generator) -> Floats
     if repeats == 1:
         return equal
     drawn = rng.multinomial(repeats, equal[0], size=draws) / repeats
-    return equal + np.sqrt(repeats / (repeats - 1)) * (drawn - equal)
+    return np.asarray(equal + np.sqrt(repeats / (repeats - 1)) * (drawn - equal))
 
 
 def difference(better: PooledScores, base: PooledScores, metric: str, config: EvaluationConfig) -> Difference:

@@ -1,8 +1,4 @@
-"""Why so few pairs? What two catalogues say about it before any pixel is read.
-
-Everything here follows from positions alone: where each survey is, how much sky they share, how far apart their
-objects are, and how many of the pairs found within a radius chance would make.
-"""
+"""Expected result of a match from positions alone: coverage, overlap, separations, pairs and false pairs by radius."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -15,11 +11,12 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from mmagn.matching.index import catalog_matches
+from mmagn.matching.report import expected_pairs, local_density
 from mmagn.matching.sky import (
     ARCSEC_PER_RADIAN,
     CANDIDATE_BLOCK,
-    expected_pairs,
-    local_density,
+    Positions,
+    chord_length,
     nearest_separation_arcsec,
     sky_group,
 )
@@ -36,12 +33,12 @@ FOREMOST_CELLS = 20
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class MatchPlan:
-    """What a match of two catalogues would find, and why.
+    """Expected result of a match of two catalogues.
 
     Attributes
     ----------
     radius_arcsec
-        The radius asked for.
+        The radius of the match.
     sdss_objects, hsc_objects
         Usable objects of each survey.
     nearest_arcsec
@@ -51,7 +48,7 @@ class MatchPlan:
     sdss_in_overlap, hsc_in_overlap
         Objects in the pixels that both cover.
     paired
-        (pair,) rows of the SDSS objects that have a pair within the radius asked for.
+        (pair,) rows of the SDSS objects that have a pair within ``radius_arcsec``.
     cells
         A row per HEALPix cell of ``CELL_NSIDE``: ``healpix, ra_deg, dec_deg, sdss, hsc, pairs``, most pairs first.
     radii
@@ -81,22 +78,22 @@ class MatchPlan:
 
     @property
     def pairs(self) -> int:
-        """Pairs within the radius asked for."""
+        """Pairs within ``radius_arcsec``."""
         return len(self.paired)
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain numbers, texts, lists and dicts; a number that is not defined is NaN."""
-        told: dict[str, Any] = {"pairs": self.pairs}
+        plain: dict[str, Any] = {"pairs": self.pairs}
         for item in fields(self):
             value = getattr(self, item.name)
             if isinstance(value, Table):
-                told[item.name] = {name: value[name].tolist() for name in value.colnames}
+                plain[item.name] = {name: value[name].tolist() for name in value.colnames}
             elif item.name != "paired":
-                told[item.name] = value
-        return told
+                plain[item.name] = value
+        return plain
 
     def __str__(self) -> str:
-        """Return the plan as text for people."""
+        """Return the plan as text."""
         return "\n".join([*self._coverage_lines(), "", *self._radius_lines(), "", *self._cell_lines()])
 
     def _coverage_lines(self) -> list[str]:
@@ -113,11 +110,11 @@ class MatchPlan:
     def _radius_lines(self) -> list[str]:
         lines = ["radius/arcsec   pairs  by chance  false  ambiguous"]
         for row in self.radii:
-            asked = "  <- matching.radius_arcsec" if row["radius_arcsec"] == self.radius_arcsec else ""
+            mark = "  <- matching.radius_arcsec" if row["radius_arcsec"] == self.radius_arcsec else ""
             false = f"{row['false_fraction']:6.1%}" if np.isfinite(row["false_fraction"]) else "     -"
             lines.append(
                 f"{row['radius_arcsec']:13g} {row['pairs']:7d} {row['expected_by_chance']:10.4g} {false} "
-                f"{row['ambiguous']:10d}{asked}"
+                f"{row['ambiguous']:10d}{mark}"
             )
         return lines
 
@@ -134,14 +131,14 @@ class MatchPlan:
 
 
 def match_plan(sdss: Catalog, hsc: Catalog, radius_arcsec: float, drops: Mapping[str, int]) -> MatchPlan:
-    """Return what a match of two catalogues would find; either may be far from the other, or empty."""
+    """Return the expected result of a match; either catalogue may be far from the other, or empty."""
     areas = [np.unique(sky_group(each.ra_deg, each.dec_deg, AREA_NSIDE)) for each in (sdss, hsc)]
     common = np.intersect1d(areas[0], areas[1])
     inside = [int(np.isin(sky_group(each.ra_deg, each.dec_deg, AREA_NSIDE), common).sum()) for each in (sdss, hsc)]
     radii = sorted({*RADII_ARCSEC, radius_arcsec})
     near = _neighbour_separations(sdss, hsc, max(SEPARATION_LIMIT_ARCSEC, radii[-1]))
     density = local_density(sdss, hsc, radius_arcsec)
-    # Who is nearest to whom does not depend on the radius, so one match holds those of all smaller radii.
+    # Nearest neighbours do not depend on the radius, so one match holds those of all smaller radii.
     matches = catalog_matches(sdss, hsc, radii[-1])
     paired = matches.left_index[matches.separation_arcsec <= radius_arcsec]
     pixel = _pixel_deg2(AREA_NSIDE)
@@ -171,19 +168,15 @@ def _neighbour_separations(left: Catalog, right: Catalog, limit_arcsec: float) -
     """Return (left row, arcsec) of every right object within the limit of a left one."""
     rows, separations = [np.empty(0, dtype=np.int64)], [np.empty(0)]
     if len(left) and len(right):
-        tree = cKDTree(_unit_vectors(right))
-        chord = 2 * np.sin(limit_arcsec / ARCSEC_PER_RADIAN / 2)
-        vectors = _unit_vectors(left)
+        tree = cKDTree(Positions(right.ra_deg, right.dec_deg).unit_vectors())
+        chord = chord_length(limit_arcsec)
+        vectors = Positions(left.ra_deg, left.dec_deg).unit_vectors()
         for start in range(0, len(left), CANDIDATE_BLOCK // 10):
             block = cKDTree(vectors[start : start + CANDIDATE_BLOCK // 10])
             close = block.sparse_distance_matrix(tree, chord, output_type="ndarray")
             rows.append(start + close["i"].astype(np.int64))
             separations.append(2 * np.arcsin(close["v"] / 2) * ARCSEC_PER_RADIAN)
     return np.concatenate(rows), np.concatenate(separations)
-
-
-def _unit_vectors(catalog: Catalog) -> Floats:
-    return np.asarray(healpy.ang2vec(catalog.ra_deg, catalog.dec_deg, lonlat=True)).reshape(-1, 3)
 
 
 def _cells(sdss: Catalog, hsc: Catalog, paired: NDArray[np.int64]) -> Table:
@@ -202,7 +195,7 @@ def _radii(radii: list[float], pairs_arcsec: Floats, density: Floats, near: tupl
     rows, separations = near
     pairs = [int((pairs_arcsec <= radius).sum()) for radius in radii]
     chance = [expected_pairs(density, radius) for radius in radii]
-    false = [min(1.0, expected / found) if found else np.nan for expected, found in zip(chance, pairs, strict=True)]
+    false = [min(1.0, expected / count) if count else np.nan for expected, count in zip(chance, pairs, strict=True)]
     ambiguous = [int((np.bincount(rows[separations <= radius], minlength=1) > 1).sum()) for radius in radii]
     names = ("radius_arcsec", "pairs", "expected_by_chance", "false_fraction", "ambiguous")
     return Table([radii, pairs, chance, false, ambiguous], names=names)

@@ -1,8 +1,8 @@
-"""Matches of two HATS catalogues: LSDB finds the neighbours on Dask, our own rules choose among them.
+"""Matches of two HATS catalogues: LSDB finds the neighbours on Dask, ``sky_matches`` chooses among them.
 
 LSDB crosses ids and positions partition by partition, with the margin of the right-hand catalogue so that neighbours
 across a partition border are seen. It lets many objects share a neighbour. Only objects with a neighbour come back;
-between these ``sky_matches`` decides, over all borders, and so the matches are those of any other source.
+between these ``sky_matches`` decides, across all borders, so the matches equal those of any other source.
 """
 
 import logging
@@ -19,7 +19,7 @@ from mmagn.surveys.hats.reader import HatsReader
 from mmagn.surveys.text import plain_text
 
 NEIGHBORS = 8
-"""Neighbours asked for first; where an object has that many, the match is repeated with four times as many."""
+"""Neighbours requested first; where an object has that many, the match is repeated with four times as many."""
 ROUNDING = 1 + 1e-6
 """LSDB compares chords; its radius is widened by one part in a million and ``sky_matches`` decides."""
 
@@ -105,6 +105,6 @@ def _rows_of(catalog: Catalog, ids: NDArray[np.str_]) -> NDArray[np.int64]:
     known = catalog.object_id[order]
     wanted = np.unique(np.array([plain_text(value) for value in ids.tolist()], dtype=np.str_))
     place = np.searchsorted(known, wanted)
-    found = place < len(known)
-    found[found] = known[place[found]] == wanted[found]
-    return np.asarray(order[place[found]], dtype=np.int64)
+    known_ids = place < len(known)
+    known_ids[known_ids] = known[place[known_ids]] == wanted[known_ids]
+    return np.asarray(order[place[known_ids]], dtype=np.int64)

@@ -1,4 +1,4 @@
-"""The pair index: who belongs to whom between the two surveys, from positions alone."""
+"""The pair index: the cross-match of the two surveys, from positions alone."""
 
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -6,19 +6,20 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mmagn.matching.config import MatchingConfig
-from mmagn.matching.sky import Matches, MatchReport, match_report, nearest_separation_arcsec, sky_matches
+from mmagn.matching.report import MatchReport, match_report
+from mmagn.matching.sky import Matches, nearest_separation_arcsec, sky_matches
 from mmagn.records import Catalog
 from mmagn.surveys.config import DataConfig
 from mmagn.surveys.readers import survey_reader
 
 
 class NoPairsError(ValueError):
-    """Two surveys without a single pair; the message says what was compared."""
+    """Two surveys without a single pair; the message states what was compared."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)
 class PairIndex:
-    """Who is who: both catalogues, their matches and the report.
+    """Both catalogues, their matches and the report.
 
     Attributes
     ----------
@@ -27,7 +28,7 @@ class PairIndex:
     matches
         One-to-one matches.
     report
-        What was found and lost.
+        Pairs and losses.
     """
 
     sdss: Catalog
@@ -37,7 +38,7 @@ class PairIndex:
 
 
 def pair_index(data: DataConfig, matching: MatchingConfig) -> PairIndex:
-    """Return who is who between the two surveys, from positions alone.
+    """Return the matches of the two surveys, from positions alone.
 
     Objects are compared in the order of their ids, so that a tie goes to the lower id wherever it is stored.
 

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from mmagn.matching.config import MatchingConfig
 from mmagn.matching.index import PairIndex, surveys_matches
+from mmagn.matching.report import match_report
 from mmagn.matching.shards import PairShard, pair_shards, shard_pairs
-from mmagn.matching.sky import match_report
 from mmagn.matching.store import PairStore, source_store
 from mmagn.records import Catalog, Cutout, Spectrum
 from mmagn.surveys.config import DataConfig
@@ -54,7 +54,7 @@ class ObjectPart(Protocol):
     """Some galaxies of a source, not yet read."""
 
     def __len__(self) -> int:
-        """Return the number of galaxies asked for."""
+        """Return the number of galaxies of the part."""
         ...
 
     def galaxies(self, drops: Counter[str]) -> Iterator[Galaxy]:
@@ -87,8 +87,8 @@ class StoredPart:
     def only(self, object_id: str) -> "StoredPart":
         """Return the pair with that id in one of the surveys."""
         index = self.store.index[self.start : self.stop]
-        found = [np.asarray(index[f"{survey}_object_id"], dtype=np.str_) == object_id for survey in ("sdss", "hsc")]
-        numbers = self.start + np.flatnonzero(found[0] | found[1])[:1]
+        same = [np.asarray(index[f"{survey}_object_id"], dtype=np.str_) == object_id for survey in ("sdss", "hsc")]
+        numbers = self.start + np.flatnonzero(same[0] | same[1])[:1]
         return replace(self, start=int(numbers.sum()), stop=int(numbers.sum()) + len(numbers))
 
 
@@ -110,8 +110,8 @@ class PairedPart:
 
     def only(self, object_id: str) -> "PairedPart":
         """Return the pair with that id in one of the surveys."""
-        found = (self.shard.sdss_object_id == object_id) | (self.shard.hsc_object_id == object_id)
-        return replace(self, shard=_piece(self.shard, np.flatnonzero(found)))
+        same = (self.shard.sdss_object_id == object_id) | (self.shard.hsc_object_id == object_id)
+        return replace(self, shard=_piece(self.shard, np.flatnonzero(same)))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -139,8 +139,8 @@ class SinglePart:
 
     def only(self, object_id: str) -> "SinglePart":
         """Return the row with that id."""
-        found = self.object_id == object_id
-        return replace(self, rows=self.rows[found], object_id=self.object_id[found])
+        same = self.object_id == object_id
+        return replace(self, rows=self.rows[same], object_id=self.object_id[same])
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -171,7 +171,7 @@ def object_parts(
     Parameters
     ----------
     data, matching
-        Where they come from, and who counts as the same object.
+        Where they come from, and which separation makes a pair.
     objects
         ``pairs``; ``images``: HSC objects without an SDSS match; ``spectra``: SDSS objects without an HSC one; ``all``.
     drops
@@ -182,7 +182,7 @@ def object_parts(
     Raises
     ------
     ValueError
-        Where there is no such object; where a store is asked for anything but its pairs.
+        Where there is no such object; where anything but pairs is wanted of a store.
     """
     if data.source == "store":
         if objects not in ("pairs", "all"):
@@ -227,7 +227,7 @@ def galaxy_with_id(data: DataConfig, matching: MatchingConfig, object_id: str) -
 
 
 def _catalog(read: Callable[[Counter[str]], Catalog], drops: Counter[str], *, required: bool) -> Catalog:
-    """Return a catalogue; where it is not required, an empty one for a survey that is not there, and say so."""
+    """Return a catalogue; where it is not required, an empty one for a survey that is not there, with a warning."""
     try:
         return read(drops)
     except FileNotFoundError as error:

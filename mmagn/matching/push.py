@@ -48,7 +48,7 @@ def push_store(store: PairStore, repository: str, hub: HubConfig) -> str:
     """
     endpoint = hub_endpoint()
     HubConfig(pairs=repository)  # refuses what is no ORG/NAME
-    HubClient(endpoint, hub).known(repository)  # says in one sentence, before any work, that a hub is not there
+    HubClient(endpoint, hub).known(repository)  # fails before any work where the hub is not there
     with tempfile.TemporaryDirectory(prefix=f".{store.path.name}.push-", dir=store.path.parent) as folder:
         staged = _staged(store, Path(folder), repository)
         api = HfApi(endpoint=endpoint, library_name="mmagn", library_version=version("mmagn"))

@@ -1,14 +1,12 @@
-"""Who is who on the sphere: one-to-one matches of two catalogues and a report that judges them.
+"""Cross-match of two catalogues on the sphere: each object with its reciprocal nearest neighbour.
 
 Positions are compared as unit vectors in three dimensions, where a small angle is a short chord. A chord knows
 nothing of HEALPix cells, of RA 0/360 or of the poles, so neighbours across all three are found by construction and
-no cell has to be widened by its neighbours. Chords only preselect; ``astropy`` gives the separation that decides.
+no cell has to be widened. Chords only preselect; ``astropy`` gives the separation that decides.
 """
 
-import json
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import healpy
 import numpy as np
@@ -16,17 +14,13 @@ from astropy.coordinates import angular_separation
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from mmagn.records import Catalog
+from mmagn.records import Catalog, Floats
 
 ARCSEC_PER_RADIAN = 180 * 3600 / np.pi
 CANDIDATE_BLOCK = 200_000
 """Positions compared at once; bounds the memory of dense matches."""
 TIE_DECIMALS = 6
 """Separations equal to a millionth of an arcsec are ties, so that rounding of the arithmetic decides nothing."""
-SEPARATION_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
-BACKGROUND_INNER_ARCSEC = 5.0
-BACKGROUND_OUTER_ARCSEC = 60.0
-"""Least radii of the ring around an object in which the local density is counted."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)
@@ -45,7 +39,7 @@ class Matches:
 
     left_index: NDArray[np.int64]
     right_index: NDArray[np.int64]
-    separation_arcsec: NDArray[np.float64]
+    separation_arcsec: Floats
     left_lost: int
     right_lost: int
 
@@ -54,17 +48,17 @@ class Matches:
         return len(self.left_index)
 
 
-def sky_group(ra_deg: NDArray[np.float64], dec_deg: NDArray[np.float64], nside: int) -> NDArray[np.int64]:
+def sky_group(ra_deg: Floats, dec_deg: Floats, nside: int) -> NDArray[np.int64]:
     """Return the HEALPix cell (NESTED) of every position, (object,) int64."""
     groups = healpy.ang2pix(nside, np.mod(ra_deg, 360.0), dec_deg, nest=True, lonlat=True)
     return np.asarray(groups, dtype=np.int64)
 
 
 def sky_matches(
-    left_ra_deg: NDArray[np.float64],
-    left_dec_deg: NDArray[np.float64],
-    right_ra_deg: NDArray[np.float64],
-    right_dec_deg: NDArray[np.float64],
+    left_ra_deg: Floats,
+    left_dec_deg: Floats,
+    right_ra_deg: Floats,
+    right_dec_deg: Floats,
     radius_arcsec: float,
 ) -> Matches:
     """Return the reciprocal nearest neighbours within a radius (closed), one-to-one.
@@ -87,8 +81,8 @@ def sky_matches(
     """
     if not radius_arcsec > 0:
         raise ValueError(f"the match radius is {radius_arcsec} arcsec; allowed: above 0")
-    left = _Positions.checked(left_ra_deg, left_dec_deg, "left")
-    right = _Positions.checked(right_ra_deg, right_dec_deg, "right")
+    left = Positions.checked(left_ra_deg, left_dec_deg, "left")
+    right = Positions.checked(right_ra_deg, right_dec_deg, "right")
     if len(left.ra_deg) >= len(right.ra_deg):
         large_index, small_index, separation, large_lost, small_lost = _reciprocal(left, right, radius_arcsec)
         left_index, right_index, left_lost, right_lost = large_index, small_index, large_lost, small_lost
@@ -106,12 +100,15 @@ def sky_matches(
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class _Positions:
-    ra_deg: NDArray[np.float64]
-    dec_deg: NDArray[np.float64]
+class Positions:
+    """Positions (object,) in degrees."""
+
+    ra_deg: Floats
+    dec_deg: Floats
 
     @classmethod
-    def checked(cls, ra_deg: NDArray[np.float64], dec_deg: NDArray[np.float64], side: str) -> "_Positions":
+    def checked(cls, ra_deg: Floats, dec_deg: Floats, side: str) -> "Positions":
+        """Return positions that lie on the sphere; raise ValueError where one does not."""
         ra, dec = np.asarray(ra_deg, dtype=np.float64), np.asarray(dec_deg, dtype=np.float64)
         bad = int(np.count_nonzero(~(np.isfinite(ra) & (np.abs(dec) <= 90))))
         if bad:
@@ -120,7 +117,7 @@ class _Positions:
             )
         return cls(ra, dec)
 
-    def unit_vectors(self, rows: slice = slice(None)) -> NDArray[np.float64]:
+    def unit_vectors(self, rows: slice = slice(None)) -> Floats:
         """Return (object, 3) float64."""
         ra, dec = np.radians(self.ra_deg[rows]), np.radians(self.dec_deg[rows])
         vectors = np.empty((len(ra), 3))
@@ -131,13 +128,14 @@ class _Positions:
         return vectors
 
 
-def _chord(radius_arcsec: float) -> float:
+def chord_length(radius_arcsec: float) -> float:
+    """Return the distance of two unit vectors that are ``radius_arcsec`` apart."""
     return float(2 * np.sin(min(radius_arcsec / ARCSEC_PER_RADIAN, np.pi) / 2))
 
 
 def _separation_arcsec(
-    one: _Positions, one_rows: NDArray[np.int64], other: _Positions, other_rows: NDArray[np.int64]
-) -> NDArray[np.float64]:
+    one: Positions, one_rows: NDArray[np.int64], other: Positions, other_rows: NDArray[np.int64]
+) -> Floats:
     radians = angular_separation(
         np.radians(one.ra_deg[one_rows]),
         np.radians(one.dec_deg[one_rows]),
@@ -148,11 +146,11 @@ def _separation_arcsec(
 
 
 def _candidates(
-    large: _Positions, small: _Positions, radius_arcsec: float
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]]:
+    large: Positions, small: Positions, radius_arcsec: float
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], Floats]]:
     """Yield all neighbours within the radius (large row, small row, arcsec), blocks ascending in the large row."""
     # The chord is widened by one part in a million (rounding is below 1e-9 of it); astropy's separation decides.
-    chord = _chord(radius_arcsec) * (1 + 1e-6)
+    chord = chord_length(radius_arcsec) * (1 + 1e-6)
     tree = cKDTree(small.unit_vectors())
     near = []
     for start in range(0, len(large.ra_deg), CANDIDATE_BLOCK):
@@ -163,7 +161,7 @@ def _candidates(
     block = max(1, CANDIDATE_BLOCK // 10)
     for start in range(0, len(with_neighbour), block):
         rows = with_neighbour[start : start + block]
-        vectors = _Positions(large.ra_deg[rows], large.dec_deg[rows]).unit_vectors()
+        vectors = Positions(large.ra_deg[rows], large.dec_deg[rows]).unit_vectors()
         close = cKDTree(vectors).sparse_distance_matrix(tree, chord, output_type="ndarray")
         large_rows, small_rows = rows[close["i"]], close["j"].astype(np.int64)
         separation = _separation_arcsec(large, large_rows, small, small_rows)
@@ -172,12 +170,12 @@ def _candidates(
 
 
 def _reciprocal(
-    large: _Positions, small: _Positions, radius_arcsec: float
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], int, int]:
+    large: Positions, small: Positions, radius_arcsec: float
+) -> tuple[NDArray[np.int64], NDArray[np.int64], Floats, int, int]:
     """Return matched rows of the large and the small side, arcsec, and how many of each side lost."""
     nearest_large = np.full(len(small.ra_deg), -1, dtype=np.int64)
     nearest_arcsec = np.full(len(small.ra_deg), np.inf)
-    chosen: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]] = []
+    chosen: list[tuple[NDArray[np.int64], NDArray[np.int64], Floats]] = []
     for large_rows, small_rows, separation in _candidates(large, small, radius_arcsec):
         distance = np.round(separation, TIE_DECIMALS)
         order = np.lexsort((small_rows, distance, large_rows))
@@ -203,7 +201,7 @@ def nearest_separation_arcsec(left: Catalog, right: Catalog) -> float:
     """Return the smallest separation between the two catalogues, NaN where one of them is empty."""
     if not len(left) or not len(right):
         return float("nan")
-    one, other = _Positions(left.ra_deg, left.dec_deg), _Positions(right.ra_deg, right.dec_deg)
+    one, other = Positions(left.ra_deg, left.dec_deg), Positions(right.ra_deg, right.dec_deg)
     tree = cKDTree(other.unit_vectors())
     # A few objects first: their distance bounds the search of the others, which is slow far from a dense field.
     best_arcsec, bound = float("nan"), np.inf
@@ -211,148 +209,12 @@ def nearest_separation_arcsec(left: Catalog, right: Catalog) -> float:
     for rows in (np.arange(0, len(left), step), np.arange(len(left))):
         for start in range(0, len(rows), CANDIDATE_BLOCK):
             block = rows[start : start + CANDIDATE_BLOCK]
-            vectors = _Positions(one.ra_deg[block], one.dec_deg[block]).unit_vectors()
-            found = tree.query(vectors, k=1, distance_upper_bound=bound, workers=-1)
-            distance, nearest = np.asarray(found[0]), np.asarray(found[1], dtype=np.int64)
+            vectors = Positions(one.ra_deg[block], one.dec_deg[block]).unit_vectors()
+            neighbours = tree.query(vectors, k=1, distance_upper_bound=bound, workers=-1)
+            distance, nearest = np.asarray(neighbours[0]), np.asarray(neighbours[1], dtype=np.int64)
             first = int(np.argmin(distance))
             if np.isfinite(distance[first]):
                 bound = float(distance[first]) * (1 + 1e-9)
                 at = nearest[first : first + 1]
                 best_arcsec = float(_separation_arcsec(one, block[first : first + 1], other, at)[0])
     return best_arcsec
-
-
-def chance_pairs(left: Catalog, right: Catalog, radius_arcsec: float) -> float:
-    """Return how many left objects would have a right neighbour within the radius by chance alone.
-
-    A Poisson field of the local density puts at least one object within the radius with probability
-    ``1 - exp(-density * pi * radius**2)``. The sum is an upper limit to the false pairs: an object with a true
-    counterpart takes that one.
-    """
-    return expected_pairs(local_density(left, right, radius_arcsec), radius_arcsec)
-
-
-def expected_pairs(density: NDArray[np.float64], radius_arcsec: float) -> float:
-    """Return how many objects have a neighbour within the radius by chance, given the density around each."""
-    return float(np.sum(-np.expm1(-density * np.pi * radius_arcsec**2)))
-
-
-def local_density(left: Catalog, right: Catalog, radius_arcsec: float) -> NDArray[np.float64]:
-    """Return the density of right objects around every left object, (left object,), per arcsec2.
-
-    It is counted in a ring that starts outside the radius, so true counterparts do not count.
-    """
-    found = np.zeros(len(left))
-    if not len(left) or not len(right):
-        return found
-    inner = max(2 * radius_arcsec, BACKGROUND_INNER_ARCSEC)
-    outer = max(10 * radius_arcsec, BACKGROUND_OUTER_ARCSEC)
-    tree = cKDTree(_Positions(right.ra_deg, right.dec_deg).unit_vectors())
-    positions = _Positions(left.ra_deg, left.dec_deg)
-    for start in range(0, len(left), CANDIDATE_BLOCK):
-        block = slice(start, start + CANDIDATE_BLOCK)
-        vectors = positions.unit_vectors(block)
-        within_outer = tree.query_ball_point(vectors, _chord(outer), return_length=True, workers=-1)
-        within_inner = tree.query_ball_point(vectors, _chord(inner), return_length=True, workers=-1)
-        found[block] = (within_outer - within_inner) / (np.pi * (outer**2 - inner**2))
-    return found
-
-
-@dataclass(frozen=True, kw_only=True)
-class MatchReport:
-    """What a match found, what it lost and how far it can be trusted.
-
-    Attributes
-    ----------
-    radius_arcsec
-        Largest separation of a pair.
-    left_objects, right_objects
-        Objects with a usable position on each side (left: SDSS, right: HSC).
-    pairs
-        One-to-one matches.
-    many_to_one_left, many_to_one_right
-        Objects dropped because their neighbour within the radius belongs to a nearer object.
-    border_pairs
-        Pairs whose members lie in different HEALPix cells; they are kept.
-    separation_quantiles_arcsec
-        Separation at the named quantiles, empty without pairs.
-    expected_by_chance
-        Pairs that unrelated objects of the local density would make, see ``chance_pairs``.
-    common_cells
-        Number of HEALPix cells that hold both surveys.
-    left_only_cells, right_only_cells
-        Cells that hold one survey only.
-    drops
-        Objects left out while reading, by reason.
-    """
-
-    radius_arcsec: float
-    left_objects: int
-    right_objects: int
-    pairs: int
-    many_to_one_left: int
-    many_to_one_right: int
-    border_pairs: int
-    separation_quantiles_arcsec: dict[str, float]
-    expected_by_chance: float
-    common_cells: int
-    left_only_cells: tuple[int, ...]
-    right_only_cells: tuple[int, ...]
-    drops: dict[str, int] = field(default_factory=dict)
-
-    def as_dict(self) -> dict[str, object]:
-        """Return plain numbers, texts, lists and dicts, ready for JSON."""
-        plain: dict[str, object] = json.loads(json.dumps(asdict(self)))
-        return plain
-
-    @classmethod
-    def from_dict(cls, told: Mapping[str, Any]) -> "MatchReport":
-        """Return the report behind ``as_dict``; other keys are ignored."""
-        values = {item.name: told[item.name] for item in fields(cls)}
-        for name in ("left_only_cells", "right_only_cells"):
-            values[name] = tuple(values[name])
-        return cls(**values)
-
-    def __str__(self) -> str:
-        """Return a short text for people."""
-        lines = [
-            f"pairs within {self.radius_arcsec:g} arcsec: {self.pairs} "
-            f"of {self.left_objects} SDSS and {self.right_objects} HSC objects",
-            f"expected by chance: {self.expected_by_chance:.3g}",
-            f"dropped as many-to-one: {self.many_to_one_left} SDSS, {self.many_to_one_right} HSC",
-            f"pairs across a cell border, kept: {self.border_pairs}",
-            f"cells: {self.common_cells} common, {len(self.left_only_cells)} with SDSS only, "
-            f"{len(self.right_only_cells)} with HSC only",
-        ]
-        if self.separation_quantiles_arcsec:
-            quantiles = ", ".join(f"{name} {value:.3f}" for name, value in self.separation_quantiles_arcsec.items())
-            lines.append(f"separation in arcsec: {quantiles}")
-        lines += [f"dropped: {count} x {reason}" for reason, count in sorted(self.drops.items())]
-        return "\n".join(lines)
-
-
-def match_report(
-    left: Catalog, right: Catalog, matches: Matches, radius_arcsec: float, drops: Mapping[str, int]
-) -> MatchReport:
-    """Return the report of a match between two catalogues; ``drops`` are the counted losses of reading them."""
-    left_cells, right_cells = (set(np.unique(side.healpix).tolist()) for side in (left, right))
-    quantiles = {}
-    if len(matches):
-        values = np.quantile(matches.separation_arcsec, SEPARATION_QUANTILES)
-        quantiles = {f"{100 * q:g}%": float(value) for q, value in zip(SEPARATION_QUANTILES, values, strict=True)}
-    border = left.healpix[matches.left_index] != right.healpix[matches.right_index]
-    return MatchReport(
-        radius_arcsec=radius_arcsec,
-        left_objects=len(left),
-        right_objects=len(right),
-        pairs=len(matches),
-        many_to_one_left=matches.left_lost,
-        many_to_one_right=matches.right_lost,
-        border_pairs=int(np.count_nonzero(border)),
-        separation_quantiles_arcsec=quantiles,
-        expected_by_chance=chance_pairs(left, right, radius_arcsec),
-        common_cells=len(left_cells & right_cells),
-        left_only_cells=tuple(sorted(left_cells - right_cells)),
-        right_only_cells=tuple(sorted(right_cells - left_cells)),
-        drops=dict(drops),
-    )

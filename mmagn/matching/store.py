@@ -31,9 +31,9 @@ from mmagn.matching.provenance import (
     refuse_other_sources,
     store_settings,
 )
+from mmagn.matching.report import MatchReport
 from mmagn.matching.rows import column_views, pair_from_row
 from mmagn.matching.save import POSITIONS_FILE, STATE_FILE, save_store
-from mmagn.matching.sky import MatchReport
 from mmagn.records import BANDS, CELL_NSIDE, INDEX_COLUMNS, Cutout, Floats, Pair, Spectrum
 from mmagn.storage.checksums import check_file, damaged_files
 from mmagn.surveys.config import DataConfig

@@ -20,6 +20,7 @@ from mmagn.surveys.hats.config import DaskConfig, HatsConfig
 from mmagn.surveys.hats.dask_client import dask_client, optional_module
 from mmagn.surveys.hats.reader import HatsReader
 from mmagn.surveys.reader import iter_spectra
+from mmagn.surveys.text import plain_text
 
 # nested_pandas 0.7 still says inplace= to pandas 3.1
 pytestmark = pytest.mark.filterwarnings("ignore::pandas.errors.Pandas4Warning")
@@ -190,3 +191,25 @@ def test_the_stream_has_the_pairs_of_the_index(simulated):
     ids = [pair_from_row(row).spectrum.object_id for row in stream]
     index = pair_index(simulated, MatchingConfig())
     assert sorted(ids) == sorted(index.sdss.object_id[index.matches.left_index])
+
+
+def test_pairs_are_those_of_lsdb_that_are_nearest_both_ways(simulated, data):
+    """LSDB is the referee: its crossmatch in either direction, and the pairs that both directions have."""
+    import lsdb  # an optional extra
+
+    for collections, radius_arcsec in ((simulated, 1.0), (data, 1.0), (data, 10.0)):
+        reader = HatsReader(data=collections)
+        options = {"radius_arcsec": radius_arcsec, "n_neighbors": 1, "suffix_method": "all_columns"}
+        sdss = lsdb.from_dataframe(reader.open_sdss().compute(progress_bar=False), margin_threshold=10.0)
+        hsc = lsdb.from_dataframe(reader.open_hsc().compute(progress_bar=False), margin_threshold=10.0)
+        names = ["object_id_sdss", "object_id_hsc"]
+        there = sdss.crossmatch(hsc, suffixes=("_sdss", "_hsc"), **options)[names].compute(progress_bar=False)
+        back = hsc.crossmatch(sdss, suffixes=("_hsc", "_sdss"), **options)[names].compute(progress_bar=False)
+        mutual = {tuple(map(plain_text, pair)) for pair in there.to_numpy()} & {
+            tuple(map(plain_text, pair)) for pair in back.to_numpy()
+        }
+        pairs = set(ids_and_separations(collections, radius_arcsec=radius_arcsec)[0])
+        assert len(pairs) > 3
+        if collections is data:  # two spectra are as near as each other to one image: LSDB may take either
+            mutual, pairs = ({pair for pair in each if pair[1] != "70"} for each in (mutual, pairs))
+        assert pairs == mutual

@@ -10,14 +10,8 @@ from astropy.coordinates import SkyCoord
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmagn.matching.sky import (
-    MatchReport,
-    chance_pairs,
-    match_report,
-    nearest_separation_arcsec,
-    sky_group,
-    sky_matches,
-)
+from mmagn.matching.report import MatchReport, chance_pairs, match_report
+from mmagn.matching.sky import nearest_separation_arcsec, sky_group, sky_matches
 from mmagn.records import CELL_NSIDE, Catalog
 
 ARCSEC = 1 / 3600

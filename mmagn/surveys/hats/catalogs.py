@@ -137,7 +137,7 @@ def _arrays_as_lists() -> Iterator[None]:
     """Have schemas read in this context hold nested lists where ``datasets`` has registered array types of its own.
 
     The converter of the published catalogues types images with them. LSDB cannot open a catalogue with such a type,
-    even where no column of it is asked for.
+    even where no such column is requested.
     """
     with _READING_LISTS:
         for name in _ARRAY_TYPES:

@@ -8,11 +8,12 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
+from mmagn.surveys.damage import UnavailableError
 from mmagn.surveys.hats.config import DaskConfig
 
 CONNECT_SECONDS = 30
 TASKS_PER_WORKER = 3
-"""Tasks under way for each worker: one that it works on, one that waits, one whose result is sent back."""
+"""Tasks in progress for each worker: one that it works on, one that waits, one whose result is sent back."""
 
 
 def optional_module(name: str) -> Any:
@@ -21,7 +22,7 @@ def optional_module(name: str) -> Any:
     Raises
     ------
     ValueError
-        Where it is not installed; the sentence says how to install it.
+        Where it is not installed; the message states how to install it.
     """
     try:
         with warnings.catch_warnings():
@@ -33,15 +34,15 @@ def optional_module(name: str) -> Any:
 
 @contextmanager
 def dask_client(config: DaskConfig) -> Iterator[Any]:
-    """Give the client of a cluster, which Dask uses for all work inside the block; None where threads do the work.
+    """Yield the client of a cluster, which Dask uses inside the block; None where threads do the work.
 
     Raises
     ------
     ValueError
-        Where the extra is not installed or the scheduler does not answer.
+        Where the extra is not installed, the scheduler does not answer or no worker starts.
     """
     distributed = optional_module("distributed")
-    logging.getLogger("distributed").setLevel(logging.WARNING)  # says of every connection that it was made
+    logging.getLogger("distributed").setLevel(logging.WARNING)  # logs every connection otherwise
     if config.scheduler is not None:
         try:
             client = distributed.Client(config.scheduler, timeout=CONNECT_SECONDS)
@@ -52,22 +53,34 @@ def dask_client(config: DaskConfig) -> Iterator[Any]:
     elif config.workers == 0:
         yield None
     else:
-        memory_bytes = int(config.memory_gb * 1e9)
-        with (
-            distributed.LocalCluster(
-                n_workers=config.workers,
-                threads_per_worker=1,
-                memory_limit=memory_bytes,
-                dashboard_address=":0",  # any free port: its usual one may belong to another cluster of this machine
-                scheduler_kwargs={"dashboard": False},
-            ) as cluster,
-            distributed.Client(cluster) as client,
-        ):
+        with _local_cluster(distributed, config) as cluster, distributed.Client(cluster) as client:
             yield client
 
 
+def _local_cluster(distributed: Any, config: DaskConfig) -> Any:
+    """Return a cluster of processes of this machine.
+
+    Raises
+    ------
+    UnavailableError
+        Where a worker ends before it has started.
+    """
+    try:
+        return distributed.LocalCluster(
+            n_workers=config.workers,
+            threads_per_worker=1,
+            memory_limit=int(config.memory_gb * 1e9),
+            dashboard_address=":0",  # any free port: its usual one may belong to another cluster of this machine
+            scheduler_kwargs={"dashboard": False},
+        )
+    except (OSError, RuntimeError) as error:
+        raise UnavailableError(
+            f"the workers of the Dask cluster (dask.workers) did not start: {error}; the same command resumes"
+        ) from error
+
+
 def computed(tasks: Sequence[Any]) -> Iterator[Any]:
-    """Yield the results of Dask tasks in order, a bounded number of them under way."""
+    """Yield the results of Dask tasks in order, a bounded number of them in progress."""
     distributed = optional_module("distributed")
     try:
         client = distributed.default_client()
@@ -75,10 +88,10 @@ def computed(tasks: Sequence[Any]) -> Iterator[Any]:
         yield from (task.compute(scheduler="synchronous") for task in tasks)
         return
     at_once = TASKS_PER_WORKER * max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
-    under_way: deque[Any] = deque()
+    in_progress: deque[Any] = deque()
     for task in tasks:
-        under_way.append(client.compute(task))
-        if len(under_way) >= at_once:
-            yield under_way.popleft().result()
-    while under_way:
-        yield under_way.popleft().result()
+        in_progress.append(client.compute(task))
+        if len(in_progress) >= at_once:
+            yield in_progress.popleft().result()
+    while in_progress:
+        yield in_progress.popleft().result()

@@ -132,7 +132,7 @@ class HubClient:
         path
             Of the file system of the hub, with or without ``hf://``.
         size_bytes
-            Its size; asked for where it is not given.
+            Its size; the hub is asked where it is None.
         stop
             Set by another thread to end the waits of this one.
         """
@@ -199,7 +199,7 @@ class HubClient:
                 for block in answer.iter_raw():
                     content.extend(block)
                     if len(content) > length:
-                        raise UnavailableError(f"the hub {self.endpoint} sent more of {subject} than was asked for")
+                        raise UnavailableError(f"the hub {self.endpoint} sent more of {subject} than was requested")
                 if len(content) < length:
                     raise _http_library().RemoteProtocolError(f"the answer ended {length - len(content)} bytes early")
 

@@ -21,7 +21,7 @@ _FILE_TEXT = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)@(?P<commit>[^/]+)/(?P<
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HubFile:
-    """One file of a dataset repository at a commit; its text says all, so that any process can read it.
+    """One file of a dataset repository at a commit; its text holds all of it, so that any process can read it.
 
     Attributes
     ----------
@@ -140,6 +140,6 @@ def _primary(client: HubClient, place: tuple[str, str], sizes: Mapping[str, int]
     if len(main) > 1:
         raise UnavailableError(
             f"the dataset repository {place[0]} holds {len(main)} catalogues ({', '.join(main)}) and no "
-            "collection.properties that says which one is meant"
+            "collection.properties that names the one to read"
         )
     return main[0]

@@ -1,0 +1,153 @@
+"""Report of a match: pairs, losses, separations, and the pairs that chance alone would make."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from mmagn.matching.sky import CANDIDATE_BLOCK, Matches, Positions, chord_length
+from mmagn.records import Catalog, Floats
+
+SEPARATION_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
+BACKGROUND_INNER_ARCSEC = 5.0
+BACKGROUND_OUTER_ARCSEC = 60.0
+"""Least radii of the ring around an object in which the local density is counted."""
+
+
+def chance_pairs(left: Catalog, right: Catalog, radius_arcsec: float) -> float:
+    """Return how many left objects would have a right neighbour within the radius by chance alone.
+
+    A Poisson field of the local density puts at least one object within the radius with probability
+    ``1 - exp(-density * pi * radius**2)``. The sum is an upper limit to the false pairs: an object with a true
+    counterpart takes that one.
+    """
+    return expected_pairs(local_density(left, right, radius_arcsec), radius_arcsec)
+
+
+def expected_pairs(density: Floats, radius_arcsec: float) -> float:
+    """Return how many objects have a neighbour within the radius by chance, given the density around each."""
+    return float(np.sum(-np.expm1(-density * np.pi * radius_arcsec**2)))
+
+
+def local_density(left: Catalog, right: Catalog, radius_arcsec: float) -> Floats:
+    """Return the density of right objects around every left object, (left object,), per arcsec2.
+
+    It is counted in a ring that starts outside the radius, so true counterparts do not count.
+    """
+    density = np.zeros(len(left))
+    if not len(left) or not len(right):
+        return density
+    inner = max(2 * radius_arcsec, BACKGROUND_INNER_ARCSEC)
+    outer = max(10 * radius_arcsec, BACKGROUND_OUTER_ARCSEC)
+    tree = cKDTree(Positions(right.ra_deg, right.dec_deg).unit_vectors())
+    positions = Positions(left.ra_deg, left.dec_deg)
+    for start in range(0, len(left), CANDIDATE_BLOCK):
+        block = slice(start, start + CANDIDATE_BLOCK)
+        vectors = positions.unit_vectors(block)
+        within_outer = tree.query_ball_point(vectors, chord_length(outer), return_length=True, workers=-1)
+        within_inner = tree.query_ball_point(vectors, chord_length(inner), return_length=True, workers=-1)
+        density[block] = (within_outer - within_inner) / (np.pi * (outer**2 - inner**2))
+    return density
+
+
+@dataclass(frozen=True, kw_only=True)
+class MatchReport:
+    """Pairs and losses of a match, and how many pairs chance would make.
+
+    Attributes
+    ----------
+    radius_arcsec
+        Largest separation of a pair.
+    left_objects, right_objects
+        Objects with a usable position on each side (left: SDSS, right: HSC).
+    pairs
+        One-to-one matches.
+    many_to_one_left, many_to_one_right
+        Objects dropped because their neighbour within the radius belongs to a nearer object.
+    border_pairs
+        Pairs whose members lie in different HEALPix cells; they are kept.
+    separation_quantiles_arcsec
+        Separation at the named quantiles, empty without pairs.
+    expected_by_chance
+        Pairs that unrelated objects of the local density would make, see ``chance_pairs``.
+    common_cells
+        Number of HEALPix cells that hold both surveys.
+    left_only_cells, right_only_cells
+        Cells that hold one survey only.
+    drops
+        Objects left out while reading, by reason.
+    """
+
+    radius_arcsec: float
+    left_objects: int
+    right_objects: int
+    pairs: int
+    many_to_one_left: int
+    many_to_one_right: int
+    border_pairs: int
+    separation_quantiles_arcsec: dict[str, float]
+    expected_by_chance: float
+    common_cells: int
+    left_only_cells: tuple[int, ...]
+    right_only_cells: tuple[int, ...]
+    drops: dict[str, int] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, object]:
+        """Return plain numbers, texts, lists and dicts, ready for JSON."""
+        plain: dict[str, object] = json.loads(json.dumps(asdict(self)))
+        return plain
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> "MatchReport":
+        """Return the report behind ``as_dict``; other keys are ignored."""
+        values = {item.name: plain[item.name] for item in fields(cls)}
+        for name in ("left_only_cells", "right_only_cells"):
+            values[name] = tuple(values[name])
+        return cls(**values)
+
+    def __str__(self) -> str:
+        """Return the report as text."""
+        lines = [
+            f"pairs within {self.radius_arcsec:g} arcsec: {self.pairs} "
+            f"of {self.left_objects} SDSS and {self.right_objects} HSC objects",
+            f"expected by chance: {self.expected_by_chance:.3g}",
+            f"dropped as many-to-one: {self.many_to_one_left} SDSS, {self.many_to_one_right} HSC",
+            f"pairs across a cell border, kept: {self.border_pairs}",
+            f"cells: {self.common_cells} common, {len(self.left_only_cells)} with SDSS only, "
+            f"{len(self.right_only_cells)} with HSC only",
+        ]
+        if self.separation_quantiles_arcsec:
+            quantiles = ", ".join(f"{name} {value:.3f}" for name, value in self.separation_quantiles_arcsec.items())
+            lines.append(f"separation in arcsec: {quantiles}")
+        lines += [f"dropped: {count} x {reason}" for reason, count in sorted(self.drops.items())]
+        return "\n".join(lines)
+
+
+def match_report(
+    left: Catalog, right: Catalog, matches: Matches, radius_arcsec: float, drops: Mapping[str, int]
+) -> MatchReport:
+    """Return the report of a match between two catalogues; ``drops`` are the counted losses of reading them."""
+    left_cells, right_cells = (set(np.unique(side.healpix).tolist()) for side in (left, right))
+    quantiles = {}
+    if len(matches):
+        values = np.quantile(matches.separation_arcsec, SEPARATION_QUANTILES)
+        quantiles = {f"{100 * q:g}%": float(value) for q, value in zip(SEPARATION_QUANTILES, values, strict=True)}
+    border = left.healpix[matches.left_index] != right.healpix[matches.right_index]
+    return MatchReport(
+        radius_arcsec=radius_arcsec,
+        left_objects=len(left),
+        right_objects=len(right),
+        pairs=len(matches),
+        many_to_one_left=matches.left_lost,
+        many_to_one_right=matches.right_lost,
+        border_pairs=int(np.count_nonzero(border)),
+        separation_quantiles_arcsec=quantiles,
+        expected_by_chance=chance_pairs(left, right, radius_arcsec),
+        common_cells=len(left_cells & right_cells),
+        left_only_cells=tuple(sorted(left_cells - right_cells)),
+        right_only_cells=tuple(sorted(right_cells - left_cells)),
+        drops=dict(drops),
+    )

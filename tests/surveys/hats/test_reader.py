@@ -216,7 +216,7 @@ def test_a_scheduler_that_does_not_answer_is_named(monkeypatch, data):
 
 
 def test_settings_outside_their_range_are_refused():
-    with pytest.raises(ValueError, match=r"data\.hats\.hsc is empty"):
+    with pytest.raises(ValueError, match=r"data\.hats\.hsc is ''; allowed: text that is not empty"):
         HatsConfig(hsc="")
     with pytest.raises(ValueError, match=r"dask\.workers is -1; allowed: 0 or more"):
         DaskConfig(workers=-1)

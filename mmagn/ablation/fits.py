@@ -94,14 +94,15 @@ class FoldFits:
         variants, folds
             Every variant is fitted on every fold.
         workers
-            Concurrent processes; the result does not depend on their number.
+            Concurrent processes on the CPU; on a GPU one process fits several folds side by side. The result does not
+            depend on it.
         """
         missing = {
             variant.name: [fold for fold in folds if not self._path(variant, fold).is_file()] for variant in variants
         }
         together, alone = [], []
         for variant in variants:
-            if variant.branches in ((), ("features",)):
+            if variant.branches in ((), ("features",)) or self.inputs.device == "cuda":
                 together += [FitTask(action="fit", variant=variant, folds=tuple(missing[variant.name]))]
             else:
                 alone += [FitTask(action="fit", variant=variant, folds=(fold,)) for fold in missing[variant.name]]
@@ -146,7 +147,7 @@ class FoldFits:
 
     def _run(self, tasks: Sequence[FitTask], workers: int) -> None:
         """Do tasks in this process or in worker processes."""
-        shared = min(workers, len(tasks)) > 1
+        shared = min(workers, len(tasks)) > 1 and self.inputs.device == "cpu"
         prepare = partial(fit_worker, self.config, self.sample, self.folder) if shared else lambda: self.do
         for number, each in enumerate(run_tasks(tasks, prepare, workers if shared else 0), start=1):
             self.fitted += len(each.task.folds) if each.task.action == "fit" else 0

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,11 @@ from mmagn.training.fold_fit import fold_fit
 from mmagn.training.heads.fit import Member, many_fits, many_logits
 from mmagn.training.heads.warm_start import features_first
 from mmagn.training.module import AgnModule
+from mmagn.training.side_by_side import side_by_side
 from mmagn.training.weights import load_weights, save_weights
+
+FITS_ON_A_GPU = 8
+"""Networks that are fitted on a GPU at the same time: as many as it has queues for."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -61,11 +66,12 @@ class FoldNetworks:
         return training_pos_weight(self.inputs.config, self.inputs.sample, fold.train)
 
     def fitted(self, variant: Variant, folds: Sequence[Fold]) -> list[FittedNetwork]:
-        """Networks of some folds: one after another, or as one batch where they see the features alone."""
+        """Networks of some folds: one after another, side by side on a GPU, or as one batch on features alone."""
         config = self.inputs.variant_config(variant)
         if config.models.branches == ("features",):
             return self._heads(config, folds)
-        return [self._network(replace(config, seed=fold.seed), fold) for fold in folds]
+        fits = [partial(self._network, replace(config, seed=fold.seed), fold) for fold in folds]
+        return side_by_side(fits, FITS_ON_A_GPU) if self.device == "cuda" and len(fits) > 1 else [fit() for fit in fits]
 
     def _network(self, config: RunConfig, fold: Fold) -> FittedNetwork:
         tensors, model, weight = self.inputs.tensors(config, fold), network(config), self.pos_weight(fold)

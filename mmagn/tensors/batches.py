@@ -168,7 +168,7 @@ class BatchLoader:
         rows = self.sampler.batches()[skip:]
         batches = self._ahead(rows) if self.workers else map(self.select, rows)
         if self.device is not None:
-            batches = _on_device(batches, self.device)
+            batches = _on_device(batches, self.device, ahead=self.workers > 0)
         for step, batch in enumerate(batches, start=skip):
             self._delivered = step + 1
             yield as_floats(batch) if self.device is not None and self.floats else batch
@@ -195,10 +195,13 @@ class BatchLoader:
         self._resume = {"epoch": int(state["epoch"]), "delivered": int(state["delivered"])}
 
 
-def _on_device(batches: Iterable[dict[str, Tensor]], device: torch.device) -> Iterator[dict[str, Tensor]]:
-    """Yield batches on a device; the next one is copied to a GPU while the steps of the one before run."""
-    if device.type != "cuda":
-        yield from ({name: value.to(device) for name, value in batch.items()} for batch in batches)
+def _on_device(
+    batches: Iterable[dict[str, Tensor]], device: torch.device, *, ahead: bool
+) -> Iterator[dict[str, Tensor]]:
+    """Yield batches on a device; ``ahead`` copies the next one to a GPU while the step of the one before runs."""
+    if device.type != "cuda" or not ahead:
+        for batch in batches:
+            yield {name: value.to(device, non_blocking=True) for name, value in batch.items()}
         return
     copies, waiting = torch.cuda.Stream(device), None  # type: ignore[no-untyped-call]
     for batch in batches:

@@ -22,6 +22,7 @@ from torchmetrics.utilities.distributed import gather_all_tensors
 from mmagn.storage.files import write_json
 from mmagn.storage.run_folder import RunFolder
 from mmagn.training.module import SELECTION, AgnModule
+from mmagn.training.side_by_side import wait_for_device
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -195,7 +196,7 @@ class StepWatch(Callback):
             if look.arrived is not None and not look.arrived.query():  # type: ignore[no-untyped-call]
                 if not wait:
                     return
-                look.arrived.synchronize()
+                wait_for_device(module.device)
             self._looks.popleft()
             values = look.figures.tolist()
             for step, index, (loss, norm, *_) in zip(look.steps, look.index, values, strict=True):

@@ -12,6 +12,8 @@ from torchmetrics.functional.classification import (
     binary_recall,
 )
 
+from mmagn.training.side_by_side import wait_for_device
+
 PARTS = ("losses", "logits", "target")
 
 
@@ -39,7 +41,9 @@ class EpochScores(Metric):
 
     def compute(self) -> dict[str, Tensor]:
         """Return the scores by name; only ``loss`` where one class is absent. A target above 1/2 is a positive."""
-        losses, logits, target = torch.stack([_joined(getattr(self, name)) for name in PARTS]).cpu()
+        stacked = torch.stack([_joined(getattr(self, name)) for name in PARTS])
+        wait_for_device(stacked.device)
+        losses, logits, target = stacked.cpu()
         values = {"loss": losses.mean()}
         truth = (target > 0.5).int()
         if 0 < int(truth.sum()) < len(truth):

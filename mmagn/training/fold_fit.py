@@ -4,7 +4,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-from lightning import LightningDataModule, LightningModule, Trainer
+from lightning import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from torch import Tensor
 
@@ -12,6 +12,7 @@ from mmagn.training.averaging import MovingAverage
 from mmagn.training.callbacks import NonFiniteLossError, PatienceStop, StepWatch
 from mmagn.training.device import device_name
 from mmagn.training.module import SELECTION, AgnModule
+from mmagn.training.side_by_side import pass_turn
 from mmagn.training.trainer import calm_console, own_stream, plain_trainer
 
 
@@ -44,7 +45,7 @@ def fold_fit(module: AgnModule, datamodule: LightningDataModule) -> FoldFit:
     config = module.config
     average = MovingAverage(config.ema) if config.ema else None
     best = BestWeights(average)
-    callbacks: list[Any] = [StepWatch(None, config.log_every), PatienceStop(config.patience), best]
+    callbacks: list[Any] = [StepWatch(None, config.log_every), PatienceStop(config.patience), best, TakeTurns()]
     with calm_console(), own_stream(device_name(config)):
         trainer = plain_trainer(config, [*([average] if average else []), *callbacks])
         trainer.fit(module, datamodule=datamodule)
@@ -53,6 +54,21 @@ def fold_fit(module: AgnModule, datamodule: LightningDataModule) -> FoldFit:
     module.model.load_state_dict(best.state)
     module.model.eval()
     return FoldFit(best_epoch=best.epoch, best_score=best.score, epochs=trainer.current_epoch)
+
+
+class TakeTurns(Callback):
+    """Let other fits go on after each step."""
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,  # noqa: ARG002
+        pl_module: LightningModule,  # noqa: ARG002
+        outputs: Any,  # noqa: ARG002
+        batch: Any,  # noqa: ARG002
+        batch_idx: int,  # noqa: ARG002
+    ) -> None:
+        """Pass the turn."""
+        pass_turn()
 
 
 class BestWeights(Checkpoint):

@@ -78,7 +78,7 @@ def wait_for_device(device: torch.device) -> None:
     if device.type != "cuda":
         return
     arrived = torch.cuda.current_stream(device).record_event()
-    while getattr(_thread, "turns", None) is not None and not arrived.query():  # type: ignore[no-untyped-call]
+    while getattr(_thread, "turns", None) is not None and not arrived.query():
         pass_turn()
     arrived.synchronize()
 

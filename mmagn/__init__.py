@@ -5,42 +5,60 @@ from typing import TYPE_CHECKING, Any
 from mmagn.storage.version import __version__
 
 if TYPE_CHECKING:
+    from mmagn.api import (
+        Model,
+        Pairs,
+        Run,
+        ablate,
+        evaluate,
+        load,
+        match,
+        measure,
+        open_pairs,
+        search,
+        train,
+    )
     from mmagn.config.run_config import RunConfig, load_config
-    from mmagn.pipeline import ablate, evaluate, explain, match, measure, open_pairs, predict, search, train
+    from mmagn.matching.objects import Galaxy
     from mmagn.records import Cutout, Pair, Spectrum
 
 __all__ = [
     "Cutout",
+    "Galaxy",
+    "Model",
     "Pair",
+    "Pairs",
+    "Run",
     "RunConfig",
     "Spectrum",
     "__version__",
     "ablate",
     "evaluate",
-    "explain",
+    "load",
     "load_config",
     "match",
     "measure",
     "open_pairs",
-    "predict",
     "search",
     "train",
 ]
 
 _HOMES = {
     **dict.fromkeys(("Cutout", "Pair", "Spectrum"), "mmagn.records"),
+    "Galaxy": "mmagn.matching.objects",
     **dict.fromkeys(("RunConfig", "load_config"), "mmagn.config.run_config"),
-    **dict.fromkeys(
-        ("ablate", "evaluate", "explain", "match", "measure", "open_pairs", "predict", "search", "train"),
-        "mmagn.pipeline",
-    ),
 }
 
 
 def __getattr__(name: str) -> Any:
     """Return a public name from its home on first use, so that ``import mmagn`` need not wait for torch."""
-    if name not in _HOMES:
+    if name not in __all__:
         raise AttributeError(f"module 'mmagn' has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(_HOMES[name]), name)
+    return getattr(import_module(_HOMES.get(name, "mmagn.api")), name)
+
+
+def __dir__() -> list[str]:
+    """Return all public names, those that were not used yet included."""
+    return list(__all__)

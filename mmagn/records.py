@@ -7,9 +7,14 @@ everywhere. ``valid`` is therefore derived and can never disagree with ``ivar``.
 """
 
 from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 BANDS = ("g", "r", "i", "z", "y")
 CUTOUT_PIXELS = 160
@@ -135,6 +140,12 @@ class Pair:
     spectrum: Spectrum
     separation_arcsec: float
     healpix: int
+
+    def plot(self) -> "Figure":
+        """Return image and spectrum as a figure."""
+        gallery = import_module("mmagn.reporting.figures.gallery")  # by name: this file imports nothing above it
+        figure: Figure = gallery.gallery_figure([self], [self.spectrum.spectral_class or "galaxy"], columns=1)
+        return figure
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)

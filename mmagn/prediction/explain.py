@@ -77,17 +77,17 @@ def explain(
         galaxy = galaxy_with_id(config.data, config.matching, object_id)
     decoded = Decoder(config=first, bases=ensemble.bases).decoded(GivenPart(given=(galaxy,)))
     row = ensemble.table(decoded)[0]
-    explanation = _explanation(ensemble, decoded, row, galaxy.cutout)
+    result = explanation(ensemble, decoded, row, galaxy.cutout)
     name = re.sub(r"[^\w.-]", "_", object_id).lstrip(".")
-    (picture,) = save_figures({name: explanation_figure(explanation)}, out)
+    (picture,) = save_figures({name: explanation_figure(result)}, out)
     numbers = out / f"{name}.json"
-    write_json(numbers, {**{column: row[column] for column in _COLUMNS}, **_numbers(explanation, run_path)})
-    sys.stdout.write(f"{explanation.title}\nwritten to {picture} and {numbers}\n")
+    write_json(numbers, {**{column: row[column] for column in _COLUMNS}, **_numbers(result, run_path)})
+    sys.stdout.write(f"{result.title}\nwritten to {picture} and {numbers}\n")
     return picture, numbers
 
 
-def _explanation(ensemble: Ensemble, decoded: Decoded, row: Row, cutout: Cutout | None) -> Explanation:
-    """All maps of one galaxy, averaged over the networks."""
+def explanation(ensemble: Ensemble, decoded: Decoded, row: Row, cutout: Cutout | None) -> Explanation:
+    """Return all maps of one galaxy, averaged over the networks, which are on the CPU."""
     members = ensemble.members
     config = members[0].config
     grid = spectrum_grid_angstrom(config.tensors)

@@ -64,6 +64,10 @@ class Explanation:
     importance: Sequence[Importance]
     importance_split: str
 
+    def plot(self) -> Figure:
+        """Return the maps as a figure."""
+        return explanation_figure(self)
+
 
 @styled
 def explanation_figure(told: Explanation) -> Figure:

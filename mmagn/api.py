@@ -1,0 +1,263 @@
+"""The Python interface: pairs, runs and trained models as a notebook uses them; paths may be text or Path."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from astropy.table import Table, vstack
+from numpy.typing import NDArray
+
+from mmagn import pipeline
+from mmagn.config.run_config import RunConfig, load_config
+from mmagn.evaluation.scorecard import Scores
+from mmagn.evaluation.variants import DEFAULT_VARIANT
+from mmagn.matching.objects import PART_OBJECTS, Galaxy, GivenPart
+from mmagn.matching.rows import pair_from_row
+from mmagn.matching.store import PairStore, pair_store
+from mmagn.prediction.decode import Decoded, Decoder
+from mmagn.prediction.explain import explanation
+from mmagn.prediction.networks import Ensemble
+from mmagn.records import Cutout, Pair, Spectrum
+from mmagn.reporting.figures.explanation import Explanation
+from mmagn.runs.members import load_members
+from mmagn.storage.run_folder import RunFolder
+from mmagn.training.device import device_name
+
+if TYPE_CHECKING:
+    from datasets import IterableDataset
+
+    from mmagn.ablation.ablate import Ablation
+    from mmagn.search.search import Search
+
+Galaxies = RunConfig | PairStore | Iterable[Any]
+"""What a model predicts for: pairs of a config or store, or any of Pair, Galaxy, Cutout, Spectrum, rows of a store."""
+
+
+class Pairs:
+    """Matched pairs of a config, read as they are iterated; each is a Pair, its image (5, 160, 160).
+
+    Parameters
+    ----------
+    config
+        Settings; only ``data`` and ``matching`` matter. Where ``data.source`` is store, pairs have a length and can be
+        taken by number.
+    """
+
+    def __init__(self, config: RunConfig) -> None:
+        self.config = config
+        self._store = pair_store(config.data, config.matching) if config.data.source == "store" else None
+
+    def __iter__(self) -> Iterator[Pair]:
+        """Yield the pairs."""
+        if self._store is None:
+            return (pair_from_row(row) for row in self.dataset)
+        return (self._store.pair(number) for number in range(len(self._store)))
+
+    def __len__(self) -> int:
+        """Return the number of pairs; ``TypeError`` where it is not known before all are read."""
+        return len(self._known())
+
+    def __getitem__(self, number: int) -> Pair:
+        """Return a pair by number, from the end where negative."""
+        return self._known().pair(range(len(self))[number])
+
+    @property
+    def dataset(self) -> "IterableDataset":
+        """The same pairs as flat rows in a ``datasets.IterableDataset``, sharded by cell, for a DataLoader."""
+        return pipeline.open_pairs(self.config)
+
+    def _known(self) -> PairStore:
+        if self._store is None:
+            source = self.config.data.source
+            raise TypeError(f"pairs of data.source {source} have no length and no numbers; those of a store have both")
+        return self._store
+
+
+@dataclass(frozen=True)
+class Run:
+    """The folder of a training run and what is in it.
+
+    Attributes
+    ----------
+    folder
+        The run folder.
+    """
+
+    folder: Path
+
+    @cached_property
+    def config(self) -> RunConfig:
+        """Settings of the run."""
+        return load_config(self._folder.config)
+
+    @cached_property
+    def scores(self) -> Mapping[str, Any]:
+        """Scores of the test split by name: value and interval, as ``scores`` in ``scores.json``."""
+        return dict(json.loads(self._folder.scores.read_text(encoding="utf-8"))["scores"])
+
+    @property
+    def predictions(self) -> Table:
+        """One row per object with truth and probability."""
+        return Table.read(self._folder.predictions, format="parquet")
+
+    @property
+    def report(self) -> Path:
+        """The page ``report.html``, written where it is missing."""
+        page = self.folder / "report.html"
+        return page if page.is_file() else pipeline.report(self.folder)
+
+    @property
+    def _folder(self) -> RunFolder:
+        return RunFolder(self.folder)
+
+
+class Model:
+    """Trained networks that predict for galaxies in memory: one of a training run, or the members of an ablation.
+
+    Parameters
+    ----------
+    run
+        Run, or folder of a run.
+    variant
+        Model of an ablation.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        Where the folder is no complete run, or weights do not fit its settings.
+    """
+
+    def __init__(self, run: Run | Path | str, variant: str = DEFAULT_VARIANT) -> None:
+        self.folder = run.folder if isinstance(run, Run) else Path(run).expanduser()
+        members = load_members([self.folder], variant)
+        self.config = members[0].config
+        self._ensemble = Ensemble(members=members, device=device_name(self.config.training))
+        self._decoder = Decoder(config=self.config, bases=self._ensemble.bases)
+
+    def predict(self, galaxies: Galaxies, *, prevalence: float | None = None) -> Table:
+        """Return the catalogue of predictions, a row per galaxy in their order.
+
+        Parameters
+        ----------
+        galaxies
+            Pairs of a config or store, or one or more of Pair, Galaxy, Cutout, Spectrum, rows of a store.
+        prevalence
+            Fraction of AGN among the galaxies; None takes that of the validation split.
+
+        Raises
+        ------
+        ValueError
+            Where there is no galaxy, or something else than a galaxy.
+        """
+        ensemble = replace(self._ensemble, prevalence=prevalence)
+        return vstack([ensemble.table(part) for part in self._decoded(galaxies)], metadata_conflicts="silent")
+
+    def embed(self, galaxies: Galaxies) -> NDArray[np.float32]:
+        """Return the head input of each galaxy, (galaxy, embedding), or (member, galaxy, embedding) of an ablation."""
+        parts = [[output.arrays()[1] for output in self._ensemble.outputs(part)] for part in self._decoded(galaxies)]
+        embeddings = np.stack([np.concatenate(of_member) for of_member in zip(*parts, strict=True)])
+        return embeddings[0] if len(embeddings) == 1 else embeddings
+
+    def explain(self, galaxy: Any) -> Explanation:
+        """Return what speaks for and against an AGN in one galaxy; its ``plot()`` draws it."""
+        (each,) = _galaxies(galaxy)
+        ensemble = replace(self._ensemble, device="cpu")
+        for member in ensemble.members:
+            member.model.cpu()
+        decoded = self._decoder.decoded(GivenPart(given=(each,)))
+        return explanation(ensemble, decoded, ensemble.table(decoded)[0], each.cutout)
+
+    def _decoded(self, galaxies: Galaxies) -> Iterator[Decoded]:
+        stream = _galaxies(galaxies)
+        part = tuple(islice(stream, PART_OBJECTS))
+        if not part:
+            raise ValueError("there is no galaxy to predict for")
+        while part:
+            yield self._decoder.decoded(GivenPart(given=part))
+            part = tuple(islice(stream, PART_OBJECTS))
+
+
+def _galaxies(galaxies: Any) -> Iterator[Galaxy]:
+    match galaxies:
+        case RunConfig():
+            galaxies = Pairs(galaxies)
+        case PairStore():
+            galaxies = map(galaxies.pair, range(len(galaxies)))
+        case Pair() | Galaxy() | Cutout() | Spectrum() | Mapping():
+            galaxies = (galaxies,)
+    return map(_galaxy, galaxies)
+
+
+def _galaxy(galaxy: Any) -> Galaxy:
+    match galaxy:
+        case Galaxy():
+            return galaxy
+        case Pair():
+            return Galaxy(cutout=galaxy.cutout, spectrum=galaxy.spectrum, separation_arcsec=galaxy.separation_arcsec)
+        case Cutout():
+            return Galaxy(cutout=galaxy, spectrum=None)
+        case Spectrum():
+            return Galaxy(cutout=None, spectrum=galaxy)
+        case Mapping():
+            return _galaxy(pair_from_row(galaxy))
+    kinds = "Pair, Galaxy, Cutout, Spectrum, row of a store"
+    raise ValueError(f"a {type(galaxy).__name__} is no galaxy; allowed: {kinds}")
+
+
+def open_pairs(config: RunConfig) -> Pairs:
+    """Return the matched pairs of a config, read from the surveys as they are iterated."""
+    return Pairs(config)
+
+
+def train(config: RunConfig, *, resume: Run | Path | str = "") -> Run:
+    """Train and score a model, and return its run.
+
+    Parameters
+    ----------
+    config
+        Settings of the run.
+    resume
+        Stopped run to continue; ``auto`` takes the latest one that can be resumed; "" starts a new run.
+    """
+    result = pipeline.train(config, resume=str(resume.folder if isinstance(resume, Run) else resume))
+    return Run(result.last_path.parent)
+
+
+def load(run: Run | Path | str, variant: str = DEFAULT_VARIANT) -> Model:
+    """Return the model of a run: that of a training, or one of those that an ablation kept."""
+    return Model(run, variant)
+
+
+def match(config: RunConfig, out: Path | str, *, push: str | None = None) -> PairStore:
+    """Return the store of matched pairs in the folder ``out``, created where it is missing.
+
+    With ``push`` it is uploaded as that dataset repository (ORG/NAME) of a Hugging Face hub.
+    """
+    return pipeline.match(config, Path(out).expanduser(), push=push)
+
+
+def measure(config: RunConfig, out: Path | str, *, of_pairs: bool = False, workers: int = 1) -> Table:
+    """Return the table of measurements that is written to ``out``: a row per spectrum of the source, or per pair."""
+    path = Path(out).expanduser()
+    pipeline.measure(config, path, of_pairs=of_pairs, workers=workers)
+    return Table.read(path)
+
+
+def evaluate(run: Run | Path | str, split: str = "test") -> Scores:
+    """Return the scores of a run on one of its splits, and write them to its folder."""
+    return pipeline.evaluate(run.folder if isinstance(run, Run) else Path(run).expanduser(), split)
+
+
+def ablate(config: RunConfig) -> "Ablation":
+    """Return the comparison of the models of ``config.ablation`` on the same folds, and write it to a run folder."""
+    return pipeline.ablate(config)
+
+
+def search(config: RunConfig) -> "Search":
+    """Return the result of a search for better settings outside the test split, and write it to a run folder."""
+    return pipeline.search(config)

@@ -113,8 +113,6 @@ def test_an_empty_file_is_the_default(tmp_path: Path) -> None:
         ("data.cells", "", ()),
         ("training.learning_rate", "1e-3", 1e-3),
         ("training.pos_weight", "null", None),
-        ("training.devices", "2", 2),
-        ("training.devices", "auto", "auto"),
         ("labels.vote", "True", True),
         ("search.ranges.widths", "[[8, 16], [16, 32]]", ((8, 16), (16, 32))),
         ("search.study", "", ""),

@@ -82,7 +82,6 @@ def test_an_empty_section_is_refused_by_name() -> None:
     ("name", "value", "sentence"),
     [
         ("training.epochs", 0, "training.epochs is 0; allowed: 1 or more"),
-        ("training.devices", 0, "training.devices is 0; allowed: 1 or more, or auto"),
         ("models.dropout", 1.0, "models.dropout is 1.0; allowed: 0 to below 1"),
         ("models.hidden_dim", 7, "models.hidden_dim is 7; allowed: even, 2 or more"),
         ("training.pos_weight", -1.0, "training.pos_weight is -1.0; allowed: above 0, or null"),
@@ -107,7 +106,7 @@ def test_the_sentence_names_setting_value_and_what_is_allowed(name: str, value: 
 
 def test_settings_that_change_nothing_are_in_no_cache_key() -> None:
     fast = RunConfig(
-        training=TrainingConfig(device="cpu", log_every=1, compile=True),
+        training=TrainingConfig(device="cpu", log_every=1),
         tensors=TensorsConfig(residency="stream", workers=9),
         spectroscopy=SpectroscopyConfig(batch_size=7),
     )

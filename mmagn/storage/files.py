@@ -4,6 +4,8 @@ import hashlib
 import json
 import math
 import os
+import re
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
@@ -24,7 +26,8 @@ def whole_file(path: Path, keep: Path | None = None) -> Iterator[Path]:
     """
     part = path.with_name(f".{path.name}.part")
     try:
-        yield part
+        with naming(path):
+            yield part
         with part.open("rb+") as file:
             os.fsync(file.fileno())
         if keep is not None and path.exists():
@@ -32,6 +35,43 @@ def whole_file(path: Path, keep: Path | None = None) -> Iterator[Path]:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Add a path to an ``OSError`` that names none, such as that of a full disk."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            error.filename = str(path)
+        raise
+
+
+def remove_abandoned(folder: Path, name: str) -> None:
+    """Remove files and folders that processes left which are no longer alive.
+
+    Parameters
+    ----------
+    folder
+        Folder that holds them.
+    name
+        Regular expression of the whole name, whose first group is the number of the process.
+    """
+    for path in folder.iterdir() if folder.is_dir() else ():
+        match = re.fullmatch(name, path.name)
+        if match is not None and not _alive(int(match[1])):
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # of another user
+        return True
+    return True
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

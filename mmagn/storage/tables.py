@@ -1,7 +1,6 @@
 """Tables on disk, written batch by batch: Parquet, CSV, FITS, ECSV or VOTable by suffix, whole or not at all."""
 
 import contextlib
-import glob
 import json
 import os
 import re
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 from astropy import units as u
@@ -19,6 +19,8 @@ from astropy.io.votable.tree import Info, Resource, TableElement, VOTableFile
 from astropy.table import MaskedColumn, Table, meta
 from astropy.table.serialize import represent_mixins_as_columns
 from astropy.utils.data_info import serialize_context_as
+
+from mmagn.storage.files import naming, remove_abandoned
 
 SUFFIXES = (".parquet", ".fits", ".ecsv", ".csv", ".votable")
 ROW_GROUP_ROWS = 65536
@@ -55,39 +57,26 @@ def table_file(out: Path) -> Iterator[Callable[[Table], None]]:
     """
     suffix = checked_suffix(out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    _remove_abandoned(out)
+    remove_abandoned(out.parent, rf"\.{re.escape(out.stem)}\.(\d+)\.(?:spool|parquet|part)")
     spool, whole, converted = (
         out.with_name(f".{out.stem}.{os.getpid()}.{part}") for part in ("spool", "parquet", "part")
     )
     writer = _SpoolWriter(spool)
     try:
-        yield writer.append
-        writer.close()
-        if writer.header is not None:
-            _write_whole(spool, whole, writer)
-            if suffix == ".parquet":
-                whole.replace(out)
-            else:
-                _convert(whole, converted, suffix, writer.header.meta)
-                converted.replace(out)
+        with naming(out):
+            yield writer.append
+            writer.close()
+            if writer.header is not None:
+                _write_whole(spool, whole, writer)
+                if suffix == ".parquet":
+                    whole.replace(out)
+                else:
+                    _convert(whole, converted, suffix, writer.header.meta)
+                    converted.replace(out)
     finally:
         writer.close()
         for leftover in (spool, whole, converted):
             leftover.unlink(missing_ok=True)
-
-
-def _remove_abandoned(out: Path) -> None:
-    """Remove the hidden parts of a table whose process is no longer alive."""
-    for path in out.parent.glob(f".{glob.escape(out.stem)}.*"):
-        match = re.fullmatch(r"(\d+)\.(spool|parquet|part)", path.name.removeprefix(f".{out.stem}."))
-        if match is None:
-            continue
-        try:
-            os.kill(int(match[1]), 0)
-        except (ProcessLookupError, OverflowError):
-            path.unlink(missing_ok=True)
-        except PermissionError:
-            continue  # alive, of another user
 
 
 class _SpoolWriter:
@@ -204,10 +193,18 @@ def _write_csv(parquet: Path, out: Path, provenance: Mapping[str, Any]) -> None:
             schema = schema.append(pa.field(PROVENANCE, pa.string()))
         with pyarrow.csv.CSVWriter(out, schema) as target:
             for batch in source.iter_batches(batch_size=ROW_GROUP_ROWS, columns=names):
-                arrays = list(batch.columns)
+                arrays = [_defused(column) for column in batch.columns]
                 if constant is not None:
                     arrays.append(pa.repeat(constant, len(batch)))
                 target.write_batch(pa.record_batch(arrays, schema=schema))
+
+
+def _defused(column: pa.Array) -> pa.Array:
+    """Put an apostrophe before texts that a spreadsheet would take for a formula."""
+    if not pa.types.is_string(column.type):
+        return column
+    formula = pc.match_substring_regex(column, r"^[=+\-@\t\r]")
+    return pc.if_else(pc.fill_null(formula, False), pc.binary_join_element_wise("'", column, ""), column)
 
 
 def _write_votable(out: Path, table: Table) -> None:

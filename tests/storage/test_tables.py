@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 from astropy.table import Table
 
 from mmagn.storage.tables import table_file
@@ -24,3 +25,12 @@ def test_what_a_killed_process_left_is_removed_and_the_parts_of_others_stay(tmp_
         append(Table({"flux": [1.0]}))
     assert not any(path.exists() for path in abandoned)
     assert all(path.exists() for path in others)
+
+
+def test_texts_that_a_spreadsheet_would_run_as_formulas_are_defused_in_csv(tmp_path):
+    texts = ["=1+1", "+1", "-1", "@SUM(A1)", "J1234+5678", ""]
+    with table_file(tmp_path / "names.csv") as append:
+        append(Table({"name": texts, "flux": np.full(6, -1.0)}))
+    table = Table.read(tmp_path / "names.csv", format="ascii.csv")
+    assert table["name"].filled("").tolist() == ["'=1+1", "'+1", "'-1", "'@SUM(A1)", "J1234+5678", ""]
+    assert (table["flux"] == -1).all()

@@ -3,9 +3,13 @@
 import hashlib
 import json
 import logging
+import os
+import re
 import shutil
 import tempfile
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +19,7 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 from mmagn.records import BANDS, CUTOUT_PIXELS, PIXEL_SCALE_ARCSEC
+from mmagn.storage.files import naming, remove_abandoned
 from mmagn.surveys.config import DataConfig, SimulateConfig
 from mmagn.surveys.simulate.images import image_pixels
 from mmagn.surveys.simulate.sky import Sky, drawn_sky, stream
@@ -79,16 +84,19 @@ def write_survey(out: Path, config: SimulateConfig) -> None:
 
 def _make_tree(out: Path, config: SimulateConfig) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
-    making = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    remove_abandoned(out.parent, rf"\.{re.escape(out.name)}-(\d+)-.*")
+    private = Path(tempfile.mkdtemp(prefix=f".{out.name}-{os.getpid()}-", dir=out.parent))
+    making = private / "tree"
+    making.mkdir()
     try:
-        making.chmod(0o755)
-        sky = drawn_sky(config)
-        _write_spectra(making, sky.sdss, config.seed)
-        _write_images(making, sky, config.seed)
-        _truth(sky, config.pairs).write(making / "truth.parquet", format="parquet")
-        making.rename(out)
+        with naming(making):
+            sky = drawn_sky(config)
+            _write_spectra(making, sky.sdss, config.seed)
+            _write_images(making, sky, config.seed)
+            _truth(sky, config.pairs).write(making / "truth.parquet", format="parquet")
+            making.rename(out)
     finally:
-        shutil.rmtree(making, ignore_errors=True)
+        shutil.rmtree(private, ignore_errors=True)
 
 
 def _truth(sky: Sky, pairs: int) -> Table:
@@ -112,8 +120,20 @@ def _write_spectra(root: Path, sdss: Table, seed: int) -> None:
                 rng = stream(seed, 3, number, int(cell))
                 folder = root / "sdss" / survey / f"healpix={cell}"
                 folder.mkdir(parents=True)
-                with h5py.File(folder / "001-of-001.hdf5", "w") as file:
-                    _write_spectrum_file(file, sdss[rng.permutation(rows)], survey, rng)
+                table = sdss[rng.permutation(rows)]
+                _write_hdf5(
+                    folder / "001-of-001.hdf5", partial(_write_spectrum_file, table=table, survey=survey, rng=rng)
+                )
+
+
+def _write_hdf5(path: Path, write: Callable[[h5py.File], None]) -> None:
+    """Write a file that is composed in memory: HDF5 itself crashes on a disk that is full."""
+    with h5py.File(path.name, "w", driver="core", backing_store=False) as file:
+        write(file)
+        file.flush()
+        content = file.id.get_file_image()
+    with naming(path):
+        path.write_bytes(content)
 
 
 def _write_spectrum_file(file: h5py.File, table: Table, survey: str, rng: np.random.Generator) -> None:
@@ -177,8 +197,8 @@ def _write_images(root: Path, sky: Sky, seed: int) -> None:
         folder.mkdir(parents=True)
         parts = np.array_split(rows, -(-rows.size // ROWS_PER_IMAGE_FILE))
         for number, part in enumerate(parts, start=1):
-            with h5py.File(folder / f"{number:03d}-of-{len(parts):03d}.hdf5", "w") as file:
-                _write_image_file(file, sky, part, seed)
+            path = folder / f"{number:03d}-of-{len(parts):03d}.hdf5"
+            _write_hdf5(path, partial(_write_image_file, sky=sky, rows=part, seed=seed))
 
 
 def _write_image_file(file: h5py.File, sky: Sky, rows: Indices, seed: int) -> None:

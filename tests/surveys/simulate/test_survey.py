@@ -1,8 +1,11 @@
 """Claims about the embedded survey's tree: layout, truth, sky, and that it is whole or absent."""
 
+import errno
 import hashlib
 import logging
 import os
+import subprocess
+import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -200,3 +203,34 @@ def test_a_folder_that_holds_something_is_not_overwritten(tmp_path):
     with pytest.raises(ValueError, match="not an empty folder"):
         write_survey(tmp_path, SMALL)
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next_one(tmp_path):
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        pass
+    abandoned, running = tmp_path / f".tree-{ended.pid}-a", tmp_path / f".tree-{os.getppid()}-a"
+    for folder in (abandoned, running):
+        (folder / "tree").mkdir(parents=True)
+    write_survey(tmp_path / "tree", replace(SMALL, pairs=3, unmatched=0.0))
+    assert not abandoned.exists()
+    assert running.exists()
+
+
+def test_a_full_disk_is_one_error_that_names_the_file(tmp_path, monkeypatch):
+    def full(path, content):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match=r"No space left on device: '.*001-of-001.hdf5'"):
+        write_survey(tmp_path / "tree", replace(SMALL, pairs=3, unmatched=0.0))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_umask_decides_who_may_read_the_tree(tmp_path):
+    before = os.umask(0o027)
+    try:
+        write_survey(tmp_path / "tree", replace(SMALL, pairs=3, unmatched=0.0))
+    finally:
+        os.umask(before)
+    modes = {path.stat().st_mode & 0o777 for path in (tmp_path / "tree", *(tmp_path / "tree").rglob("*"))}
+    assert modes == {0o750, 0o640}

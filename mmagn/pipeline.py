@@ -331,7 +331,7 @@ def _datamodule(config: RunConfig, sample: Sample, scaling: FeatureScaling) -> P
         augment=config.tensors.augment,
         seed=config.seed,
         origin=FeatureOrigin.of(config.tensors.features, scaling),
-        workers=config.tensors.workers,
+        workers=config.tensors.threads,
     )
     return PairDataModule(tensors, sample.split, plan)
 

@@ -29,6 +29,7 @@ def main() -> None:
     resume = commands.add_parser("resume", help="whether a run that was killed ends as an undisturbed one, bit for bit")
     resume.add_argument("--kills", type=int, default=20, help="random moments of a kill with SIGKILL")
     resume.add_argument("--pairs", type=int, default=200, help="pairs of the embedded survey")
+    resume.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where it trains")
     train = commands.add_parser("train", help="real training beside its step on synthetic tensors; many fits at once")
     train.add_argument("--pairs", type=int, default=400, help="pairs of the embedded survey")
     train.add_argument("--batch_size", type=int, default=16, help="pairs per step")
@@ -49,7 +50,7 @@ def main() -> None:
     predict.add_argument("--image_size", type=int, default=96, help="pixels of the crop")
     gpu = commands.add_parser("gpu", help="all figures of a GPU; exits with 1 where a goal is missed, 2 without a GPU")
     gpu.add_argument("--minutes", type=float, default=8, help="no further part is started after so many minutes")
-    gpu.add_argument("--only", default="", help="parts to measure, separated by commas: epoch, agreement, large, ...")
+    gpu.add_argument("--only", default="", help="parts to measure, separated by commas: train, ablation, ...")
     gpu.add_argument("--out", default="checkpoints/benchmark-gpu", help="folder of gpu.json")
     for each in commands.choices.values():
         each.add_argument("--seed", type=int, default=5, help="seed of every draw")

@@ -5,6 +5,7 @@ from typing import ClassVar, Literal
 
 from mmagn.features.names import FEATURE_NAMES
 from mmagn.storage.settings import check_settings, section, setting
+from mmagn.workers import available_cores
 
 Residency = Literal["auto", "device", "memory", "stream"]
 
@@ -83,7 +84,7 @@ class TensorsConfig:
         nothing is prepared, each batch is made from the store, ahead of the steps; ``auto``: ``device`` where they
         take at most half of its free memory, else ``memory``. What the network sees does not depend on it.
     workers
-        Threads that prepare tensors, and batches ahead of the steps.
+        Threads that prepare tensors, and batches ahead of the steps; 0 takes one for each core.
     augment
         Random changes of the training input.
     """
@@ -107,7 +108,7 @@ class TensorsConfig:
         needs=("models.branches", "features"),
     )
     residency: Residency = setting("auto", "nothing")
-    workers: int = setting(2, "nothing", at_least=1, at_most=64)
+    workers: int = setting(0, "nothing", at_least=0, at_most=64)
     augment: AugmentConfig = section(AugmentConfig)
 
     def __post_init__(self) -> None:
@@ -117,3 +118,8 @@ class TensorsConfig:
                 f"tensors.spectrum_min_angstrom is {self.spectrum_min_angstrom}; allowed: below "
                 f"tensors.spectrum_max_angstrom, {self.spectrum_max_angstrom}"
             )
+
+    @property
+    def threads(self) -> int:
+        """Number of threads that ``workers`` means on this machine."""
+        return self.workers or min(64, available_cores())

@@ -101,7 +101,7 @@ def prepared(store: StoredPairs, branch: str, config: TensorsConfig, cache_dir: 
 
 
 def fill(into: Halves, store: PairSource, rows: Sequence[int], branch: str, config: TensorsConfig) -> None:
-    """Fill (object, ...) ``into`` with the tensors of one branch of the given rows, by ``config.workers`` threads.
+    """Fill (object, ...) ``into`` with the tensors of one branch of the given rows, by ``config.threads`` threads.
 
     Images that have no valid pixel are counted in a warning.
     """
@@ -116,7 +116,7 @@ def fill(into: Halves, store: PairSource, rows: Sequence[int], branch: str, conf
         return unseen
 
     unseen, told_s = 0, started
-    with ThreadPoolExecutor(config.workers) as pool:
+    with ThreadPoolExecutor(config.threads) as pool:
         for number, count in enumerate(pool.map(made, range(0, len(rows), ROWS_AT_ONCE)), start=1):
             unseen += count
             done, now_s = min(number * ROWS_AT_ONCE, len(rows)), time.perf_counter()

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 ScoreFigure = Callable[[NDArray[np.float64], NDArray[np.float64]], "Figure"]
 """Draws a figure from (object,) target and (object,) probability."""
 StaticFigure = Callable[[], "Figure"]
+FIGURES_APART_S = 30.0
+"""Least seconds between figures of the validation split: short epochs would wait for them."""
 
 logger = logging.getLogger(__name__)
 
@@ -259,12 +261,13 @@ class Figures(Callback):
     static
         Figures drawn once, after the first epoch, by tag.
     every
-        Epochs between figures.
+        Epochs between figures; where epochs are short, at least ``FIGURES_APART_S`` as well.
     """
 
     def __init__(self, scored: Mapping[str, ScoreFigure], static: Mapping[str, StaticFigure], every: int) -> None:
         self.scored, self.static, self.every = scored, static, every
         self._outputs: list[dict[str, Tensor]] = []
+        self._drawn_s = float("-inf")
         self._pool = ThreadPoolExecutor(1)
         self._drawn: list[Future[None]] = []
 
@@ -288,14 +291,15 @@ class Figures(Callback):
         dataloader_idx: int = 0,  # noqa: ARG002
     ) -> None:
         """Keep the logits of a batch where figures are due."""
-        last = trainer.current_epoch + 1 == trainer.max_epochs
-        if self.scored and (last or trainer.current_epoch % self.every == 0):
+        epoch, apart = trainer.current_epoch, time.monotonic() - self._drawn_s >= FIGURES_APART_S
+        if self.scored and (epoch + 1 == trainer.max_epochs or (epoch % self.every == 0 and apart)):
             self._outputs.append(outputs)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
         """Draw the figures where they are due."""
         if not self._outputs:
             return
+        self._drawn_s = time.monotonic()
         parts = {name: torch.cat([output[name] for output in self._outputs]) for name in ("logits", "target")}
         if trainer.world_size > 1:
             parts = {name: torch.cat(gather_all_tensors(part)) for name, part in parts.items()}

@@ -2,11 +2,17 @@
 
 import json
 import logging
+import os
+import signal
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +23,22 @@ from torch import Tensor
 
 from benchmarks.fits import fit_rows
 from benchmarks.lines import device_rates, machine
-from benchmarks.train import Clock
-from mmagn.config.run_config import RunConfig
+from benchmarks.predict import write_run
+from benchmarks.train import Bench, Clock
+from mmagn.ablation.ablate import ablate, ablation_folds
+from mmagn.ablation.fits import FoldFits
+from mmagn.config.run_config import RunConfig, load_config
+from mmagn.evaluation.variants import VARIANTS
+from mmagn.matching.objects import PART_OBJECTS, StoredPart
+from mmagn.matching.store import pair_store
 from mmagn.models.config import ImageBranchConfig, ModelsConfig
-from mmagn.runs.sample import network
+from mmagn.prediction.decode import Decoder, decoded_parts, default_workers
+from mmagn.prediction.networks import Ensemble
+from mmagn.runs.members import load_members
+from mmagn.runs.sample import labelled_sample, network
+from mmagn.spectroscopy.continuum import learned_basis
 from mmagn.storage.run_folder import RunFolder
+from mmagn.surveys.config import DataConfig
 from mmagn.tensors.config import TensorsConfig
 from mmagn.tensors.datamodule import BatchPlan, PairDataModule
 from mmagn.tensors.missing import FeatureOrigin, narrow_views
@@ -33,6 +50,7 @@ from mmagn.training.device import device_name
 from mmagn.training.fit import RunRecord, fit
 from mmagn.training.module import AgnModule
 from mmagn.training.trainer import own_stream
+from mmagn.workers import available_cores
 
 SMALL = RunConfig()
 """Default backbone at 96 pixels."""
@@ -42,6 +60,14 @@ LARGE = replace(
     models=ModelsConfig(image=ImageBranchConfig(backbone="resnet18", embedding_dim=32)),
 )
 """A network as a real run has it: resnet18 at 160 pixels."""
+NETWORKS = tuple(
+    f"{prefix}{name}" for prefix in ("", "masked-") for name in ("handcrafted", "spectrum", "image-spectrum", "fused")
+)
+QUESTIONS = ("fused - handcrafted", "masked-fused - masked-handcrafted")
+CACHE = "checkpoints/benchmark-gpu/cache"
+"""Folder of the embedded survey, which several parts use."""
+PREDICTED_PARTS = 24
+WIDTH = 66
 DISTINCT = 512
 """Different objects among synthetic tensors; the others repeat them."""
 
@@ -80,7 +106,7 @@ class Row:
         """One line: what, goal, figure."""
         goal = "" if self.goal is None else f"{'<=' if self.most else '>='} {self.goal:,g}"
         mark = "MISSED" if self.missed else ""
-        return f"{self.what:<62}{goal:>12}  {self.value:>12,.4g} {self.unit:<10}{mark:<8}{self.note}"
+        return f"{self.what:<{WIDTH}}{goal:>12}  {self.value:>12,.4g} {self.unit:<10}{mark:<8}{self.note}"
 
 
 class Synthetic:
@@ -149,7 +175,7 @@ def epoch_rows() -> Iterator[Row]:
         most=True,
         note=f"first two {clock.epoch_s[0]:.2f}, {clock.epoch_s[1]:.2f} s",
     )
-    clock = Synthetic(SMALL, 4096, 64).run(16, steps_alone=200, epochs=3, patience=3)
+    clock = Synthetic(SMALL, 4096, 64).run(16, steps_alone=200, epochs=4, patience=4)
     yield from _rate_rows("default backbone, 96 px, batch 16", clock, 5000.0)
 
 
@@ -178,7 +204,7 @@ def large_rows() -> Iterator[Row]:
         yield Row(what=f"  bare resnet18 step at batch {size}: the limit", value=bare[size])
         if size == 256:
             memory = synthetic.run(size, residency="memory", epochs=4, patience=4)
-            rate = float(np.median(memory.rates[1:]))
+            rate = _rate(memory)
             yield Row(what="  from memory-mapped files", value=rate)
             yield Row(what="  relative to the step alone", value=rate / clock.alone, unit="", goal=0.9)
 
@@ -228,64 +254,195 @@ def head_rows() -> Iterator[Row]:
     yield Row(what="handcrafted network, 5 folds x 10 seeds x 100 epochs", value=wall, unit="s", goal=8, most=True)
 
 
+def ablation_rows() -> Iterator[Row]:
+    """Eight networks on five folds three times, on the embedded survey of 800 pairs; its answers and report besides."""
+    start_s = time.monotonic()
+    with tempfile.TemporaryDirectory() as fits:
+        config = load_config("ablation.yaml")
+        chosen = replace(config.ablation, variants=NETWORKS, questions=QUESTIONS, fits_dir=fits)
+        config = replace(config, runs_dir=fits, data=replace(config.data, cache_dir=CACHE), ablation=chosen)
+        sample = labelled_sample(config)
+        yield Row(what="survey of 800 pairs, made and measured", value=time.monotonic() - start_s, unit="s")
+        start_s = time.monotonic()
+        folds, fold_fits = ablation_folds(config, sample), FoldFits(config, sample)
+        for name in NETWORKS:
+            fit_s = time.monotonic()
+            fold_fits.make([VARIANTS[name]], folds)
+            yield Row(what=f"  {name}, {len(folds)} fits", value=time.monotonic() - fit_s, unit="s")
+        fitted_s = time.monotonic() - start_s
+        yield Row(what="ablation, 8 models x 5 folds x 3 repeats: fits", value=fitted_s, unit="s")
+        with redirect_stdout(StringIO()):
+            ablate(config)
+        whole_s = time.monotonic() - start_s
+        yield Row(what="  fits, scores, members and report", value=whole_s, unit="s", goal=180, most=True)
+
+
+def predict_rows() -> Iterator[Row]:
+    """Prediction from a store, with features: reading, decoding, line fit and network; parts of it repeated."""
+    config = replace(SMALL, data=DataConfig(cache_dir=CACHE))
+    store = pair_store(config.data, config.matching)
+    basis = learned_basis((store.spectrum(row) for row in range(len(store))), config.spectroscopy)
+    with tempfile.TemporaryDirectory() as folder:
+        run = Path(folder, "run")
+        write_run(config, basis, run)
+        (member,) = load_members([run])
+    ensemble = Ensemble(members=[member], device="cuda")
+    decoder = Decoder(config=config, bases=ensemble.bases)
+    part = StoredPart(store=store, start=0, stop=min(PART_OBJECTS, len(store)))
+    workers = default_workers(PREDICTED_PARTS * len(part), "cuda")
+    times = []
+    for number, decoded in enumerate(decoded_parts([part] * PREDICTED_PARTS, decoder, workers)):
+        ensemble.table(decoded, ensemble.outputs(decoded, place=number % 2))
+        times.append(time.perf_counter())
+    rate = (len(times) - 1) * len(part) / (times[-1] - times[0])
+    note = f"{workers} processes decode"
+    yield Row(what="prediction from a store with features", value=rate, unit="galaxies/s", goal=10_000, note=note)
+
+
+def stream_rows() -> Iterator[Row]:
+    """Training on tensors that are made from the store for each batch."""
+    config = replace(LARGE, data=DataConfig(cache_dir=CACHE))
+    bench = Bench(config, pair_store(config.data, config.matching))
+    clock = bench.pipeline("stream", len(bench.store), 64, epochs=4)
+    yield Row(what="resnet18, 160 px, batch 64, streamed from a store", value=_rate(clock), goal=4000)
+
+
+def resume_rows() -> Iterator[Row]:
+    """Runs on the GPU that are killed and resumed."""
+    command = [sys.executable, sys.argv[0], "resume", "--kills", "3", "--pairs", "200", "--device", "cuda"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    lines = done.stdout.strip().splitlines() or [done.stderr.strip().rpartition("\n")[2]]
+    value = float(lines[-1].rpartition(":")[2].partition("of")[0]) if done.returncode == 0 else float("nan")
+    what = "runs killed by SIGKILL that end with the same weights, of 3"
+    yield Row(what=what, value=value, unit="", goal=3, note=lines[-1])
+
+
+def test_rows() -> Iterator[Row]:
+    """Tests that run on a GPU, and those of training, models and tensors."""
+    root = Path(__file__).resolve().parents[2]
+    folders = [f"tests/{name}" for name in ("training", "models", "tensors", "spectroscopy", "ablation")]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:benchmark", "-p", "no:cacheprovider", *folders]
+    command += ["-n", str(min(12, available_cores()))] if find_spec("xdist") else []
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=root)
+    lines = done.stdout.strip().splitlines() or [done.stderr.strip()]
+    for line in lines:
+        if line.startswith(("FAILED", "ERROR")):
+            print(f"    {line[:160]}", flush=True)
+    what = "tests on this machine: exit code of pytest"
+    yield Row(
+        what=what,
+        value=done.returncode,
+        unit="",
+        goal=0,
+        most=True,
+        note=lines[-1],
+    )
+
+
+def _rate(clock: Clock) -> float:
+    """Pairs per second of a run: the median of its epochs but the first two, which warm up and record."""
+    return float(np.median(clock.rates[2:] or clock.rates[-1:]))
+
+
 def _rate_rows(what: str, clock: Clock, goal: float | None) -> Iterator[Row]:
-    rate = float(np.median(clock.rates[1:]))
+    rate = _rate(clock)
     yield Row(what=what, value=rate, goal=goal)
     yield Row(what="  step alone", value=clock.alone, note=f"{1e3 * clock.batch_size / clock.alone:.2f} ms a step")
     yield Row(what="  run relative to its step alone", value=rate / clock.alone, unit="", goal=0.95 if goal else None)
 
 
-MEASURES: tuple[tuple[str, Callable[[], Iterator[Row]]], ...] = (
-    ("epoch", epoch_rows),
-    ("agreement", agreement_rows),
-    ("large", large_rows),
-    ("lines", line_rows),
-    ("heads", head_rows),
-)
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """Rows that are measured in a process of their own.
+
+    Attributes
+    ----------
+    measures
+        What is measured, in order.
+    limit_s
+        Seconds after which the process is ended; the rows so far count.
+    """
+
+    measures: tuple[Callable[[], Iterator[Row]], ...]
+    limit_s: float
+
+
+PARTS = {
+    "train": Part(measures=(epoch_rows, large_rows, agreement_rows), limit_s=120),
+    "ablation": Part(measures=(ablation_rows,), limit_s=240),
+    "lines": Part(measures=(line_rows,), limit_s=60),
+    "predict": Part(measures=(predict_rows, stream_rows), limit_s=90),
+    "resume": Part(measures=(resume_rows,), limit_s=90),
+    "heads": Part(measures=(head_rows,), limit_s=60),
+    "tests": Part(measures=(test_rows,), limit_s=240),
+}
 """What is measured, the most important first."""
 
 
 def gpu_benchmark(minutes: float, only: str, out: str, seed: int) -> None:
     """Measure until the time is up, write each row when it is known, and exit with 1 where a goal is missed.
 
-    Without a GPU it exits with 2.
+    Each part runs in a process of its own, so that one that fails or hangs does not cost the others. Without a GPU it
+    exits with 2.
     """
     if not torch.cuda.is_available():
         sys.stderr.write("torch finds no GPU on this machine, and there is nothing else that this benchmark measures\n")
         raise SystemExit(2)
-    logging.getLogger("mmagn").setLevel(logging.WARNING)
-    torch.manual_seed(seed)
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    if only in PARTS:
+        _measure(only, folder, seed)
+        return
     where = f"{machine()}; {torch.cuda.get_device_name()}; torch {torch.__version__}, CUDA {torch.version.cuda}"
-    print(f"{where}\n{'what':<62}{'goal':>12}  {'measured':>12}", flush=True)
-    path, deadline_s, rows = Path(out) / "gpu.json", time.monotonic() + 60 * minutes, []
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for name, measure in MEASURES:
-        if only and name not in only.split(","):
-            continue
-        start_s = time.monotonic()
-        try:
-            if start_s > deadline_s:
-                rows.append(Row(what=f"{name}: not measured, the time was up", value=float("nan")))
-                print(rows[-1], flush=True)
-                continue
-            for row in measure():
-                rows.append(row)
-                print(row, flush=True)
-                _write(path, where, rows)
-        except Exception as error:  # one part that fails must not cost the others
-            text = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
-            rows.append(Row(what=f"{name}: failed", value=float("nan"), goal=0.0, note=text))
-            print(rows[-1], flush=True)
-            logging.getLogger(__name__).exception("%s failed", name)
-        print(f"  ({name} took {time.monotonic() - start_s:.0f} s)", flush=True)
-        _write(path, where, rows)
-    print(f"written to {path}")
-    if any(row.missed for row in rows):
+    print(f"{where}\n{'what':<{WIDTH}}{'goal':>12}  {'measured':>12}", flush=True)
+    deadline_s, rows = time.monotonic() + 60 * minutes, []
+    for name in only.split(",") if only else PARTS:
+        left_s = deadline_s - time.monotonic()
+        rows += _part(name, folder, seed, min(PARTS[name].limit_s, left_s))
+        (folder / "gpu.json").write_text(
+            json.dumps({"machine": where, "rows": rows}, indent=2) + "\n", encoding="utf-8"
+        )
+    print(f"written to {folder / 'gpu.json'}")
+    if missed := [row["what"].strip() for row in rows if row["missed"]]:
+        print(f"missed: {'; '.join(missed)}")
         raise SystemExit(1)
 
 
-def _write(path: Path, where: str, rows: list[Row]) -> None:
-    table = [
-        {**vars(row), "missed": row.missed, "value": row.value if np.isfinite(row.value) else None} for row in rows
-    ]
-    path.write_text(json.dumps({"machine": where, "rows": table}, indent=2) + "\n", encoding="utf-8")
+def _part(name: str, folder: Path, seed: int, limit_s: float) -> list[dict[str, Any]]:
+    """Rows of one part, measured in a process of its own."""
+    path, start_s, reason = folder / f"gpu-{name}.json", time.monotonic(), ""
+    path.unlink(missing_ok=True)
+    command = [sys.executable, sys.argv[0], "gpu", "--only", name, "--out", str(folder), "--seed", str(seed)]
+    if limit_s < 20:
+        reason = "the time was up"
+    else:
+        with subprocess.Popen(command, start_new_session=True) as process:
+            try:
+                code = process.wait(limit_s)
+                reason = f"it ended with exit code {code}" if code else ""
+            except subprocess.TimeoutExpired:
+                reason = f"it was ended after {limit_s:.0f} s"
+                os.killpg(process.pid, signal.SIGKILL)
+    rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+    if reason:
+        row = Row(what=f"{name} is not complete", value=float("nan"), unit="", goal=0, note=reason)
+        print(row, flush=True)
+        rows.append(_plain(row))
+    print(f"  ({name} took {time.monotonic() - start_s:.0f} s)", flush=True)
+    return rows
+
+
+def _measure(name: str, folder: Path, seed: int) -> None:
+    """Measure one part in this process; each row is printed and written when it is known."""
+    logging.getLogger("mmagn").setLevel(logging.WARNING)
+    torch.manual_seed(seed)
+    rows = []
+    for measure in PARTS[name].measures:
+        for row in measure():
+            print(row, flush=True)
+            rows.append(_plain(row))
+            (folder / f"gpu-{name}.json").write_text(json.dumps(rows) + "\n", encoding="utf-8")
+
+
+def _plain(row: Row) -> dict[str, Any]:
+    return {**vars(row), "missed": row.missed, "value": row.value if np.isfinite(row.value) else None}

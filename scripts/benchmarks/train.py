@@ -154,7 +154,7 @@ class Bench:
             augment=self.config.tensors.augment,
             seed=self.config.seed,
             origin=self.origin,
-            workers=self.config.tensors.workers,
+            workers=self.config.tensors.threads,
         )
         data = PairDataModule(self.source(residency, count), split, plan)
         module = AgnModule(network(self.config), training, 4.0, self.config.seed)

@@ -113,7 +113,8 @@ def blank_figure(width_inch: float, height_inch: float) -> Figure:
 def settle_layout(figure: Figure) -> None:
     """Lay a figure out once and keep that layout, however often it is saved."""
     if not isinstance(figure.get_layout_engine(), PlaceHolderLayoutEngine):
-        figure.draw_without_rendering()
+        for _ in range(2):  # axes of a fixed aspect settle in the second pass
+            figure.draw_without_rendering()
         figure.set_layout_engine("none")
 
 

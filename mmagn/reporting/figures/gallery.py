@@ -111,7 +111,7 @@ def image_rows_figure(agn: Sequence[Cutout], others: Sequence[Cutout]) -> Figure
         for axes, cutout in zip(axes_of_row, cutouts, strict=False):
             draw_cutout(axes, cutout)
         if not cutouts:
-            message(axes_of_row[0], f"no {name}")
+            message(axes_of_row[0], "none in this sample")
         axes_of_row[0].set_ylabel(name, color=color, fontsize=12)
     return figure
 

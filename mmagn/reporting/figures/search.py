@@ -97,7 +97,7 @@ def parallel_figure(trials: Table) -> Figure:
         look = {"linewidth": 1.4, "zorder": 3} if complete[row] else {"linewidth": 0.7, "zorder": 2}
         axes.plot(range(len(columns)), heights[row], color=color, **look)  # type: ignore[arg-type]
     axes.set_xlim(-0.3, len(names) + 0.6)
-    axes.set_ylim(-0.08, 1.08)
+    axes.set_ylim(-0.12, 1.12)
     labels = [score_text(name).replace(" ", "\n") for name in [*names, "average_precision"]]
     axes.set_xticks(range(len(columns)), labels)
     axes.set_yticks([])
@@ -125,6 +125,9 @@ def _column_axis(axes: Axes, place: int, trials: Table, name: str) -> Floats:
         low, high = float(scale.min()), float(scale.max())
         height = (scale - low) / (high - low) if high > low else np.full(len(raw), 0.5)
         marks = {f"{numbers.min():.3g}": float(height.min()), f"{numbers.max():.3g}": float(height.max())}
+    plate = {"facecolor": WHITE, "edgecolor": "none", "pad": 1.0, "alpha": 0.85}
     for text, level in marks.items():
-        axes.annotate(text, (place, level), (3, 4), textcoords="offset points", fontsize=8.5, color=BLACK, zorder=5)
+        offset = {1.0: 9, 0.0: -9}.get(level, 0)
+        look = {"textcoords": "offset points", "fontsize": 8.5, "color": BLACK, "zorder": 5, "bbox": plate}
+        axes.annotate(text, (place, level), (0, offset), ha="center", va="center", **look)  # type: ignore[arg-type]
     return np.asarray(height, dtype=np.float64)

@@ -165,6 +165,7 @@ def rendered(page: Page) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["unbroken"] = unbroken
     style, script = (_template_text(name) for name in ("report.css", "report.js"))
     policy = (
         f"default-src 'none'; img-src data:; style-src '{_digest(style)}'; script-src '{_digest(script)}'; "
@@ -172,6 +173,14 @@ def rendered(page: Page) -> str:
     )
     template = environment.get_template("report.html.j2")
     return template.render(page=page, style=Markup(style), script=Markup(script), policy=policy)
+
+
+def unbroken(cell: str) -> str:
+    """Return the text of a table cell, its interval kept on one line."""
+    value, space, interval = cell.partition(" [")
+    if not (space and interval.endswith("]")):
+        return cell
+    return Markup('{} <span class="whole">[{}</span>').format(value, interval)
 
 
 def _template_text(name: str) -> str:

@@ -115,6 +115,8 @@ def search_verdict(recorded: Numbers, *, simulated: bool) -> list[str]:
     nested = ((recorded.get("nested") or {}).get("scores") or {}).get("average_precision")
     if nested:
         return [first, f"On galaxies that no search saw, settings chosen this way score {numbers_text(nested)}."]
+    if sentence := recorded.get("sentence"):
+        return [first, f"{sentence[:1].upper()}{sentence[1:]}."]
     return [
         first,
         "The best of many trials is chosen for its score, which is therefore too high; the test split is unused.",

@@ -136,4 +136,4 @@ def test_images_of_agn_stand_above_images_of_other_galaxies() -> None:
     figure = image_rows_figure([cutout(), cutout()], [])
     above, _, below, _ = figure.axes
     assert above.get_ylabel() == "AGN" and above.images
-    assert below.get_ylabel() == "not AGN" and below.texts[0].get_text() == "no not AGN"
+    assert below.get_ylabel() == "not AGN" and below.texts[0].get_text() == "none in this sample"

@@ -203,7 +203,7 @@ def test_an_ablation_shows_its_answers_its_ladder_and_its_parts(scored_run: Simp
         "0.970 [0.950, 0.990]",
         "+0.100 [-0.100, +0.300]",
     ):
-        assert words in page
+        assert words in words_of(page)
     assert "By redshift" in page and "<td>near</td>" in page
     assert "the image, the spectrum and the ten features" in page
     assert "The one difference between models is not significant" in page

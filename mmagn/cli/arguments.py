@@ -3,14 +3,16 @@
 import argparse
 import difflib
 import logging
+import re
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import yaml
 
 from mmagn.config.reading import (
+    checked_text,
     config_from_settings,
     explanations,
     setting_from_text,
@@ -18,7 +20,7 @@ from mmagn.config.reading import (
     unknown_setting,
 )
 from mmagn.config.run_config import RunConfig, config_dict, config_file, without_effect
-from mmagn.storage.settings import allowed_text, declared_settings, setting_types, setting_values, value_text
+from mmagn.storage.settings import Setting, allowed_text, declared_settings, setting_types, setting_values, value_text
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +49,8 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise a ValueError that names the command."""
-        raise ValueError(f"{self.prog}: {' '.join(message.split())}")
+        sentence = re.sub(r"^argument (\S+): is ", r"\1 is ", " ".join(message.split()))
+        raise ValueError(f"{self.prog}: {sentence}")
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse after unknown options are refused, so that a misspelt one is named before one that is missing."""
@@ -155,6 +158,19 @@ class ConfigParser(Parser):
     def full_help(self) -> str:
         """Return the options of the command and all settings."""
         return f"{super().format_help()}\nsettings:\n{''.join(map(_explained, declared_settings(RunConfig)))}"
+
+
+def number(kind: type, **allowed: Any) -> Callable[[str], Any]:
+    """Return the reader of a number in the range ``allowed``, attributes of ``Setting``, for an option."""
+    declared = Setting(affects=("nothing",), **allowed)
+
+    def read(text: str) -> Any:
+        try:
+            return checked_text("it", text, kind, declared)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"is {text}; allowed: {allowed_text(kind, declared)}") from None
+
+    return read
 
 
 def _print_and_exit(text: str) -> NoReturn:

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmagn.cli.arguments import ConfigParser, Parser
+from mmagn.cli.arguments import ConfigParser, Parser, number
 from mmagn.cli.command_line import exit_code
 from mmagn.config.reading import explanations, setting_from_text
 from mmagn.surveys.config import DataConfig, SimulateConfig
@@ -68,7 +68,9 @@ def measure(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--out", required=True, help="table to write: .parquet, .fits, .ecsv, .csv or .votable")
     parser.add_argument("--pairs", action="store_true", help="a row per pair, with image features, not per spectrum")
-    parser.add_argument("--workers", type=int, default=1, help="processes that fit lines")
+    parser.add_argument(
+        "--workers", type=number(int, at_least=1, at_most=256), default=1, help="processes that fit lines"
+    )
 
     def action() -> None:
         config, options = parser.parsed(arguments)
@@ -116,11 +118,18 @@ def fetch(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--out", type=Path, required=True, help="folder of the tree; give it to --data.root later")
     parser.add_argument("--url", default=PUBLISHED_TREE, help="root of the published tree (default: %(default)s)")
-    parser.add_argument("--max-gb", type=float, default=20.0, help="most to download, 1e9 bytes (default: %(default)s)")
+    parser.add_argument(
+        "--max-gb", type=number(float, above=0), default=20.0, help="most to download, 1e9 bytes (default: %(default)s)"
+    )
     parser.add_argument("--cells", default="", help="only these cells, such as 1104,1107")
     parser.add_argument("--sdss-surveys", nargs="+", default=list(DataConfig().sdss_surveys), help="SDSS directories")
     parser.add_argument("--hsc-survey", default=DataConfig().hsc_survey, help="HSC directory")
-    parser.add_argument("--workers", type=int, default=4, help="downloads at the same time (default: %(default)s)")
+    parser.add_argument(
+        "--workers",
+        type=number(int, at_least=1, at_most=64),
+        default=4,
+        help="downloads at the same time (default: %(default)s)",
+    )
     parser.add_argument("--dry-run", action="store_true", help="show the plan and download nothing")
 
     def action() -> None:

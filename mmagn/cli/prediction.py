@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmagn.cli.arguments import ConfigParser
+from mmagn.cli.arguments import ConfigParser, number
 from mmagn.cli.command_line import exit_code
 from mmagn.storage.tables import SUFFIXES
 
@@ -32,8 +32,16 @@ def predict(arguments: Sequence[str]) -> int:
     objects = ("pairs", "images", "spectra", "all")
     parser.add_argument("--objects", choices=objects, default="pairs", help="images and spectra are those alone")
     parser.add_argument("--variant", default="fused", help="which model of an ablation")
-    parser.add_argument("--prevalence", type=float, help="fraction of AGN among these galaxies; default as in training")
-    parser.add_argument("--workers", type=int, help="processes that read and decode; 0: threads; default by cores")
+    parser.add_argument(
+        "--prevalence",
+        type=number(float, above=0, below=1),
+        help="fraction of AGN among these galaxies; default as in training",
+    )
+    parser.add_argument(
+        "--workers",
+        type=number(int, at_least=0, at_most=256),
+        help="processes that read and decode; 0: threads; default by cores",
+    )
 
     def action() -> None:
         config, options = parser.parsed(arguments)

@@ -12,7 +12,7 @@ from typing import Any, Union, get_args, get_origin
 
 import yaml
 
-from mmagn.storage.settings import check_value, declared_settings, of_type, setting_types
+from mmagn.storage.settings import Setting, check_value, declared_settings, of_type, setting_types
 
 _NULLS = ("", "~", "null", "Null", "NULL")
 
@@ -34,11 +34,12 @@ def settings_in_file(path: Path, config_class: Any) -> dict[str, Any]:
         return {}
     if not isinstance(root, yaml.MappingNode):
         raise ValueError(f"{path}: must hold settings as name: value")
+    kinds, known = setting_types(config_class), declared_settings(config_class)
     settings: dict[str, Any] = {}
     lines: dict[str, int] = {}
     for name, node, line in _leaves(root, "", config_class, lines, path):
         try:
-            settings[name] = _checked(name, node, config_class)
+            settings[name] = _checked(name, node, kinds[name], known[name])
         except ValueError as error:
             raise ValueError(f"{path}, line {line}: {error}") from None
     return settings
@@ -73,13 +74,24 @@ def setting_from_text(name: str, text: str, config_class: Any) -> Any:
     ValueError
         One sentence: name, value, what is allowed.
     """
+    return checked_text(name, text, setting_types(config_class)[name], declared_settings(config_class)[name])
+
+
+def checked_text(name: str, text: str, kind: Any, declared: Setting) -> Any:
+    """Value of a text as a type reads it.
+
+    Raises
+    ------
+    ValueError
+        One sentence: name, value, what is allowed.
+    """
     node: yaml.Node | None = yaml.ScalarNode("", text, style=None if text else '"')
     if text.lstrip().startswith("["):
         try:
             node = yaml.compose(text, Loader=yaml.SafeLoader)
         except yaml.YAMLError:
             raise ValueError(f"{name} is {text!r}; allowed: a list such as a,b or [a, b]") from None
-    return _checked(name, node, config_class)
+    return _checked(name, node, kind, declared)
 
 
 def setting_from_value(name: str, value: Any, config_class: Any) -> Any:
@@ -103,9 +115,9 @@ def setting_from_value(name: str, value: Any, config_class: Any) -> Any:
     return value
 
 
-def _checked(name: str, node: yaml.Node | None, config_class: Any) -> Any:
-    value = _typed(node, setting_types(config_class)[name])
-    check_value(name, value, setting_types(config_class)[name], declared_settings(config_class)[name])
+def _checked(name: str, node: yaml.Node | None, kind: Any, declared: Setting) -> Any:
+    value = _typed(node, kind)
+    check_value(name, value, kind, declared)
     return value
 
 

@@ -9,6 +9,7 @@ from mmagn.surveys.hats.config import HatsConfig
 Source = Literal["embedded", "hdf5", "store", "hub", "hub-pairs", "hats"]
 
 _TREE = ("data.source", "embedded", "hdf5")
+_NAMED = (*_TREE, "store", "hub", "hub-pairs")
 _REPOSITORY = pattern(r"[\w.-]+/[\w.-]+", "ORG/NAME of a dataset repository")
 _REVISION = pattern(r"\S+", "a commit, or a branch such as main")
 
@@ -100,7 +101,7 @@ class DataConfig:
     root
         Folder of the ``hdf5`` tree or of the ``store``; not used by other sources.
     sdss_surveys
-        Directories under ``root/sdss`` that are read.
+        Surveys whose spectra are read: directories under ``root/sdss``, values of ``survey`` in a store.
     hsc_survey
         Directory under ``root/hsc`` that is read.
     cells
@@ -125,7 +126,7 @@ class DataConfig:
         None, "pairs", one_or_more=True, needs=("data.source", "hdf5", "store"), path=True, resumable=True
     )
     sdss_surveys: tuple[str, ...] = setting(
-        ("sdss", "boss", "eboss"), "pairs", one_or_more=True, each_once=True, needs=_TREE
+        ("sdss", "boss", "eboss"), "pairs", one_or_more=True, each_once=True, needs=_NAMED
     )
     hsc_survey: str = setting("pdr3_dud_22.5", "pairs", one_or_more=True, needs=_TREE)
     cells: tuple[int, ...] = setting((), "pairs", at_least=0, below=12 * 16**2, each_once=True)

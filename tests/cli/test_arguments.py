@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mmagn.cli.arguments import ConfigParser, Parser
+from mmagn.cli.arguments import ConfigParser, Parser, number
 from mmagn.config.run_config import RunConfig, changed_settings, save_config
 from mmagn.storage.settings import declared_settings
 
@@ -12,7 +12,8 @@ from mmagn.storage.settings import declared_settings
 def parser() -> ConfigParser:
     made = ConfigParser("test", "A test.", ["mmagn test --run RUN"], shown=("name", "training.epochs"), base="--run")
     made.add_argument("--run", action="append", default=[])
-    made.add_argument("--workers", type=int, default=1)
+    made.add_argument("--workers", type=number(int, at_least=1, at_most=64), default=1)
+    made.add_argument("--prevalence", type=number(float, above=0, below=1))
     return made
 
 
@@ -65,7 +66,9 @@ def test_the_settings_of_a_named_run_are_the_base(tmp_path: Path) -> None:
         (["--training.epoch", "3"], "training.epoch is not a setting; the nearest is training.epochs"),
         (["--training", "3"], "training is a group of settings; name one of them, such as training.epochs"),
         (["--runn", "X"], "--runn is not an option; the nearest is --run"),
-        (["--workers", "two"], "argument --workers: invalid int value: 'two'"),
+        (["--workers", "two"], "--workers is two; allowed: 1 to 64"),
+        (["--workers", "0"], "--workers is 0; allowed: 1 to 64"),
+        (["--prevalence", "nan"], "--prevalence is nan; allowed: between 0 and 1"),
         (["--models.branches", "[featurs]"], "models.branches is [featurs]; allowed: a list of one or more, each once"),
         (["--models.branches", "[image"], "models.branches is '[image'; allowed: a list such as a,b or [a, b]"),
         (["--training.epochs", "many"], "training.epochs is many; allowed: 1 or more"),

@@ -1,4 +1,5 @@
 # make train: install into .venv and train on the embedded survey. make test: linter, type checker, import rules, tests.
+# make docs: the documentation, its notebooks executed, warnings as errors.
 # make lowest: the tests with the lowest versions that pyproject.toml allows. make lock: renew constraints.txt.
 PYTHON ?= python3
 VENV ?= .venv
@@ -7,7 +8,7 @@ RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 TESTS := -m pytest -n 2 --dist loadfile
 
-.PHONY: install train test lint lowest lock clean
+.PHONY: install train test docs lint lowest lock clean
 
 install: $(VENV)/.installed
 
@@ -32,6 +33,9 @@ lint: $(VENV)/.installed-dev
 test: lint
 	OMP_NUM_THREADS=1 $(RUN) $(TESTS)
 
+docs: $(VENV)/.installed-dev
+	OMP_NUM_THREADS=1 $(RUN) -m sphinx -W --keep-going -q -b html docs docs/_build
+
 lowest:
 	$(PYTHON) -m venv --clear .venv.lowest
 	.venv.lowest/bin/python -m pip install --quiet --disable-pip-version-check uv
@@ -45,4 +49,4 @@ lock:
 	rm -rf .venv.lock
 
 clean:
-	rm -rf $(VENV) .venv.lowest .venv.lock *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) docs/_build .venv.lowest .venv.lock *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -37,7 +37,9 @@ FLUX_RATIO_MIN = 0.4
 SIGMA_LIMITS_KMS = (500.0, 4300.0)
 """10,000 km/s full width at half maximum is a sigma of 4,250 km/s."""
 PROMISING_GAIN = 15.0
-"""Chi2 per degree of freedom that the best template must gain for the fit to go on."""
+PROMISING_CHI2 = 2.0
+"""Chi2, over chi2 per degree of freedom, that the best template must gain for the fit to continue; a fit without broad
+lines of a worse chi2 per degree of freedom is always continued."""
 VELOCITY_LIMIT_KMS = 1500.0
 STEPS = 5
 _TEMPLATE_SIGMAS = (11.0, 20.0, 36.0, 58.0)
@@ -120,7 +122,9 @@ def broad_measures(found: Suspects, tables: Grids) -> tuple[torch.Tensor, Measur
     """Return the rows of the whole that need a broad component, and their measurements from the joint fit."""
     start = _best_template(found, tables)
     noise = found.chi2_dof.nan_to_num(1.0).clamp_min(1.0)
-    promising = torch.nonzero((found.objective - start.objective) / noise > PROMISING_GAIN)[:, 0]
+    # Where lines are no Gaussians the first step of the kinematics decides nothing.
+    promising = (found.objective - start.objective > PROMISING_GAIN * noise) | (noise > PROMISING_CHI2)
+    promising = torch.nonzero(promising)[:, 0]
     found = rows_of(found, promising)
     task, state, broad = _joint_fit(found, tables, rows_of(start, promising))
     result = measures(found.batch, solved_batch(task, state), found.covered)

@@ -28,10 +28,11 @@ from mmagn.spectroscopy.system import Grids, grids
 
 FLUX_UNIT = units.Unit("1e-17 erg / (s cm2)")
 DENSITY_UNIT = units.Unit("1e-17 erg / (s cm2 Angstrom)")
-FLAGS = ("outside", "masked", "no_convergence", "broad")
-"""Flags of a line, joined by commas in ``flags_LINE``."""
-FIT_FLAGS = ("redshift", "no_data", "constant", "negative", "no_convergence", "broad")
-"""Flags of a spectrum: not placeable on the grid, no valid pixel, one value only, continuum not positive."""
+FLAGS = ("outside", "masked", "no_convergence", "broad", "poor_fit")
+"""Flags of a line, joined by commas in ``flags_LINE``; ``poor_fit``: chi2 around it is too high, it is no Gaussian."""
+FIT_FLAGS = ("redshift", "no_data", "constant", "negative", "no_convergence", "broad", "poor_fit")
+"""Flags of a spectrum: not placeable on the grid, no valid pixel, one value only, continuum not positive, no
+convergence, a broad Balmer component, a line with ``poor_fit``."""
 
 Columns = dict[str, NDArray[np.generic]]
 Conditions = dict[str, torch.Tensor]
@@ -199,6 +200,7 @@ def _columns(conditions: Conditions, result: Measures, broad: torch.Tensor) -> C
                 "masked": result.masked[:, index] & placed,
                 "no_convergence": ~result.converged,
                 "broad": broad & (GROUPS[group] == "balmer"),
+                "poor_fit": result.poor_fit[:, index],
             }
         )
     for group, name in enumerate(GROUPS):
@@ -216,6 +218,7 @@ def _columns(conditions: Conditions, result: Measures, broad: torch.Tensor) -> C
             "negative": result.level <= 0,
             "no_convergence": ~result.converged,
             "broad": broad,
+            "poor_fit": result.poor_fit.any(1),
         }
     )
     return columns

@@ -41,6 +41,9 @@ COVERAGE_OF_FIT = 0.25
 LEVEL_WINDOWS_ANGSTROM = ((4500.0, 4650.0), (5050.0, 5150.0), (5500.0, 5650.0), (6000.0, 6150.0))
 """Rest windows without emission lines, whose median is the continuum level."""
 LEVEL_PIXELS_MIN = 20
+LINE_RADIUS_PIXELS = 12
+LINE_CHI2_MAX = 4.0
+"""Chi2 per pixel within so far of a line (830 km/s) that no noise gives: the line is no Gaussian, or not alone."""
 SIDEBAND_PIXELS = (16, 26)
 """Distance from a line where the fitted continuum is averaged: outside the Balmer absorption core."""
 
@@ -95,6 +98,9 @@ class Measures:
         (batch, amplitude) why a flux is NaN.
     velocity_kms, sigma_kms
         (batch, group), NaN where the lines are too weak to tell.
+    poor_fit
+        (batch, amplitude) True where Gaussians and continuum do not describe the pixels around the line: chi2 per valid
+        pixel above ``LINE_CHI2_MAX``.
     level, snr_median, chi2_dof
         (batch,).
     converged
@@ -108,6 +114,7 @@ class Measures:
     continuum: torch.Tensor
     outside: torch.Tensor
     masked: torch.Tensor
+    poor_fit: torch.Tensor
     velocity_kms: torch.Tensor
     sigma_kms: torch.Tensor
     level: torch.Tensor
@@ -225,6 +232,20 @@ def _chi2_dof(fit: Solution) -> torch.Tensor:
     return torch.where(freedom > 0, chi2 / freedom.clamp_min(1), torch.nan)
 
 
+@lru_cache(maxsize=4)
+def _line_windows(device: torch.device) -> torch.Tensor:
+    """Return (segment pixel, amplitude) 1.0 around the line of a free flux."""
+    distance = np.abs(SEGMENT_SLOTS[:, None] - LINE_SLOT[list(ANCHORS)])
+    return torch.from_numpy((distance <= LINE_RADIUS_PIXELS).astype(np.float64)).to(device)
+
+
+def _poor_fit(fit: Solution) -> torch.Tensor:
+    """Return (batch, amplitude) True where chi2 around a line is too high."""
+    windows = _line_windows(fit.residual.device)
+    pixels = (fit.task.weight > 0).to(windows.dtype) @ windows
+    return (fit.task.weight * fit.residual.square()) @ windows > LINE_CHI2_MAX * pixels.clamp_min(1.0)
+
+
 def measures(batch: SpectrumBatch, fit: Solution, covered: Coverage) -> Measures:
     """Return the measurements of a solved batch."""
     task, state = fit.task, fit.state
@@ -252,6 +273,7 @@ def measures(batch: SpectrumBatch, fit: Solution, covered: Coverage) -> Measures
         continuum=continuum,
         outside=covered.outside,
         masked=covered.masked,
+        poor_fit=_poor_fit(fit) & ~missing,
         velocity_kms=torch.where(certain, state.kinematics[..., 0] * PIXEL_KMS, torch.nan),
         sigma_kms=torch.where(certain, state.kinematics[..., 1].exp(), torch.nan),
         level=torch.where(unusable, torch.nan, level),

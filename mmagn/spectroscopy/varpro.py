@@ -211,7 +211,7 @@ def evaluated(task: Problem, kinematics: torch.Tensor) -> State:
         gradient=slope - pull,
         normal=normal,
         mixed=mixed,
-        coupling=coupling.view(batch, _COUNT, 3, -1)[:, :, 0],
+        coupling=coupling.view(batch, _COUNT, 3, coupling.shape[-1])[:, :, 0],
     )
 
 

@@ -30,7 +30,7 @@ def spectrum_of(
     velocity_kms: float = 0.0,
     lsf_sigma: float = 0.95,
     continuum: float = 10.0,
-    absorption_angstrom: float = 1.8,
+    absorption_angstrom: float = 3.5,
     noise: float = 0.0,
     assumed_noise: float = 0.5,
     pixels: int = 3850,

@@ -16,9 +16,11 @@ from mmagn.evaluation.scorecard import Scores
 from mmagn.evaluation.variants import DEFAULT_VARIANT
 from mmagn.matching import pairs
 from mmagn.matching.diagnostics import MatchPlan, match_plan
-from mmagn.matching.index import no_pairs_sentence
-from mmagn.matching.provenance import PROVENANCE_FILE
+from mmagn.matching.index import PairIndex, no_pairs_sentence, surveys_matches
+from mmagn.matching.index_file import INDEX_FILE, write_index
+from mmagn.matching.provenance import PROVENANCE_FILE, Provenance, store_settings
 from mmagn.matching.push import push_store
+from mmagn.matching.report import match_report
 from mmagn.matching.store import PairStore, pair_store, verify_store
 from mmagn.measurement.stream import (
     MeasurementSummary,
@@ -80,13 +82,14 @@ def open_pairs(config: RunConfig) -> "IterableDataset":
         return pairs.open_pairs(config.data, config.matching)
 
 
-def match(config: RunConfig, out: Path, *, push: str | None = None) -> PairStore:
+def match(config: RunConfig, out: Path, *, push: str | None = None, index: Path | None = None) -> PairStore:
     """Return the store of matched pairs in the folder ``out``, created where it is missing; print its report.
 
-    With ``push`` it is uploaded as that dataset repository (ORG/NAME) of a Hugging Face hub.
+    With ``push`` it is uploaded as that dataset repository (ORG/NAME) of a Hugging Face hub. With the file ``index``,
+    which ``plan`` writes, no positions are read.
     """
     with engine(config):
-        store = pair_store(config.data, config.matching, out)
+        store = pair_store(config.data, config.matching, out, index)
     _print(store.report_text)
     if push is not None:
         _print(f"pushed: {push_store(store, push, config.data.hub)}")
@@ -105,6 +108,7 @@ def plan(config: RunConfig, out: Path) -> MatchPlan:
     drops: Counter[str] = Counter()
     with engine(config):
         sdss, hsc = reader.read_sdss_catalog(drops), reader.read_hsc_catalog(drops)
+        matches = surveys_matches(config.data, config.matching, sdss, hsc)
     result = match_plan(sdss, hsc, config.matching.radius_arcsec, drops)
     _print(str(result))
     paired = (sdss.ra_deg[result.paired], sdss.dec_deg[result.paired])
@@ -119,7 +123,13 @@ def plan(config: RunConfig, out: Path) -> MatchPlan:
     )
     written = save_figures(figures, out)
     write_json(out / "plan.json", result.as_dict())
-    _print(f"written to {out}: plan.json, {', '.join(path.name for path in written)}")
+    names = ["plan.json", *(path.name for path in written)]
+    if len(matches):
+        report = match_report(sdss, hsc, matches, result.radius_arcsec, drops)
+        made_from = Provenance(settings=store_settings(config.matching, reader), sources=reader.sources())
+        write_index(out / INDEX_FILE, PairIndex(sdss=sdss, hsc=hsc, matches=matches, report=report), made_from)
+        names.append(INDEX_FILE)
+    _print(f"written to {out}: {', '.join(names)}")
     if not result.pairs:
         raise pairs.NoPairsError(no_pairs_sentence(sdss, hsc, result.radius_arcsec, drops))
     return result

@@ -10,6 +10,7 @@ BENCHMARKS = {
     "train": ("train", "train_benchmark"),
     "coverage": ("coverage", "coverage_benchmark"),
     "predict": ("predict", "predict_benchmark"),
+    "hub": ("hub", "hub_benchmark"),
     "gpu": ("gpu", "gpu_benchmark"),
 }
 """Module and function behind each subcommand."""
@@ -52,6 +53,10 @@ def main() -> None:
     gpu.add_argument("--minutes", type=float, default=8, help="no further part is started after so many minutes")
     gpu.add_argument("--only", default="", help="parts to measure, separated by commas: train, ablation, ...")
     gpu.add_argument("--out", default="checkpoints/benchmark-gpu", help="folder of gpu.json")
+    hub = commands.add_parser("hub", help="pairs from a hub with latency relative to the same files on a disk")
+    hub.add_argument("--pairs", type=int, default=5000, help="pairs, 2 MB of disk each")
+    hub.add_argument("--latency_ms", type=float, default=50.0, help="wait before each answer of the hub")
+    hub.add_argument("--repeats", type=int, default=3, help="runs of each, by turns; the median is printed")
     for each in commands.choices.values():
         each.add_argument("--seed", type=int, default=5, help="seed of every draw")
     arguments = vars(parser.parse_args())

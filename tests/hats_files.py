@@ -87,14 +87,16 @@ def hats_table(path: Path, kind: str, *, typed: bool) -> pa.Table:
     if kind == "sdss":
         fields = {name: f"spectrum_{name}" for name in ("flux", "ivar", "lsf_sigma", "lambda", "mask")}
         struct = {name: nested_lists(raw[column]) for name, column in fields.items()}
-        plain |= {name: raw[name].astype("f4") for name in ("VDISP", "VDISP_ERR", "Z", "Z_ERR")}
-        plain |= {"healpix": raw["healpix"].astype("i8"), "ZWARNING": raw["ZWARNING"] != 0}
+        plain |= {name: raw[name].astype("f4") for name in ("VDISP", "VDISP_ERR", "Z", "Z_ERR") if name in raw}
+        plain |= {"healpix": raw["healpix"].astype("i8")} if "healpix" in raw else {}
+        plain |= {"ZWARNING": raw["ZWARNING"] != 0} if "ZWARNING" in raw else {}
     else:
         fields = {"flux": "image_array", "ivar": "image_ivar", "mask": "image_mask"}
         struct = {"band": nested_lists(raw["image_band"].astype(str).astype(object))}
         struct |= {name: (planes if typed else nested_lists)(raw[column]) for name, column in fields.items()}
         struct |= {name: nested_lists(raw[f"image_{name}"]) for name in ("psf_fwhm", "scale")}
-        plain |= {f"{band}_cmodel_mag": raw[f"{band}_cmodel_mag"].astype("f4") for band in BANDS}
+        magnitudes = [f"{band}_cmodel_mag" for band in BANDS]
+        plain |= {name: raw[name].astype("f4") for name in magnitudes if name in raw}
     pixels = pa.StructArray.from_arrays(list(struct.values()), list(struct))
     ids = [str(value) for value in raw["object_id"].tolist()]
     return pa.table({"image" if kind == "hsc" else "spectrum": pixels, **plain, "object_id": ids})

@@ -10,6 +10,7 @@ import hashlib
 import json
 import re
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -47,6 +48,7 @@ class HubServer:
         self.renamed: dict[str, str] = {}
         self.answers: dict[str, object] = {}
         self.next_page = ""
+        self.latency_s = 0.0
         self.released = threading.Event()
         self.url = ""
         self.forget()
@@ -97,6 +99,7 @@ class _Handler(BaseHTTPRequestHandler):
         return fault in ("429", "500", "401", "403", "404", "hang up")
 
     def do_GET(self) -> None:
+        time.sleep(self.hub.latency_s)
         address = urlsplit(self.path)
         path = unquote(address.path)
         if "Authorization" in self.headers:

@@ -33,7 +33,7 @@ def test_a_plan_is_text_numbers_and_figures_without_a_pixel(v1_tree, tmp_path, c
     for name in ("read_cutouts", "read_spectra"):
         monkeypatch.setattr(readers.Hdf5Reader, name, None)
     assert planned(v1_tree, tmp_path, 0.3) == 0
-    assert {path.name for path in (tmp_path / "plan").iterdir()} == {*FIGURES, "plan.json"}
+    assert {path.name for path in (tmp_path / "plan").iterdir()} == {*FIGURES, "plan.json", "pairs.parquet"}
     told = json.loads((tmp_path / "plan" / "plan.json").read_text())
     assert (told["pairs"], told["cells"]["pairs"]) == (3, [3])
     assert "sky in common" in capsys.readouterr().out

@@ -31,20 +31,27 @@ def match(arguments: Sequence[str]) -> int:
         shown=_SHOWN,
     )
     parser.add_argument("--out", required=True, help="folder of the store; datasets.load_from_disk opens it too")
-    parser.add_argument("--plan", action="store_true", help="read positions only; --out gets figures and plan.json")
+    parser.add_argument(
+        "--plan", action="store_true", help="read positions only; --out gets figures, plan.json and pairs.parquet"
+    )
+    parser.add_argument("--index", metavar="FILE", help="pairs.parquet of --plan: read no positions again")
     parser.add_argument("--push", metavar="ORG/NAME", help="upload the store as this dataset repository, with a card")
 
     def action() -> None:
         config, options = parser.parsed(arguments)
         if options.plan and options.push:
             parser.error("--plan makes no store that --push could upload; leave one of them out")
+        if options.plan and options.index:
+            parser.error("--plan makes the index that --index reads; leave one of them out")
         from mmagn.pipeline import match as match_pairs  # after parsing, so that --help need not wait for torch
         from mmagn.pipeline import plan
 
         if options.plan:
             plan(config, Path(options.out))
         else:
-            match_pairs(config, Path(options.out), push=options.push)
+            match_pairs(
+                config, Path(options.out), push=options.push, index=Path(options.index) if options.index else None
+            )
 
     return exit_code(action)
 

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from mmagn.matching.config import MatchingConfig
 from mmagn.matching.index import NoPairsError, pair_index
+from mmagn.matching.index_file import read_index
 from mmagn.matching.provenance import (
     PROVENANCE_FILE,
     Provenance,
@@ -271,11 +272,14 @@ def verify_store(folder: Path) -> list[str]:
     return damaged_files(folder, read_provenance(folder).files)
 
 
-def pair_store(data: DataConfig, matching: MatchingConfig, out: Path | None = None) -> PairStore:
+def pair_store(
+    data: DataConfig, matching: MatchingConfig, out: Path | None = None, index: Path | None = None
+) -> PairStore:
     """Return the store of pairs behind the settings, made now where it is not there yet.
 
     ``data.source`` store opens ``data.root``. The other sources make the store in ``out`` or, without it, in a folder
-    of ``data.cache_dir`` whose name follows from settings and source files.
+    of ``data.cache_dir`` whose name follows from settings and source files. With the file ``index``, which
+    ``match --plan`` writes, no positions are read.
 
     Raises
     ------
@@ -294,7 +298,8 @@ def pair_store(data: DataConfig, matching: MatchingConfig, out: Path | None = No
     if not _occupied(path):
         with _write_lock(path):
             if not _occupied(path):
-                save_store(path, pair_index(data, matching), reader, wanted, matching.workers)
+                pairs = read_index(index, wanted) if index is not None else pair_index(data, matching)
+                save_store(path, pairs, reader, wanted, matching.workers)
     store = open_store(path, wanted.settings)
     refuse_other_sources(path, store._provenance, wanted.sources)
     return store

@@ -110,7 +110,7 @@ def precision_recall_figure(
     Parameters
     ----------
     target
-        (object,) 1 positive, 0 negative; with one class only the axes say so.
+        (object,) 1 positive, 0 negative; with one class only the axes hold the reason.
     score
         (object,) probability of the positive class.
     config
@@ -281,7 +281,7 @@ def history_figure(
 
 
 def _unit_square(target: ArrayLike, x_label: str, y_label: str) -> tuple[Figure, Axes, Floats | None]:
-    """Return a figure, its axes from 0 to 1, and the truth; where a class is missing None, and the axes say so."""
+    """Return a figure, axes from 0 to 1, and the truth; where a class is missing None, with the reason on the axes."""
     y = np.asarray(target, dtype=np.float64)
     figure = blank_figure(5.2, 5.8)
     axes = figure.subplots()

@@ -68,7 +68,7 @@ def score_charts(
     scores
         Their scores, for legends.
     uncalibrated
-        (object,) probabilities before calibration, drawn beside the calibrated ones.
+        (object,) probabilities before calibration, drawn with the calibrated ones.
     """
     quick = replace(config, bootstrap_draws=min(config.bootstrap_draws, BAND_DRAWS))
     truth, probability = predictions.truth, predictions.probability

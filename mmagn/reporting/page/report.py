@@ -31,7 +31,7 @@ def write_report(run_path: Path, store: PairStore | None = None) -> Path:
     run_path
         Run folder.
     store
-        Images and spectra of its pairs; without it they are looked for where the config of the run says.
+        Images and spectra of its pairs; without it they are looked for at the source of its config.
 
     Raises
     ------

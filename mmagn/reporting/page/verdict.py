@@ -9,7 +9,7 @@ from mmagn.reporting.page.scores import number_text, numbers_text
 Numbers = Mapping[str, Any]
 
 MIN_CLASS_OBJECTS = 10
-"""Objects of the smaller class below which the banner is shown."""
+"""Objects of the smaller class, below which a page has a banner."""
 SIMULATED = "the survey is simulated, so this tests the pipeline and says nothing about the sky"
 
 
@@ -91,7 +91,7 @@ def ablation_verdict(recorded: Numbers, best: Numbers, *, simulated: bool) -> li
     questions = recorded["questions"]
     significant = [each for each in questions if each["significant"]]
     if not questions:
-        second = "No differences between models were asked for."
+        second = r"The ablation compares no models\."
     elif not significant and len(questions) == 1:
         second = "The one difference between models is not significant."
     elif not significant:

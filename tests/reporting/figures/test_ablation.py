@@ -27,8 +27,8 @@ def test_every_model_and_question_has_its_line() -> None:
         pooled[name] = pooled_scores(said, CONFIG)
     rows = [score_row(name, part, CONFIG).as_dict() for name, part in pooled.items()]
     (answer,) = answers(pooled, [question("fused - image")], "average_precision", CONFIG)
-    asked = {"question": answer.question.name, "significant": answer.significant, **answer.difference.as_dict()}
-    models, differences = forest_figure(rows, [asked], metric="average_precision").axes
+    record = {"question": answer.question.name, "significant": answer.significant, **answer.difference.as_dict()}
+    models, differences = forest_figure(rows, [record], metric="average_precision").axes
     assert [label.get_text() for label in models.get_yticklabels()] == ["fused", "image"]
     assert [label.get_text() for label in differences.get_yticklabels()] == ["fused \N{MINUS SIGN} image"]
     (undefined,) = forest_figure(rows, [], metric="precision").axes

@@ -43,14 +43,17 @@ def legend(figure: Figure) -> list[str]:
 
 def test_the_area_under_the_drawn_precision_recall_curve_is_the_average_precision() -> None:
     y, p = sample()
-    found = scores(y, p, 0.4, config=CONFIG)
-    figure = precision_recall_figure(y, p, config=CONFIG, scores=found)
+    on_sample = scores(y, p, 0.4, config=CONFIG)
+    figure = precision_recall_figure(y, p, config=CONFIG, scores=on_sample)
     recall, precision = data(line(figure, "model"))
     assert -np.sum(np.diff(recall) * precision[:-1]) == pytest.approx(average_precision_score(y, p))
     assert line(figure, "model").get_drawstyle() == "steps-post"
     assert data(line(figure, "prevalence 0.250"))[1].tolist() == [0.25, 0.25]
-    assert [value[0] for value in data(line(figure, "threshold"))] == [found["recall"].value, found["precision"].value]
-    assert f"model, AP {found['average_precision']}" in legend(figure)
+    assert [value[0] for value in data(line(figure, "threshold"))] == [
+        on_sample["recall"].value,
+        on_sample["precision"].value,
+    ]
+    assert f"model, AP {on_sample['average_precision']}" in legend(figure)
     assert "95% bootstrap interval" in legend(figure)
 
 
@@ -64,13 +67,13 @@ def test_axes_are_named_and_the_title_counts() -> None:
 
 def test_the_roc_curve_passes_through_the_threshold() -> None:
     y, p = sample()
-    found = scores(y, p, 0.4, config=CONFIG)
-    figure = roc_figure(y, p, config=CONFIG, scores=found)
+    on_sample = scores(y, p, 0.4, config=CONFIG)
+    figure = roc_figure(y, p, config=CONFIG, scores=on_sample)
     x, hits = data(line(figure, "model"))
     (x0,), (y0,) = data(line(figure, "threshold"))
     assert x0 == pytest.approx(np.mean(p[y == 0] >= 0.4))
     assert np.min(np.hypot(x - x0, hits - y0)) < 1e-12
-    assert np.trapezoid(hits, x) == pytest.approx(found["roc_auc"].value)
+    assert np.trapezoid(hits, x) == pytest.approx(on_sample["roc_auc"].value)
 
 
 @pytest.mark.parametrize(("target", "words"), [([0, 0, 0], "all 3 objects are of one class"), ([], "no objects")])

@@ -34,8 +34,8 @@ def explanation() -> Explanation:
 
 
 def panel(figure, title: str):
-    (found,) = [axes for axes in figure.axes if axes.get_title(loc="left").startswith(title)]
-    return found
+    (match,) = [axes for axes in figure.axes if axes.get_title(loc="left").startswith(title)]
+    return match
 
 
 def test_lines_are_named_and_bars_are_as_long_as_what_they_stand_for(explanation) -> None:

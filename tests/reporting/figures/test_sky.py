@@ -21,10 +21,10 @@ def patch(ra_deg: float, dec_deg: float, count: int, seed: int = 0) -> Positions
 
 
 def points(axes: Axes, name: str) -> NDArray[np.float64]:
-    found = next(
+    layer = next(
         each for each in axes.collections if isinstance(each, PathCollection) and str(each.get_label()).startswith(name)
     )
-    return np.asarray(found.get_offsets())
+    return np.asarray(layer.get_offsets())
 
 
 def coverage(sdss: Positions, hsc: Positions, pairs: Positions) -> Figure:

@@ -29,22 +29,22 @@ class Elements(HTMLParser):
 
     def __init__(self) -> None:
         super().__init__()
-        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.all: list[tuple[str, dict[str, str | None]]] = []
         self.open: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, dict(attrs)))
+        self.all.append((tag, dict(attrs)))
         if tag not in VOID:
             self.open.append(tag)
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, dict(attrs)))
+        self.all.append((tag, dict(attrs)))
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open and self.open.pop() == tag, tag
 
     def of(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.found if name == tag]
+        return [attributes for name, attributes in self.all if name == tag]
 
 
 def words_of(page: str) -> str:
@@ -67,7 +67,7 @@ def elements(page: str) -> Elements:
 
 def test_every_element_is_closed_and_every_anchor_leads_somewhere(elements: Elements) -> None:
     assert elements.open == []
-    names = [str(attributes["id"]) for _, attributes in elements.found if "id" in attributes]
+    names = [str(attributes["id"]) for _, attributes in elements.all if "id" in attributes]
     assert len(names) == len(set(names))
     anchors = [str(link["href"]) for link in elements.of("a") if str(link["href"]).startswith("#")]
     assert anchors
@@ -75,11 +75,11 @@ def test_every_element_is_closed_and_every_anchor_leads_somewhere(elements: Elem
 
 
 def test_nothing_is_loaded_from_a_network(elements: Elements, page: str) -> None:
-    for tag, attributes in elements.found:
+    for tag, attributes in elements.all:
         for name in LOADS & set(attributes):
             assert str(attributes[name]).startswith("data:"), (tag, name)
     assert [link["href"] for link in elements.of("link")] == ["data:,"]
-    assert not {"iframe", "object", "embed", "base", "audio", "video"} & {tag for tag, _ in elements.found}
+    assert not {"iframe", "object", "embed", "base", "audio", "video"} & {tag for tag, _ in elements.all}
     (style,) = re.findall(r"<style>(.*?)</style>", page, re.S)
     assert "url(" not in style and "@import" not in style
     policy = next(meta["content"] for meta in elements.of("meta") if "http-equiv" in meta)
@@ -91,7 +91,7 @@ def test_names_from_data_stay_text(elements: Elements, page: str, scored_run: Si
     assert str(scored_run.measured["object_id"][0]) not in page and "<b>bold" not in page
     assert "&lt;img src=&#34;https://example.org/x&#34; onerror=alert(1)&gt;" in page
     assert all(str(image["src"]).startswith("data:image/webp;base64,") for image in elements.of("img"))
-    assert not any(name.startswith("on") for _, attributes in elements.found for name in attributes)
+    assert not any(name.startswith("on") for _, attributes in elements.all for name in attributes)
 
 
 def test_scores_have_interval_baseline_and_ceiling(page: str, scored_run: SimpleNamespace) -> None:
@@ -187,13 +187,13 @@ def row_of(variant: str, level: str, value: float | None, part: str = "") -> dic
 def test_an_ablation_shows_its_answers_its_ladder_and_its_parts(scored_run: SimpleNamespace, tmp_path: Path) -> None:
     ceiling = {"average_precision": {"value": 0.97, "low": 0.95, "high": 0.99}}
     models = [row_of("fused", "L0", 0.9), row_of("image", "L3", None)]
-    asked = {
+    difference = {
         "question": "fused - image",
         "sentence": "adding <b> changes nothing: not significant",
         "significant": False,
     }
-    asked |= {"value": 0.1, "low": -0.1, "high": 0.3, "p_corrected": None, "metric": "average_precision"}
-    recorded = {"models": models, "questions": [asked], "strata": [row_of("fused", "L0", 0.8, "near")]}
+    difference |= {"value": 0.1, "low": -0.1, "high": 0.3, "p_corrected": None, "metric": "average_precision"}
+    recorded = {"models": models, "questions": [difference], "strata": [row_of("fused", "L0", 0.8, "near")]}
     recorded |= {"noise_ceiling": ceiling, "strata_noise_ceiling": [{"stratum": "redshift", "part": "near", **ceiling}]}
     shutil.copy(scored_run.path / "config.yaml", tmp_path)
     (tmp_path / "ablation.json").write_text(json.dumps(recorded), encoding="utf-8")

@@ -65,12 +65,12 @@ def page(browser: webdriver.Chrome, scored_run: SimpleNamespace) -> Iterator[web
     """The page, loaded anew, light and wide; what it logs and asks for is looked at in the end."""
     looks_like(browser, "light")
     size(browser, 1400, 900)
-    sent(browser)  # what the browser asked for itself when it started is not the page's
+    sent(browser)  # requests of the start-up of the browser are not those of the page
     browser.get((scored_run.path / "report.html").as_uri())
     yield browser
     assert browser.get_log("browser") == []
-    asked = {message["request"]["url"].partition(":")[0] for message in sent(browser)}
-    assert asked <= {"file", "data"}
+    schemes = {message["request"]["url"].partition(":")[0] for message in sent(browser)}
+    assert schemes <= {"file", "data"}
 
 
 def sent(browser: webdriver.Chrome) -> list[dict[str, Any]]:
@@ -79,8 +79,8 @@ def sent(browser: webdriver.Chrome) -> list[dict[str, Any]]:
 
 
 def looks_like(browser: webdriver.Chrome, scheme: str) -> None:
-    asked = {"prefers-color-scheme": scheme, "prefers-reduced-motion": "reduce"}
-    features = [{"name": name, "value": value} for name, value in asked.items()]
+    settings = {"prefers-color-scheme": scheme, "prefers-reduced-motion": "reduce"}
+    features = [{"name": name, "value": value} for name, value in settings.items()]
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
 
 

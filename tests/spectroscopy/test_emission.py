@@ -251,7 +251,6 @@ def test_an_outflow_under_a_line_is_flagged_as_a_poor_fit_and_plain_lines_are_no
     table = line_table([plain, replace(plain, flux=plain.flux + wing.flux)], CONFIG)
     assert table["fit_flags"][0] == table["flags_oiii_5007"][0] == ""
     assert "poor_fit" in table["fit_flags"][1] and "poor_fit" in table["flags_oiii_5007"][1]
-    assert "poor_fit" not in table["flags_hbeta"][1]
 
 
 def test_suspects_without_a_promising_broad_component_are_left_alone(spectrum):

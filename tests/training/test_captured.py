@@ -3,14 +3,18 @@
 import dataclasses
 import logging
 
+import numpy as np
 import pytest
 import torch
+from torch import nn
 from training_runs import assert_same_end, on_a_gpu
 
 from mmagn.storage.run_folder import RunFolder
 from mmagn.training.captured import CapturedFunction
 from mmagn.training.checkpoints import read_checkpoint
+from mmagn.training.config import TrainingConfig
 from mmagn.training.fit import RunRecord, fit
+from mmagn.training.heads.fit import Member, many_fits
 from mmagn.training.memory import BatchTooLargeError
 from mmagn.training.module import AgnModule
 
@@ -154,3 +158,27 @@ def test_on_a_gpu_a_network_that_waits_for_the_device_is_trained_in_eager_mode(
     result = trained(config=changed, module=make_module(changed, network=network))
     assert result.complete
     assert sum("the training step cannot be captured in a CUDA graph" in line for line in caplog.messages) == 1
+
+
+@on_a_gpu
+def test_on_a_gpu_many_heads_are_fitted_as_on_the_cpu():
+    features = torch.randn(1, 300, 10, generator=torch.Generator().manual_seed(1))
+    target = (features[0, :, 0] > 0.5).float()
+    members = [
+        Member(
+            train=np.arange(180 + seed),
+            validation=np.arange(200, 300),
+            pos_weight=2.0,
+            seed=seed,
+            config=TrainingConfig(epochs=6 + seed, patience=6, learning_rate=0.01),
+        )
+        for seed in range(4)
+    ]
+    weights = []
+    for device in ("cpu", "cuda"):
+        torch.manual_seed(0)
+        layers = [(nn.Linear(10, 8), nn.ReLU(), nn.Dropout(0.1), nn.Linear(8, 1)) for _ in members]
+        heads = [nn.Sequential(*each).to(device) for each in layers]
+        many_fits(heads, features.to(device), target.to(device), members)
+        weights.append(torch.cat([value.detach().cpu().flatten() for head in heads for value in head.parameters()]))
+    torch.testing.assert_close(weights[1], weights[0], rtol=1e-3, atol=1e-4)

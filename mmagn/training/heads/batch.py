@@ -12,6 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from mmagn.tensors.batches import ShuffledBatches
 from mmagn.training.callbacks import NonFiniteLossError
+from mmagn.training.captured import CapturedFunction, CudaGraphs
 from mmagn.training.config import TrainingConfig
 from mmagn.training.fold_fit import FoldFit
 from mmagn.training.heads.adam import BETAS, MemberState, adam_step
@@ -19,9 +20,12 @@ from mmagn.training.heads.average_precision import average_precisions
 from mmagn.training.heads.stacked import StackedHeads
 from mmagn.training.losses import weighted_bce
 from mmagn.training.optimiser import learning_rate_factor
+from mmagn.training.trainer import own_stream
 
+STEPS_AT_ONCE = 64
+"""Steps in one recording."""
 _DROPOUT = 2
-"""Tells the draws of dropout from others that come from (seed, epoch)."""
+"""Separates the draws of dropout from others that come from (seed, epoch)."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -53,7 +57,7 @@ class Member:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Epoch:
-    """What the members see in one epoch.
+    """Batches and dropout of the members in one epoch.
 
     Attributes
     ----------
@@ -62,7 +66,7 @@ class _Epoch:
     weight
         (step, member, slot) 1 over the size of the batch and the batches of a step, 0 where padded.
     active
-        (step, member, 1) 1 where the optimiser of the member takes a step, else 0: it has no batch, or gathers more.
+        (step, member, 1) 1 where the optimiser of the member takes a step; 0 where it has no batch or accumulates more.
     place
         (step, member, slot) number of the row in the member's order.
     kept
@@ -105,37 +109,54 @@ class MemberBatch:
         self.orders = [
             ShuffledBatches(torch.from_numpy(member.train), member.config.batch_size, member.seed) for member in members
         ]
+        self.graphs = CudaGraphs(self.device) if self.device.type == "cuda" else None
         sizes = [[len(rows) for rows in order.batches()] for order in self.orders]
         self.places = [_places(size) for size in sizes]
 
     def fitted(self) -> dict[int, FoldFit]:
         """Results by number; the heads have the weights of their best epochs."""
-        state, epoch = self._start(), 0
+        with own_stream(self.device.type):
+            return self._fitted()
+
+    def _fitted(self) -> dict[int, FoldFit]:
+        epoch = 0
         results: dict[int, FoldFit] = {}
-        while len(state.number):
-            self._train(state, self._epoch(state, epoch), epoch)
+        self._keep(self._start())
+        while self.running.any():
+            state = self.state
+            self._train(self._epoch(state, epoch), epoch)
             score = self._scores(state)
             better = score > state.best_score
             state.best_score = torch.where(better, score, state.best_score)
             state.best_epoch = torch.where(better, epoch, state.best_epoch)
             state.best_weights = torch.where(better[:, None], state.average, state.best_weights)
             epoch += 1
-            tired = epoch - 1 - state.best_epoch.clamp(min=0) >= state.patience
-            ended = tired | (epoch >= state.epochs)
+            out_of_patience = epoch - 1 - state.best_epoch.clamp(min=0) >= state.patience
+            ended = self.running & (out_of_patience | (epoch >= state.epochs))
             if ended.any():
                 results |= self._results(state.of(ended), epoch)
-                state = state.of(~ended)
+                self.running &= ~ended
+                if self.graphs is None or 2 * int(self.running.sum()) < len(self.running):
+                    self._keep(state.of(self.running))
         return results
 
+    def _keep(self, state: MemberState) -> None:
+        """Train these members from now on; on a GPU their epochs are recorded anew."""
+        self.state, self.gathered = state, torch.zeros_like(state.weights)
+        self.running = torch.ones(len(state.number), dtype=torch.bool, device=self.device)
+        self.scale = (1 / self.stacked.keep[state.number.cpu()]).to(self.device)[:, None]
+        record = None if self.graphs is None else self.graphs.record
+        self._steps = CapturedFunction(self._losses_of_steps, "the fit of many heads", record)
+
     def _results(self, state: MemberState, epochs: int) -> dict[int, FoldFit]:
-        found = {}
+        results = {}
         for row, number in enumerate(state.number.tolist()):
             self.stacked.write(state.best_weights[row], self.heads[number])
             self.heads[number].eval()
-            found[self.numbers[number]] = FoldFit(
+            results[self.numbers[number]] = FoldFit(
                 best_epoch=int(state.best_epoch[row]), best_score=float(state.best_score[row]), epochs=epochs
             )
-        return found
+        return results
 
     def _start(self) -> MemberState:
         weights, count = self.stacked.weights, len(self.members)
@@ -207,38 +228,51 @@ class MemberBatch:
         draws = np.random.default_rng((member.seed, epoch, _DROPOUT))
         return torch.from_numpy(draws.random((len(member.train), len(keep)), dtype=np.float32) < keep)
 
-    def _train(self, state: MemberState, seen: _Epoch, epoch: int) -> None:
+    def _train(self, seen: _Epoch, epoch: int) -> None:
         """Take all steps of an epoch."""
-        parts = [part.requires_grad_() for part in self.stacked.parts(state.weights)]
-        member, view = torch.arange(len(state.number), device=self.device)[:, None], state.view[:, None]
-        scale = (1 / self.stacked.keep[state.number.cpu()]).to(self.device)[:, None]
-        widths = self.stacked.dropout_widths
+        state = self.state
         taken = state.steps + seen.active.cumsum(0)
-        begun = taken.clamp(min=1)  # before its first step a member is not active
-        rates = seen.active * state.rate * self._factors(state, begun) / (1 - BETAS[0] ** begun)
-        rates = rates.float()
-        spreads = (1 - BETAS[1] ** begun).sqrt().float()
+        steps = taken.clamp(min=1)  # before its first step a member is not active
+        rates = seen.active * state.rate * self._factors(state, steps) / (1 - BETAS[0] ** steps)
         blends = (seen.active * torch.where(taken == 1, 1.0, state.blend)).float()
         state.steps = taken[-1]
-        active = seen.active.float()
+        steps_of = {
+            "rows": seen.rows,
+            "weight": seen.weight,
+            "place": seen.place,
+            "active": seen.active.float(),
+            "rate": rates.float(),
+            "spread": (1 - BETAS[1] ** steps).sqrt().float(),
+            "blend": blends,
+        }
         total = torch.zeros(len(state.number), device=self.device)
-        gathered = torch.zeros_like(state.weights)
-        for step in range(len(seen.rows)):
-            rows = seen.rows[step]
-            kept = seen.kept[member, seen.place[step]] * scale
+        for first in range(0, len(seen.rows), STEPS_AT_ONCE):
+            part = {name: values[first : first + STEPS_AT_ONCE] for name, values in steps_of.items()}
+            total += self._steps({**part, "kept": seen.kept})[0]
+        if not (torch.isfinite(total) | ~self.running).all():
+            self._refuse(state, ~torch.isfinite(total) & self.running, f"the loss of epoch {epoch + 1}")
+
+    def _losses_of_steps(self, seen: dict[str, Tensor], _: None) -> tuple[Tensor]:
+        """(member,) sum of the losses of steps, which are taken: a function of tensors alone."""
+        state, widths = self.state, self.stacked.dropout_widths
+        parts = [part.requires_grad_() for part in self.stacked.parts(state.weights)]
+        member, view = torch.arange(len(state.number), device=self.device)[:, None], state.view[:, None]
+        total = torch.zeros(len(state.number), device=self.device)
+        for step in range(len(seen["rows"])):
+            rows, active = seen["rows"][step], seen["active"][step]
+            kept = seen["kept"][member, seen["place"][step]] * self.scale
             factors = torch.split(kept, widths, dim=2) if widths else ()
             logits = self.stacked.logits(parts, self.views[view, rows], factors)
             losses = weighted_bce(logits, self.target[view, rows], state.pos_weight)
-            loss = (losses * seen.weight[step]).sum(1)
+            loss = (losses * seen["weight"][step]).sum(1)
             gradients = torch.autograd.grad(loss.sum(), parts)
             total += loss.detach()
             with torch.no_grad():
-                gathered += torch.cat([part.flatten(1) for part in gradients], dim=1)
-                adam_step(state, gathered.clone(), active[step], rates[step], spreads[step])
-                state.average.lerp_(state.weights, blends[step])
-                gathered *= 1 - active[step]
-        if not torch.isfinite(total).all():
-            self._refuse(state, ~torch.isfinite(total), f"the loss of epoch {epoch + 1}")
+                self.gathered += torch.cat([part.flatten(1) for part in gradients], dim=1)
+                adam_step(state, self.gathered.clone(), active, seen["rate"][step], seen["spread"][step])
+                state.average.lerp_(state.weights, seen["blend"][step])
+                self.gathered *= 1 - active
+        return (total,)
 
     def _factors(self, state: MemberState, taken: Tensor) -> Tensor:
         """(step, member, 1) factors of the learning rate in steps that are counted from 1."""
@@ -258,14 +292,14 @@ class MemberBatch:
         logits = self.stacked.logits(
             self.stacked.parts(state.average), self.views[state.view[:, None], state.validation]
         )
-        finite = (torch.isfinite(logits) | ~state.valid).all(1)
+        finite = (torch.isfinite(logits) | ~state.valid).all(1) | ~self.running
         if not finite.all():
             self._refuse(state, ~finite, "a validation logit")
         target, counts = self.target[state.view[:, None], state.validation], state.valid.sum(1)
         positives = (target * state.valid).sum(1)
         losses = (weighted_bce(logits, target, state.pos_weight) * state.valid).sum(1) / counts
-        judged = (positives > 0) & (positives < counts)
-        return torch.where(judged, average_precisions(logits, target, state.valid), -losses.double())
+        both_classes = (positives > 0) & (positives < counts)
+        return torch.where(both_classes, average_precisions(logits, target, state.valid), -losses.double())
 
     def _refuse(self, state: MemberState, members: Tensor, what: str) -> None:
         names = ", ".join(str(self.numbers[number]) for number in state.number[members].tolist())

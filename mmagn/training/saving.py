@@ -193,7 +193,8 @@ class BestAndLast(Checkpoint):
         }
         values = trainer.callback_metrics
         parts = [f"{text} {float(values[name]):.4f}" for name, text in names.items() if name in values]
+        parts.append(f"mean over inputs {float(values[SELECTION]):.4f}{' (best)' if better else ''}")
         last = trainer.max_epochs
         seconds = time.monotonic() - self._epoch_start_s
         head = f"epoch {trainer.current_epoch + 1:{len(str(last))}d}/{last}"
-        return "  ".join([head, *parts, f"{seconds:.1f} s", *(["best"] if better else [])])
+        return "  ".join([head, *parts, f"{seconds:.1f} s"])

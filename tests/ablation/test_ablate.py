@@ -207,11 +207,11 @@ def test_another_setting_makes_new_fits_of_its_own(run: SimpleNamespace) -> None
 
 def test_the_run_folder_holds_tables_sentences_and_a_forest_plot(run: SimpleNamespace) -> None:
     path, result = run.result.path, run.result
-    told, text = read_json(path / "ablation.json"), (path / "ablation.md").read_text(encoding="utf-8")
+    content, text = read_json(path / "ablation.json"), (path / "ablation.md").read_text(encoding="utf-8")
     with (path / "ablation.csv").open(encoding="utf-8") as file:
         lines = list(csv.DictReader(file))
     assert [line["variant"] for line in lines] == list(SMALL.variants)
-    assert [each["sentence"] for each in told["questions"]] == [answer.sentence for answer in result.answers]
+    assert [each["sentence"] for each in content["questions"]] == [answer.sentence for answer in result.answers]
     assert all(answer.sentence in text for answer in result.answers)
     assert (path / "figures" / "forest.png").stat().st_size > 10_000
     rows = {row.variant: row for row in result.rows}

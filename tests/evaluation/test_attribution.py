@@ -43,25 +43,25 @@ def looks_at_one_line_and_one_patch(batch: Batch) -> Tensor:
 
 
 def test_gradients_lie_on_the_line_and_the_patch_that_the_network_looks_at(galaxy) -> None:
-    found = integrated_gradients(looks_at_one_line_and_one_patch, galaxy, IMPUTED)
+    result = integrated_gradients(looks_at_one_line_and_one_patch, galaxy, IMPUTED)
     first, stop = LINE["halpha"]
-    spectrum, image = found.parts["spectrum"], found.parts["image"]
+    spectrum, image = result.parts["spectrum"], result.parts["image"]
     assert (spectrum[first:stop] > 0).all()
     assert not spectrum[:first].any()
     assert not spectrum[stop:].any()
     assert (image[2, *PATCH] > 0).all()
     assert np.count_nonzero(image) == 64
-    assert not found.parts["features"].any()
+    assert not result.parts["features"].any()
 
 
 def test_shares_add_up_to_the_difference_of_the_logits(galaxy) -> None:
     def network(batch: Batch) -> Tensor:
         return looks_at_one_line_and_one_patch(batch) + torch.sin(batch["features"]).sum(1)
 
-    found = integrated_gradients(network, galaxy, IMPUTED)
-    assert found.logit - found.baseline_logit == pytest.approx(sum(p.sum() for p in found.parts.values()), abs=1e-3)
-    assert abs(found.gap) < 1e-3
-    assert found.parts["features"][2] == 0  # it has its imputed value
+    result = integrated_gradients(network, galaxy, IMPUTED)
+    assert result.logit - result.baseline_logit == pytest.approx(sum(p.sum() for p in result.parts.values()), abs=1e-3)
+    assert abs(result.gap) < 1e-3
+    assert result.parts["features"][2] == 0  # it has its imputed value
 
 
 def test_occlusion_finds_the_same_line_and_patch_and_nothing_else(galaxy) -> None:

@@ -14,8 +14,8 @@ VALID = np.ones((600, 2), dtype=bool)
 def test_a_leak_is_found_and_noise_scores_at_prevalence() -> None:
     noise = RNG.normal(size=(600, 2))
     leak = np.stack([TARGET + 0.01 * RNG.normal(size=600), noise[:, 0]], axis=1)
-    found = logistic_logits(leak, VALID, TARGET, TRAIN, pos_weight=2.0)
-    assert average_precision_score(TARGET[REST], found[REST]) > 0.99
+    result = logistic_logits(leak, VALID, TARGET, TRAIN, pos_weight=2.0)
+    assert average_precision_score(TARGET[REST], result[REST]) > 0.99
     nothing = logistic_logits(noise, VALID, TARGET, TRAIN, pos_weight=2.0)
     assert abs(average_precision_score(TARGET[REST], nothing[REST]) - TARGET[REST].mean()) < 0.12
 

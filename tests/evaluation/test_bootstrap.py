@@ -45,11 +45,11 @@ def sklearn_scores(y: NDArray[np.float64], p: NDArray[np.float64]) -> dict[str, 
 def test_scores_of_resamples_equal_scikit_learn_on_the_same_objects(ties: bool) -> None:
     y, p = sample(ties=ties)
     counts = stratified_counts(y, 15, np.random.default_rng(1))
-    found = resampled_metrics(scored_objects(y, p, THRESHOLD, 10), counts)
+    result = resampled_metrics(scored_objects(y, p, THRESHOLD, 10), counts)
     for draw, row in enumerate(counts):
         chosen = np.repeat(np.arange(len(y)), row)
         for name, value in sklearn_scores(y[chosen], p[chosen]).items():
-            np.testing.assert_allclose(found[name][draw], value, rtol=0, atol=1e-12, err_msg=name)
+            np.testing.assert_allclose(result[name][draw], value, rtol=0, atol=1e-12, err_msg=name)
 
 
 def test_the_order_of_objects_does_not_matter() -> None:
@@ -66,19 +66,19 @@ def test_brier_is_reliability_minus_resolution_plus_uncertainty_where_a_bin_has_
     rng = np.random.default_rng(3)
     p = rng.choice([0.1, 0.4, 0.9], size=300)
     y = (rng.random(300) < p).astype(float)
-    found = resampled_metrics(scored_objects(y, p, 0.5, 10), np.ones((1, 300), dtype=np.int64))
-    parts = found["brier_reliability"] - found["brier_resolution"] + found["brier_uncertainty"]
-    np.testing.assert_allclose(found["brier"], parts, atol=1e-12)
-    np.testing.assert_allclose(found["brier_within_bins"], 0, atol=1e-12)
+    result = resampled_metrics(scored_objects(y, p, 0.5, 10), np.ones((1, 300), dtype=np.int64))
+    parts = result["brier_reliability"] - result["brier_resolution"] + result["brier_uncertainty"]
+    np.testing.assert_allclose(result["brier"], parts, atol=1e-12)
+    np.testing.assert_allclose(result["brier_within_bins"], 0, atol=1e-12)
 
 
 def test_a_forecast_of_the_prevalence_is_reliable_and_resolves_nothing() -> None:
     y = np.array([1.0, 0, 0, 0] * 10)
-    found = resampled_metrics(scored_objects(y, np.full(40, 0.25), 0.5, 10), np.ones((1, 40), dtype=np.int64))
-    assert found["calibration_error"][0] == found["brier_reliability"][0] == found["brier_resolution"][0] == 0
-    assert found["brier"][0] == found["brier_uncertainty"][0] == pytest.approx(0.25 * 0.75)
-    assert found["average_precision"][0] == pytest.approx(0.25)
-    assert found["roc_auc"][0] == pytest.approx(0.5)
+    result = resampled_metrics(scored_objects(y, np.full(40, 0.25), 0.5, 10), np.ones((1, 40), dtype=np.int64))
+    assert result["calibration_error"][0] == result["brier_reliability"][0] == result["brier_resolution"][0] == 0
+    assert result["brier"][0] == result["brier_uncertainty"][0] == pytest.approx(0.25 * 0.75)
+    assert result["average_precision"][0] == pytest.approx(0.25)
+    assert result["roc_auc"][0] == pytest.approx(0.5)
 
 
 def test_resamples_keep_the_size_of_each_class() -> None:

@@ -39,17 +39,17 @@ def test_a_weight_of_nothing_is_refused() -> None:
 
 def test_platt_finds_slope_and_intercept_behind_the_shift() -> None:
     y, z = drawn(20_000, 0.6, -0.4)
-    found = fitted_calibration(y, z + np.log(5.0), pos_weight=5.0)
-    assert found.slope == pytest.approx(0.6, abs=0.03)
-    assert found.intercept == pytest.approx(-0.4, abs=0.06)
-    assert found.probability(z + np.log(5.0)).mean() == pytest.approx(y.mean(), abs=1e-3)
+    result = fitted_calibration(y, z + np.log(5.0), pos_weight=5.0)
+    assert result.slope == pytest.approx(0.6, abs=0.03)
+    assert result.intercept == pytest.approx(-0.4, abs=0.06)
+    assert result.probability(z + np.log(5.0)).mean() == pytest.approx(y.mean(), abs=1e-3)
 
 
 def test_temperature_finds_the_slope_alone() -> None:
     y, z = drawn(20_000, 0.5, 0.0)
-    found = fitted_calibration(y, z, pos_weight=1.0, kind="temperature")
-    assert found.slope == pytest.approx(0.5, abs=0.03)
-    assert found.intercept == 0.0
+    result = fitted_calibration(y, z, pos_weight=1.0, kind="temperature")
+    assert result.slope == pytest.approx(0.5, abs=0.03)
+    assert result.intercept == 0.0
 
 
 @pytest.mark.parametrize("kind", ["none", "temperature", "platt", "isotonic"])
@@ -70,16 +70,16 @@ def test_a_map_fitted_on_a_thousand_objects_errs_by_less_than_three_per_cent_on_
     for seed in range(8):
         y, z = drawn(1000, 0.4, intercept, seed)
         new, new_z = drawn(20_000, 0.4, intercept, seed + 100)
-        found = fitted_calibration(y, z + np.log(weight), pos_weight=weight, kind=kind)
+        result = fitted_calibration(y, z + np.log(weight), pos_weight=weight, kind=kind)
         before.append(calibration_error(new, expit(new_z + np.log(weight))))
-        after.append(calibration_error(new, found.probability(new_z + np.log(weight))))
+        after.append(calibration_error(new, result.probability(new_z + np.log(weight))))
     assert np.mean(before) > 0.1
     assert np.mean(after) < 0.03
 
 
 def calibration_error(y: NDArray[np.float64], probability: NDArray[np.float64]) -> float:
-    found = reliability(y, probability)
-    return float(np.sum(found.count * np.abs(found.forecast - found.observed)) / len(y))
+    result = reliability(y, probability)
+    return float(np.sum(result.count * np.abs(result.forecast - result.observed)) / len(y))
 
 
 def test_the_order_is_kept_even_where_validation_objects_speak_against_it() -> None:
@@ -89,8 +89,8 @@ def test_the_order_is_kept_even_where_validation_objects_speak_against_it() -> N
 
 
 def test_perfectly_separated_objects_do_not_give_certainty() -> None:
-    found = fitted_calibration([0, 0, 0, 1, 1], [-3, -2, -1, 1, 2], pos_weight=1.0)
-    assert found.probability([2.0])[0] < 0.99
+    result = fitted_calibration([0, 0, 0, 1, 1], [-3, -2, -1, 1, 2], pos_weight=1.0)
+    assert result.probability([2.0])[0] < 0.99
 
 
 def test_isotonic_is_refused_below_a_thousand_objects() -> None:
@@ -100,18 +100,18 @@ def test_isotonic_is_refused_below_a_thousand_objects() -> None:
 
 
 def test_one_class_gives_the_plain_map_with_its_reason() -> None:
-    found = fitted_calibration([0, 0], [0.1, 0.2], pos_weight=2.0)
-    assert found.kind == "none"
-    assert "one class only" in found.reason
-    np.testing.assert_allclose(found.probability([np.log(2.0)]), 0.5)
+    result = fitted_calibration([0, 0], [0.1, 0.2], pos_weight=2.0)
+    assert result.kind == "none"
+    assert "one class only" in result.reason
+    np.testing.assert_allclose(result.probability([np.log(2.0)]), 0.5)
 
 
 @pytest.mark.parametrize("kind", ["none", "platt", "isotonic"])
 def test_a_saved_map_gives_the_same_probabilities(kind: Kind) -> None:
     y, z = drawn(1200, 0.7, 0.2)
-    found = fitted_calibration(y, z, pos_weight=3.0, kind=kind)
-    again = Calibration.from_dict(json.loads(json.dumps(found.as_dict(), allow_nan=False)))
-    np.testing.assert_array_equal(found.probability(z), again.probability(z))
+    result = fitted_calibration(y, z, pos_weight=3.0, kind=kind)
+    again = Calibration.from_dict(json.loads(json.dumps(result.as_dict(), allow_nan=False)))
+    np.testing.assert_array_equal(result.probability(z), again.probability(z))
 
 
 def test_another_prevalence_follows_bayes() -> None:
@@ -126,22 +126,22 @@ def test_another_prevalence_follows_bayes() -> None:
 
 def test_a_target_prevalence_moves_all_logits_by_the_same_amount() -> None:
     y, z = drawn(2000, 1.0, 0.0)
-    found = fitted_calibration(y, z, pos_weight=1.0)
-    shift = logit(found.probability(z, target_prevalence=0.01)) - logit(found.probability(z))
+    result = fitted_calibration(y, z, pos_weight=1.0)
+    shift = logit(result.probability(z, target_prevalence=0.01)) - logit(result.probability(z))
     np.testing.assert_allclose(shift, logit(0.01) - logit(y.mean()), atol=1e-9)
 
 
 def test_reliability_counts_every_object_once() -> None:
     y, z = drawn(1000, 1.0, 0.0)
-    found = reliability(y, expit(z), bins=10)
-    assert found.count.sum() == 1000
-    assert np.sum(found.count * found.observed) == pytest.approx(y.sum())
-    assert (np.diff(found.forecast) > 0).all()
-    assert ((found.low <= found.observed) & (found.observed <= found.high)).all()
-    assert np.sum((found.low <= found.forecast) & (found.forecast <= found.high)) >= 8
+    result = reliability(y, expit(z), bins=10)
+    assert result.count.sum() == 1000
+    assert np.sum(result.count * result.observed) == pytest.approx(y.sum())
+    assert (np.diff(result.forecast) > 0).all()
+    assert ((result.low <= result.observed) & (result.observed <= result.high)).all()
+    assert np.sum((result.low <= result.forecast) & (result.forecast <= result.high)) >= 8
 
 
 def test_reliability_of_a_bin_without_positives_reaches_down_to_zero() -> None:
-    found = reliability([0, 0, 0], [0.1, 0.1, 0.1], bins=5)
-    assert found.low[0] == found.observed[0] == 0
-    assert found.high[0] == pytest.approx(1 - 0.025 ** (1 / 3))
+    result = reliability([0, 0, 0], [0.1, 0.1, 0.1], bins=5)
+    assert result.low[0] == result.observed[0] == 0
+    assert result.high[0] == pytest.approx(1 - 0.025 ** (1 / 3))

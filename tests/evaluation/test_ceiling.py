@@ -16,32 +16,32 @@ def doubtful(count: int = 300) -> np.ndarray:
 
 
 def test_labels_without_noise_can_be_known_for_sure() -> None:
-    found = noise_ceilings(np.repeat([0.0, 1.0], [70, 30]), config=CONFIG)
+    result = noise_ceilings(np.repeat([0.0, 1.0], [70, 30]), config=CONFIG)
     for name in ("average_precision", "mcc", "roc_auc", "f1", "recall_at_precision_90"):
-        assert (found[name].value, found[name].low, found[name].high) == (1, 1, 1), name
-    assert found["brier"].value == 0
+        assert (result[name].value, result[name].low, result[name].high) == (1, 1, 1), name
+    assert result["brier"].value == 0
 
 
 def test_labels_of_noise_alone_score_at_prevalence() -> None:
-    found = noise_ceilings(np.full(400, 0.25), config=CONFIG)
-    assert found["average_precision"].value == pytest.approx(0.25, abs=0.01)
-    assert found["mcc"].value == 0
-    assert found["roc_auc"].value == 0.5
-    assert found["brier"].value == pytest.approx(0.25 * 0.75, abs=0.003)
+    result = noise_ceilings(np.full(400, 0.25), config=CONFIG)
+    assert result["average_precision"].value == pytest.approx(0.25, abs=0.01)
+    assert result["mcc"].value == 0
+    assert result["roc_auc"].value == 0.5
+    assert result["brier"].value == pytest.approx(0.25 * 0.75, abs=0.003)
 
 
 def test_the_ceiling_is_the_mean_score_of_the_oracle_over_draws_of_the_labels() -> None:
     p, rng = doubtful(), np.random.default_rng(7)
     drawn = [(rng.random(len(p)) < p).astype(int) for _ in range(150)]
     threshold = oracle_threshold(p, CONFIG)
-    found = noise_ceilings(p, config=CONFIG)
+    result = noise_ceilings(p, config=CONFIG)
     expected = {
         "average_precision": np.mean([average_precision_score(y, p) for y in drawn]),
         "mcc": np.mean([matthews_corrcoef(y, p >= threshold) for y in drawn]),
         "brier": np.mean([brier_score_loss(y, p) for y in drawn]),
     }
     for name, value in expected.items():
-        score = found[name]
+        score = result[name]
         assert score.value == pytest.approx(value, abs=0.02), name
         assert score.low < score.value < score.high
 
@@ -85,9 +85,9 @@ def test_the_curve_encloses_its_mean_and_has_the_area_of_the_average_precision()
 
 def test_without_soft_labels_every_ceiling_says_why_it_is_missing() -> None:
     for p in ([], [np.nan]):
-        found = noise_ceilings(p, config=CONFIG)
-        assert set(found) == set(METRICS)
-        assert all(score.value is None and score.reason for score in found.values())
+        result = noise_ceilings(p, config=CONFIG)
+        assert set(result) == set(METRICS)
+        assert all(score.value is None and score.reason for score in result.values())
         assert ceiling_curve(p, config=CONFIG) is None
     assert noise_ceilings([0.0, 0.0], config=CONFIG)["average_precision"].reason
     assert ceiling_curve([0.0, 0.0], config=CONFIG) is None

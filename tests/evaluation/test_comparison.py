@@ -37,18 +37,18 @@ def paired_difference(target, good, bad, metric, thresholds=(0.5, 0.5)) -> Diffe
 
 def test_identical_models_differ_by_nothing() -> None:
     y, good, _ = models(0.0)
-    found = paired_difference(y, good, good, "average_precision")
-    assert found.value == found.low == found.high == 0.0
-    assert found.p_value == 1.0
+    result = paired_difference(y, good, good, "average_precision")
+    assert result.value == result.low == result.high == 0.0
+    assert result.p_value == 1.0
 
 
 def test_a_better_model_is_found_better() -> None:
     y, good, bad = models(0.5)
-    found = paired_difference(y, good, bad, "average_precision")
-    assert found.low is not None
-    assert found.p_value is not None
-    assert found.low > 0
-    assert found.p_value == pytest.approx(2 / 301)
+    result = paired_difference(y, good, bad, "average_precision")
+    assert result.low is not None
+    assert result.p_value is not None
+    assert result.low > 0
+    assert result.p_value == pytest.approx(2 / 301)
 
 
 def test_swapping_the_models_turns_the_sign() -> None:
@@ -64,18 +64,18 @@ def test_the_interval_leaves_out_zero_where_the_p_value_is_small() -> None:
     agree = 0
     for seed in range(10):
         y, good, bad = models(1.75, seed)
-        found = paired_difference(y, good, bad, "average_precision")
-        assert found.low is not None
-        assert found.high is not None
-        assert found.p_value is not None
-        agree += (found.low > 0 or found.high < 0) == (found.p_value < 0.05)
+        result = paired_difference(y, good, bad, "average_precision")
+        assert result.low is not None
+        assert result.high is not None
+        assert result.p_value is not None
+        agree += (result.low > 0 or result.high < 0) == (result.p_value < 0.05)
     assert agree >= 9
 
 
 def test_a_missing_class_leaves_the_difference_undefined() -> None:
-    found = paired_difference([0, 0], [0.1, 0.2], [0.3, 0.1], "average_precision")
-    assert found.value is found.low is found.p_value is None
-    json.dumps(found.as_dict(), allow_nan=False)
+    result = paired_difference([0, 0], [0.1, 0.2], [0.3, 0.1], "average_precision")
+    assert result.value is result.low is result.p_value is None
+    json.dumps(result.as_dict(), allow_nan=False)
 
 
 def test_holm_multiplies_the_smallest_by_all_and_never_turns_the_order() -> None:

@@ -27,14 +27,14 @@ def assert_apart(fold: Fold, key: NDArray[np.int64]) -> None:
 @given(seed=st.integers(0, 10_000), folds=st.integers(2, 6))
 def test_no_group_is_in_two_sets_and_every_row_is_tested_once_per_repeat(seed: int, folds: int) -> None:
     group, target = survey(seed=seed)
-    found = sky_folds(group, target, folds, 2, seed)
-    assert len(found) == 2 * folds
-    for fold in found:
+    result = sky_folds(group, target, folds, 2, seed)
+    assert len(result) == 2 * folds
+    for fold in result:
         assert_apart(fold, group)
         rows = np.concatenate([fold.train, fold.validation, fold.test])
         assert sorted(rows) == list(range(len(group)))
     for repeat in (0, 1):
-        tested = np.concatenate([fold.test for fold in found if fold.repeat == repeat])
+        tested = np.concatenate([fold.test for fold in result if fold.repeat == repeat])
         assert sorted(tested) == list(range(len(group)))
 
 
@@ -63,9 +63,9 @@ def test_an_object_seen_in_two_groups_keeps_them_together() -> None:
 
 def test_leaving_one_group_out_tests_each_group_alone() -> None:
     group, target = survey(120, 8)
-    found = list(leave_one_group_out(group, target, 0))
-    assert [set(group[fold.test].tolist()) for fold in found] == [{value} for value in np.unique(group)]
-    for fold in found:
+    result = list(leave_one_group_out(group, target, 0))
+    assert [set(group[fold.test].tolist()) for fold in result] == [{value} for value in np.unique(group)]
+    for fold in result:
         assert_apart(fold, group)
 
 

@@ -20,9 +20,9 @@ def cloud() -> tuple[np.ndarray, np.ndarray]:
 def test_the_stated_fraction_of_validation_objects_is_within_the_limit(cloud) -> None:
     training, validation = cloud
     for quantile in (0.9, 0.99):
-        found = fitted_novelty(training, validation, quantile)
-        assert np.mean(found.distance(validation) <= 1) == pytest.approx(quantile, abs=0.002)
-        assert np.mean(found.distance(training) <= 1) == pytest.approx(quantile, abs=0.03)
+        result = fitted_novelty(training, validation, quantile)
+        assert np.mean(result.distance(validation) <= 1) == pytest.approx(quantile, abs=0.002)
+        assert np.mean(result.distance(training) <= 1) == pytest.approx(quantile, abs=0.03)
 
 
 def test_distance_is_the_same_in_any_units_of_the_embedding(cloud) -> None:
@@ -36,16 +36,16 @@ def test_an_object_off_the_correlation_is_found_although_each_of_its_numbers_is_
     rng = np.random.default_rng(1)
     first = rng.normal(size=(500, 1))
     training = np.hstack([first, first + 0.05 * rng.normal(size=(500, 1))])
-    found = fitted_novelty(training[:300], training[300:], 0.99)
-    assert found.distance(np.array([[1.0, -1.0]]))[0] > 3
-    assert found.distance(np.array([[1.0, 1.0]]))[0] < 1
+    result = fitted_novelty(training[:300], training[300:], 0.99)
+    assert result.distance(np.array([[1.0, -1.0]]))[0] > 3
+    assert result.distance(np.array([[1.0, 1.0]]))[0] < 1
 
 
 def test_clouds_come_back_and_their_file_is_small(cloud, tmp_path: Path) -> None:
-    found = fitted_novelty(*cloud, 0.99)
-    save_novelty(tmp_path / "novelty.npz", {"image": found})
+    result = fitted_novelty(*cloud, 0.99)
+    save_novelty(tmp_path / "novelty.npz", {"image": result})
     (again,) = load_novelty(tmp_path / "novelty.npz").values()
-    np.testing.assert_allclose(again.distance(cloud[1]), found.distance(cloud[1]), rtol=1e-3)
+    np.testing.assert_allclose(again.distance(cloud[1]), result.distance(cloud[1]), rtol=1e-3)
     assert again.quantile == 0.99
     assert (tmp_path / "novelty.npz").stat().st_size < 5000
     assert load_novelty(tmp_path / "none.npz") == {}

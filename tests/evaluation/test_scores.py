@@ -22,9 +22,9 @@ def sample(count: int = 200, seed: int = 0) -> tuple[NDArray[np.float64], NDArra
 
 
 def test_every_score_is_given_inside_its_interval() -> None:
-    found = scores(*sample(), 0.3, config=CONFIG)
-    assert tuple(found.scores) == METRICS
-    for name, score in found.scores.items():
+    result = scores(*sample(), 0.3, config=CONFIG)
+    assert tuple(result.scores) == METRICS
+    for name, score in result.scores.items():
         assert score.value is not None, name
         assert score.low is not None, name
         assert score.high is not None, name
@@ -39,22 +39,22 @@ def test_the_blog_post_recall_of_three_in_five_is_anything_from_0_15_to_0_95() -
     y = np.repeat([1.0, 0.0], [5, 33])
     p = np.full(38, 0.1)
     p[[0, 1, 2, 5, 6]] = 0.9
-    found = scores(y, p, 0.5, config=CONFIG)
-    assert found["recall"].value == pytest.approx(0.6)
-    assert found["precision"].value == pytest.approx(0.6)
-    assert found["accuracy"].value == pytest.approx(0.895, abs=5e-4)
-    assert (found["recall"].exact_low, found["recall"].exact_high) == pytest.approx((0.15, 0.95), abs=0.005)
-    assert found.all_negative["accuracy"] == pytest.approx(33 / 38)
+    result = scores(y, p, 0.5, config=CONFIG)
+    assert result["recall"].value == pytest.approx(0.6)
+    assert result["precision"].value == pytest.approx(0.6)
+    assert result["accuracy"].value == pytest.approx(0.895, abs=5e-4)
+    assert (result["recall"].exact_low, result["recall"].exact_high) == pytest.approx((0.15, 0.95), abs=0.005)
+    assert result.all_negative["accuracy"] == pytest.approx(33 / 38)
 
 
 def test_the_all_negative_model_scores_its_own_baseline() -> None:
     y, _ = sample()
-    found = scores(y, np.zeros(200), 0.5, config=CONFIG)
-    for name, baseline in found.all_negative.items():
-        assert found[name].value == pytest.approx(baseline), name
-    assert found.all_negative["average_precision"] == found.prevalence == 0.2
-    assert found["precision"].reason == "nothing is predicted positive"
-    assert found.confusion == [[160, 0], [40, 0]]
+    result = scores(y, np.zeros(200), 0.5, config=CONFIG)
+    for name, baseline in result.all_negative.items():
+        assert result[name].value == pytest.approx(baseline), name
+    assert result.all_negative["average_precision"] == result.prevalence == 0.2
+    assert result["precision"].reason == "nothing is predicted positive"
+    assert result.confusion == [[160, 0], [40, 0]]
 
 
 def test_a_perfect_model_scores_one_and_a_coin_scores_the_prevalence() -> None:
@@ -81,22 +81,22 @@ def test_a_perfect_model_scores_one_and_a_coin_scores_the_prevalence() -> None:
 def test_where_a_class_is_missing_scores_are_null_with_a_reason_and_the_rest_goes_on(
     target: list[int], reason: str, defined: tuple[str, ...]
 ) -> None:
-    found = scores(target, [0.2, 0.6, 0.8][: len(target)], 0.5, config=CONFIG)
+    result = scores(target, [0.2, 0.6, 0.8][: len(target)], 0.5, config=CONFIG)
     for name in ("average_precision", "mcc", "roc_auc", "balanced_accuracy"):
-        assert found[name].value is None
-        assert found[name].reason == reason
+        assert result[name].value is None
+        assert result[name].reason == reason
     for name in defined:
-        assert found[name].value is not None, name
-    json.dumps(found.as_dict(), allow_nan=False)
-    assert reason in found.text()
+        assert result[name].value is not None, name
+    json.dumps(result.as_dict(), allow_nan=False)
+    assert reason in result.text()
 
 
 def test_one_object_of_a_class_gives_no_bootstrap_interval() -> None:
-    found = scores([1, 0, 0, 0], [0.9, 0.1, 0.2, 0.3], 0.5, config=CONFIG)
-    assert found["recall"].value == 1.0
-    assert found["recall"].low is None
-    assert "a single object" in found["recall"].reason
-    assert found["recall"].exact_low == pytest.approx(0.025)
+    result = scores([1, 0, 0, 0], [0.9, 0.1, 0.2, 0.3], 0.5, config=CONFIG)
+    assert result["recall"].value == 1.0
+    assert result["recall"].low is None
+    assert "a single object" in result["recall"].reason
+    assert result["recall"].exact_low == pytest.approx(0.025)
 
 
 def test_perfect_calibration_is_excluded_only_where_the_data_exclude_it() -> None:
@@ -112,12 +112,12 @@ def test_perfect_calibration_is_excluded_only_where_the_data_exclude_it() -> Non
 
 
 def test_scores_are_json_with_the_report_of_scikit_learn() -> None:
-    found = json.loads(json.dumps(scores(*sample(), 0.3, config=CONFIG).as_dict(), allow_nan=False))
-    assert set(found["scores"]) == set(METRICS)
-    assert found["classification_report"]["AGN"]["support"] == 40
-    assert "precision    recall  f1-score" in found["classification_report_text"]
-    assert found["prevalence"] == 0.2
-    assert np.sum(found["confusion_matrix"]) == 200
+    result = json.loads(json.dumps(scores(*sample(), 0.3, config=CONFIG).as_dict(), allow_nan=False))
+    assert set(result["scores"]) == set(METRICS)
+    assert result["classification_report"]["AGN"]["support"] == 40
+    assert "precision    recall  f1-score" in result["classification_report_text"]
+    assert result["prevalence"] == 0.2
+    assert np.sum(result["confusion_matrix"]) == 200
 
 
 def test_the_same_seed_gives_the_same_intervals() -> None:

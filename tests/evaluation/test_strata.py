@@ -10,9 +10,9 @@ from mmagn.labels.scheme import BPT_LINES
 
 
 def test_a_range_holds_its_lower_edge_and_nan_is_unknown() -> None:
-    found = ranges([0.05, 0.1, 0.15, 0.2, 9.0, np.nan], (0.1, 0.2))
-    assert list(found) == ["below 0.1", "0.1 to 0.2", "from 0.2", "unknown"]
-    assert [np.flatnonzero(members).tolist() for members in found.values()] == [[0], [1, 2], [3, 4], [5]]
+    result = ranges([0.05, 0.1, 0.15, 0.2, 9.0, np.nan], (0.1, 0.2))
+    assert list(result) == ["below 0.1", "0.1 to 0.2", "from 0.2", "unknown"]
+    assert [np.flatnonzero(members).tolist() for members in result.values()] == [[0], [1, 2], [3, 4], [5]]
 
 
 def test_distance_is_nothing_on_the_border_and_grows_away_from_it() -> None:
@@ -36,10 +36,10 @@ def test_every_object_is_in_one_part_of_each_stratum() -> None:
         table[f"snr_{line}"] = rng.uniform(3, 40, 50)
     table["redshift"], table["survey"] = rng.uniform(0, 0.3, 50), rng.choice(["sdss", "boss"], 50)
     table["clean"] = rng.random(50) < 0.7
-    found = strata(table, rng.uniform(16, 21, 50), "schawinski2007")
-    assert list(found) == ["redshift", "weakest line S/N", "i magnitude", "survey", "class border (dex)", "label"]
-    np.testing.assert_array_equal(found["label"]["clean, P > 0.9"], table["clean"])
-    for parts in found.values():
+    result = strata(table, rng.uniform(16, 21, 50), "schawinski2007")
+    assert list(result) == ["redshift", "weakest line S/N", "i magnitude", "survey", "class border (dex)", "label"]
+    np.testing.assert_array_equal(result["label"]["clean, P > 0.9"], table["clean"])
+    for parts in result.values():
         np.testing.assert_array_equal(np.sum(list(parts.values()), axis=0), 1)
     log_nii_halpha, _ = bpt_ratios(table)
     np.testing.assert_allclose(log_nii_halpha, np.log10(table["flux_nii_6584"] / table["flux_halpha"]))

@@ -44,10 +44,10 @@ def test_an_object_is_predicted_from_all_that_it_has_and_the_network_knows() -> 
 def test_a_batch_without_spectra_says_so_and_imputes_their_features_alone() -> None:
     origin = FeatureOrigin(of_image=torch.tensor([True, False]), imputed=torch.tensor([7.0, 8.0]))
     batch = {"features": torch.tensor([[1.0, 2.0], [3.0, 4.0]]), "image_valid": torch.tensor([True, False])}
-    shown = shown_batch(batch, "image", origin)
-    assert shown["image_valid"].tolist() == [True, False]
-    assert shown["spectrum_valid"].tolist() == [False, False]
-    assert shown["features"].tolist() == [[1.0, 8.0], [7.0, 8.0]]
+    masked_batch = shown_batch(batch, "image", origin)
+    assert masked_batch["image_valid"].tolist() == [True, False]
+    assert masked_batch["spectrum_valid"].tolist() == [False, False]
+    assert masked_batch["features"].tolist() == [[1.0, 8.0], [7.0, 8.0]]
     assert batch["features"].tolist() == [[1.0, 2.0], [3.0, 4.0]]
 
 
@@ -58,10 +58,10 @@ def test_calibrations_come_back_as_they_were_written(tmp_path: Path) -> None:
         "image": SubsetCalibration(calibration=Calibration(kind="none", prevalence=0.2, reason="why"), threshold=0.5),
     }
     save_calibrations(path, written)
-    found = load_calibrations(path)
-    assert list(found) == list(written)
-    assert found["image"] == written["image"]
-    assert found["image+spectrum"].calibration.probability([0.5]) == pytest.approx(1 / (1 + np.exp(-1)))
+    result = load_calibrations(path)
+    assert list(result) == list(written)
+    assert result["image"] == written["image"]
+    assert result["image+spectrum"].calibration.probability([0.5]) == pytest.approx(1 / (1 + np.exp(-1)))
     path.write_text('{"image": {"slope": 1}}', encoding="utf-8")
     with pytest.raises(ValueError, match="does not hold calibrations by subset of modalities"):
         load_calibrations(path)

@@ -274,8 +274,8 @@ def test_hats_catalogues_give_a_catalogue_too(world: dict, v1_tree, hats_collect
     data = hats_collections(v1_tree(tmp_path / "tree", sdss=sdss, hsc=hsc), tmp_path / "hats")
     config, out = replace(world["config"], data=data, dask=DaskConfig(workers=0)), tmp_path / "scores.parquet"
     predict(config, [world["run"]], out, replace(QUIET, objects="all"))
-    told = {str(row["hsc_object_id"]): row["modalities"] for row in Table.read(out)}
-    assert told == {"20": "image+spectrum", "30": "image+spectrum", "40": "image", "": "spectrum"}
+    content = {str(row["hsc_object_id"]): row["modalities"] for row in Table.read(out)}
+    assert content == {"20": "image+spectrum", "30": "image+spectrum", "40": "image", "": "spectrum"}
 
 
 def test_worker_processes_give_the_catalogue_of_threads(world: dict, tmp_path: Path) -> None:
@@ -313,12 +313,12 @@ def test_a_quasar_has_no_call_and_a_reason(world: dict, tmp_path: Path) -> None:
     store, ensemble = world["sample"].store, ensemble_of(world)
     decoder = Decoder(config=ensemble.members[0].config, bases=ensemble.bases)
     spectrum = replace(store.spectrum(3), spectral_class="QSO")
-    given = (
+    galaxies = (
         Galaxy(cutout=store.cutout(3), spectrum=spectrum),
         Galaxy(cutout=store.cutout(3), spectrum=store.spectrum(3)),
         Galaxy(cutout=store.cutout(3), spectrum=None),
     )
-    table = ensemble.table(decoder.decoded(GivenPart(given=given)))
+    table = ensemble.table(decoder.decoded(GivenPart(given=galaxies)))
     assert table["agn"].mask.tolist() == [True, False, False]
     assert table["reason"].tolist()[::2] == ["quasar", "not measured"]
     assert table["bpt_class"].tolist()[::2] == ["unclassified", "unclassified"]

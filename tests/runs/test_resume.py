@@ -87,11 +87,13 @@ def test_the_script_hands_auto_on_with_the_settings_of_the_command_line(monkeypa
     spec = importlib.util.spec_from_file_location("script_train", path)
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
-    asked = []
+    requested = []
 
     class Done:
         exit_code = 0
 
-    monkeypatch.setattr("mmagn.pipeline.train", lambda config, resume: asked.append((config.name, resume)) or Done())
+    monkeypatch.setattr(
+        "mmagn.pipeline.train", lambda config, resume: requested.append((config.name, resume)) or Done()
+    )
     assert script.main(["--resume", "auto", "--name", "tiny"]) == 0
-    assert asked == [("tiny", "auto")]
+    assert requested == [("tiny", "auto")]

@@ -58,15 +58,15 @@ def with_search(config: RunConfig, **changes: object) -> RunConfig:
 def test_labels_of_the_test_split_change_nothing(small: RunConfig, sample_of: SampleOf, tmp_path: Path) -> None:
     sample = sample_of()
     flipped = np.where(sample.split == "test", 1 - sample.target, sample.target)
-    found = []
+    result = []
     for number, target in enumerate((sample.target, flipped)):
         config = replace(
             with_search(small, trials=4), data=replace(small.data, cache_dir=str(tmp_path / f"cache-{number}"))
         )
         path = searched(config, replace(sample, target=target)).path
         rows = [{name: value for name, value in row.items() if name != "duration_s"} for row in trials_of(path)]
-        found.append((read_json(path / "search.json"), rows))
-    assert found[0] == found[1]
+        result.append((read_json(path / "search.json"), rows))
+    assert result[0] == result[1]
     seen = searched_sample(sample)
     assert not set(sample.rows[sample.split == "test"]) & set(seen.rows)
     assert len(seen.target) == np.sum(sample.split != "test")
@@ -142,11 +142,15 @@ def test_best_yaml_is_the_run_with_the_best_settings(finished: Search, lasting: 
 
 def test_the_run_folder_holds_trials_figures_hparams_and_a_page(finished: Search, lasting: RunConfig) -> None:
     path, rows = finished.path, trials_of(finished.path)
-    told = read_json(path / "search.json")
-    assert sum(told["trials"].values()) == len(rows) == lasting.search.trials
-    assert np.isclose(told["best"]["score"], np.mean(told["best"]["folds"]))
-    assert sum(told["importance"].values()) == pytest.approx(1)
-    assert told["nested"]["objects"] == told["objects"] == sum(fold["objects"] for fold in told["nested"]["folds"])
+    content = read_json(path / "search.json")
+    assert sum(content["trials"].values()) == len(rows) == lasting.search.trials
+    assert np.isclose(content["best"]["score"], np.mean(content["best"]["folds"]))
+    assert sum(content["importance"].values()) == pytest.approx(1)
+    assert (
+        content["nested"]["objects"]
+        == content["objects"]
+        == sum(fold["objects"] for fold in content["nested"]["folds"])
+    )
     for name in ("history", "importance", "parallel"):
         assert (path / "figures" / f"{name}.png").stat().st_size > 5_000
     boards = sorted((path / "tensorboard").iterdir())

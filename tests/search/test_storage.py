@@ -158,11 +158,11 @@ def test_the_dashboard_is_shown_or_its_command_told(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert "pip install optuna-dashboard, then optuna-dashboard sqlite:///" in show_dashboard(small)
-    told = tmp_path / "told"
+    content = tmp_path / "told"
     stub = tmp_path / "optuna-dashboard"
-    stub.write_text(f'#!/bin/sh\necho "$1" > {told}\n')
+    stub.write_text(f'#!/bin/sh\necho "$1" > {content}\n')
     stub.chmod(0o755)
     assert show_dashboard(small) == ""
-    assert told.read_text().strip() == dashboard_command(small)[1]
+    assert content.read_text().strip() == dashboard_command(small)[1]
     there = replace(small, search=replace(small.search, storage="postgresql://someone@host/studies"))
     assert dashboard_command(there) == ["optuna-dashboard", "postgresql+psycopg://someone@host/studies"]

@@ -5,12 +5,14 @@ import logging
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from astropy.table import Table
 from tqdm import tqdm
 
@@ -28,7 +30,7 @@ from mmagn.storage.tables import checked_suffix, table_file
 from mmagn.storage.version import __version__
 from mmagn.tensors.missing import SUBSETS
 from mmagn.training.device import device_name
-from mmagn.workers import keep_freed_memory
+from mmagn.workers import available_cores, keep_freed_memory
 
 NO_INPUT = "nothing"
 
@@ -148,6 +150,7 @@ def predict(
     galaxies = sum(map(len, parts))
     workers = default_workers(galaxies, ensemble.device) if options.workers is None else options.workers
     with (
+        _threads_beside(workers),
         table_file(out) as append,
         tqdm(total=galaxies, unit=" galaxies", disable=not options.progress) as bar,
     ):
@@ -172,6 +175,17 @@ def predict(
     summary = tally.summary(len(members))
     sys.stdout.write(f"{out}: {summary.text()}\n")
     return summary
+
+
+@contextmanager
+def _threads_beside(workers: int) -> Iterator[None]:
+    """Leave a core to each worker process while the context lasts."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(min(threads, max(1, available_cores() - workers)) if workers else threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _predictable(objects: Objects, member: TrainedMember) -> Objects:

@@ -47,7 +47,13 @@ class Payload:
             return None
         ids = np.asarray(store.index["sdss_object_id"], dtype=np.str_).tolist()
         row_of = {name: row for row, name in enumerate(ids)}
-        return lambda name: store.pair(row_of[name])
+
+        def pair(name: str) -> Pair:
+            if name not in row_of:
+                raise ValueError(f"{store.path} has no pair with SDSS id {name}: it is not the store of this run")
+            return store.pair(row_of[name])
+
+        return pair
 
 
 def score_charts(

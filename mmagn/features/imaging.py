@@ -68,7 +68,7 @@ def imaging_features(cutouts: Sequence[Cutout]) -> NDArray[np.float64]:
     background = _backgrounds(_border(flux), _border(valid))
     background[pixels[0] < MIN_VALID_FRACTION * CENTRAL_PIXELS**2] = np.nan
     central, near, total = (sums - background * count for sums, count in zip(light, pixels, strict=True))
-    with np.errstate(divide="ignore", invalid="ignore"):  # what divides by zero is taken out
+    with np.errstate(divide="ignore", invalid="ignore"):  # divisions by zero become NaN
         concentration = np.where(total > 0, central / total, np.nan)
         mean_central, mean_outskirts = central / pixels[0], (near - central) / (pixels[1] - pixels[0])
         defined = (mean_central > 0) & (pixels[1] > pixels[0])

@@ -1,1 +1,1 @@
-"""Labels: BPT classes and the binary target made of them."""
+"""Labels: BPT classes and the binary target derived from them."""

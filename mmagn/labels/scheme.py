@@ -24,9 +24,9 @@ CLEAN_PROBABILITY = 0.9
 def bpt_labels(lines: Table, config: LabelsConfig) -> Table:
     """Return class, reason and probabilities of every row of a line table.
 
-    Reasons are tried in this order and the first one found is given: quasar, star, broad line, a needed line outside
+    The first reason that applies is given, in this order: quasar, star, broad line, a needed line outside
     the spectrum, masked or not measured, one below the signal-to-noise cut, one without a positive flux, retired.
-    Within a kind the lines are taken in the order of ``BPT_LINES``. With ``min_snr`` 0 errors are not looked at.
+    Within a kind the lines are taken in the order of ``BPT_LINES``. With ``min_snr`` 0 errors are ignored.
 
     With ``config.vote`` an object that the [N II] plane calls Seyfert or LINER takes the name that most planes give it:
     [N II] has one vote, [S II] and [O I] one each where their lines pass the cut and the object lies on their AGN side;
@@ -87,14 +87,14 @@ def target(bpt_class: ArrayLike) -> NDArray[np.float64]:
 
 def class_counts(labels: Table) -> dict[str, int]:
     """Return the number of objects of every class of ``BPT_CLASSES`` and of ``unclassified``, zeros included."""
-    found = Counter(np.asarray(labels["bpt_class"]).tolist())
-    return {name: found[name] for name in (*BPT_CLASSES, UNCLASSIFIED)}
+    counts = Counter(np.asarray(labels["bpt_class"]).tolist())
+    return {name: counts[name] for name in (*BPT_CLASSES, UNCLASSIFIED)}
 
 
 def reason_counts(labels: Table) -> dict[str, int]:
     """Return the number of unclassified objects by reason, the most frequent first."""
-    found = Counter(reason for reason in np.asarray(labels["reason"]).tolist() if reason)
-    return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
+    counts = Counter(reason for reason in np.asarray(labels["reason"]).tolist() if reason)
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
 def _column(lines: Table, name: str) -> NDArray[np.float64]:

@@ -18,7 +18,7 @@ def whan_class(
 ) -> NDArray[np.str_]:
     """Return the class of each object on the WHAN plane.
 
-    Passive and retired galaxies are told by their equivalent widths alone, so they need no ratio.
+    Passive and retired galaxies are identified by their equivalent widths alone, so they need no ratio.
 
     Parameters
     ----------

@@ -118,31 +118,33 @@ def suspects(batch: SpectrumBatch, tables: Grids, fit: LineFit, first_row: int =
     return rows_of(whole, row)
 
 
-def broad_measures(found: Suspects, tables: Grids) -> tuple[torch.Tensor, Measures]:
+def broad_measures(candidates: Suspects, tables: Grids) -> tuple[torch.Tensor, Measures]:
     """Return the rows of the whole that need a broad component, and their measurements from the joint fit."""
-    start = _best_template(found, tables)
-    noise = found.chi2_dof.nan_to_num(1.0).clamp_min(1.0)
+    start = _best_template(candidates, tables)
+    noise = candidates.chi2_dof.nan_to_num(1.0).clamp_min(1.0)
     # Where lines are no Gaussians the first step of the kinematics decides nothing.
-    promising = (found.objective - start.objective > PROMISING_GAIN * noise) | (noise > PROMISING_CHI2)
+    promising = (candidates.objective - start.objective > PROMISING_GAIN * noise) | (noise > PROMISING_CHI2)
     promising = torch.nonzero(promising)[:, 0]
-    found = rows_of(found, promising)
-    task, state, broad = _joint_fit(found, tables, rows_of(start, promising))
-    result = measures(found.batch, solved_batch(task, state), found.covered)
+    candidates = rows_of(candidates, promising)
+    task, state, broad = _joint_fit(candidates, tables, rows_of(start, promising))
+    result = measures(candidates.batch, solved_batch(task, state), candidates.covered)
     snr, ratio = _strength(task, state)
-    noise = torch.minimum(found.chi2_dof, result.chi2_dof).nan_to_num(1.0).clamp_min(1.0)
+    noise = torch.minimum(candidates.chi2_dof, result.chi2_dof).nan_to_num(1.0).clamp_min(1.0)
     wider = broad.log_sigma + math.log(PIXEL_KMS) - state.kinematics[:, 0, 1] > math.log(WIDTH_RATIO)
-    accepted = ((found.objective - state.objective) / noise > CHI2_GAIN) & (snr > BROAD_SNR) & (ratio > FLUX_RATIO_MIN)
-    accepted &= wider & (result.chi2_dof < CHI2_RISE_MAX * found.chi2_dof)
+    accepted = (
+        ((candidates.objective - state.objective) / noise > CHI2_GAIN) & (snr > BROAD_SNR) & (ratio > FLUX_RATIO_MIN)
+    )
+    accepted &= wider & (result.chi2_dof < CHI2_RISE_MAX * candidates.chi2_dof)
     accepted = torch.nonzero(accepted)[:, 0]
-    return found.row[accepted], rows_of(result, accepted)
+    return candidates.row[accepted], rows_of(result, accepted)
 
 
-def broad_curve(found: Suspects, tables: Grids) -> tuple[Problem, State, torch.Tensor]:
+def broad_curve(candidates: Suspects, tables: Grids) -> tuple[Problem, State, torch.Tensor]:
     """Return the joint fit of suspects and their broad lines, (suspect, slot) scaled flux per pixel."""
-    task, state, broad = _joint_fit(found, tables, _best_template(found, tables))
+    task, state, broad = _joint_fit(candidates, tables, _best_template(candidates, tables))
     slots = torch.arange(SLOTS, dtype=torch.float64, device=task.phase.device)[None]
     flux = _broad_coefficients(task, state)
-    curve = torch.zeros(len(found), SLOTS, dtype=torch.float64, device=task.phase.device)
+    curve = torch.zeros(len(candidates), SLOTS, dtype=torch.float64, device=task.phase.device)
     for column, line in enumerate(_BALMER):
         centre = (float(LINE_SLOT[line]) - task.phase + broad.velocity)[:, None]
         curve += flux[:, column, None] * _gaussian(slots, centre, broad.log_sigma.exp()[:, None])
@@ -239,11 +241,11 @@ def _with_columns(phase: torch.Tensor, tables: Grids, system: ContinuumSystem, e
     )
 
 
-def _problem(found: Suspects, tables: Grids, broad: _Broad) -> Problem:
+def _problem(candidates: Suspects, tables: Grids, broad: _Broad) -> Problem:
     """Return the joint problem with the broad lines of given shape among the continuum columns."""
-    phase = found.batch.phase
-    system = _with_columns(phase, tables, found.system, _columns(phase, broad))
-    return problem(system, phase, found.batch.lsf_sigma, found.covered.constrained)
+    phase = candidates.batch.phase
+    system = _with_columns(phase, tables, candidates.system, _columns(phase, broad))
+    return problem(system, phase, candidates.batch.lsf_sigma, candidates.covered.constrained)
 
 
 def _broad_coefficients(task: Problem, state: State) -> torch.Tensor:
@@ -251,11 +253,11 @@ def _broad_coefficients(task: Problem, state: State) -> torch.Tensor:
     return continuum_coefficients(task, state)[:, -4:]
 
 
-def _best_template(found: Suspects, tables: Grids) -> _Broad:
+def _best_template(candidates: Suspects, tables: Grids) -> _Broad:
     """Return the best of a few widths at the systemic velocity; all are tried as one batch."""
-    count, device = len(found), found.row.device
+    count, device = len(candidates), candidates.row.device
     suspect = torch.arange(count, device=device)
-    stacked = rows_of(found, suspect.repeat(len(_TEMPLATE_SIGMAS)))
+    stacked = rows_of(candidates, suspect.repeat(len(_TEMPLATE_SIGMAS)))
     zeros = stacked.objective.new_zeros(len(stacked))
     widths = torch.tensor(_TEMPLATE_SIGMAS, dtype=zeros.dtype, device=device).log()
     narrow = torch.stack([zeros, zeros + LOG_SIGMA_MEAN], 1)[:, None].expand(-1, len(GROUPS), -1)
@@ -274,12 +276,12 @@ def _best_template(found: Suspects, tables: Grids) -> _Broad:
     return rows_of(trial, best * count + suspect)
 
 
-def _joint_fit(found: Suspects, tables: Grids, broad: _Broad) -> tuple[Problem, State, _Broad]:
+def _joint_fit(candidates: Suspects, tables: Grids, broad: _Broad) -> tuple[Problem, State, _Broad]:
     """Return the joint fit, from a start: shape of the broad lines and kinematics of the narrow ones in turn."""
     low, high = (math.log(limit / PIXEL_KMS) for limit in SIGMA_LIMITS_KMS)
     limit = VELOCITY_LIMIT_KMS / PIXEL_KMS
     for _ in range(STEPS):
-        task = _problem(found, tables, broad)
+        task = _problem(candidates, tables, broad)
         state = fitted(task, broad.kinematics, steps=1)
         coefficients = _broad_coefficients(task, state)
         broad = _Broad(
@@ -289,7 +291,7 @@ def _joint_fit(found: Suspects, tables: Grids, broad: _Broad) -> tuple[Problem, 
             kinematics=state.kinematics,
             objective=state.objective,
         )
-    task = _problem(found, tables, broad)
+    task = _problem(candidates, tables, broad)
     return task, fitted(task, broad.kinematics, steps=4), broad
 
 

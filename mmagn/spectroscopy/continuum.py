@@ -17,7 +17,7 @@ from mmagn.records import Spectrum
 from mmagn.spectroscopy.basis import ContinuumBasis, local_basis, other_lines, window_polynomials
 from mmagn.spectroscopy.batch import PIXEL_ANGSTROM, SLOTS, spectrum_batch
 from mmagn.spectroscopy.config import SpectroscopyConfig
-from mmagn.spectroscopy.eigenspectra import eigenspectra, scatter_along, told_columns
+from mmagn.spectroscopy.eigenspectra import constrained_columns, eigenspectra, scatter_along
 from mmagn.spectroscopy.learning import learning_sample
 from mmagn.spectroscopy.smoothness import balmer_shapes, density_near, line_slot
 from mmagn.spectroscopy.templates import template_columns
@@ -66,7 +66,7 @@ def learned_basis(spectra: Iterable[Spectrum], config: SpectroscopyConfig) -> Co
         if len(sample) < config.basis_minimum:
             return None
         columns = eigenspectra(sample, terms, columns)
-        constrained = told_columns(sample, columns)
+        constrained = constrained_columns(sample, columns)
         basis = _basis(constrained, scatter_along(sample, constrained, _cores(constrained[0])), "basis")
     return basis
 

@@ -49,12 +49,12 @@ def eigenspectra(sample: LearningSample, terms: int, start: torch.Tensor | None)
     return columns
 
 
-def told_columns(sample: LearningSample, columns: torch.Tensor) -> torch.Tensor:
-    """Return the columns whose coefficients a typical spectrum tells, the mean first."""
+def constrained_columns(sample: LearningSample, columns: torch.Tensor) -> torch.Tensor:
+    """Return the columns whose coefficients a typical spectrum constrains, the mean first."""
     _, covariance = _coefficients(sample, columns)
-    told = covariance.diagonal(dim1=1, dim2=2).median(0).values < UNKNOWN_VARIANCE
-    told[0] = True
-    return columns[told]
+    constrained = covariance.diagonal(dim1=1, dim2=2).median(0).values < UNKNOWN_VARIANCE
+    constrained[0] = True
+    return columns[constrained]
 
 
 def scatter_along(sample: LearningSample, columns: torch.Tensor, further: torch.Tensor) -> torch.Tensor:
@@ -111,9 +111,9 @@ def _coefficients(sample: LearningSample, columns: torch.Tensor) -> tuple[torch.
     normal = (sample.weight @ products.T).view(-1, count, count)
     right = (sample.weight * sample.flux) @ columns.T
     for segment, rows in zip(SEGMENTS, sample.emission, strict=True):
-        taken = rows @ columns[:, segment.slots].T
-        normal -= taken.mT @ taken
-        right -= (taken.mT @ (rows @ sample.flux[:, segment.slots, None]))[:, :, 0]
+        projected = rows @ columns[:, segment.slots].T
+        normal -= projected.mT @ projected
+        right -= (projected.mT @ (rows @ sample.flux[:, segment.slots, None]))[:, :, 0]
     prior = torch.ones(count, dtype=torch.float64)
     prior[0] = MEAN_PRECISION
     covariance = torch.linalg.inv(normal + torch.diag(prior))
@@ -134,9 +134,9 @@ def _updated_columns(
         system = _shape_system(shapes, rows, normal[segment.slots], moments)
         smooth = torch.linalg.inv(roughness(before, segment.slots))
         system += torch.einsum("st,kl->sktl", shapes.precision, smooth)
-        taken = rows @ shapes.values.T
-        seen = (rows @ sample.flux[:, segment.slots, None])[:, :, 0]
-        vector = shapes.values @ right[segment.slots] - torch.einsum("irs,ir,ik->sk", taken, seen, mean)
+        projected = rows @ shapes.values.T
+        data = (rows @ sample.flux[:, segment.slots, None])[:, :, 0]
+        vector = shapes.values @ right[segment.slots] - torch.einsum("irs,ir,ik->sk", projected, data, mean)
         if shapes.balmer == "halpha":
             expected, precision = halpha_prior(before[0], hbeta)
             for row in (-2, -1):
@@ -150,7 +150,7 @@ def _updated_columns(
 
 
 def _shape_system(shapes: Shapes, rows: torch.Tensor, normal: torch.Tensor, moments: torch.Tensor) -> torch.Tensor:
-    """Return (shape, term, shape, term) what the data say about the coefficients of shapes in all columns.
+    """Return (shape, term, shape, term) the information in the data about the coefficients of shapes in all columns.
 
     Parameters
     ----------
@@ -162,10 +162,10 @@ def _shape_system(shapes: Shapes, rows: torch.Tensor, normal: torch.Tensor, mome
         (object, term, term) second moments of the coefficients.
     """
     size, count = len(shapes.values), moments.shape[1]
-    taken = rows @ shapes.values.T
+    projected = rows @ shapes.values.T
     lost = moments.new_zeros(count * count, size * size)
     for start in range(0, len(rows), _CHUNK):
-        part = taken[start : start + _CHUNK]
+        part = projected[start : start + _CHUNK]
         lost += moments[start : start + _CHUNK].flatten(1).T @ (part.mT @ part).flatten(1)
     system = torch.einsum("sp,tp,pkl->sktl", shapes.values, shapes.values, normal)
     return system - lost.view(count, count, size, size).permute(2, 0, 3, 1)

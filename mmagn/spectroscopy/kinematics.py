@@ -161,10 +161,10 @@ def detected_groups(task: Problem, state: State) -> torch.Tensor:
 
 
 def with_expected_kinematics(task: Problem, state: State) -> State:
-    """Return the state with the kinematics of undetected groups put back to what is expected of them.
+    """Return the state with the kinematics of undetected groups replaced by their expectation.
 
-    Such a group has shown nothing but noise, or the ripples of an imperfect continuum; its velocity and width are then
-    those of the prior, given the other group's.
+    Such a group holds noise, or the ripples of an imperfect continuum; its velocity and width become those of the
+    prior, given the other group's.
     """
     detected = detected_groups(task, state)
     rows = torch.nonzero(~detected.all(1))[:, 0]
@@ -172,8 +172,8 @@ def with_expected_kinematics(task: Problem, state: State) -> State:
         return state
     mean = kinematic_prior(state.flux.device)[0].view(len(GROUPS), 2)
     own, detected = state.kinematics[rows], detected[rows, :, None]
-    seen = torch.where(detected, own, mean)
-    expected = mean + GROUP_CORRELATION * (seen.flip(1) - mean)
+    measured = torch.where(detected, own, mean)
+    expected = mean + GROUP_CORRELATION * (measured.flip(1) - mean)
     return with_rows(state, rows, evaluated(rows_of(task, rows), torch.where(detected, own, expected)))
 
 

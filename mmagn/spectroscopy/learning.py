@@ -1,12 +1,11 @@
 """Spectra to learn the stellar continuum from, with their emission lines marginalised instead of masked.
 
-Masking the cores of emission lines would hide the stars under them wherever there is emission. Every galaxy is instead
-taken less all that its lines could explain: flux, velocity, width and departure from a Gaussian of each line are
-eliminated from its likelihood, and what its pixels say beyond that is kept. Two things are known about the fluxes
-beforehand and keep faint emission out of the continuum: H-beta follows H-alpha by the Balmer decrement, which is read
-from the galaxies with the brightest H-alpha, where an error of the continuum is small; and the emission of galaxies
-without much of it has the ratios to [N II] of galaxies with a little more (Cid Fernandes et al. 2011, MNRAS 413, 1687:
-both are lit by old stars).
+Masking the cores of emission lines would hide the stars under them wherever there is emission. Instead, everything that
+the lines of a galaxy could explain is eliminated from its likelihood (flux, velocity, width and departure from a
+Gaussian of each line); the rest of its information is kept. Two priors on the fluxes keep faint emission out of the
+continuum: H-beta follows H-alpha by the Balmer decrement, which is measured where H-alpha is brightest and an error of
+the continuum matters least; and galaxies with little emission have the ratios to [N II] of galaxies with a little more
+(Cid Fernandes et al. 2011, MNRAS 413, 1687: both are lit by old stars).
 """
 
 import math
@@ -33,11 +32,11 @@ from mmagn.spectroscopy.system import grids
 LEVEL_ANGSTROM = (4200.0, 6800.0)
 """Rest range over which spectra are put to level 1."""
 WEIGHT_MAX = 2500.0
-"""Signal-to-noise per pixel is capped at 50: galaxies far brighter than their fellows must not own the continuum."""
+"""Signal-to-noise per pixel is capped at 50: few bright galaxies must not dominate the continuum."""
 OTHER_MASK_SIGMAS = 3.5
 """Lines that are not fitted are masked as far as this many widths of the galaxy's own lines."""
-UNSEEN_SIGMA_KMS = 200.0
-"""Width taken for lines too weak to show theirs: galaxies without bright lines are massive."""
+ASSUMED_SIGMA_KMS = 200.0
+"""Width assumed for lines too weak to measure it: galaxies without bright lines are massive."""
 MODEL_ERROR = 0.03
 """Error of the emission model as a fraction of it, added to the noise."""
 KINEMATIC_SCATTER = 1.5
@@ -45,19 +44,19 @@ KINEMATIC_SCATTER = 1.5
 SHAPE_SCATTER = 0.1
 """Prior of half the squared error of log width: the next order, and what lines have in place of Gaussian wings."""
 DECREMENT_EW_ANGSTROM = 50.0
-"""Galaxies with more H-alpha tell the Balmer decrement; the more there is, the less it says of the stars."""
+"""The Balmer decrement is measured from galaxies with more H-alpha, where stellar absorption matters least."""
 DECREMENT_SCATTER = 0.1
 """Scatter of the decrement over galaxies, natural log."""
 TYPICAL_DECREMENT = 3.5
-"""H-alpha over H-beta where too few galaxies tell it (2.86 to 3.1 and a little dust)."""
+"""H-alpha over H-beta where too few galaxies constrain it (2.86 to 3.1 and a little dust)."""
 QUIET_EW_ANGSTROM = 3.0
 """Galaxies with less H-alpha and less [N II] are quiet: retired, after Cid Fernandes et al."""
 QUIET_LIKE_EW_ANGSTROM = (1.5, 6.0)
-"""H-alpha of the galaxies that tell the ratios of quiet ones."""
+"""H-alpha of the galaxies that the ratios of quiet ones are measured from."""
 QUIET_SCATTER = 0.5
 """Scatter of those ratios over galaxies, relative."""
-TOLD_BY = 20
-"""Fewer galaxies than this do not tell a ratio."""
+RATIO_GALAXIES = 20
+"""Fewest galaxies that a ratio is measured from."""
 LEAST_ERROR_ANGSTROM = 0.03
 _CHUNK = 256
 _HALPHA, _HBETA, _NII = (AMPLITUDES.index(name) for name in ("halpha", "hbeta", "nii_6584"))
@@ -74,8 +73,8 @@ class LearningSample:
     weight
         (object, pixel) its inverse variance, 0 where not valid or in a line that is not fitted.
     emission
-        For every segment (object, row, segment pixel): rows R that take emission out of the weights. What a galaxy
-        says about its continuum in the segment is ``diag(weight) - R^T R``.
+        For every segment (object, row, segment pixel): rows R that take emission out of the weights. The information
+        of a galaxy on its continuum in the segment is ``diag(weight) - R^T R``.
     """
 
     flux: torch.Tensor
@@ -108,7 +107,7 @@ def learning_sample(batch: SpectrumBatch, basis: ContinuumBasis) -> LearningSamp
     for start in range(0, len(batch), _CHUNK):
         part = rows_of(batch, torch.arange(start, min(start + _CHUNK, len(batch))))
         fits.append(_Fit(batch=part, lines=line_fit(part, tables)))
-    per_halpha, ratios = _told_ratios(fits)
+    per_halpha, ratios = _emission_ratios(fits)
     parts = [_marginalised(fit, per_halpha, ratios) for fit in fits]
     return LearningSample(
         flux=torch.cat([part.flux for part in parts]),
@@ -117,19 +116,19 @@ def learning_sample(batch: SpectrumBatch, basis: ContinuumBasis) -> LearningSamp
     )
 
 
-def _told_ratios(fits: list[_Fit]) -> tuple[float, torch.Tensor]:
-    """Return H-beta over H-alpha, and (amplitude,) fluxes of quiet galaxies over [N II], NaN where none tell."""
+def _emission_ratios(fits: list[_Fit]) -> tuple[float, torch.Tensor]:
+    """Return H-beta over H-alpha, and (amplitude,) fluxes of quiet galaxies over [N II], NaN for too few galaxies."""
     results = joined([fit.lines.measures for fit in fits])
     flux, error, width = results.flux, results.flux_err, results.ew
     snr, halpha = flux / error, width[:, _HALPHA]
     bright = (halpha > DECREMENT_EW_ANGSTROM) & (snr[:, _HALPHA] > 10) & ~flux[:, _HBETA].isnan()
     hbeta = 1 / TYPICAL_DECREMENT
-    if bright.sum() >= TOLD_BY:  # the mean: what H-beta is expected to be; 1 over the median decrement is less
+    if bright.sum() >= RATIO_GALAXIES:  # the mean: what H-beta is expected to be; 1 over the median decrement is less
         hbeta = float((flux[bright, _HBETA] / flux[bright, _HALPHA]).mean())
     low, high = QUIET_LIKE_EW_ANGSTROM
     alike = (halpha > low) & (halpha < high) & (snr[:, _HALPHA] > 4)
     ratios = flux.new_full((len(AMPLITUDES),), torch.nan)
-    if alike.sum() >= TOLD_BY:
+    if alike.sum() >= RATIO_GALAXIES:
         ratios = (flux[alike] / flux[alike, _NII, None]).nanmedian(0).values.clamp_min(0.0)
     return hbeta, ratios
 
@@ -143,8 +142,8 @@ def _expected_emission(
     error = result.flux_err / (stretch * level)[:, None]
     ew, ew_err = result.ew, result.ew_err
     quiet = (ew[:, _HALPHA] < QUIET_EW_ANGSTROM) & (ew[:, _NII] < QUIET_EW_ANGSTROM) & (ew_err[:, _HALPHA] < 1.0)
-    told = quiet[:, None] & ~ratios.isnan() & ~error[:, _NII, None].isnan()
-    told[:, _NII] = False
+    known = quiet[:, None] & ~ratios.isnan() & ~error[:, _NII, None].isnan()
+    known[:, _NII] = False
     ratios = ratios.nan_to_num(0.0)
     mean = ratios * flux[:, _NII, None]
     variance = (QUIET_SCATTER * mean).square() + (ratios * error[:, _NII, None].nan_to_num(1.0)).square()
@@ -153,9 +152,9 @@ def _expected_emission(
     own = (DECREMENT_SCATTER * hbeta).square() + (error[:, _HALPHA].nan_to_num(1.0) * per_halpha).square()
     mean[:, _HBETA] = torch.where(follows, hbeta, mean[:, _HBETA])
     variance[:, _HBETA] = torch.where(follows, own, variance[:, _HBETA])
-    told[:, _HBETA] |= follows
-    precision = torch.where(told, 1 / (variance + LEAST_ERROR_ANGSTROM**2), 0.0)
-    return torch.where(told, mean, 0.0), precision
+    known[:, _HBETA] |= follows
+    precision = torch.where(known, 1 / (variance + LEAST_ERROR_ANGSTROM**2), 0.0)
+    return torch.where(known, mean, 0.0), precision
 
 
 def _marginalised(fit: _Fit, per_halpha: float, ratios: torch.Tensor) -> LearningSample:
@@ -163,7 +162,7 @@ def _marginalised(fit: _Fit, per_halpha: float, ratios: torch.Tensor) -> Learnin
     width = torch.from_numpy(PIXEL_ANGSTROM)
     emission = fit.lines.emission * fit.lines.task.scale[:, None] / width[SEGMENT_SLOTS]
     flux, weight = batch.flux.double(), batch.ivar.double()
-    unseen = torch.where(result.sigma_kms.isnan(), math.log(UNSEEN_SIGMA_KMS), fit.lines.state.kinematics[:, :, 1])
+    unseen = torch.where(result.sigma_kms.isnan(), math.log(ASSUMED_SIGMA_KMS), fit.lines.state.kinematics[:, :, 1])
     # Lines that are not fitted cannot be taken out: they are masked as far as this galaxy's width reaches.
     reach = (OTHER_MASK_SIGMAS * total_sigma(unseen, batch.lsf_sigma).amax(1)).clamp_min(OTHER_LINE_RADIUS)
     weight *= torch.from_numpy(other_line_distance()) > reach[:, None]

@@ -1,6 +1,6 @@
-"""What eigenspectra may look like under emission lines: as rough as beside them, with Balmer absorption.
+"""The prior of eigenspectra under emission lines: as rough as beside them, with Balmer absorption.
 
-Data alone cannot tell a bump of the stars from a line of the width of the gas. Under each complex of lines a column is
+Data alone cannot separate a bump of the starlight from an emission line. Under each complex of lines a column is
 therefore a sum of splines with the prior of a Gaussian process, whose strength is the roughness of the same column
 outside the complex and whose length is that of stellar features, and of a core and wings of Balmer absorption of any
 strength under H-beta; those under H-alpha follow H-beta.
@@ -77,7 +77,7 @@ def balmer_shapes(line: str, slots: NDArray[np.int64]) -> NDArray[np.float64]:
 @cache
 def segment_shapes() -> tuple[Shapes, ...]:
     """Return the shapes of every segment."""
-    found = []
+    shapes = []
     for segment in SEGMENTS:
         pixel = np.arange(segment.slots.start, segment.slots.stop)
         inner = np.linspace(pixel[0], pixel[-1], round((pixel[-1] - pixel[0]) / KNOT_PIXELS) + 1)
@@ -93,8 +93,8 @@ def segment_shapes() -> tuple[Shapes, ...]:
         values = np.concatenate([splines, balmer_shapes(balmer, pixel)]) if balmer else splines
         precision = np.zeros((len(values), len(values)))
         precision[: len(splines), : len(splines)] = splines @ np.linalg.inv(covariance) @ splines.T
-        found.append(Shapes(values=torch.from_numpy(values), precision=torch.from_numpy(precision), balmer=balmer))
-    return tuple(found)
+        shapes.append(Shapes(values=torch.from_numpy(values), precision=torch.from_numpy(precision), balmer=balmer))
+    return tuple(shapes)
 
 
 def roughness(columns: torch.Tensor, slots: slice) -> torch.Tensor:

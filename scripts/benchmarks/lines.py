@@ -248,10 +248,10 @@ def _false_row(what: str, spectra: list[Spectrum], basis: ContinuumBasis | None,
 
 def _broad(lines: Table, truth: Table) -> list[Row]:
     true = np.asarray(truth["bpt_class"]) == "broad-line"
-    found = np.asarray(lines["broad_line"])
+    flagged = np.asarray(lines["broad_line"])
     return [
-        (f"broad lines found ({true.sum()})", "", f"{100 * found[true].mean():.1f} %"),
-        (f"broad lines claimed in others ({(~true).sum()})", "", f"{100 * found[~true].mean():.2f} %"),
+        (f"broad lines detected ({true.sum()})", "", f"{100 * flagged[true].mean():.1f} %"),
+        (f"false broad lines in others ({(~true).sum()})", "", f"{100 * flagged[~true].mean():.2f} %"),
     ]
 
 

@@ -29,10 +29,10 @@ def test_the_table_measured_on_dask_is_that_of_one_process(hub_tree, hats_collec
         assert summary.rows == len(table)
         table.sort("object_id")
         tables.append(table)
-    expected, found = tables
-    assert found.colnames == expected.colnames
-    assert found["flux_halpha"].unit == expected["flux_halpha"].unit
+    expected, on_dask = tables
+    assert on_dask.colnames == expected.colnames
+    assert on_dask["flux_halpha"].unit == expected["flux_halpha"].unit
     for name in ("object_id", "bpt_class", "reason"):
-        np.testing.assert_array_equal(found[name], expected[name])
+        np.testing.assert_array_equal(on_dask[name], expected[name])
     for name in ("flux_halpha", "flux_oiii_5007", "ew_hbeta", "velocity_kms_balmer"):
-        np.testing.assert_allclose(found[name], expected[name], rtol=1e-3, atol=1e-2)
+        np.testing.assert_allclose(on_dask[name], expected[name], rtol=1e-3, atol=1e-2)

@@ -205,17 +205,17 @@ def test_the_table_does_not_depend_on_the_number_of_workers(tmp_path, small_batc
 
 
 def test_the_basis_is_learned_from_the_head_of_the_stream_and_no_spectrum_is_lost(monkeypatch, small_batches):
-    seen = []
+    learned_from = []
 
     def learned(spectra, config):
-        seen.extend(spectrum.object_id for spectrum in spectra)
+        learned_from.extend(spectrum.object_id for spectrum in spectra)
 
     monkeypatch.setattr(stream, "learned_basis", learned)
     spectra = spectra_of(11)
     spectroscopy = SpectroscopyConfig(continuum="basis", device="cpu", basis_minimum=1, basis_maximum=8)
     batches = measured_tables(iter(spectra), replace(SETTINGS, spectroscopy=spectroscopy))
     measured = [object_id for table in batches for object_id in table["object_id"]]
-    assert seen == [spectrum.object_id for spectrum in spectra[:8]]
+    assert learned_from == [spectrum.object_id for spectrum in spectra[:8]]
     assert measured == [spectrum.object_id for spectrum in spectra]
 
 

@@ -6,7 +6,7 @@ import torch
 
 from mmagn.spectroscopy.basis import local_basis
 from mmagn.spectroscopy.batch import LINE_SLOT, PIXEL_ANGSTROM, spectrum_batch
-from mmagn.spectroscopy.eigenspectra import eigenspectra, scatter_along, told_columns
+from mmagn.spectroscopy.eigenspectra import constrained_columns, eigenspectra, scatter_along
 from mmagn.spectroscopy.learning import LearningSample, learning_sample
 from mmagn.spectroscopy.profiles import AMPLITUDES, SEGMENTS, line_patches, segment_rows
 from mmagn.spectroscopy.smoothness import balmer_shapes, halpha_prior, line_slot, roughness, segment_shapes
@@ -78,7 +78,7 @@ def test_an_eigenspectrum_under_lines_is_found_from_spectra_that_all_have_emissi
     emission = [torch.zeros(300, 1, part.slots.stop - part.slots.start, dtype=torch.float64) for part in SEGMENTS]
     emission[k] = torch.from_numpy(line * np.sqrt(400.0 / (line**2).sum(1, keepdims=True)))[:, None]
     learned = LearningSample(flux=torch.from_numpy(flux), weight=weight, emission=tuple(emission))
-    columns = told_columns(learned, eigenspectra(learned, 1, None)).numpy()
+    columns = constrained_columns(learned, eigenspectra(learned, 1, None)).numpy()
     assert len(columns) == 2
     np.testing.assert_allclose(columns[0], 1.0, atol=0.05)
     sign = np.sign(columns[1] @ feature)

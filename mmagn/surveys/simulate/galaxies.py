@@ -1,6 +1,6 @@
 """The galaxies of the embedded survey: class, redshift, mass, stars, emission lines and shape.
 
-Both views are rendered from the same row, so image and spectrum tell of one galaxy.
+Both views are rendered from the same row, so image and spectrum show one galaxy.
 """
 
 from collections.abc import Sequence

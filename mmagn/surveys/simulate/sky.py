@@ -1,4 +1,4 @@
-"""Who lies where in the embedded survey: cells, sky groups, positions, close neighbours, pairs across a cell border."""
+"""The layout of the embedded survey: cells, sky groups, positions, close neighbours, pairs across a cell border."""
 
 from dataclasses import dataclass
 
@@ -189,7 +189,7 @@ def _name(table: Table, ra_deg: Floats, dec_deg: Floats) -> None:
 
 
 def _name_spectra(sdss: Table, rng: np.random.Generator) -> None:
-    """Give each spectrum its survey, plate, fibre, date and the SPECOBJID made of them."""
+    """Give each spectrum its survey, plate, fibre, date and the SPECOBJID composed of them."""
     count = len(sdss)
     boss = rng.random(count) < _BOSS_SHARE
     order = rng.permutation(count)

@@ -1,4 +1,4 @@
-"""The embedded survey: a small Multimodal Universe v1 tree with known truth, drawn from a seed, made once."""
+"""The embedded survey: a small Multimodal Universe v1 tree with known truth, drawn from a seed, written once."""
 
 import hashlib
 import json

@@ -36,8 +36,8 @@ def test_image_holds_the_catalogued_flux_at_zero_point_27():
     for name, value in {"disc_radius_arcsec": 0.8, "bulge_radius_arcsec": 0.3, "bulge_index": 1.5}.items():
         table[name] = value
     table["nucleus_fraction"] = 0.0
-    found = [isolated(row, seed)[1] / counts(row["magnitude"][2]) for seed, row in enumerate(table)]
-    assert np.median(found) == pytest.approx(1, abs=0.05)
+    ratios = [isolated(row, seed)[1] / counts(row["magnitude"][2]) for seed, row in enumerate(table)]
+    assert np.median(ratios) == pytest.approx(1, abs=0.05)
     assert counts(27.0) == 1
 
 

@@ -159,9 +159,9 @@ def test_embedded_survey_is_made_once_and_again_when_settings_change(tmp_path, c
     config = DataConfig(cache_dir=str(tmp_path / "cache"), simulate=tiny)
     with caplog.at_level(logging.WARNING):
         root = embedded_root(config)
-        made = (root / "truth.parquet").stat().st_mtime_ns
+        written = (root / "truth.parquet").stat().st_mtime_ns
         assert embedded_root(config) == root
-    assert (root / "truth.parquet").stat().st_mtime_ns == made
+    assert (root / "truth.parquet").stat().st_mtime_ns == written
     assert sum("embedded survey" in record.message for record in caplog.records) == 1
     other = embedded_root(replace(config, simulate=replace(tiny, seed=9)))
     assert other != root

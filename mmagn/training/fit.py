@@ -161,7 +161,9 @@ def fit(
             with own_stream(device_name(config)):
                 stopped = _stopped(trainer, module, datamodule, resume) or checkpoints.signals.received
         except (MemoryError, RuntimeError) as error:
-            raise _explained(error, module, watch, run) from error
+            if (explained := _explained(error, module, watch, run)) is None:
+                raise
+            raise explained from None
         board.log_metrics({BEST_SCORE: checkpoints.best_score}, trainer.global_step)
         board.experiment.flush()
     result = FitResult(
@@ -181,12 +183,12 @@ def fit(
     return result
 
 
-def _explained(error: BaseException, module: AgnModule, watch: StepWatch, run: RunFolder) -> BaseException:
-    """Return the error in words that say what can be done, where it is known."""
+def _explained(error: BaseException, module: AgnModule, watch: StepWatch, run: RunFolder) -> Exception | None:
+    """Return an error that names what can be done; None where that is unknown."""
     if is_out_of_memory(error):
         return batch_too_large(error, module, watch.batch)
     if "CUDA error" not in str(error):
-        return error
+        return None
     reason = str(error).strip().partition("\n")[0]
     kept = f"resume with --resume {run.path}" if run.last.is_file() else "no checkpoint was written"
     return DeviceFailedError(f"the GPU failed ({reason}); {kept}")

@@ -20,11 +20,13 @@ HARMLESS_WARNINGS = (
     r".*Total length of `.*` across ranks is zero",
     r".*does not have a deterministic implementation",
     r".*LeafSpec.* is deprecated",
+    r".*GPU available but not used",
     r".*It is recommended to use `self.log\(.*sync_dist=True",
 )
 """Warnings of Lightning and torch where nothing is wrong: batches are cut from tensors in memory, which needs no
 workers; small surveys have few batches or no validation split; a few CUDA kernels have no deterministic variant;
-Lightning calls torch by an old name; scores are of all devices before they are logged."""
+Lightning calls torch by an old name; ``device`` may be cpu where there is a GPU; scores are of all devices before they
+are logged."""
 
 
 def plain_trainer(config: TrainingConfig, callbacks: list[Any], **settings: Any) -> Trainer:

@@ -19,7 +19,10 @@ from mmagn.tensors.scaling import FeatureScaling
 from mmagn.tensors.sources import PairTensors
 from mmagn.tensors.spectrum import spectrum_tensor
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning"),
+    pytest.mark.filterwarnings("ignore:GPU available but not used"),
+]
 """Lightning 2.6 asks torch for its trees in a way that torch is about to drop."""
 
 COUNT = 50

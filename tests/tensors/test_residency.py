@@ -23,7 +23,10 @@ from mmagn.tensors.residency import batch_source, chosen_residency, pair_tensors
 from mmagn.tensors.scaling import FeatureScaling
 from mmagn.tensors.sources import BatchSource, MappedTensors, PairTensors, StreamedTensors
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning"),
+    pytest.mark.filterwarnings("ignore:GPU available but not used"),
+]
 
 COUNT = 30
 CONFIG = TensorsConfig(image_size=16, spectrum_min_angstrom=4000, spectrum_max_angstrom=4100)

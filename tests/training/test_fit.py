@@ -14,6 +14,7 @@ from mmagn.storage.run_folder import RunFolder
 from mmagn.training.callbacks import NonFiniteLossError
 from mmagn.training.checkpoints import read_checkpoint
 from mmagn.training.device import device_name, precision_name
+from mmagn.training.fit import DeviceFailedError
 
 
 def test_one_batch_can_be_overfitted(trained, data, config, run, make_rows, make_module, make_network):
@@ -267,3 +268,21 @@ def test_without_cuda_auto_is_the_cpu_in_full_precision_and_cuda_is_refused(conf
     assert precision_name(auto, "cpu") == "32-true"
     with pytest.raises(ValueError, match=r"training\.device is cuda, but torch finds no CUDA device"):
         device_name(dataclasses.replace(config, device="cuda"))
+
+
+def test_a_gpu_that_fails_ends_in_one_sentence_with_the_checkpoint_to_resume(trained, config, run, make_module):
+    def fail(_):
+        raise RuntimeError("CUDA error: unspecified launch failure\nCUDA kernel errors might be reported later")
+
+    with pytest.raises(DeviceFailedError, match=r"^the GPU failed \(CUDA error: unspecified launch failure\); resume"):
+        trained(module=at_training_batch(make_module(config), 6, fail))
+    assert read_checkpoint(run.last)["global_step"] == 4
+
+
+def test_a_run_on_the_cpu_does_not_touch_a_gpu(trained, monkeypatch):
+    def touched(*_, **__):
+        raise AssertionError("CUDA was initialised")
+
+    monkeypatch.setattr(torch.cuda, "_lazy_init", touched)
+    monkeypatch.setattr(torch.cuda, "get_rng_state_all", touched)
+    assert trained().complete

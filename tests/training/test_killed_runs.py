@@ -5,10 +5,11 @@ import errno
 import logging
 import os
 import signal
-import threading
+from multiprocessing import get_context
 
 import pytest
 import torch
+from tiny_problem import killed_run
 from training_runs import assert_same_end, at_training_batch
 
 from mmagn.storage.run_folder import RunFolder
@@ -27,7 +28,7 @@ EVERYTHING = {
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread():
-    """Sums depend on the number of threads, and a forked child has none of its parent's."""
+    """Sums depend on the number of threads."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -46,33 +47,13 @@ def whole(whole_config, make_module, make_data, tmp_path_factory):
     return fit(make_module(whole_config), make_data(), run, RunRecord()), run
 
 
-def kill(batch):
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def kill_soon(batch):
-    """Kill while a later step is under way, or a checkpoint is being written."""
-    threading.Timer(0.004, kill, [batch]).start()
-
-
-def in_a_child(action):
-    """Do something in a process of its own and return the signal that ended it."""
-    child = os.fork()
-    if child == 0:
-        try:
-            action()
-        finally:
-            os._exit(0)
-    return os.WTERMSIG(os.waitpid(child, 0)[1])
-
-
-@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork")
-@pytest.mark.parametrize(("action", "batch"), [(kill, 2), (kill_soon, 7), (kill, 15)])
-def test_a_run_killed_at_any_moment_ends_as_an_undisturbed_one(
-    trained, whole_config, whole, run, make_module, action, batch
-):
-    module = at_training_batch(make_module(whole_config), batch, action)
-    assert in_a_child(lambda: trained(config=whole_config, module=module)) == signal.SIGKILL
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize(("batch", "delay_s"), [(2, 0.0), (7, 0.004), (15, 0.0)])
+def test_a_run_killed_at_any_moment_ends_as_an_undisturbed_one(trained, whole_config, whole, run, batch, delay_s):
+    child = get_context("spawn").Process(target=killed_run, args=(run.path, whole_config, batch, delay_s))
+    child.start()  # not a fork: a GPU that the tests before have used cannot be used in a forked process
+    child.join()
+    assert child.exitcode == -signal.SIGKILL
     result = trained(config=whole_config, resume=good_checkpoint(run))
     assert result.complete
     assert_same_end(run, whole[1])

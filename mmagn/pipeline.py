@@ -51,7 +51,7 @@ from mmagn.surveys.reader import iter_spectra
 from mmagn.surveys.readers import survey_reader
 from mmagn.tensors.datamodule import BatchPlan, PairDataModule
 from mmagn.tensors.missing import FeatureOrigin, narrow_views
-from mmagn.tensors.residency import batch_source
+from mmagn.tensors.residency import PairInputs, batch_source
 from mmagn.tensors.scaling import FeatureScaling
 from mmagn.training.checkpoints import good_checkpoint
 from mmagn.training.device import device_name
@@ -320,17 +320,15 @@ def _new_run(config: RunConfig, sample: Sample) -> RunFolder:
 
 
 def _datamodule(config: RunConfig, sample: Sample, scaling: FeatureScaling) -> PairDataModule:
-    tensors = batch_source(
-        sample.store,
-        sample.rows,
-        *sample.features(config),
-        training_target(config, sample, sample.fold.train),
-        scaling,
-        config.tensors,
-        config.models.branches,
-        cache_dir=Path(config.data.cache_dir),
-        device=device_name(config.training),
+    branches = config.models.branches
+    pairs = PairInputs(
+        store=sample.store,
+        rows=sample.rows,
+        features=scaling.transform(*sample.features(config)) if "features" in branches else None,
+        target=training_target(config, sample, sample.fold.train),
     )
+    cache_dir, device = Path(config.data.cache_dir), device_name(config.training)
+    tensors = batch_source(pairs, config.tensors, branches, cache_dir=cache_dir, device=device)
     plan = BatchPlan(
         batch_size=config.training.batch_size,
         augment=config.tensors.augment,

@@ -1,4 +1,4 @@
-"""What the fits of an ablation are made from, on one sample: tensors, scaled features, columns of the plain models."""
+"""Inputs of the fits of an ablation on one sample: tensors, scaled features, columns of models without a network."""
 
 import hashlib
 from dataclasses import replace
@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from mmagn.config.run_config import RunConfig
 from mmagn.evaluation.folds import Fold
@@ -17,16 +16,16 @@ from mmagn.features.vector import feature_matrix
 from mmagn.records import Floats
 from mmagn.runs.sample import Sample, training_target
 from mmagn.tensors.mask import valid_fractions
-from mmagn.tensors.prepared import prepared
+from mmagn.tensors.residency import PairInputs, batch_source
 from mmagn.tensors.scaling import FeatureScaling
-from mmagn.tensors.sources import BatchSource, Halves, MappedTensors, PairTensors
+from mmagn.tensors.sources import BatchSource, with_columns
 from mmagn.training.device import device_name
 
 Features = tuple[Floats, NDArray[np.bool_]]
 
 
 class FoldInputs:
-    """Inputs of all fits on one sample; what they share is made once.
+    """Inputs of all fits on one sample; what fits share is made once.
 
     Parameters
     ----------
@@ -39,7 +38,7 @@ class FoldInputs:
     def __init__(self, config: RunConfig, sample: Sample) -> None:
         self.config, self.sample = config, sample
         self.device = device_name(config.training)
-        self._resident: dict[tuple[str, bool], Tensor] = {}
+        self._sources: dict[tuple[tuple[str, ...], bool], BatchSource] = {}
 
     def variant_config(self, variant: Variant) -> RunConfig:
         """Settings of the run as a network variant has them."""
@@ -55,13 +54,13 @@ class FoldInputs:
         )
 
     def scaled(self, config: RunConfig, fold: Fold) -> tuple[FeatureScaling, NDArray[np.float32]]:
-        """Scaling that the training rows of a fold give, and the (object, feature) features that come of it."""
+        """Scaling that the training rows of a fold give, and the scaled (object, feature) features."""
         values, valid = self.sample.features(config)
         scaling = FeatureScaling.fit(values[fold.train], valid[fold.train])
         return scaling, scaling.transform(values, valid)
 
     def target(self, fold: Fold) -> NDArray[np.float32]:
-        """(object,) targets that a network of a fold is shown."""
+        """(object,) training targets of the network of a fold."""
         return training_target(self.config, self.sample, fold.train).astype(np.float32)
 
     def tensors(self, config: RunConfig, fold: Fold) -> BatchSource:
@@ -70,27 +69,18 @@ class FoldInputs:
         Images and spectra are prepared once for all: on a GPU they stay there, on the CPU they are read from the
         prepared files, whose memory all processes share. The features are scaled by the training rows of the fold.
         """
-        branches = config.models.branches
-        features = torch.from_numpy(self.scaled(config, fold)[1]) if "features" in branches else None
-        target = torch.from_numpy(self.target(fold))
-        softening, cache_dir = config.tensors.asinh_softening, Path(config.data.cache_dir)
-        names = [name for name in branches if name != "features"]
-        files: dict[str, Halves] = {
-            name: prepared(self.sample.store, name, config.tensors, cache_dir) for name in names
-        }
-        if self.device == "cpu":
-            return MappedTensors(
-                parts=files, rows=self.sample.rows, features=features, target=target, softening=softening
+        branches, blank = config.models.branches, config.tensors.blank_lines
+        names = tuple(name for name in branches if name != "features")
+        if (names, blank) not in self._sources:
+            pairs = PairInputs(
+                store=self.sample.store, rows=self.sample.rows, features=None, target=np.zeros(len(self.sample.rows))
             )
-        for name, file in files.items():
-            key = (name, config.tensors.blank_lines)
-            if key not in self._resident:
-                self._resident[key] = torch.from_numpy(file[self.sample.rows]).to(self.device)
-        parts = {name: self._resident[name, config.tensors.blank_lines] for name in names}
-        image, spectrum = parts.get("image"), parts.get("spectrum")
-        return PairTensors(image=image, spectrum=spectrum, features=features, target=target, softening=softening).to(
-            self.device
-        )
+            tensors = replace(config.tensors, residency="memory") if self.device == "cpu" else config.tensors
+            cache_dir = Path(config.data.cache_dir)
+            source = batch_source(pairs, tensors, names, cache_dir=cache_dir, device=self.device)
+            self._sources[names, blank] = source
+        features = torch.from_numpy(self.scaled(config, fold)[1]) if "features" in branches else None
+        return with_columns(self._sources[names, blank], features, torch.from_numpy(self.target(fold)))
 
     def columns(self, variant: Variant) -> Features:
         """Raw columns of a logistic model and where they are defined."""
@@ -116,13 +106,13 @@ class FoldInputs:
         values, _ = feature_matrix(self.sample.labelled)
         digest = hashlib.sha256(self.sample.store.fingerprint.encode())
         digest.update("\n".join(self.sample.object_id.tolist()).encode())
-        shown = [self.sample.labelled["p_agn"]] if self.config.labels.soft else []
+        soft = [self.sample.labelled["p_agn"]] if self.config.labels.soft else []
         for array in (
             self.sample.target,
             values,
             self.sample.labelled["redshift"],
             self.sample.labelled["snr_median"],
-            *shown,
+            *soft,
         ):
             digest.update(np.ascontiguousarray(array, dtype=np.float64).tobytes())
         return digest.hexdigest()

@@ -2,9 +2,10 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import psutil
@@ -13,7 +14,6 @@ from numpy.typing import NDArray
 
 from mmagn.tensors.config import Residency, TensorsConfig
 from mmagn.tensors.prepared import MAKERS, StoredPairs, fill, prepared, shape_of
-from mmagn.tensors.scaling import FeatureScaling
 from mmagn.tensors.sources import BatchSource, Halves, MappedTensors, PairSource, PairTensors, StreamedTensors
 
 DEVICE_SHARE = 0.5
@@ -22,104 +22,92 @@ DEVICE_SHARE = 0.5
 _LOGGER = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PairInputs:
+    """The pairs that tensors are made of.
+
+    Attributes
+    ----------
+    store
+        Source of cutouts and spectra; a ``StoredPairs`` where tensors are kept on disk.
+    rows
+        (object,) rows of the store, in the order of the tensors.
+    features
+        (object, feature) float32 scaled features of those rows; None for a network without them.
+    target
+        (object,) 1, 0, a probability or NaN of those rows.
+    """
+
+    store: PairSource
+    rows: NDArray[np.int64]
+    features: NDArray[np.float32] | None
+    target: NDArray[np.floating]
+
+    def __post_init__(self) -> None:
+        lengths = [len(self.rows), len(self.target), *([] if self.features is None else [len(self.features)])]
+        if len(set(lengths)) > 1:
+            raise ValueError(f"{lengths[0]} rows came with {lengths[1]} targets and {lengths[-1]} rows of features")
+
+    def columns(self) -> dict[str, Any]:
+        """``features`` and ``target`` as tensors."""
+        features = None if self.features is None else torch.from_numpy(self.features)
+        return {"features": features, "target": torch.as_tensor(np.asarray(self.target), dtype=torch.float32)}
+
+
 def pair_tensors(
-    store: PairSource,
-    rows: NDArray[np.int64],
-    feature_values: NDArray[np.floating],
-    feature_valid: NDArray[np.bool_],
-    target: NDArray[np.floating],
-    scaling: FeatureScaling,
-    config: TensorsConfig,
-    branches: Sequence[str],
-    *,
-    cache_dir: Path | None = None,
+    pairs: PairInputs, config: TensorsConfig, branches: Sequence[str], *, cache_dir: Path | None = None
 ) -> PairTensors:
-    """Tensors of the chosen pairs in memory.
+    """Tensors of pairs in memory.
 
     Parameters
     ----------
-    store
-        Source of cutouts and spectra; a ``StoredPairs`` where there is a ``cache_dir``.
-    rows
-        (object,) rows of the store that are wanted, in the order of the tensors.
-    feature_values, feature_valid
-        (object, feature) raw features of those rows.
-    target
-        (object,) 1, 0, a probability or NaN of those rows.
-    scaling
-        Fitted on the training split.
+    pairs
+        What they are made of.
     config
         Sizes and stretches.
     branches
-        Which of ``image``, ``spectrum`` and ``features`` are made.
+        Which of ``image`` and ``spectrum`` are made.
     cache_dir
         Folder where images and spectra of the whole store are kept prepared; without it they are made for these rows
         alone and not kept.
     """
-    features, target_ = _small(rows, feature_values, feature_valid, target, scaling, branches)
-    parts: dict[str, torch.Tensor] = {}
+    parts: dict[str, torch.Tensor | None] = dict.fromkeys(MAKERS)
     for branch in MAKERS:
         if branch in branches and cache_dir is not None:
-            parts[branch] = torch.from_numpy(prepared(cast(StoredPairs, store), branch, config, cache_dir)[rows])
+            whole = prepared(cast(StoredPairs, pairs.store), branch, config, cache_dir)
+            parts[branch] = torch.from_numpy(whole[pairs.rows])
         elif branch in branches:
-            made: Halves = np.empty((len(rows), *shape_of(branch, config)), dtype=np.float16)
-            fill(made, store, rows.tolist(), branch, config)
-            parts[branch] = torch.from_numpy(made)
-    return PairTensors(
-        image=parts.get("image"),
-        spectrum=parts.get("spectrum"),
-        features=features,
-        target=target_,
-        softening=config.asinh_softening,
-    )
+            halves: Halves = np.empty((len(pairs.rows), *shape_of(branch, config)), dtype=np.float16)
+            fill(halves, pairs.store, pairs.rows.tolist(), branch, config)
+            parts[branch] = torch.from_numpy(halves)
+    image, spectrum = parts["image"], parts["spectrum"]
+    return PairTensors(image=image, spectrum=spectrum, **pairs.columns(), softening=config.asinh_softening)
 
 
 def batch_source(
-    store: StoredPairs,
-    rows: NDArray[np.int64],
-    feature_values: NDArray[np.floating],
-    feature_valid: NDArray[np.bool_],
-    target: NDArray[np.floating],
-    scaling: FeatureScaling,
-    config: TensorsConfig,
-    branches: Sequence[str],
-    *,
-    cache_dir: Path,
-    device: torch.device | str,
+    pairs: PairInputs, config: TensorsConfig, branches: Sequence[str], *, cache_dir: Path, device: torch.device | str
 ) -> BatchSource:
-    """What batches of the chosen pairs are cut from, where ``config.residency`` says.
+    """What batches of pairs are cut from, where ``config.residency`` keeps it.
 
     Parameters as of :func:`pair_tensors`, and the ``device`` that trains.
     """
-    residency = chosen_residency(config, len(rows), branches, device)
-    given = (rows, feature_values, feature_valid, target, scaling)
+    residency = chosen_residency(config, len(pairs.rows), branches, device)
     if residency == "device":
-        return pair_tensors(store, *given, config, branches, cache_dir=cache_dir).to(device)
-    features, target_ = _small(*given, branches)
+        return pair_tensors(pairs, config, branches, cache_dir=cache_dir).to(device)
     present = [branch for branch in MAKERS if branch in branches]
+    common = {"rows": pairs.rows, "softening": config.asinh_softening, **pairs.columns()}
     if residency == "stream":
-        return StreamedTensors(
-            store=store,
-            makers={branch: partial(MAKERS[branch], config=config) for branch in present},
-            rows=rows,
-            features=features,
-            target=target_,
-            softening=config.asinh_softening,
-        )
-    return MappedTensors(
-        parts={branch: prepared(store, branch, config, cache_dir) for branch in present},
-        rows=rows,
-        features=features,
-        target=target_,
-        pinned=torch.device(device).type == "cuda",
-        softening=config.asinh_softening,
-    )
+        makers = {branch: partial(MAKERS[branch], config=config) for branch in present}
+        return StreamedTensors(store=pairs.store, makers=makers, **common)
+    store = cast(StoredPairs, pairs.store)
+    parts = {branch: prepared(store, branch, config, cache_dir) for branch in present}
+    return MappedTensors(parts=parts, pinned=torch.device(device).type == "cuda", **common)
 
 
 def chosen_residency(
     config: TensorsConfig, count: int, branches: Sequence[str], device: torch.device | str
 ) -> Residency:
-    """Residency that ``config.residency`` means for a number of objects on a device; ``auto`` looks what is free."""
+    """Residency that ``config.residency`` means for a number of objects on a device; ``auto`` goes by its free memory."""
     if config.residency != "auto":
         return config.residency
     needed_bytes = 2 * count * sum(int(np.prod(shape_of(branch, config))) for branch in MAKERS if branch in branches)
@@ -140,18 +128,3 @@ def _free_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     return int(psutil.virtual_memory().available)
-
-
-def _small(
-    rows: NDArray[np.int64],
-    feature_values: NDArray[np.floating],
-    feature_valid: NDArray[np.bool_],
-    target: NDArray[np.floating],
-    scaling: FeatureScaling,
-    branches: Sequence[str],
-) -> tuple[torch.Tensor | None, torch.Tensor]:
-    """Scaled features, where asked for, and targets."""
-    if not len(rows) == len(feature_values) == len(target):
-        raise ValueError(f"{len(rows)} rows came with {len(feature_values)} rows of features and {len(target)} targets")
-    features = torch.from_numpy(scaling.transform(feature_values, feature_valid)) if "features" in branches else None
-    return features, torch.as_tensor(np.asarray(target), dtype=torch.float32)

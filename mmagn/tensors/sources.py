@@ -201,3 +201,10 @@ class StreamedTensors:
 def _small(features: Tensor | None, target: Tensor, rows: Tensor) -> dict[str, Tensor]:
     named = {"target": target[rows], "index": rows}
     return named if features is None else {"features": features[rows], **named}
+
+
+def with_columns(source: BatchSource, features: Tensor | None, target: Tensor) -> BatchSource:
+    """Return the same images and spectra with other (object, feature) features and (object,) targets."""
+    assert isinstance(source, PairTensors | MappedTensors | StreamedTensors)
+    device = source.target.device
+    return replace(source, features=None if features is None else features.to(device), target=target.to(device))

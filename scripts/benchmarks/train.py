@@ -29,7 +29,7 @@ from mmagn.tensors.config import Residency, TensorsConfig
 from mmagn.tensors.datamodule import BatchPlan, PairDataModule
 from mmagn.tensors.missing import FeatureOrigin
 from mmagn.tensors.prepared import image_of, spectrum_of
-from mmagn.tensors.residency import batch_source
+from mmagn.tensors.residency import PairInputs, batch_source
 from mmagn.tensors.scaling import FeatureScaling
 from mmagn.tensors.sources import BatchSource, as_floats
 from mmagn.training.config import TrainingConfig
@@ -132,18 +132,10 @@ class Bench:
 
     def source(self, residency: Residency, count: int) -> BatchSource:
         """The first pairs as a run with that residency has them."""
-        return batch_source(
-            self.store,
-            np.arange(count),
-            self.values[:count],
-            self.valid[:count],
-            self.target[:count],
-            self.scaling,
-            replace(self.config.tensors, residency=residency),
-            self.config.models.branches,
-            cache_dir=Path(self.config.data.cache_dir),
-            device=self.device,
-        )
+        features = self.scaling.transform(self.values[:count], self.valid[:count])
+        pairs = PairInputs(store=self.store, rows=np.arange(count), features=features, target=self.target[:count])
+        tensors, branches = replace(self.config.tensors, residency=residency), self.config.models.branches
+        return batch_source(pairs, tensors, branches, cache_dir=Path(self.config.data.cache_dir), device=self.device)
 
     def pipeline(self, residency: Residency, count: int, batch_size: int, *, epochs: int = 3) -> Clock:
         """Rates of a real run on some pairs, and of its step alone."""

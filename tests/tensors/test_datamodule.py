@@ -14,7 +14,7 @@ from mmagn.tensors.batches import BatchLoader, ShuffledBatches
 from mmagn.tensors.config import AugmentConfig, TensorsConfig
 from mmagn.tensors.datamodule import BatchPlan, PairDataModule
 from mmagn.tensors.image import image_tensor
-from mmagn.tensors.residency import pair_tensors
+from mmagn.tensors.residency import PairInputs, pair_tensors
 from mmagn.tensors.scaling import FeatureScaling
 from mmagn.tensors.sources import PairTensors
 from mmagn.tensors.spectrum import spectrum_tensor
@@ -131,7 +131,8 @@ def test_tensors_are_those_of_the_rows_in_their_order(source: ListSource, caplog
     values, valid, scaling = features()
     rows, target = np.array([4, 0, 3]), np.array([1.0, 0.0, np.nan])
     with caplog.at_level(logging.INFO, "mmagn.tensors"):
-        made = pair_tensors(source, rows, values, valid, target, scaling, CONFIG, ("image", "spectrum", "features"))
+        pairs = PairInputs(store=source, rows=rows, features=scaling.transform(values, valid), target=target)
+        made = pair_tensors(pairs, CONFIG, ("image", "spectrum", "features"))
     assert "3 of 3 pairs" in caplog.text
     assert made.image is not None and made.image.dtype == torch.float16
     assert made.spectrum is not None and made.spectrum.dtype == torch.float16
@@ -150,23 +151,24 @@ def test_tensors_are_those_of_the_rows_in_their_order(source: ListSource, caplog
 @pytest.mark.parametrize("branch", ["image", "spectrum", "features"])
 def test_absent_branches_have_no_key(source: ListSource, branch: str) -> None:
     values, valid, scaling = features()
-    made = pair_tensors(source, np.arange(3), values, valid, np.zeros(3), scaling, CONFIG, (branch,))
+    scaled = scaling.transform(values, valid) if branch == "features" else None
+    pairs = PairInputs(store=source, rows=np.arange(3), features=scaled, target=np.zeros(3))
+    made = pair_tensors(pairs, CONFIG, (branch,))
     assert made.batch(torch.tensor([0])).keys() == {branch, "target", "index"}
 
 
 def test_an_image_with_nothing_valid_is_counted(
     source: ListSource, cutout_of: Callable[..., Cutout], caplog: pytest.LogCaptureFixture
 ) -> None:
-    values, valid, scaling = features()
     source.cutouts[1] = cutout_of(0.0, 0.0)
-    pair_tensors(source, np.arange(3), values, valid, np.zeros(3), scaling, CONFIG, ("image",))
+    pairs = PairInputs(store=source, rows=np.arange(3), features=None, target=np.zeros(3))
+    pair_tensors(pairs, CONFIG, ("image",))
     assert "1 images have no valid pixel in the central 16 x 16" in caplog.text
 
 
 def test_rows_features_and_targets_must_belong_together(source: ListSource) -> None:
-    values, valid, scaling = features()
-    with pytest.raises(ValueError, match="2 rows came with 3 rows of features and 3 targets"):
-        pair_tensors(source, np.arange(2), values, valid, np.zeros(3), scaling, CONFIG, ("image",))
+    with pytest.raises(ValueError, match="2 rows came with 3 targets and 4 rows of features"):
+        PairInputs(store=source, rows=np.arange(2), features=np.zeros((4, 1), np.float32), target=np.zeros(3))
 
 
 def test_loaders_together_hold_every_object_once_and_in_its_own_split() -> None:

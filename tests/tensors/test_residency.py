@@ -19,8 +19,7 @@ from mmagn.tensors import residency
 from mmagn.tensors.config import AugmentConfig, TensorsConfig
 from mmagn.tensors.datamodule import BatchPlan, PairDataModule
 from mmagn.tensors.prepared import prepared, prepared_file
-from mmagn.tensors.residency import batch_source, chosen_residency, pair_tensors
-from mmagn.tensors.scaling import FeatureScaling
+from mmagn.tensors.residency import PairInputs, batch_source, chosen_residency, pair_tensors
 from mmagn.tensors.sources import BatchSource, MappedTensors, PairTensors, StreamedTensors
 
 pytestmark = [
@@ -62,12 +61,10 @@ def store(spectrum_of: Callable[..., Spectrum], cutout_of: Callable[..., Cutout]
 
 
 def source(store: NamedPairs, cache_dir: Path, config: TensorsConfig = CONFIG) -> BatchSource:
-    values = np.random.default_rng(1).normal(size=(len(CHOSEN), 10))
-    valid = np.ones_like(values, dtype=bool)
+    features = np.random.default_rng(1).normal(size=(len(CHOSEN), 10)).astype(np.float32)
     target = (np.arange(len(CHOSEN)) % 3 == 0).astype(float)
-    scaling = FeatureScaling.fit(values, valid)
-    given = (store, CHOSEN, values, valid, target, scaling, config, BRANCHES)
-    return batch_source(*given, cache_dir=cache_dir, device="cpu")
+    pairs = PairInputs(store=store, rows=CHOSEN, features=features, target=target)
+    return batch_source(pairs, config, BRANCHES, cache_dir=cache_dir, device="cpu")
 
 
 class SmallNetwork(LightningModule):
@@ -142,9 +139,8 @@ def test_the_stream_prepares_nothing(store: NamedPairs, tmp_path: Path) -> None:
 
 
 def test_prepared_tensors_are_those_made_on_the_spot(store: NamedPairs, tmp_path: Path) -> None:
-    none = np.empty((len(CHOSEN), 0)), np.empty((len(CHOSEN), 0), dtype=bool)
-    given = (store, CHOSEN, *none, np.zeros(len(CHOSEN)), FeatureScaling.fit(*none), CONFIG, ("image", "spectrum"))
-    plain, kept = pair_tensors(*given), pair_tensors(*given, cache_dir=tmp_path)
+    pairs = PairInputs(store=store, rows=CHOSEN, features=None, target=np.zeros(len(CHOSEN)))
+    plain, kept = (pair_tensors(pairs, CONFIG, BRANCHES, cache_dir=folder) for folder in (None, tmp_path))
     assert plain.image is not None and kept.image is not None and torch.equal(plain.image, kept.image)
     assert plain.spectrum is not None and kept.spectrum is not None and torch.equal(plain.spectrum, kept.spectrum)
 

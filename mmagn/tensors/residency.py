@@ -107,7 +107,7 @@ def batch_source(
 def chosen_residency(
     config: TensorsConfig, count: int, branches: Sequence[str], device: torch.device | str
 ) -> Residency:
-    """Residency that ``config.residency`` means for a number of objects on a device; ``auto`` goes by its free memory."""
+    """Residency that ``config.residency`` means for some objects on a device; ``auto`` goes by its free memory."""
     if config.residency != "auto":
         return config.residency
     needed_bytes = 2 * count * sum(int(np.prod(shape_of(branch, config))) for branch in MAKERS if branch in branches)

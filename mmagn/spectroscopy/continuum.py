@@ -33,8 +33,13 @@ PRIOR_SCATTER = 1.0
 WINDOW_SCATTER = 0.03
 """Prior of the low-order corrections in the two line windows, relative to the level."""
 
-BALMER_ERROR_ANGSTROM = 0.12
-"""How wrong the learned absorption itself may be: simulated galaxies whose stars are known show as much."""
+BALMER_ERROR_ANGSTROM = (0.18, 0.12)
+"""How wrong the learned absorption of H-beta and H-alpha may be: as much as for galaxies of E-MILES populations, whose
+stars are known."""
+ERROR_SPECTRA = 150
+"""Spectra from which a basis is learned with twice the variance of that error."""
+TEMPLATE_ERROR_ANGSTROM = 0.12
+"""The same error with templates."""
 
 
 def learned_basis(spectra: Iterable[Spectrum], config: SpectroscopyConfig) -> ContinuumBasis | None:
@@ -67,7 +72,9 @@ def learned_basis(spectra: Iterable[Spectrum], config: SpectroscopyConfig) -> Co
             return None
         columns = eigenspectra(sample, terms, columns)
         constrained = constrained_columns(sample, columns)
-        basis = _basis(constrained, scatter_along(sample, constrained, _cores(constrained[0])), "basis")
+        error = torch.tensor(BALMER_ERROR_ANGSTROM, dtype=columns.dtype).square() * (1 + ERROR_SPECTRA / len(sample))
+        scatter = scatter_along(sample, constrained, _cores(constrained[0])).square()
+        basis = _basis(constrained, (scatter + error).sqrt(), "basis")
     return basis
 
 
@@ -87,7 +94,7 @@ def continuum_basis(spectra: Iterable[Spectrum], config: SpectroscopyConfig) -> 
 def template_basis(config: SpectroscopyConfig) -> ContinuumBasis:
     """Return the basis from the user's templates."""
     columns = torch.from_numpy(template_columns(config.templates, config.templates_medium, config.basis_terms))
-    return _basis(columns, torch.zeros(2, dtype=torch.float64), "templates")
+    return _basis(columns, columns.new_full((2,), TEMPLATE_ERROR_ANGSTROM), "templates")
 
 
 def _galaxies(spectra: Iterable[Spectrum]) -> Iterator[Spectrum]:
@@ -98,12 +105,15 @@ def _galaxies(spectra: Iterable[Spectrum]) -> Iterator[Spectrum]:
 
 
 def _basis(columns: torch.Tensor, core_scatter: torch.Tensor, kind: str) -> ContinuumBasis:
-    """Return the model: eigenspectra, low-order corrections around H-beta and H-alpha, further Balmer absorption."""
+    """Return the model: eigenspectra, low-order corrections around H-beta and H-alpha, further Balmer absorption.
+
+    ``core_scatter`` (2,) is how much of that H-beta and H-alpha may have, Angstrom.
+    """
     mean = columns[0].numpy()
     windows = np.concatenate(
         [window_polynomials(4750.0, 5100.0, 1) * mean, window_polynomials(6220.0, 6850.0, 2) * mean]
     )
-    cores = _cores(columns[0]) * core_scatter.square().add(BALMER_ERROR_ANGSTROM**2).sqrt()[:, None]
+    cores = _cores(columns[0]) * core_scatter[:, None]
     precision = [[0.0], np.full(len(columns) - 1, PRIOR_SCATTER**-2), np.full(len(windows), WINDOW_SCATTER**-2)]
     diagonal = np.concatenate([*precision, np.ones(len(cores))])
     count = len(diagonal)

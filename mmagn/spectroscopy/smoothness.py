@@ -23,8 +23,8 @@ KNOT_PIXELS = 3.0
 """Knots of the cubic splines: finer than any stellar feature."""
 FEATURE_SIGMA_PIXELS = 3.0
 """Width of stellar features (210 km/s: dispersion and instrument)."""
-BALMER_SIGMAS_PIXELS = (4.0, 10.0)
-"""Core and wings of H-beta absorption; the same in Angstrom under H-alpha."""
+BALMER_SIGMAS_PIXELS = (2.5, 7.0)
+"""Core and wings of H-beta absorption in E-MILES populations; the same in Angstrom under H-alpha."""
 HALPHA_OVER_HBETA = (0.65, 0.05)
 """Stellar absorption of H-alpha over that of H-beta in equivalent width, and how well that is known."""
 NEAR_PIXELS = 260

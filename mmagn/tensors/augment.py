@@ -1,6 +1,7 @@
 """Random changes of a training batch, on whatever device the batch is."""
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -149,14 +150,31 @@ def dihedral(image: Tensor, element: Tensor) -> Tensor:
     element
         (batch,) integers from 0 (identity) to 7: bit 0 flips the width, bit 1 the height, bit 2 then swaps both axes.
     """
+    if image.is_cuda:
+        return dihedral_gathered(image, element)
     bits = [((element >> bit) & 1).bool()[:, None, None, None] for bit in range(3)]
     image = torch.where(bits[0], image.flip(-1), image)
     image = torch.where(bits[1], image.flip(-2), image)
     return torch.where(bits[2], image.transpose(-1, -2), image)
 
 
+def dihedral_gathered(image: Tensor, element: Tensor) -> Tensor:
+    """:func:`dihedral` in two kernels, where a launch costs more than a pass through memory."""
+    source = _symmetries(image.shape[-1], image.device)[element]
+    return image.flatten(2).gather(2, source[:, None].expand(-1, image.shape[1], -1)).view_as(image)
+
+
+@cache
+def _symmetries(size: int, device: torch.device) -> Tensor:
+    """(element, pixel) pixel that each pixel of a square image is taken from."""
+    pixels = torch.arange(size * size).view(1, 1, size, size).expand(DIHEDRAL_ELEMENTS, 1, size, size)
+    return dihedral(pixels, torch.arange(DIHEDRAL_ELEMENTS)).flatten(1).to(device)
+
+
 def noisy_image(image: Tensor, noise: float, drawn: Tensor) -> Tensor:
     """(batch, band, height, width) stretched images with ``noise`` times what was drawn added before the stretch."""
+    if image.is_cuda:
+        return torch.add(image.sinh(), drawn, alpha=noise).asinh()
     return _asinh(_sinh(image) + noise * drawn)
 
 

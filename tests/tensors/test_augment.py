@@ -11,6 +11,7 @@ from mmagn.tensors.augment import (
     augmentation_draws,
     augmented,
     dihedral,
+    dihedral_gathered,
     noisy_image,
     shifted,
     without_bands,
@@ -165,3 +166,9 @@ def test_all_changes_are_one_graph_for_the_compiler_and_the_same_numbers() -> No
 def test_changes_beyond_reason_are_refused_by_name(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=f"tensors.augment.{next(iter(wrong))} is"):
         AugmentConfig(**wrong)
+
+
+def test_symmetries_by_gathering_are_those_by_flips() -> None:
+    image = torch.randn((16, 5, 12, 12), generator=torch.Generator().manual_seed(0))
+    element = torch.arange(16) % 8
+    assert torch.equal(dihedral_gathered(image, element), dihedral(image, element))

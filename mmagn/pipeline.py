@@ -50,13 +50,13 @@ from mmagn.surveys.hats.reader import HatsReader
 from mmagn.surveys.reader import iter_spectra
 from mmagn.surveys.readers import survey_reader
 from mmagn.tensors.datamodule import BatchPlan, PairDataModule
-from mmagn.tensors.missing import FeatureOrigin, narrow_views
+from mmagn.tensors.missing import FeatureOrigin
 from mmagn.tensors.residency import PairInputs, batch_source
 from mmagn.tensors.scaling import FeatureScaling
 from mmagn.training.checkpoints import good_checkpoint
 from mmagn.training.device import device_name
 from mmagn.training.fit import FitResult, RunRecord, fit
-from mmagn.training.heads.warm_start import features_first
+from mmagn.training.heads.fusion import HeadsSettings, fit_model_heads
 from mmagn.training.module import AgnModule
 from mmagn.training.process_group import joined_group
 
@@ -207,12 +207,10 @@ def train(config: RunConfig, resume: str = "") -> FitResult:
 
 def _fitted(config: RunConfig, sample: Sample, run: RunFolder, data: PairDataModule, resume: Path | None) -> FitResult:
     """Train a network on a labelled sample."""
-    model, weight = network(config), training_pos_weight(config, sample, sample.fold.train)
-    if resume is None:
-        train, validation = (data.rows(split).numpy() for split in ("train", "validation"))
-        features_first(model, data.tensors, train, validation, config.training, pos_weight=weight, seed=config.seed)
-    views = narrow_views(config.tensors.augment, config.models.branches, data.plan.origin)
-    module = AgnModule(model, config.training, weight, config.seed, views)
+    weight, rows = training_pos_weight(config, sample, sample.fold.train), (sample.fold.train, sample.fold.validation)
+    module = AgnModule(network(config), config.training, weight, config.seed)
+    origin = FeatureOrigin.of(config.tensors.features, FeatureScaling.load(run.scaling))
+    heads = HeadsSettings(config=config.training, origin=origin, pos_weight=weight, seed=config.seed)
     record = RunRecord(
         hyperparameters=config_dict(config),
         figures=validation_figures(config.evaluation, pos_weight=float(module.pos_weight)),
@@ -220,6 +218,7 @@ def _fitted(config: RunConfig, sample: Sample, run: RunFolder, data: PairDataMod
         object_ids=sample.table["object_id"][sample.rows].tolist(),
         classes=sample.bpt_class.tolist(),
         identity={"pairs": sample.store.fingerprint},
+        finish=lambda model: fit_model_heads(model, data.tensors, rows, heads),
     )
     return fit(module, data, run, record, resume=resume)
 
@@ -333,7 +332,6 @@ def _datamodule(config: RunConfig, sample: Sample, scaling: FeatureScaling) -> P
         batch_size=config.training.batch_size,
         augment=config.tensors.augment,
         seed=config.seed,
-        origin=FeatureOrigin.of(config.tensors.features, scaling),
         workers=config.tensors.threads,
     )
     return PairDataModule(tensors, sample.split, plan)

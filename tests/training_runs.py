@@ -42,15 +42,15 @@ def at_training_batch(module, number, action):
     return module
 
 
-UNCHANGED = AugmentConfig(dihedral=False, image_noise=0.0, spectrum_noise=0.0, image_dropout=0.0, spectrum_dropout=0.0)
+UNCHANGED = AugmentConfig(dihedral=False, image_noise=0.0, spectrum_noise=0.0)
 
 
-def fitted_fold(model, tensors, rows, config, *, pos_weight=1.0, seed=1, augment=UNCHANGED, origin=None, views=None):
+def fitted_fold(model, tensors, rows, config, *, pos_weight=1.0, seed=1, augment=UNCHANGED):
     """Result of a fit of a model to (train, validation) rows of tensors; the model is changed."""
     split = np.full(len(tensors), "test", dtype="<U10")
     split[rows[0]], split[rows[1]] = "train", "validation"
-    plan = BatchPlan(batch_size=config.batch_size, augment=augment, seed=seed, origin=origin, stream=1)
-    module = AgnModule(model, config, pos_weight=pos_weight, seed=seed, views=views)
+    plan = BatchPlan(batch_size=config.batch_size, augment=augment, seed=seed, stream=1)
+    module = AgnModule(model, config, pos_weight=pos_weight, seed=seed)
     return fold_fit(module, PairDataModule(tensors, split, plan))
 
 

@@ -23,6 +23,7 @@ from mmagn.evaluation.folds import Fold
 from mmagn.evaluation.network import validation_calibration
 from mmagn.evaluation.strata import bpt_ratios
 from mmagn.evaluation.variants import Variant
+from mmagn.models.heads import FusionHeads
 from mmagn.records import Floats
 from mmagn.runs.sample import Sample
 from mmagn.storage.files import whole_file, write_json
@@ -136,6 +137,11 @@ class FoldFits:
             with whole_file(path) as part, part.open("wb") as file:
                 np.save(file, embedding, allow_pickle=False)
         return np.asarray(np.load(path, allow_pickle=False), dtype=np.float32)
+
+    def heads(self, variant: Variant, fold: Fold) -> FusionHeads:
+        """Return the heads of the network of a fold."""
+        self.make([variant], [fold])
+        return self.networks.load(variant, self._member(variant, fold)).heads
 
     def do(self, task: FitTask) -> None:
         """Do a task."""

@@ -16,6 +16,7 @@ from mmagn.features.vector import feature_matrix
 from mmagn.records import Floats
 from mmagn.runs.sample import Sample, training_target
 from mmagn.tensors.mask import valid_fractions
+from mmagn.tensors.missing import FeatureOrigin
 from mmagn.tensors.residency import PairInputs, batch_source
 from mmagn.tensors.scaling import FeatureScaling
 from mmagn.tensors.sources import BatchSource, with_columns
@@ -58,6 +59,10 @@ class FoldInputs:
         values, valid = self.sample.features(config)
         scaling = FeatureScaling.fit(values[fold.train], valid[fold.train])
         return scaling, scaling.transform(values, valid)
+
+    def origin(self, config: RunConfig, fold: Fold) -> FeatureOrigin:
+        """What the features are measured on, and their imputed values as the scaling of a fold gives them."""
+        return FeatureOrigin.of(config.tensors.features, self.scaled(config, fold)[0])
 
     def target(self, fold: Fold) -> NDArray[np.float32]:
         """(object,) training targets of the network of a fold."""

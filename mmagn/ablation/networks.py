@@ -21,10 +21,9 @@ from mmagn.runs.sample import network, training_pos_weight
 from mmagn.storage.run_folder import RunFolder
 from mmagn.tensors.batches import OrderedBatches
 from mmagn.tensors.datamodule import BatchPlan, PairDataModule
-from mmagn.tensors.missing import FeatureOrigin, narrow_views
 from mmagn.training.fold_fit import fold_fit
 from mmagn.training.heads.fit import Member, many_fits, many_logits
-from mmagn.training.heads.warm_start import features_first
+from mmagn.training.heads.fusion import HeadsSettings, fit_model_heads
 from mmagn.training.module import AgnModule
 from mmagn.training.side_by_side import side_by_side
 from mmagn.training.weights import load_weights, save_weights
@@ -75,23 +74,21 @@ class FoldNetworks:
 
     def _network(self, config: RunConfig, fold: Fold) -> FittedNetwork:
         tensors, model, weight = self.inputs.tensors(config, fold), network(config), self.pos_weight(fold)
-        scaling, _ = self.inputs.scaled(config, fold)
-        origin = FeatureOrigin.of(config.tensors.features, scaling)
-        features_first(model, tensors, fold.train, fold.validation, config.training, pos_weight=weight, seed=fold.seed)
+        origin = self.inputs.origin(config, fold)
         plan = BatchPlan(
             batch_size=config.training.batch_size,
             augment=config.tensors.augment,
             seed=fold.seed,
-            origin=origin,
             workers=0,
             stream=1,
         )
         model.to(memory_format=torch.channels_last)  # on CPUs too: an image backbone trains 1.6 times as fast
-        views = narrow_views(config.tensors.augment, config.models.branches, origin)
         fold_fit(
-            AgnModule(model, config.training, weight, fold.seed, views),
+            AgnModule(model, config.training, weight, fold.seed),
             PairDataModule(tensors, split_names(fold, len(tensors)), plan),
         )
+        settings = HeadsSettings(config=config.training, origin=origin, pos_weight=weight, seed=fold.seed)
+        fit_model_heads(model, tensors, (fold.train, fold.validation), settings)
         rows = np.concatenate([fold.validation, fold.test])
         batches = OrderedBatches(torch.from_numpy(rows), EVALUATION_BATCH).batches()
         logits = np.full(len(tensors), np.nan)
@@ -113,7 +110,7 @@ class FoldNetworks:
             for view, fold in enumerate(folds)
         ]
         models = [network(replace(config, seed=fold.seed)) for fold in folds]
-        heads, inputs = [model.head for model in models], torch.from_numpy(views).to(self.device)
+        heads, inputs = [model.heads.head for model in models], torch.from_numpy(views).to(self.device)
         many_fits(heads, inputs, torch.from_numpy(target).to(self.device), members)
         logits = many_logits(heads, inputs, range(len(folds))).double().cpu().numpy()
         rows = np.arange(logits.shape[1])

@@ -148,15 +148,21 @@ def _importances(
     target = sample.target[sample.fold.test]
     if "features" not in model.branches or not 0 < target.sum() < len(target):
         return []
-    width, device = len(sample.features), next(model.parameters()).device
-    others = torch.from_numpy(embedding[:, :-width]).to(device)
+    width = len(sample.features)
+    others = torch.from_numpy(embedding[:, :-width])
 
     def logits(features: NDArray[np.float32]) -> Floats:
-        with torch.inference_mode():
-            inputs = torch.cat([others, torch.from_numpy(features).to(device)], dim=1)
-            return np.asarray(model.head(inputs).squeeze(-1).double().cpu().numpy())
+        return _fused_logits(model, torch.cat([others, torch.from_numpy(features)], dim=1))
 
     return permutation_importance(logits, embedding[:, -width:], target, sample.features, seed=seed)
+
+
+def _fused_logits(model: FusionModel, embedding: Tensor) -> Floats:
+    """(object,) fused logits from (object, embedding) head inputs of objects that have every modality."""
+    device = next(model.parameters()).device
+    present = torch.ones((len(embedding), len(model.branches)), dtype=torch.bool, device=device)
+    with torch.inference_mode():
+        return np.asarray(model.heads(embedding.to(device), present).fused.double().cpu().numpy())
 
 
 def input_importances(
@@ -165,17 +171,12 @@ def input_importances(
     """Return the importance of each branch: its part of the head inputs (object, embedding) is permuted."""
     if len(model.branches) < 2 or not 0 < target.sum() < len(target):
         return []
-    device = next(model.parameters()).device
-    dims = {name: branch.stand_in.numel() for name in ("image", "spectrum") if (branch := getattr(model, name))}
-    names = [*dims, *(["features"] if "features" in model.branches else [])]
-    edges = np.cumsum([0, *dims.values()])
-    blocks = np.split(embedding, edges[1 : len(names)], axis=1)
+    names = list(model.branches)
+    blocks = np.split(embedding, np.cumsum(list(model.heads.widths.values()))[:-1], axis=1)
 
     def logits(rows: NDArray[np.float32]) -> Floats:
         chosen = [block[row] for block, row in zip(blocks, rows.astype(np.int64).T, strict=True)]
-        with torch.inference_mode():
-            inputs = torch.from_numpy(np.concatenate(chosen, axis=1)).to(device)
-            return np.asarray(model.head(inputs).squeeze(-1).double().cpu().numpy())
+        return _fused_logits(model, torch.from_numpy(np.concatenate(chosen, axis=1)))
 
     rows = np.repeat(np.arange(len(target), dtype=np.float32)[:, None], len(names), axis=1)
     return permutation_importance(logits, rows, target, names, seed=seed)
@@ -218,8 +219,9 @@ def network_output(model: FusionModel, batches: Iterable[Batch], device: str) ->
     logits, embeddings = [torch.zeros(0, device=device)], [torch.zeros(0, 0, device=device)]
     with torch.inference_mode():
         for batch in batches:
-            embedding = model.embedding(_on_device(batch, device))
-            logits.append(model.head(embedding).squeeze(-1).float())
+            inputs = _on_device(batch, device)
+            embedding = model.embedding(inputs)
+            logits.append(model.heads(embedding, model.present(inputs)).fused)
             embeddings.append(embedding.float())
         return NetworkOutput(logits=torch.cat(logits[1:] or logits), embedding=torch.cat(embeddings[1:] or embeddings))
 

@@ -1,33 +1,33 @@
-"""The whole network: the branches that are switched on, their embeddings side by side, and one head."""
+"""The whole network: the branches that are on, their embeddings side by side, and the heads."""
 
 from collections.abc import Mapping
-from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from mmagn.models.config import ModelsConfig
+from mmagn.models.config import Branch, ModelsConfig
+from mmagn.models.heads import HEAD, FusionHeads, Logits
 from mmagn.models.image_branch import ImageBranch
 from mmagn.models.spectrum_branch import SpectrumBranch
 
 FEATURE_COUNT = 10
-"""Handcrafted features, where no other number is asked for."""
+"""Handcrafted features, unless another number is configured."""
 
 
 class FusionModel(nn.Module):
     """Logits from any combination of image, spectrum and handcrafted features.
 
-    Each embedding is layer-normalised, so that it has the spread of a scaled feature.
+    Each embedding is layer-normalised, so that it has the spread of a scaled feature. With one modality the network is
+    its branch and the MLP head; on features alone it is 10 -> hidden -> hidden / 2 -> 1.
 
-    The head is Linear(hidden), ReLU, Dropout, Linear(hidden / 2), ReLU, Dropout, Linear(1). With the features alone
-    the network is the head and nothing else: 10 -> hidden -> hidden / 2 -> 1.
-
-    Where a batch says that an image or a spectrum is not valid, a learned embedding stands in for it.
+    With more than one, each branch learns through a head of its own (deep supervision, Lee+2015), as it would alone;
+    the MLP head on all embeddings and features, and a late fusion of its logit with those of the single modalities, are
+    fitted to the finished branches. See :class:`mmagn.models.heads.FusionHeads`.
 
     Parameters
     ----------
     config
-        Branches, their settings, and the head.
+        Branches, their settings, and the heads.
     spectrum_pixels
         Length of the spectrum grid.
     features
@@ -36,75 +36,83 @@ class FusionModel(nn.Module):
 
     def __init__(self, config: ModelsConfig, *, spectrum_pixels: int, features: int = FEATURE_COUNT) -> None:
         super().__init__()
-        self.branches = config.branches
         self.image: EmbeddedBranch | None = None
         self.spectrum: EmbeddedBranch | None = None
-        width = 0
+        widths: dict[Branch, int] = {}
         if "image" in config.branches:
-            dim = config.image.embedding_dim
-            self.image, width = EmbeddedBranch(ImageBranch(config.image), dim), width + dim
+            widths["image"] = config.image.embedding_dim
+            self.image = EmbeddedBranch(ImageBranch(config.image), widths["image"])
         if "spectrum" in config.branches:
-            dim = config.spectrum.embedding_dim
-            branch = SpectrumBranch(config.spectrum, spectrum_pixels)
-            self.spectrum, width = EmbeddedBranch(branch, dim), width + dim
-        self.embedded_width = width
-        width += features if "features" in config.branches else 0
-        self.head = nn.Sequential(
-            nn.Linear(width, config.hidden_dim),
-            nn.ReLU(),
-            nn.Dropout(config.dropout),
-            nn.Linear(config.hidden_dim, config.hidden_dim // 2),
-            nn.ReLU(),
-            nn.Dropout(config.dropout),
-            nn.Linear(config.hidden_dim // 2, 1),
-        )
+            widths["spectrum"] = config.spectrum.embedding_dim
+            self.spectrum = EmbeddedBranch(SpectrumBranch(config.spectrum, spectrum_pixels), widths["spectrum"])
+        if "features" in config.branches:
+            widths["features"] = features
+        self.branches = tuple(widths)
+        self.heads = FusionHeads(widths, config)
 
     def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """(batch,) logits of being an AGN.
+        """(batch,) fused logits of being an AGN; see :meth:`logits`."""
+        return self.logits(batch).fused
+
+    def logits(self, batch: Mapping[str, Tensor]) -> Logits:
+        """Fused logits, and those that they are made of.
 
         Parameters
         ----------
         batch
             ``image`` (batch, band, height, width), ``spectrum`` (batch, 2, pixel), ``features`` (batch, feature);
-            those of the branches that are switched on. ``image_valid`` and ``spectrum_valid`` (batch,) bool, all valid
-            where absent: what stands in an image or spectrum that is not valid has no effect, but must be finite in
-            training.
+            those of the modalities that are on. ``image_valid``, ``spectrum_valid`` and ``features_valid`` (batch,)
+            bool, all valid where absent: a modality that is not valid has no effect, but must be finite in training.
 
         Raises
         ------
         ValueError
-            When a branch finds no input.
+            When a branch has no input.
         """
-        logits: Tensor = self.head(self.embedding(batch)).squeeze(-1)
+        logits: Logits = self.heads(self.embedding(batch), self.present(batch))
         return logits
 
     def embedding(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """(batch, embedding) what the head sees: image, spectrum and features side by side, those switched on."""
-        for branch in self.branches:
-            if branch not in batch:
-                raise ValueError(f"the {branch} branch is on but the batch has no {branch}; it has {', '.join(batch)}")
-        parts = [] if self.image is None else [self.image(batch["image"], batch.get("image_valid"))]
-        parts += [] if self.spectrum is None else [self.spectrum(batch["spectrum"], batch.get("spectrum_valid"))]
-        parts += [batch["features"]] if "features" in self.branches else []
-        return torch.cat(parts, dim=1)
+        """(batch, embedding) input of the heads: image, spectrum and features side by side, those that are on.
 
-    @property
-    def has_branches_beside_features(self) -> bool:
-        """True where it sees the features and more."""
-        return "features" in self.branches and self.embedded_width > 0
+        0, the mean of an embedding over its units, where a modality is not valid.
+        """
+        for name in self.branches:
+            if name not in batch:
+                raise ValueError(f"the {name} branch is on but the batch has no {name}; it has {', '.join(batch)}")
+        return torch.cat([self._embedding(name, batch) for name in self.branches], dim=1)
 
-    @torch.no_grad()
-    def ignore_branches(self) -> None:
-        """Let the head start without any weight on the embeddings of image and spectrum."""
-        cast("nn.Linear", self.head[0]).weight[:, : self.embedded_width] = 0.0
+    def present(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """(batch, modality) bool: the object has this modality."""
+        some = batch[self.branches[0]]
+        every = torch.ones(len(some), dtype=torch.bool, device=some.device)
+        return torch.stack([batch.get(f"{name}_valid", every).bool() for name in self.branches], dim=1)
 
-    def embedding_of_features(self, features: Tensor) -> Tensor:
-        """(batch, embedding) what the head sees of (batch, feature) features, with 0 in place of image and spectrum."""
-        return torch.cat((features.new_zeros((len(features), self.embedded_width)), features), dim=1)
+    def branch_logits(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """(batch,) logits through which the branches learn, by part: each branch alone, or the whole network."""
+        if not self.heads.auxiliary:
+            return {HEAD: self(batch)}
+        return {
+            name: self.heads.auxiliary[name](self._embedding(name, batch)).squeeze(-1).float()
+            for name in self.branches
+            if name != "features"
+        }
+
+    def branch_modules(self) -> dict[str, tuple[str, ...]]:
+        """Names of the modules that learn through each of :meth:`branch_logits`."""
+        if not self.heads.auxiliary:
+            return {HEAD: tuple(name for name, _ in self.named_children())}
+        return {name: (name, f"heads.auxiliary.{name}") for name in self.branches if name != "features"}
+
+    def _embedding(self, name: Branch, batch: Mapping[str, Tensor]) -> Tensor:
+        branch = {"image": self.image, "spectrum": self.spectrum}.get(name)
+        embedding: Tensor = batch[name] if branch is None else branch(batch[name])
+        valid = batch.get(f"{name}_valid")
+        return embedding if valid is None else embedding.where(valid.bool()[:, None], 0.0)
 
 
 class EmbeddedBranch(nn.Module):
-    """Layer-normalised embedding of a branch, and what stands in for it where an object has no such input.
+    """Layer-normalised embedding of a branch.
 
     Parameters
     ----------
@@ -117,11 +125,8 @@ class EmbeddedBranch(nn.Module):
     def __init__(self, branch: nn.Module, embedding_dim: int) -> None:
         super().__init__()
         self.branch, self.layer_norm = branch, nn.LayerNorm(embedding_dim)
-        self.stand_in = nn.Parameter(torch.zeros(embedding_dim))
 
-    def forward(self, values: Tensor, valid: Tensor | None) -> Tensor:
-        """(batch, embedding) from the input of the branch and its (batch,) valid flags, None for all valid."""
+    def forward(self, values: Tensor) -> Tensor:
+        """(batch, embedding) from the input of the branch."""
         embedding: Tensor = self.layer_norm(self.branch(values))
-        if valid is None:
-            valid = torch.ones(len(embedding), dtype=torch.bool, device=embedding.device)
-        return torch.where(valid[:, None], embedding, self.stand_in.to(embedding.dtype))
+        return embedding

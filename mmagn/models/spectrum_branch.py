@@ -50,14 +50,14 @@ class SpectrumBranch(nn.Module):
 
 
 class ResidualStage(nn.Module):
-    """Two convolutions around a shortcut, at half the length; 0 where not valid."""
+    """Two convolutions and a shortcut at half the length; 0 where not valid."""
 
     def __init__(self, narrow: int, wide: int, kernel_size: int) -> None:
         super().__init__()
-        around = kernel_size // 2
-        self.first = nn.Conv1d(narrow, wide, kernel_size, stride=2, padding=around, bias=False)
+        padding = kernel_size // 2
+        self.first = nn.Conv1d(narrow, wide, kernel_size, stride=2, padding=padding, bias=False)
         self.first_norm = ValidNorm(wide)
-        self.second = nn.Conv1d(wide, wide, kernel_size, padding=around, bias=False)
+        self.second = nn.Conv1d(wide, wide, kernel_size, padding=padding, bias=False)
         self.second_norm = ValidNorm(wide)
         self.shortcut = nn.Conv1d(narrow, wide, 2, stride=2)
 
@@ -66,16 +66,24 @@ class ResidualStage(nn.Module):
         if hidden.shape[-1] % 2:
             hidden, valid = functional.pad(hidden, (0, 1)), functional.pad(valid, (0, 1))
         halved = functional.max_pool1d(valid, 2)
-        inner = functional.relu(self.first_norm(self.first(hidden), halved)) * halved
-        inner = self.second_norm(self.second(inner), halved)
+        share = pixel_shares(halved)
+        inner = functional.relu(self.first_norm(self.first(hidden), share)) * halved
+        inner = self.second_norm(self.second(inner), share)
         return functional.relu(inner + self.shortcut(hidden)) * halved, halved
+
+
+def pixel_shares(valid: Tensor) -> Tensor:
+    """(batch, pixel, 1) float32 weights of a mean over the valid pixels, from (batch, 1, pixel) flags of 1 and 0."""
+    flags = valid.float()
+    return (flags / flags.sum(-1, keepdim=True).clamp(min=1)).mT
 
 
 class ValidNorm(nn.Module):
     """Group normalisation (Wu & He 2018) whose means and variances come from the valid pixels alone.
 
     A spectrum is normalised by itself, so its score depends neither on the rest of the batch nor on how much of the
-    grid it leaves uncovered.
+    grid it leaves uncovered. Statistics are float32 in every precision; sums over pixels are matrix products, which
+    keeps the number of kernels small.
     """
 
     def __init__(self, width: int) -> None:
@@ -83,16 +91,25 @@ class ValidNorm(nn.Module):
         self.groups = math.gcd(width, _NORM_GROUPS)
         self.weight, self.bias = nn.Parameter(torch.ones(width, 1)), nn.Parameter(torch.zeros(width, 1))
 
-    def forward(self, hidden: Tensor, valid: Tensor) -> Tensor:
-        """(batch, feature, pixel) normalised features; ``valid`` is (batch, 1, pixel) of 1 and 0."""
-        grouped = hidden.float().reshape(len(hidden), self.groups, -1, hidden.shape[-1])
-        weight = valid.float()[:, None]
-        count = (weight.sum((2, 3), keepdim=True) * grouped.shape[2]).clamp(min=1)
-        centred = grouped - (grouped * weight).sum((2, 3), keepdim=True) / count
-        variance = (centred.square() * weight).sum((2, 3), keepdim=True) / count
-        normal = (centred * (variance + _NORM_EPSILON).rsqrt()).flatten(1, 2)
-        scaled: Tensor = normal * self.weight + self.bias
-        return scaled
+    def forward(self, hidden: Tensor, share: Tensor) -> Tensor:
+        """(batch, feature, pixel) float32 normalised features.
+
+        Parameters
+        ----------
+        hidden
+            (batch, feature, pixel), finite everywhere.
+        share
+            (batch, pixel, 1) weight of each pixel, from :func:`pixel_shares`.
+        """
+        with torch.autocast(hidden.device.type, enabled=False):
+            centred = hidden.float() - self._of_groups(torch.bmm(hidden.float(), share))
+            variance = self._of_groups(torch.bmm(centred.square(), share))
+            return torch.addcmul(self.bias, centred, self.weight * (variance + _NORM_EPSILON).rsqrt())
+
+    def _of_groups(self, means: Tensor) -> Tensor:
+        """(batch, feature, 1) mean over the features of each group, from that of each feature."""
+        grouped = means.view(len(means), self.groups, -1)
+        return grouped.mean(2, keepdim=True).expand_as(grouped).reshape(means.shape)
 
 
 def valid_pooling(hidden: Tensor, valid: Tensor) -> Tensor:

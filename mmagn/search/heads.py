@@ -3,20 +3,18 @@
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 import numpy as np
 import torch
 from sklearn.metrics import average_precision_score
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmagn.ablation.fits import FoldFits
 from mmagn.config.run_config import RunConfig
 from mmagn.evaluation.folds import Fold
-from mmagn.models.fusion import FusionModel
+from mmagn.models.heads import FusionHeads
 from mmagn.search.folds import own_variant
-from mmagn.tensors.spectrum import spectrum_pixels
-from mmagn.training.heads.fit import Member, many_fits, many_logits
+from mmagn.training.heads.fusion import HeadsSettings, HeadsTask, fit_heads, fused_logits
 from mmagn.workers import one_thread
 
 logger = logging.getLogger(__name__)
@@ -42,6 +40,8 @@ class HeadScores:
         logger.info("embeddings of %d folds: %.1f s", len(folds), time.monotonic() - started)
         self.target = torch.from_numpy(np.stack([fits.inputs.target(fold) for fold in folds])).to(device)
         self.pos_weight = [fits.networks.pos_weight(fold) for fold in folds]
+        self.heads = [fold_heads(fits, fold) for fold in folds]
+        self.origins = [fits.inputs.origin(fits.config, fold) for fold in folds]
 
     def __call__(self, config: RunConfig) -> Iterator[float]:
         """Average precision on the test objects of one inner fold after another; all but the first are one batch."""
@@ -49,31 +49,36 @@ class HeadScores:
         yield from self._scores(config, range(1, len(self.folds)))
 
     def _scores(self, config: RunConfig, numbers: Sequence[int]) -> list[float]:
-        members = [
-            Member(
-                train=self.folds[number].train,
-                validation=self.folds[number].validation,
-                pos_weight=self.pos_weight[number],
-                seed=self.folds[number].seed,
-                config=config.training,
-                view=number,
-            )
-            for number in numbers
-        ]
+        tasks = [self._task(config, number) for number in numbers]
         with one_thread():
-            heads = [self._head(config, member.seed) for member in members]
-            many_fits(heads, self.embeddings, self.target, members)
-            logits = many_logits(heads, self.embeddings, numbers).cpu().numpy()
-        tested = [self.folds[number].test for number in numbers]
+            fit_heads(tasks)
+            logits = [fused_logits(task.heads, task.embedding).cpu().numpy() for task in tasks]
+        tests = [self.folds[number].test for number in numbers]
         return [
-            float(average_precision_score(self.truth[test], row[test]))
-            for row, test in zip(logits, tested, strict=True)
+            float(average_precision_score(self.truth[test], row[test])) for row, test in zip(logits, tests, strict=True)
         ]
 
-    def _head(self, config: RunConfig, seed: int) -> nn.Sequential:
-        torch.manual_seed(seed)
-        models, width = replace(config.models, branches=("features",)), self.embeddings.shape[-1]
-        return FusionModel(models, spectrum_pixels=spectrum_pixels(config.tensors), features=width).head
+    def _task(self, config: RunConfig, number: int) -> HeadsTask:
+        """Heads with the searched settings for the branches of a fold, whose own auxiliary heads are kept."""
+        fold, fitted = self.folds[number], self.heads[number]
+        torch.manual_seed(fold.seed)
+        heads = FusionHeads(fitted.widths, config.models)
+        for name, auxiliary in heads.auxiliary.items():
+            if name != "features":
+                auxiliary.load_state_dict(fitted.auxiliary[name].state_dict())
+        return HeadsTask(
+            heads=heads.to(self.embeddings.device),
+            embedding=self.embeddings[number],
+            target=self.target[number],
+            train=fold.train,
+            validation=fold.validation,
+            settings=HeadsSettings(
+                config=config.training,
+                origin=self.origins[number],
+                pos_weight=self.pos_weight[number],
+                seed=fold.seed,
+            ),
+        )
 
 
 def fold_embeddings(fits: FoldFits, folds: Sequence[Fold]) -> Tensor:
@@ -84,3 +89,11 @@ def fold_embeddings(fits: FoldFits, folds: Sequence[Fold]) -> Tensor:
     variant = own_variant(config)
     fits.make([variant], folds, config.ablation.workers)
     return torch.from_numpy(np.stack([fits.embedding(variant, fold) for fold in folds]))
+
+
+def fold_heads(fits: FoldFits, fold: Fold) -> FusionHeads:
+    """Return the heads of the network of a fold; fresh ones where it has features alone."""
+    config = fits.config
+    if config.models.branches == ("features",):
+        return FusionHeads({"features": len(config.tensors.features)}, config.models)
+    return fits.heads(own_variant(config), fold)

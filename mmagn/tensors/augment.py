@@ -8,7 +8,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from mmagn.tensors.config import AugmentConfig, TensorsConfig
-from mmagn.tensors.missing import FeatureOrigin, modality_draws, modality_dropout
 from mmagn.tensors.spectrum import SPECTRUM_HALF_SNR, SPECTRUM_LIMIT
 
 DIHEDRAL_ELEMENTS = 8
@@ -21,9 +20,8 @@ def augment_batch(
     generator: torch.Generator | None,
     *,
     softening: float = TensorsConfig.asinh_softening,
-    origin: FeatureOrigin | None = None,
 ) -> dict[str, Tensor]:
-    """Batch with images shifted, turned and short of bands, noise added, and some objects short of a modality.
+    """Batch with images shifted, turned and short of bands, and with noise added.
 
     Noise is added to the flux behind the stretch, so it is right for faint and bright pixels alike, and never to
     a spectrum pixel that was not observed. Nothing waits for the device, and there is no loop over objects.
@@ -39,11 +37,9 @@ def augment_batch(
         device.
     softening
         ``asinh_softening`` that the images were made with.
-    origin
-        Of the features; needed where modalities are dropped from a batch with features.
     """
     draws = augmentation_draws(batch, config, generator)
-    return augmented(batch, draws, config, softening=softening, origin=origin)
+    return augmented(batch, draws, config, softening=softening)
 
 
 def augmentation_draws(
@@ -52,8 +48,7 @@ def augmentation_draws(
     """Random numbers of a batch, those that ``config`` needs: all that :func:`augmented` cannot do by itself.
 
     ``image_noise`` (batch, band, height, width) and ``spectrum_noise`` (batch, pixel) standard normal, ``element``
-    (batch,) of the dihedral group, ``shift`` (batch, 2) in pixels of x and y, ``dropped`` (batch, band) bool,
-    ``modality`` (batch,) uniform from 0 to 1.
+    (batch,) of the dihedral group, ``shift`` (batch, 2) in pixels of x and y, ``dropped`` (batch, band) bool.
     """
     draws: dict[str, Tensor] = {}
     if "image" in batch:
@@ -68,7 +63,7 @@ def augmentation_draws(
             draws["dropped"] = _uniform(image.shape[:2], image, generator) < config.band_dropout
     if "spectrum" in batch and config.spectrum_noise > 0:
         draws["spectrum_noise"] = _normal(batch["spectrum"][:, 0], generator)
-    return draws | modality_draws(batch, config, generator)
+    return draws
 
 
 def augmented(
@@ -77,7 +72,6 @@ def augmented(
     config: AugmentConfig,
     *,
     softening: float,
-    origin: FeatureOrigin | None = None,
 ) -> dict[str, Tensor]:
     """Batch changed by the draws: a function of tensors alone, which a CUDA graph can hold."""
     changed = dict(batch)
@@ -94,8 +88,6 @@ def augmented(
         changed["image"] = image
     if "spectrum_noise" in draws:
         changed["spectrum"] = noisy_spectrum(batch["spectrum"], config.spectrum_noise, draws["spectrum_noise"])
-    if "modality" in draws:
-        changed = modality_dropout(changed, draws["modality"], config, origin)
     return changed
 
 

@@ -27,11 +27,6 @@ class AugmentConfig:
         Standard deviation of Gaussian noise added to the image, in units of ``tensors.image_noise_njy``.
     spectrum_noise
         Standard deviation of Gaussian noise added to the spectrum, in units of each grid pixel's own noise.
-    image_dropout
-        Probability with which an object is shown without its image and the features of the image, by a network that
-        sees image and spectrum; so it learns to predict from a spectrum alone.
-    spectrum_dropout
-        Probability with which an object is shown without its spectrum and the features of the spectrum, likewise.
     """
 
     SECTION: ClassVar[str] = "tensors.augment"
@@ -40,16 +35,9 @@ class AugmentConfig:
     band_dropout: float = setting(0.0, "fit", at_least=0, below=1, needs=("models.branches", "image"))
     image_noise: float = setting(0.1, "fit", at_least=0, needs=("models.branches", "image"))
     spectrum_noise: float = setting(0.1, "fit", at_least=0, needs=("models.branches", "spectrum"))
-    image_dropout: float = setting(0.2, "fit", at_least=0, at_most=1, needs=("models.branches", "image"))
-    spectrum_dropout: float = setting(0.1, "fit", at_least=0, at_most=1, needs=("models.branches", "spectrum"))
 
     def __post_init__(self) -> None:
         check_settings(self)
-        if self.image_dropout + self.spectrum_dropout > 1:
-            raise ValueError(
-                f"tensors.augment.image_dropout is {self.image_dropout}; allowed: at most 1 together with "
-                f"tensors.augment.spectrum_dropout, {self.spectrum_dropout}"
-            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,6 @@ from mmagn.records import SPLITS
 from mmagn.tensors.augment import augment_batch
 from mmagn.tensors.batches import BatchLoader, BatchOrder, OrderedBatches, ShuffledBatches, seed_of
 from mmagn.tensors.config import AugmentConfig
-from mmagn.tensors.missing import FeatureOrigin
 from mmagn.tensors.sources import BatchSource, PairTensors, as_floats
 
 
@@ -30,8 +29,6 @@ class BatchPlan:
         Random changes in training.
     seed
         Seed of the run.
-    origin
-        Of the features; needed where modalities are dropped from batches with features.
     workers
         Threads that make batches ahead of the steps, where the tensors are not in memory; 0 makes them in the step.
     stream
@@ -41,7 +38,6 @@ class BatchPlan:
     batch_size: int
     augment: AugmentConfig
     seed: int
-    origin: FeatureOrigin | None = None
     workers: int = 2
     stream: int = 0
 
@@ -133,7 +129,7 @@ class PairDataModule(LightningDataModule):
         whole = self.tensors.batch(batch["index"]) if self.resident else as_floats(batch)
         whole |= {"share": batch["share"]} if "share" in batch else {}
         augment, softening = self.plan.augment, self.tensors.softening
-        return augment_batch(whole, augment, generator, softening=softening, origin=self.plan.origin)
+        return augment_batch(whole, augment, generator, softening=softening)
 
     def augmentation_seed(self, epoch: int, step: int) -> int:
         """Seed of the augmentation of a step on the CPU."""

@@ -14,10 +14,11 @@ class TrainingConfig:
     ----------
     epochs
         Largest number of passes over the training split.
-    features_first_epochs
-        Largest number of epochs that the head of a network with features and other branches learns from the features
-        alone, before all branches learn together; 0 lets all learn together from the start, as features that tell
-        little do anyway.
+    head_epochs
+        Largest number of epochs of the heads of a network with several modalities, which are fitted to its finished
+        branches.
+    head_patience
+        Epochs without a better validation average precision before those heads stop.
     batch_size
         Pairs per batch, over all devices.
     accumulate
@@ -41,8 +42,7 @@ class TrainingConfig:
     gradient_clip
         Largest norm of the gradient; 0 does not clip.
     patience
-        Epochs without a better validation average precision before the run, or its start with the features, stops;
-        where modalities are dropped in training it is the mean of that of both, of images and of spectra alone.
+        Epochs without a better validation average precision of any branch before training stops.
     device
         ``auto`` takes CUDA where there is one.
     precision
@@ -57,7 +57,8 @@ class TrainingConfig:
 
     SECTION: ClassVar[str] = "training"
     epochs: int = setting(30, "fit", at_least=1, resumable=True)
-    features_first_epochs: int = setting(100, "fit", at_least=0, needs=("models.branches", "features"))
+    head_epochs: int = setting(100, "fit", at_least=1)
+    head_patience: int = setting(20, "fit", at_least=1)
     batch_size: int = setting(16, "fit", at_least=1)
     accumulate: int = setting(1, "fit", at_least=1)
     learning_rate: float = setting(3e-3, "fit", above=0)

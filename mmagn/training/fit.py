@@ -4,7 +4,7 @@ import logging
 import shutil
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -93,6 +93,8 @@ class RunRecord:
         What the run is made from, such as the fingerprint of its pairs; a checkpoint of anything else is refused.
     callbacks
         Further callbacks of the Trainer.
+    finish
+        Called with the network once training is complete and it has its best weights: fits what steps do not train.
     """
 
     hyperparameters: Mapping[str, Any] = field(default_factory=dict)
@@ -102,6 +104,7 @@ class RunRecord:
     classes: Sequence[str] = ()
     identity: Mapping[str, str] = field(default_factory=dict)
     callbacks: Sequence[Callback] = ()
+    finish: Callable[[Any], None] | None = None
 
 
 class DeviceFailedError(OSError):
@@ -177,10 +180,20 @@ def fit(
         seconds=time.monotonic() - start_s,
     )
     if result.complete and result.best_path is not None and trainer.is_global_zero:
-        state = read_checkpoint(result.best_path)["state_dict"]
-        save_weights({name: state[f"model.{name}"] for name in module.model.state_dict()}, run.weights)
+        _finish(module, run, record)
     logger.info(_sentence(result))
     return result
+
+
+def _finish(module: AgnModule, run: RunFolder, record: RunRecord) -> None:
+    """Give the network its best weights, fit what steps do not train, and write both."""
+    checkpoint = read_checkpoint(run.best)
+    module.load_state_dict(checkpoint["state_dict"])
+    if record.finish is not None:
+        record.finish(module.model)
+        state = {name: value.detach().cpu() for name, value in module.state_dict().items()}
+        WholeCheckpointIO().save_checkpoint({**checkpoint, "state_dict": state}, run.best)
+    save_weights(module.model.state_dict(), run.weights)
 
 
 def _explained(error: BaseException, module: AgnModule, watch: StepWatch, run: RunFolder) -> Exception | None:

@@ -6,7 +6,6 @@ from typing import Any
 
 from lightning import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
-from torch import Tensor
 
 from mmagn.training.averaging import MovingAverage
 from mmagn.training.callbacks import NonFiniteLossError, PatienceStop, StepWatch
@@ -23,8 +22,8 @@ class FoldFit:
     Attributes
     ----------
     best_epoch, best_score
-        Epoch from 0 whose weights the model has now, and its validation average precision on average over all
-        views, or minus its validation loss where the validation rows lack a class.
+        Latest epoch from 0 at which a branch was at its best, and the best validation average precision on average over
+        the branches, or minus the loss where the validation rows lack a class.
     epochs
         Epochs trained.
     """
@@ -35,7 +34,7 @@ class FoldFit:
 
 
 def fold_fit(module: AgnModule, datamodule: LightningDataModule) -> FoldFit:
-    """Train a module and leave its model with the weights of the best epoch, in evaluation mode.
+    """Train a module and leave each branch of its model with the weights of its best epoch, in evaluation mode.
 
     Raises
     ------
@@ -44,14 +43,14 @@ def fold_fit(module: AgnModule, datamodule: LightningDataModule) -> FoldFit:
     """
     config = module.config
     average = MovingAverage(config.ema) if config.ema else None
-    best = BestWeights(average)
+    best = BestEpochs(average)
     callbacks: list[Any] = [StepWatch(None, config.log_every), PatienceStop(config.patience), best, TakeTurns()]
     with calm_console(), own_stream(device_name(config)):
         trainer = plain_trainer(config, [*([average] if average else []), *callbacks])
         trainer.fit(module, datamodule=datamodule)
     if best.epoch < 0:
         raise NonFiniteLossError("no epoch has a finite validation score; lower the learning rate", ())
-    module.model.load_state_dict(best.state)
+    module.best.restore()
     module.model.eval()
     return FoldFit(best_epoch=best.epoch, best_score=best.score, epochs=trainer.current_epoch)
 
@@ -71,8 +70,8 @@ class TakeTurns(Callback):
         pass_turn()
 
 
-class BestWeights(Checkpoint):
-    """Keep the weights of the best epoch in memory.
+class BestEpochs(Checkpoint):
+    """Keep the weights of the best epoch of each branch in memory.
 
     Parameters
     ----------
@@ -81,22 +80,17 @@ class BestWeights(Checkpoint):
 
     Attributes
     ----------
-    state
-        State dict of the model.
     score, epoch
-        Its selection score and its epoch from 0; -inf and -1 before the first.
+        Largest selection score and its epoch from 0; -inf and -1 before the first.
     """
 
     def __init__(self, average: MovingAverage | None) -> None:
         self.average = average
-        self.state: dict[str, Tensor] = {}
         self.score, self.epoch = float("-inf"), -1
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Copy the weights where the score is the best so far."""
+        """Copy the weights of branches that are better than ever."""
         assert isinstance(pl_module, AgnModule)
-        score = float(trainer.callback_metrics[SELECTION])
-        if score > self.score:
-            self.score, self.epoch = score, trainer.current_epoch
-            with nullcontext() if self.average is None else self.average.in_place():
-                self.state = {name: value.clone() for name, value in pl_module.model.state_dict().items()}
+        with nullcontext() if self.average is None else self.average.in_place():
+            if pl_module.best.update():
+                self.score, self.epoch = float(trainer.callback_metrics[SELECTION]), trainer.current_epoch

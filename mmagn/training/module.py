@@ -11,15 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from mmagn.tensors.batches import Batch, seed_of
+from mmagn.training.best_branches import BestBranches
 from mmagn.training.captured import CapturedFunction, CudaGraphs, Outputs
 from mmagn.training.config import TrainingConfig
 from mmagn.training.device import autocast
 from mmagn.training.epoch_scores import EpochScores
 from mmagn.training.losses import weighted_bce
 from mmagn.training.optimiser import LearningRates, clipped_gradients, learning_rate_factor, optimiser
-
-NarrowViews = Mapping[str, Callable[[Batch], Batch]]
-"""What else a network is evaluated on in validation, by name: each makes a narrower batch of a whole one."""
 
 SELECTION = "selection/score"
 """What early stop and best checkpoint maximise; see :meth:`AgnModule.on_train_epoch_end`."""
@@ -40,8 +38,24 @@ class AugmentingData(Protocol):
         ...
 
 
+@runtime_checkable
+class BranchedModel(Protocol):
+    """A network whose branches learn through logits of their own."""
+
+    def branch_logits(self, batch: Batch) -> dict[str, Tensor]:
+        """(batch,) logits by branch."""
+        ...
+
+    def branch_modules(self) -> dict[str, tuple[str, ...]]:
+        """Names of the modules that learn through the logits of each branch."""
+        ...
+
+
 class AgnModule(lightning.LightningModule):
     """A network with its loss, its optimiser and its scores.
+
+    Each branch of a network learns through a logit of its own; the loss is the sum of theirs, and each branch has its
+    own best epoch. A network that is no :class:`BranchedModel` is one branch.
 
     All random numbers of a training step come from (seed, epoch, batch index): a run that was interrupted
     and resumed draws what an uninterrupted one draws, whatever random state it starts from. On a GPU the whole step,
@@ -57,11 +71,13 @@ class AgnModule(lightning.LightningModule):
         Weight of the positive class in the loss.
     seed
         Seed of the random numbers of training.
-    views
-        What validation evaluates besides whole batches; the best epoch is the best on average over all of it.
 
     Attributes
     ----------
+    branches
+        Modules of each branch.
+    best
+        Weights of each branch at its best epoch so far, and the score there.
     after_step
         Called after each step of the optimiser, within the graph.
     parts
@@ -78,7 +94,6 @@ class AgnModule(lightning.LightningModule):
         config: TrainingConfig,
         pos_weight: float,
         seed: int,
-        views: NarrowViews | None = None,
     ) -> None:
         super().__init__()
         if seed < 0:
@@ -88,13 +103,15 @@ class AgnModule(lightning.LightningModule):
         self.register_buffer("pos_weight", torch.tensor(float(pos_weight)))
         self.train_scores = EpochScores()
         self.validation_scores = EpochScores()
-        self.views = dict(views or {})
-        self.view_scores = nn.ModuleDict({name: EpochScores() for name in self.views})
+        self.branches = model.branch_modules() if isinstance(model, BranchedModel) else {"model": ("",)}
+        several = self.branches if len(self.branches) > 1 else {}
+        self.branch_scores = nn.ModuleDict({name: EpochScores() for name in several})
+        self.best = BestBranches(model, self.branches)
         self.parts = [name for name, _ in model.named_children()]
         self.after_step: Callable[[], None] | None = None
         self.graphs: CudaGraphs | None = None
         self._validation: dict[str, Tensor] = {}
-        self._selection: Tensor | None = None
+        self._branch_validation: dict[str, dict[str, Tensor]] = {}
         self._warned_about_selection = False
 
     def forward(self, batch: Batch) -> Tensor:
@@ -180,6 +197,7 @@ class AgnModule(lightning.LightningModule):
         """(3, batch) losses, logits and targets; (2 + part,) loss and gradient norms: a function of tensors alone."""
         whole = self.completed(batch)
         losses, logits = self._losses(whole)
+        losses, logits = losses.sum(0), logits.mean(0)
         loss = losses.mean() * whole["share"] if "share" in whole else losses.mean()
         self.manual_backward(loss / self.config.accumulate)
         norms = torch.zeros(1 + len(self.parts), device=loss.device)
@@ -193,58 +211,63 @@ class AgnModule(lightning.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:  # noqa: ARG002 Lightning passes it
         """Return the (batch,) ``logits`` and ``target`` of a batch."""
-        values, *views = (values.clone() for values in self._validate(batch))
-        self.validation_scores.update(*values)
-        for name, view in zip(self.views, views, strict=True):
-            cast("EpochScores", self.view_scores[name]).update(*view)
-        return {"logits": values[1], "target": values[2]}
+        losses, logits = (values.clone() for values in self._validate(batch))
+        mean, target = logits.mean(0), batch["target"]
+        self.validation_scores.update(losses.sum(0), mean, target)
+        for number, scores in enumerate(self.branch_scores.values()):
+            cast("EpochScores", scores).update(losses[number], logits[number], target)
+        return {"logits": mean, "target": target}
 
     def _validation_outputs(self, batch: dict[str, Tensor], _: None) -> Outputs:
-        """(3, batch) losses, logits and targets of a batch, and of each view."""
-        batches = [batch, *(view(batch) for view in self.views.values())]
-        return tuple(torch.stack((*self._losses(each), each["target"])) for each in batches)
+        return self._losses(batch)
 
     def _losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        logits = self(batch)
-        return weighted_bce(logits, batch["target"], self.pos_weight), logits
+        """(branch, batch) losses and logits; the loss is 0 where an object has no input of a branch."""
+        with autocast(self.config, self.device):
+            parts = (
+                self.model.branch_logits(batch) if isinstance(self.model, BranchedModel) else {"": self.model(batch)}
+            )
+        logits = torch.stack([part.float() for part in parts.values()])
+        losses = weighted_bce(logits, batch["target"].expand_as(logits), self.pos_weight)
+        valid = [batch.get(f"{name}_valid") for name in parts]
+        kept = [each if flags is None else each * flags for each, flags in zip(losses, valid, strict=True)]
+        return torch.stack(kept), logits
 
     def on_validation_epoch_start(self) -> None:
-        """Start the scores of the views anew."""
-        for scores in self.view_scores.values():
+        """Reset the scores of the branches."""
+        for scores in self.branch_scores.values():
             cast("EpochScores", scores).reset()
 
     def on_validation_epoch_end(self) -> None:
-        """Log the validation scores."""
+        """Log the validation scores, those of several branches on their mean logit."""
         self._validation = self.validation_scores.compute()
         self.validation_scores.reset()
         self.log_dict({f"validation/{name}": value for name, value in self._validation.items()})
-        self._selection = self._validation.get("average_precision")
-        if self._selection is None or not self.views:
-            return
-        narrow = {}
-        for name in self.views:
-            scores = cast("EpochScores", self.view_scores[name])
-            narrow[f"validation/average_precision_{name}"] = scores.compute()["average_precision"]
-        self.log_dict(narrow)
-        self._selection = torch.stack([self._selection, *narrow.values()]).mean()
+        self._branch_validation = dict.fromkeys(self.branches, self._validation)
+        for name, scores in self.branch_scores.items():
+            self._branch_validation[name] = cast("EpochScores", scores).compute()
+            self.log_dict(
+                {f"validation/{score}_{name}": value for score, value in self._branch_validation[name].items()}
+            )
 
     def on_train_epoch_end(self) -> None:
-        """Log the training scores, the learning rate and the score that selects the best epoch.
+        """Log the training scores, the learning rate and the score that selects the best epochs.
 
-        That score is the validation average precision, on average over whole batches and all views. Where the
-        validation split lacks a class it is undefined and minus the validation loss takes its place; where there is no
-        validation split, minus the training loss.
+        That score is the largest validation average precision so far of each branch, on average over the branches: it
+        grows as long as one of them improves. Where the validation split lacks a class it is undefined and minus the
+        validation loss takes its place; where there is no validation split, minus the training loss.
         """
         train = self.train_scores.compute()
         self.train_scores.reset()
         self.log_dict({f"train/{name}": value for name, value in train.items()})
         self.log("train/learning_rate", torch.tensor(self._rates.largest))
-        if self._selection is not None:
-            score = self._selection
+        if "average_precision" in self._validation:
+            scores = {name: values["average_precision"] for name, values in self._branch_validation.items()}
         else:
-            score = -self._validation.get("loss", train["loss"])
+            validation = self._branch_validation or dict.fromkeys(self.branches, train)
+            scores = {name: -values["loss"] for name, values in validation.items()}
             self._warn_about_selection("validation" if self._validation else "training")
-        self.log(SELECTION, score)
+        self.log(SELECTION, self.best.selection({name: float(score) for name, score in scores.items()}))
 
     def _warn_about_selection(self, split: str) -> None:
         if not self._warned_about_selection:
@@ -261,6 +284,7 @@ class AgnModule(lightning.LightningModule):
         """Write the seed and the scores of an unfinished epoch into the checkpoint."""
         checkpoint["seed"] = self.seed
         checkpoint["train_scores"] = self.train_scores.gathered()
+        checkpoint["best_branches"] = self.best.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore the scores of an unfinished epoch; refuse to resume with another seed or another network.
@@ -277,6 +301,7 @@ class AgnModule(lightning.LightningModule):
             )
         if difference := state_difference(checkpoint["state_dict"], self.state_dict()):
             raise ValueError(f"the checkpoint holds another network: {difference}")
+        self.best.load_state_dict(checkpoint.get("best_branches", {}))
         if self.global_rank == 0:  # gathered from all devices
             self.train_scores.restore(checkpoint.get("train_scores", {}))
 

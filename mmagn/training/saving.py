@@ -161,14 +161,15 @@ class BestAndLast(Checkpoint):
         if stop:
             raise TrainingStopped(self.signals.received or "sigterm")
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the checkpoints of this epoch, log a line, and end training where a signal requested it."""
-        score = float(trainer.callback_metrics[SELECTION])
-        better = score > self.best_score
-        if better:
-            self.best_score, self.best_epoch = score, trainer.current_epoch
-            with nullcontext() if self.average is None else self.average.in_place():
-                trainer.save_checkpoint(self.run.best, weights_only=True)
+        assert isinstance(pl_module, AgnModule)
+        with nullcontext() if self.average is None else self.average.in_place():
+            better = pl_module.best.update()
+            if better:
+                self.best_score, self.best_epoch = float(trainer.callback_metrics[SELECTION]), trainer.current_epoch
+                with pl_module.best.in_place():
+                    trainer.save_checkpoint(self.run.best, weights_only=True)
         self._save(trainer, epochs=trainer.current_epoch + 1)
         logger.info(self._line(trainer, better))
         if self._stop_requested(trainer):
@@ -193,7 +194,7 @@ class BestAndLast(Checkpoint):
         }
         values = trainer.callback_metrics
         parts = [f"{text} {float(values[name]):.4f}" for name, text in names.items() if name in values]
-        parts.append(f"mean over inputs {float(values[SELECTION]):.4f}{' (best)' if better else ''}")
+        parts.append(f"best so far, mean over branches {float(values[SELECTION]):.4f}{' (improved)' if better else ''}")
         last = trainer.max_epochs
         seconds = time.monotonic() - self._epoch_start_s
         head = f"epoch {trainer.current_epoch + 1:{len(str(last))}d}/{last}"

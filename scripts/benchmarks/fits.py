@@ -74,7 +74,7 @@ def _members(objects: int, training: TrainingConfig, rng: np.random.Generator) -
 
 
 def _heads(config: RunConfig) -> list[nn.Sequential]:
-    return [network(config).head for _ in range(FOLDS * SEEDS)]
+    return [network(config).heads.head for _ in range(FOLDS * SEEDS)]
 
 
 def _fit_alone(

@@ -37,8 +37,6 @@ from mmagn.storage.run_folder import RunFolder
 from mmagn.surveys.config import DataConfig
 from mmagn.tensors.config import TensorsConfig
 from mmagn.tensors.datamodule import BatchPlan, PairDataModule
-from mmagn.tensors.missing import FeatureOrigin, narrow_views
-from mmagn.tensors.scaling import FeatureScaling
 from mmagn.tensors.sources import BatchSource, MappedTensors, PairTensors
 from mmagn.tensors.spectrum import spectrum_pixels
 from mmagn.training.captured import CudaGraphs
@@ -128,9 +126,6 @@ class Synthetic:
         self.rows = np.arange(train + validation) % DISTINCT
         self.features = torch.from_numpy(drawn.standard_normal((len(self.rows), 10)).astype(np.float32))
         self.target = (self.features[:, 0] > 0.8).float()
-        values = drawn.standard_normal((64, 10))
-        scaling = FeatureScaling.fit(values, np.ones_like(values, dtype=bool))
-        self.origin = FeatureOrigin.of(config.tensors.features, scaling)
 
     def source(self, residency: str) -> BatchSource:
         """Tensors on the device or in memory."""
@@ -148,10 +143,8 @@ class Synthetic:
         """Rates of a run into a folder of its own, with all callbacks of a real one."""
         settings = replace(self.config.training, batch_size=batch_size, **training)
         split = np.array(["train"] * self.train + ["validation"] * self.validation)
-        augment, branches = self.config.tensors.augment, self.config.models.branches
-        plan = BatchPlan(batch_size=batch_size, augment=augment, seed=0, origin=self.origin, workers=8)
-        views = narrow_views(augment, branches, self.origin)
-        self.module = AgnModule(network(self.config), settings, 4.0, 0, views)
+        plan = BatchPlan(batch_size=batch_size, augment=self.config.tensors.augment, seed=0, workers=8)
+        self.module = AgnModule(network(self.config), settings, 4.0, 0)
         clock = Clock(steps_alone=steps_alone)
         with tempfile.TemporaryDirectory() as folder:
             data = PairDataModule(self.source(residency), split, plan)

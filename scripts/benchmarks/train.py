@@ -27,7 +27,6 @@ from mmagn.surveys.config import DataConfig, SimulateConfig
 from mmagn.tensors.augment import augment_batch
 from mmagn.tensors.config import Residency, TensorsConfig
 from mmagn.tensors.datamodule import BatchPlan, PairDataModule
-from mmagn.tensors.missing import FeatureOrigin
 from mmagn.tensors.prepared import image_of, spectrum_of
 from mmagn.tensors.residency import PairInputs, batch_source
 from mmagn.tensors.scaling import FeatureScaling
@@ -128,7 +127,6 @@ class Bench:
         self.valid = np.ones(self.values.shape, dtype=bool)
         self.target = (rng.random(len(store)) < 0.2).astype(np.float64)
         self.scaling = FeatureScaling.fit(self.values, self.valid)
-        self.origin = FeatureOrigin.of(config.tensors.features, self.scaling)
 
     def source(self, residency: Residency, count: int) -> BatchSource:
         """The first pairs as a run with that residency has them."""
@@ -145,7 +143,6 @@ class Bench:
             batch_size=batch_size,
             augment=self.config.tensors.augment,
             seed=self.config.seed,
-            origin=self.origin,
             workers=self.config.tensors.threads,
         )
         data = PairDataModule(self.source(residency, count), split, plan)
@@ -175,7 +172,7 @@ class Bench:
         config, device = self.config, torch.device(self.device)
         augment, softening = config.tensors.augment, config.tensors.asinh_softening
         clock = [now(device)]
-        batch = augment_batch(as_floats(kept), augment, None, softening=softening, origin=self.origin)
+        batch = augment_batch(as_floats(kept), augment, None, softening=softening)
         clock.append(now(device))
         with autocast(config.training, device):
             logits = model(batch)

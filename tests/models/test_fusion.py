@@ -11,8 +11,12 @@ from mmagn.models.fusion import FusionModel
 BRANCHES = ("image", "spectrum", "features")
 COMBINATIONS = [chosen for count in (1, 2, 3) for chosen in combinations(BRANCHES, count)]
 PIXELS = 96
-MIXED = {"image_valid": torch.arange(16) % 4 != 1, "spectrum_valid": torch.arange(16) % 4 != 2}
-"""Of 16 objects 8 with both, 4 with the spectrum alone, 4 with the image alone."""
+MIXED = {
+    "image_valid": torch.arange(16) % 4 != 1,
+    "spectrum_valid": torch.arange(16) % 4 != 2,
+    "features_valid": torch.arange(16) % 4 != 3,
+}
+"""Of 16 objects four with everything, and four each without the image, the spectrum and the features."""
 
 
 def model(branches: Any = BRANCHES, **settings: Any) -> FusionModel:
@@ -40,8 +44,13 @@ def batch(count: int = 16) -> dict[str, Tensor]:
     }
 
 
-def loss_of(network: nn.Module, given: dict[str, Tensor]) -> Tensor:
-    return nn.functional.binary_cross_entropy_with_logits(network(given), given["target"])
+def loss_of(network: FusionModel, given: dict[str, Tensor]) -> Tensor:
+    """Loss of the head and of each modality alone."""
+    losses = [
+        nn.functional.binary_cross_entropy_with_logits(logits, given["target"])
+        for logits in network.logits(given).parts.values()
+    ]
+    return torch.stack(losses).sum()
 
 
 @pytest.mark.parametrize("branches", COMBINATIONS, ids="+".join)
@@ -85,7 +94,7 @@ def test_the_handcrafted_network_is_ten_to_hidden_to_half_to_one(hidden: int) ->
     network = model(("features",), hidden_dim=hidden, dropout=0.3)
     layers = [(type(layer), *layer.weight.shape) for layer in network.modules() if isinstance(layer, nn.Linear)]
     assert layers == [(nn.Linear, hidden, 10), (nn.Linear, hidden // 2, hidden), (nn.Linear, 1, hidden // 2)]
-    assert [type(layer) for layer in network.head] == [
+    assert [type(layer) for layer in network.heads.head] == [
         nn.Linear,
         nn.ReLU,
         nn.Dropout,
@@ -94,7 +103,7 @@ def test_the_handcrafted_network_is_ten_to_hidden_to_half_to_one(hidden: int) ->
         nn.Dropout,
         nn.Linear,
     ]
-    assert [layer.p for layer in network.head if isinstance(layer, nn.Dropout)] == [0.3, 0.3]
+    assert [layer.p for layer in network.heads.head if isinstance(layer, nn.Dropout)] == [0.3, 0.3]
     numbers = sum(parameter.numel() for parameter in network.parameters())
     assert numbers == 11 * hidden + (hidden + 1) * hidden // 2 + hidden // 2 + 1
 
@@ -108,9 +117,9 @@ def test_one_batch_can_be_overfitted(branches: tuple[str, ...]) -> None:
         loss = loss_of(network, given)
         loss.backward()
         optimiser.step()
-        if loss < 0.02:
+        if loss < 0.05:
             break
-    assert loss < 0.02
+    assert loss < 0.05
 
 
 def test_embeddings_have_the_spread_of_a_scaled_feature() -> None:
@@ -123,7 +132,7 @@ def test_embeddings_have_the_spread_of_a_scaled_feature() -> None:
 
 def test_what_is_not_valid_has_no_effect_on_score_or_gradient() -> None:
     network, given, changed = model().eval(), {**batch(), **MIXED}, {**batch(), **MIXED}
-    for name in ("image", "spectrum"):
+    for name in BRANCHES:
         changed[name] = changed[name].clone()
         changed[name][~MIXED[f"{name}_valid"]] = 7.0
     assert torch.equal(network(changed), network(given))
@@ -140,8 +149,9 @@ def test_in_a_batch_of_mixed_presence_each_object_scores_as_it_does_alone() -> N
     for row in range(4):
         alone = network({name: value[row : row + 1] for name, value in given.items()})
         torch.testing.assert_close(together[row : row + 1], alone, rtol=1e-4, atol=1e-5)
-    whole = network({name: value[MIXED["image_valid"] & MIXED["spectrum_valid"]] for name, value in batch().items()})
-    torch.testing.assert_close(together[MIXED["image_valid"] & MIXED["spectrum_valid"]], whole, rtol=1e-4, atol=1e-5)
+    complete = torch.stack(list(MIXED.values())).all(0)
+    whole = network({name: value[complete] for name, value in batch().items()})
+    torch.testing.assert_close(together[complete], whole, rtol=1e-4, atol=1e-5)
 
 
 def test_bf16_autocast_is_finite_and_close() -> None:
@@ -158,6 +168,26 @@ def test_a_score_does_not_depend_on_the_other_objects_of_the_batch() -> None:
     torch.testing.assert_close(alone, network(batch())[3:4], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("branches", COMBINATIONS, ids="+".join)
+def test_each_branch_learns_through_a_logit_that_no_other_input_changes(branches: tuple[str, ...]) -> None:
+    network = model(branches).eval()
+    before, modules = network.branch_logits(batch()), network.branch_modules()
+    assert set(before) == set(modules) == ({"head"} if len(branches) == 1 else set(branches) - {"features"})
+    for name in set(BRANCHES) - {"features"} if len(branches) > 1 else ():
+        changed = batch()
+        changed[name][:, 0] += 1.0
+        after = network.branch_logits(changed)
+        assert {part for part in before if not torch.equal(before[part], after[part])} == {name} & set(branches)
+    learning = {
+        name
+        for names in modules.values()
+        for prefix in names
+        for name, _ in network.get_submodule(prefix).named_parameters(prefix)
+    }
+    sum(logits.square().sum() for logits in before.values()).backward()
+    assert learning == {name for name, value in network.named_parameters() if value.grad is not None}
+
+
 def test_the_same_seed_gives_the_same_weights() -> None:
     one, two = model().state_dict(), model().state_dict()
     assert all(torch.equal(one[name], two[name]) for name in one)
@@ -166,6 +196,8 @@ def test_the_same_seed_gives_the_same_weights() -> None:
 def test_with_fewer_features_the_head_is_narrower_and_nothing_else_changes() -> None:
     config = ModelsConfig(branches=("features",))
     ten, three = FusionModel(config, spectrum_pixels=PIXELS), FusionModel(config, spectrum_pixels=PIXELS, features=3)
-    widths = [[layer.in_features for layer in model.head if isinstance(layer, nn.Linear)] for model in (ten, three)]
+    widths = [
+        [layer.in_features for layer in model.heads.head if isinstance(layer, nn.Linear)] for model in (ten, three)
+    ]
     assert widths == [[10, 32, 16], [3, 32, 16]]
     assert three({"features": torch.zeros(2, 3)}).shape == (2,)

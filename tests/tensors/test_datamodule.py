@@ -72,7 +72,7 @@ def split_names(train: int = 31, validation: int = 9) -> np.ndarray:
 
 def data_module(split: np.ndarray | None = None, seed: int = 5, **changes: Any) -> PairDataModule:
     split = split_names() if split is None else split
-    augment = AugmentConfig(image_dropout=0, spectrum_dropout=0)
+    augment = AugmentConfig()
     plan = {"batch_size": 6, "augment": augment, "seed": seed, **changes}
     return PairDataModule(tensors(), split, BatchPlan(**plan))
 

@@ -95,7 +95,7 @@ class SmallNetwork(LightningModule):
 
 def trained(tensors: BatchSource) -> SmallNetwork:
     split = np.array(["train"] * (len(CHOSEN) - 4) + ["validation"] * 4)
-    augment = AugmentConfig(shift_pixels=1.0, band_dropout=0.2, image_dropout=0, spectrum_dropout=0)
+    augment = AugmentConfig(shift_pixels=1.0, band_dropout=0.2)
     data = PairDataModule(tensors, split, BatchPlan(batch_size=5, augment=augment, seed=7, workers=3))
     network = SmallNetwork()
     trainer = Trainer(

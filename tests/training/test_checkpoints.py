@@ -29,7 +29,7 @@ def test_nothing_half_written_remains_in_the_run_folder(undisturbed):
 def test_a_loaded_module_answers_as_the_trained_one_did(trained, config, run, data, make_module, make_network):
     module = make_module(config)
     trained(module=module)
-    loaded = load_module(run.last, make_network(), config)
+    loaded = load_module(run.best, make_network(), config)
     batch = {"features": data.validation.features}
     with torch.inference_mode():
         assert torch.equal(loaded(batch), module.eval()(batch))

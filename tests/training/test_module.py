@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 import torch
 from sklearn.metrics import average_precision_score, roc_auc_score
+from torch import nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from training_runs import scalars
 
 from mmagn.tensors.batches import seed_of
+from mmagn.training.checkpoints import read_checkpoint
 from mmagn.training.epoch_scores import EpochScores
 from mmagn.training.module import AgnModule
 
@@ -71,23 +73,50 @@ def test_a_negative_seed_is_refused(config, make_network):
         AgnModule(make_network(), config, pos_weight=1.0, seed=-1)
 
 
-def test_the_best_epoch_is_the_best_on_average_over_all_views_of_validation(trained, config, make_network):
-    def blind(batch):
-        return {**batch, "features": batch["features"].index_fill(1, torch.tensor([0]), 0.0)}
+class TwoBranches(nn.Module):
+    """Two logits that share no weight: one of the first features, one of the others."""
 
-    module = AgnModule(make_network(), config, pos_weight=4.0, seed=3, views={"blind": blind})
-    seen = []
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(5)
+        self.left, self.right = nn.Linear(6, 1), nn.Linear(6, 1)
+
+    def forward(self, batch):
+        return sum(self.branch_logits(batch).values())
+
+    def branch_logits(self, batch):
+        left, right = batch["features"].split(6, dim=1)
+        return {"left": self.left(left).squeeze(1), "right": self.right(right).squeeze(1)}
+
+    def branch_modules(self):
+        return {"left": ("left",), "right": ("right",)}
+
+
+def test_each_branch_keeps_the_weights_of_its_own_best_epoch(trained, config, run):
+    module = AgnModule(TwoBranches(), config, pos_weight=4.0, seed=3)
+    scores, weights = [], []
 
     def remember(*_):
         metrics = module.trainer.callback_metrics
-        seen.append(
-            [float(metrics[name]) for name in ("validation/average_precision", "validation/average_precision_blind")]
-        )
+        scores.append([float(metrics[f"validation/average_precision_{name}"]) for name in ("left", "right")])
+        weights.append({name: value.clone() for name, value in module.model.state_dict().items()})
 
     module.on_validation_end = remember
     result = trained(module=module)
-    means = np.mean(seen, axis=1)
-    assert len(seen) == config.epochs
-    assert (np.array(seen)[:, 0] > np.array(seen)[:, 1]).any()
-    assert result.best_score == pytest.approx(means.max())
-    assert result.best_epoch == int(means.argmax())
+    best = np.argmax(scores, axis=0)
+    assert len(scores) == config.epochs
+    assert result.best_score == pytest.approx(np.max(scores, axis=0).mean())
+    assert result.best_epoch == best.max()
+    state = read_checkpoint(run.best)["state_dict"]
+    for name, epoch in zip(("left", "right"), best, strict=True):
+        assert torch.equal(state[f"model.{name}.weight"], weights[epoch][f"{name}.weight"])
+
+
+def test_an_object_without_the_input_of_a_branch_does_not_train_it(config):
+    module = AgnModule(TwoBranches(), config, pos_weight=1.0, seed=3)
+    batch = {"features": torch.ones(2, 12), "target": torch.tensor([0.0, 1.0])}
+    losses, _ = module._losses({**batch, "left_valid": torch.tensor([True, False])})
+    whole, _ = module._losses(batch)
+    assert losses[0, 1] == 0
+    assert torch.equal(losses[1], whole[1])
+    assert losses[0, 0] == whole[0, 0]

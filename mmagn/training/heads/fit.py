@@ -30,7 +30,7 @@ def many_fits(
     ----------
     heads
         (member,) networks with their first weights: Linear layers, Dropout, and layers without weights between them,
-        such as ``FusionModel.head``. Widths and dropout may differ; heads of equal widths are trained together.
+        such as ``FusionHeads.head``. Widths and dropout may differ; heads of equal widths are trained together.
     inputs
         (view, object, feature) float32 on the device of the training; (object, feature) is one view.
     target

@@ -111,11 +111,12 @@ def plan(config: RunConfig, out: Path) -> MatchPlan:
         matches = surveys_matches(config.data, config.matching, sdss, hsc)
     result = match_plan(sdss, hsc, config.matching.radius_arcsec, drops)
     _print(str(result))
-    of_sdss, of_hsc = ((catalog.ra_deg, catalog.dec_deg) for catalog in (sdss, hsc))
-    paired = (sdss.ra_deg[result.paired], sdss.dec_deg[result.paired])
-    figures = plan_figures(
-        of_sdss, of_hsc, paired, result.cells, result.radii, result.separations, result.radius_arcsec
-    )
+    positions = {
+        "SDSS spectra": (sdss.ra_deg, sdss.dec_deg),
+        "HSC images": (hsc.ra_deg, hsc.dec_deg),
+        "pairs": (sdss.ra_deg[result.paired], sdss.dec_deg[result.paired]),
+    }
+    figures = plan_figures(positions, result.cells, result.radii, result.separations, result.radius_arcsec)
     written = save_figures(figures, out)
     write_json(out / "plan.json", result.as_dict())
     names = ["plan.json", *(path.name for path in written)]

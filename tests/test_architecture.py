@@ -7,7 +7,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from architecture import arrows, circles, room_arrows
+from architecture import arrows, circles, modules, room_arrows
 
 ROOT = Path(__file__).resolve().parent.parent
 DOORS = {
@@ -21,6 +21,10 @@ DOORS = {
     "PIL": ("mmagn/reporting",),
 }
 """Where each library may be imported."""
+MOST_LINES, MOST_PARAMETERS = 350, 6
+LIGHTNING_HOOKS = ("on_validation_batch_end",)
+"""Methods whose signature is given by Lightning."""
+DEFS = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def imported_roots(path: Path) -> set[str]:
@@ -53,7 +57,19 @@ def test_a_library_enters_through_its_door(library: str) -> None:
 
 def test_scripts_are_thin() -> None:
     for path in (ROOT / "scripts").glob("*.py"):
-        assert len(path.read_text(encoding="utf-8").splitlines()) <= 60, path.name
+        functions = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, DEFS)]
+        lines = sum(node.end_lineno - node.lineno + 1 for node in functions if node.end_lineno is not None)
+        assert lines <= 20, f"{path.name} does more than to read arguments and to call the package"
+
+
+def test_files_and_signatures_stay_short() -> None:
+    for path in modules().values():
+        source = path.read_text(encoding="utf-8")
+        assert len(source.splitlines()) <= MOST_LINES, path
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, DEFS) and node.name not in LIGHTNING_HOOKS:
+                names = [each.arg for each in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
+                assert len(names) - (names[:1] in (["self"], ["cls"])) <= MOST_PARAMETERS, f"{path}: {node.name}"
 
 
 def test_neither_modules_nor_rooms_import_each_other_in_circles() -> None:

@@ -12,6 +12,9 @@ from mmagn.evaluation.bootstrap import stratified_counts
 from mmagn.records import Floats
 from mmagn.storage.files import write_json
 
+CONFIDENCE = 0.95
+"""Probability content of the intervals."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Importance:
@@ -40,7 +43,6 @@ def permutation_importance(
     names: Sequence[str],
     *,
     draws: int = 100,
-    confidence: float = 0.95,
     seed: int = 0,
 ) -> list[Importance]:
     """Return the importance of each feature, in order, on objects that the model was not trained on.
@@ -60,8 +62,6 @@ def permutation_importance(
         Of the features.
     draws
         Permutations of each feature.
-    confidence
-        Probability content of the interval.
     seed
         Seed of all draws.
 
@@ -73,7 +73,7 @@ def permutation_importance(
     if not 0 < target.sum() < len(target):
         raise ValueError(f"importance needs objects of both classes; {int(target.sum())} of {len(target)} are positive")
     rng = np.random.default_rng(seed)
-    tails = [(1 - confidence) / 2, (1 + confidence) / 2]
+    tails = [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]
     whole, once = logits(features)[None], np.ones((1, len(target)))
     importances = []
     for column, name in enumerate(names):

@@ -35,12 +35,12 @@ from mmagn.matching.provenance import (
 from mmagn.matching.report import MatchReport
 from mmagn.matching.rows import column_views, pair_from_row
 from mmagn.matching.save import POSITIONS_FILE, STATE_FILE, save_store
-from mmagn.records import BANDS, CELL_NSIDE, INDEX_COLUMNS, Cutout, Floats, Pair, Spectrum
+from mmagn.matching.selection import unselected_pairs
+from mmagn.records import BANDS, INDEX_COLUMNS, Cutout, Floats, Pair, Spectrum
 from mmagn.storage.checksums import check_file, damaged_files
 from mmagn.surveys.config import DataConfig
 from mmagn.surveys.pair_rows import IMAGE_SHAPE, cutout_from_row, spectrum_from_row
 from mmagn.surveys.readers import survey_reader
-from mmagn.surveys.screen import redshift_reasons
 
 LOSSES_NAMED = 10
 """Lost pairs that the text of the report names; the report itself names all."""
@@ -187,7 +187,7 @@ class PairStore:
         index = self.index
         kept = np.ones(len(index), dtype=np.bool_)
         lost: Counter[str] = Counter()
-        for unusable, reason in _unselected(index, data):
+        for unusable, reason in unselected_pairs(index, data):
             if count := int((kept & unusable).sum()):
                 lost[reason] += count
                 kept &= ~unusable
@@ -303,20 +303,6 @@ def pair_store(
     store = open_store(path, wanted.settings)
     refuse_other_sources(path, store._provenance, wanted.sources)
     return store
-
-
-def _unselected(index: Table, data: DataConfig) -> list[tuple[NDArray[np.bool_], str]]:
-    """Return which pairs of a store are not selected, and why."""
-    import healpy  # only here: a process that only reads a store starts sooner without it
-
-    reasons = list(redshift_reasons(np.asarray(index["redshift"], dtype=np.float64), data))
-    surveys = ", ".join(data.sdss_surveys)
-    reasons.append((~np.isin(index["survey"], data.sdss_surveys), f"survey is not in data.sdss_surveys {surveys}"))
-    for survey in ("sdss", "hsc") if data.cells else ():
-        ra_deg, dec_deg = (np.asarray(index[f"{survey}_{axis}_deg"]) for axis in ("ra", "dec"))
-        cell = healpy.ang2pix(CELL_NSIDE, ra_deg, dec_deg, nest=True, lonlat=True)
-        reasons.append((~np.isin(cell, data.cells), f"{survey} position is not in data.cells"))
-    return reasons
 
 
 def _refuse_unguarded_script() -> None:

@@ -30,7 +30,7 @@ def predictions(**changed: object) -> Table:
         "calibrated_probability": [0.6, 0.2, 0.4],
         "split": ["train", "test", "test"],
     }
-    return predictions_table(objects(), **(columns | changed))  # type: ignore[arg-type]
+    return predictions_table(objects(), **(columns | changed))
 
 
 def test_predictions_survive_parquet_with_text_ids_and_units(tmp_path: Path) -> None:

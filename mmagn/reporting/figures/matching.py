@@ -27,14 +27,14 @@ _KINDS: Mapping[str, Mapping[str, Any]] = {
 
 
 def plan_figures(
-    sdss: Position, hsc: Position, pairs: Position, cells: Table, radii: Table, separations: Table, radius_arcsec: float
+    positions: Mapping[str, Position], cells: Table, radii: Table, separations: Table, radius_arcsec: float
 ) -> dict[str, Figure]:
     """Return the figures of a match plan by name.
 
     Parameters
     ----------
-    sdss, hsc, pairs
-        RA and Dec (object,) in degrees of both surveys and of the pairs.
+    positions
+        RA and Dec (object,) in degrees of both surveys and of the pairs, by the name in the legend.
     cells, radii, separations
         Tables of ``matching.diagnostics.MatchPlan``.
     radius_arcsec
@@ -42,16 +42,15 @@ def plan_figures(
     """
     return {
         "sky": sky_figure(cells),
-        "coverage": _coverage(sdss, hsc, pairs),
+        "coverage": _coverage(positions),
         "separations": separation_figure(separations, radius_arcsec),
         "radius": radius_figure(radii, radius_arcsec),
         "cells": cell_figure(cells),
     }
 
 
-def _coverage(sdss: Position, hsc: Position, pairs: Position) -> Figure:
+def _coverage(sets: Mapping[str, Position]) -> Figure:
     """Return the map of both surveys; where only a part of a large one is drawn, its title says so."""
-    sets = {"SDSS spectra": sdss, "HSC images": hsc, "pairs": pairs}
     steps = {name: max(1, -(-len(np.asarray(each[0])) // MAX_POINTS)) for name, each in sets.items()}
     figure = coverage_figure(
         {

@@ -8,12 +8,11 @@ endpoint is ``HF_ENDPOINT``; the token is ``HF_TOKEN`` or the one that ``hugging
 import logging
 import os
 import random
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from importlib import import_module
 from importlib.metadata import version
-from threading import Event, Lock
+from threading import Event
 from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
 
@@ -24,6 +23,7 @@ from huggingface_hub.utils import build_hf_headers, hf_raise_for_status  # type:
 
 from mmagn.surveys.config import HubConfig
 from mmagn.surveys.damage import UnavailableError
+from mmagn.surveys.hub.ranges import KeptRanges
 
 Result = TypeVar("Result")
 
@@ -36,7 +36,6 @@ LONGEST_REQUESTED_WAIT_S = 600.0
 LEAST_PROGRESS_BYTES = 1 << 16
 """An answer that broke off counts as a failure unless it brought this much."""
 MOST_PAGES = 1000
-KEPT_BYTES = 1 << 28
 RETRY_STATUS = (408, 429, 500, 502, 503, 504)
 _log = logging.getLogger(__name__)
 
@@ -77,7 +76,7 @@ class HubClient:
         self.config = config
         self.filesystem = _HubFileSystem(endpoint=endpoint, skip_instance_cache=True, use_listings_cache=False)
         self.filesystem.client = self
-        self.kept = _KeptRanges()
+        self.kept = KeptRanges()
 
     def commit(self, repository: str, revision: str) -> tuple[str, str]:
         """Return the name that a dataset repository has now and the commit of a branch, tag or commit.
@@ -312,31 +311,6 @@ class _HubFile(HfFileSystemFile):
         return hf_hub_url(
             place.repo_id, place.path_in_repo, repo_type="dataset", revision=place.revision, endpoint=endpoint
         )
-
-
-class _KeptRanges:
-    """Byte ranges of files, at most ``KEPT_BYTES`` of each repository; those used last are kept."""
-
-    def __init__(self) -> None:
-        self._ranges: OrderedDict[tuple[str, int, int], bytes] = OrderedDict()
-        self._lock = Lock()
-
-    def get(self, key: tuple[str, int, int]) -> bytes | None:
-        with self._lock:
-            if key in self._ranges:
-                self._ranges.move_to_end(key)
-            return self._ranges.get(key)
-
-    def put(self, key: tuple[str, int, int], content: bytes) -> None:
-        with self._lock:
-            self._ranges[key] = content
-            repository = key[0].partition("@")[0]
-            same = [each for each in self._ranges if each[0].partition("@")[0] == repository]
-            total = sum(len(self._ranges[each]) for each in same)
-            for each in same:
-                if total <= KEPT_BYTES:
-                    break
-                total -= len(self._ranges.pop(each))
 
 
 def _paused(stop: Event, wait_s: float) -> bool:

@@ -13,6 +13,7 @@ import torch
 from astropy.table import Table
 from numpy.typing import NDArray
 
+from benchmarks.starlight import starlight_rows
 from mmagn.labels.bpt import BPT_CLASSES, bpt_class
 from mmagn.lines import LINES, REPORTED_LINES
 from mmagn.records import LIGHT_SPEED_KMS, LOG10_STEP, Spectrum
@@ -67,6 +68,7 @@ def line_benchmark(count: int, seed: int) -> None:
     rows += _false_detections(count, seed, basis, config)
     rows += _broad(lines, truth)
     rows += _real(config)
+    rows += starlight_rows()
     width = max(len(row[0]) for row in rows)
     print(f"\n{'what':{width}}  {'goal':>16}  measured")
     for what, goal, measured in rows:

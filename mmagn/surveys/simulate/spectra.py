@@ -1,6 +1,6 @@
 """Spectra of the embedded survey: starlight, emission lines, instrument, noise, bad pixels; many at once."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,7 @@ from mmagn.surveys.simulate.spectrograph import FIBRES, SPECTROGRAPHS, Spectrogr
 from mmagn.surveys.simulate.stars import GRID_LOG10, GRID_STEP, stellar_basis
 
 Singles = NDArray[np.float32]
+Stars = Callable[[Table, str], Singles]
 
 BLOCK = 512
 """Spectra rendered at once; bounds the memory."""
@@ -127,7 +128,7 @@ def _log_gaussian(total: Floats, centre: Floats, sigma: Floats, pixel: NDArray[n
     return np.asarray(total[:, None] * per_pixel / angstrom_per_pixel)
 
 
-def spectrum_block(table: Table, survey: str, rng: np.random.Generator) -> SpectrumBlock:
+def spectrum_block(table: Table, survey: str, rng: np.random.Generator, stars: Stars = stellar_flux) -> SpectrumBlock:
     """Return the observed spectra of a few hundred galaxies.
 
     Parameters
@@ -138,10 +139,12 @@ def spectrum_block(table: Table, survey: str, rng: np.random.Generator) -> Spect
         Key of ``SPECTROGRAPHS``.
     rng
         Source of noise and bad pixels.
+    stars
+        Starlight of a table of galaxies, as ``stellar_flux``.
     """
     count, pixels = len(table), SPECTROGRAPHS[survey].pixels
     lsf = fibre_lsf(survey)[rng.integers(0, FIBRES, count)]
-    flux = stellar_flux(table, survey) + emission_flux(table, survey, lsf)
+    flux = stars(table, survey) + emission_flux(table, survey, lsf)
     exposure = np.exp(0.1 * rng.standard_normal(count, dtype=np.float32))[:, None]
     variance = (exposure * sky_noise(survey).astype(np.float32)) ** 2 + np.float32(0.035) * np.maximum(flux, 0)
     flux += np.sqrt(variance) * rng.standard_normal((count, pixels), dtype=np.float32)
@@ -210,6 +213,7 @@ def simulated_spectra(
     *,
     redshift_max: float = 0.3,
     classes: Sequence[str] | None = None,
+    stars: Stars = stellar_flux,
 ) -> tuple[list[Spectrum], Table]:
     """Return spectra of the ``sdss`` kind with their truth.
 
@@ -223,6 +227,8 @@ def simulated_spectra(
         Largest redshift.
     classes
         Draw evenly from these true classes; None takes the mixture of the embedded survey.
+    stars
+        Starlight of a table of galaxies, as ``stellar_flux``.
 
     Returns
     -------
@@ -247,7 +253,7 @@ def simulated_spectra(
     spectra: list[Spectrum] = []
     for start in range(0, count, BLOCK):
         part = table[start : start + BLOCK]
-        spectra += _records(part, spectrum_block(part, "sdss", rng), angstrom, start)
+        spectra += _records(part, spectrum_block(part, "sdss", rng, stars), angstrom, start)
     return spectra, table[list(TRUTH_COLUMNS)]
 
 

@@ -133,7 +133,7 @@ class FoldNetworks:
         return model
 
     def evaluate(self, variant: Variant, fold: Fold, folder: Path) -> None:
-        """Write calibration and novelty of every subset of modalities beside the weights of a network."""
+        """Write calibration and novelty of every subset of modalities into the folder of the weights of a network."""
         config = self.inputs.variant_config(variant)
         tensors, scaling = self.inputs.tensors(config, fold), self.inputs.scaled(config, fold)[0]
         sample = evaluation_sample(config, self.inputs.sample, fold, tensors, scaling, self.pos_weight(fold))

@@ -66,7 +66,7 @@ class FeatureOrigin:
             self._copies[place] = type(self)(of_image=self.of_image.to(place), imputed=self.imputed.to(place))
         return self._copies[place]
 
-    def shown(self, features: Tensor, image_valid: Tensor, spectrum_valid: Tensor) -> Tensor:
+    def with_imputed(self, features: Tensor, image_valid: Tensor, spectrum_valid: Tensor) -> Tensor:
         """(batch, feature) features, imputed where what they are measured on is not valid."""
         valid = torch.where(self.of_image, image_valid[:, None], spectrum_valid[:, None])
         return features.where(valid, self.imputed)
@@ -108,5 +108,5 @@ def _with_valid(
                 "modalities are dropped from a batch with features, but the origin of the features is unknown"
             )
         features = batch["features"]
-        changed["features"] = origin.to(features.device).shown(features, image_valid, spectrum_valid)
+        changed["features"] = origin.to(features.device).with_imputed(features, image_valid, spectrum_valid)
     return changed

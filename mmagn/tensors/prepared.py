@@ -1,4 +1,4 @@
-"""Images and spectra of a whole store as float16 files: prepared once, then shared by every run that asks the same."""
+"""Images and spectra of a whole store as float16 files: prepared once, shared by all runs with the same settings."""
 
 import errno
 import hashlib
@@ -75,7 +75,7 @@ def prepared_file(store: StoredPairs, branch: str, config: TensorsConfig, cache_
 
 
 def prepared(store: StoredPairs, branch: str, config: TensorsConfig, cache_dir: Path) -> Halves:
-    """(pair, ...) float16 tensors of one branch of all pairs of a store, memory-mapped, prepared now or found.
+    """(pair, ...) float16 tensors of one branch of all pairs of a store, memory-mapped; prepared now if necessary.
 
     One process prepares, the others wait for it. The file is there whole or not at all; one that cannot be read is made
     again, with a warning. What is written into the array stays in memory and never reaches the file.
@@ -83,21 +83,21 @@ def prepared(store: StoredPairs, branch: str, config: TensorsConfig, cache_dir: 
     Raises
     ------
     OSError
-        Where the disk is full or the folder cannot be written, with a sentence that says so.
+        Where the disk is full or the folder cannot be written.
     """
     path, shape = prepared_file(store, branch, config, cache_dir), (len(store), *shape_of(branch, config))
-    found = _mapped(path, shape)
-    if found is not None:
-        return found
+    array = _mapped(path, shape)
+    if array is not None:
+        return array
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock")):
-        found = _mapped(path, shape)
-        if found is None:
+        array = _mapped(path, shape)
+        if array is None:
             _write(path, store, branch, config)
-            found = _mapped(path, shape)
-    if found is None:
+            array = _mapped(path, shape)
+    if array is None:
         raise OSError(f"{path} cannot be read back after it was written; is the disk sound?")
-    return found
+    return array
 
 
 def fill(into: Halves, store: PairSource, rows: Sequence[int], branch: str, config: TensorsConfig) -> None:

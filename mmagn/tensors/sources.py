@@ -140,7 +140,7 @@ class MappedTensors:
         return len(self.target)
 
     def gathered(self, rows: Tensor) -> dict[str, Tensor]:
-        """Batch of the given (batch,) int64 rows; runs beside other threads."""
+        """Batch of the given (batch,) int64 rows; thread-safe."""
         wanted = self.rows[rows.numpy()]
         batch: dict[str, Tensor] = {}
         for name, values in self.parts.items():
@@ -185,7 +185,7 @@ class StreamedTensors:
         return len(self.target)
 
     def gathered(self, rows: Tensor) -> dict[str, Tensor]:
-        """Batch of the given (batch,) int64 rows; runs beside other threads."""
+        """Batch of the given (batch,) int64 rows; thread-safe."""
         wanted = self.rows[rows.numpy()].tolist()
         batch = {
             name: torch.from_numpy(np.stack([make(self.store, row).astype(np.float16) for row in wanted]))

@@ -57,7 +57,7 @@ class CapturedFunction:
         return repeat()
 
     def _records(self, signature: Any, batch: Mapping[str, Tensor], mode: Any) -> bool:
-        """Return whether the function could be recorded; a warning says why not."""
+        """Return whether the function could be recorded; where not, a warning names the reason."""
         assert self.record is not None
         inputs = {name: value.clone() for name, value in batch.items()}
         try:

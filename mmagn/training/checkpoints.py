@@ -48,7 +48,7 @@ def good_checkpoint(run: RunFolder) -> Path:
     Raises
     ------
     FileNotFoundError
-        Where there is none; says what is wrong with those that there are.
+        Where there is none; names what is wrong with damaged ones.
     """
     reasons = []
     for path in (run.last, run.previous):
@@ -78,7 +78,7 @@ def load_module(path: Path, model: nn.Module, config: TrainingConfig) -> AgnModu
     Raises
     ------
     FileNotFoundError, ValueError
-        Where the file is missing or damaged, or holds another network; says what differs.
+        Where the file is missing or damaged, or holds another network; names what differs.
     """
     checkpoint = read_checkpoint(path)
     module = AgnModule(model, config, pos_weight=1.0, seed=int(checkpoint.get("seed", 0)))
@@ -108,7 +108,7 @@ class WholeCheckpointIO(TorchCheckpointIO):
         Raises
         ------
         OSError
-            Where the disk is full, with a sentence that says so.
+            Where the disk is full.
         """
         try:
             plain = _on_host(checkpoint)
@@ -125,7 +125,7 @@ class WholeCheckpointIO(TorchCheckpointIO):
         map_location: Callable[..., Any] | None = None,
         weights_only: bool | None = None,  # noqa: ARG002
     ) -> dict[str, Any]:
-        """Return the content of a checkpoint to resume, tensors and plain values only whatever ``weights_only`` says.
+        """Return the content of a checkpoint to resume, tensors and plain values only for any ``weights_only``.
 
         Raises
         ------

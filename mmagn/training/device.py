@@ -15,7 +15,7 @@ def device_name(config: TrainingConfig) -> Device:
     Raises
     ------
     ValueError
-        Where CUDA is asked for and there is none.
+        Where ``device`` is cuda and there is none.
     """
     if config.device == "cuda" and not torch.cuda.is_available():
         raise ValueError("training.device is cuda, but torch finds no CUDA device; allowed here: auto, cpu")

@@ -108,7 +108,7 @@ class RunRecord:
 
 
 class DeviceFailedError(OSError):
-    """The GPU reported an error that no program can go on after."""
+    """The GPU reported an error; no program can continue after it."""
 
 
 def fit(

@@ -56,7 +56,7 @@ def fold_fit(module: AgnModule, datamodule: LightningDataModule) -> FoldFit:
 
 
 class TakeTurns(Callback):
-    """Let other fits go on after each step."""
+    """Let other fits continue after each step."""
 
     def on_train_batch_end(
         self,

@@ -26,7 +26,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def batch_too_large(error: BaseException, module: AgnModule, batch: Mapping[str, Tensor] | None) -> BatchTooLargeError:
-    """Error that names the batch size that fits, found by trying halves of the batch that did not.
+    """Error that names the batch size that fits: the largest half, quarter and so on of the batch that did not.
 
     Parameters
     ----------

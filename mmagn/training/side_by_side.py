@@ -3,7 +3,7 @@
 The work of one small network leaves most of a GPU idle. Only the thread whose turn it is runs Python, so that all that
 is global in a process (random numbers, the recording of a graph) belongs to one fit at a time; the GPU works on the
 streams of all fits at once. Each fit has its own weights, graphs and random numbers: its result does not depend on
-what runs beside it.
+the others.
 """
 
 import threading
@@ -66,7 +66,7 @@ class CancelledError(Exception):
 
 
 def pass_turn() -> None:
-    """Let the other fits go on, where there are any, and come back at the next turn."""
+    """Let the other fits continue, where there are any, and return at the next turn."""
     turns: Turns | None = getattr(_thread, "turns", None)
     if turns is not None:
         turns.give()
@@ -74,7 +74,7 @@ def pass_turn() -> None:
 
 
 def wait_for_device(device: torch.device) -> None:
-    """Wait until a GPU has done all work of this fit, while the other fits go on; a CPU never lags behind."""
+    """Wait until a GPU has done all work of this fit, while the other fits continue; returns at once on a CPU."""
     if device.type != "cuda":
         return
     arrived = torch.cuda.current_stream(device).record_event()

@@ -12,12 +12,12 @@ logger = logging.getLogger(__name__)
 
 
 class TrainingStopped(Exception):  # noqa: N818 it is no error
-    """Training was asked to stop and its position was kept.
+    """A signal stopped training; its position was kept.
 
     Attributes
     ----------
     signal
-        What asked for it.
+        The signal.
     """
 
     def __init__(self, signal: StopSignal) -> None:

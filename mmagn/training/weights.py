@@ -28,7 +28,7 @@ def load_weights(model: nn.Module, path: Path) -> None:
     FileNotFoundError
         Where there is no such file.
     ValueError
-        Where the file is damaged, or holds another network; says what differs.
+        Where the file is damaged, or holds another network; names what differs.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: there are no such weights; they are written when training is complete")

@@ -184,7 +184,7 @@ def agreement_rows() -> Iterator[Row]:
 
 
 def large_rows() -> Iterator[Row]:
-    """A real network at three batch sizes, beside the bare backbone."""
+    """A real network at three batch sizes, and the bare backbone."""
     bare = {size: bare_rate(size) for size in (256, 64, 16)}
     for size, pairs in ((256, 8192), (64, 4096), (16, 1024)):
         synthetic = Synthetic(LARGE, pairs, 64)

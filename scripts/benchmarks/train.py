@@ -231,7 +231,7 @@ def train_benchmark(
     bench = Bench(config, pair_store(config.data, config.matching))
     where = machine() + (f", {torch.cuda.get_device_name()}" if bench.device == "cuda" else "")
     print(f"machine: {where}; {torch.get_num_threads()} threads, {bench.device}", flush=True)
-    told: dict[str, Any] = {"machine": where, "threads": torch.get_num_threads(), "device": bench.device}
+    figures: dict[str, Any] = {"machine": where, "threads": torch.get_num_threads(), "device": bench.device}
     rates: dict[str, list[float]] = {name: [] for name in (*RESIDENCIES, "step alone")}
     ratios: dict[str, list[float]] = {name: [] for name in RESIDENCIES}
     for _ in range(repeats):  # by turns, so that other work on the machine weighs on all of them
@@ -242,24 +242,24 @@ def train_benchmark(
             ratios[name].append(rates[name][-1] / clock.alone)
     rows = _rate_rows(rates, ratios, bench.device)
     stages = bench.before_the_step(batch_size) | bench.stages(batch_size)
-    told |= {"pairs_per_s": rates, "ratio": ratios, "seconds_per_batch": stages}
+    figures |= {"pairs_per_s": rates, "ratio": ratios, "seconds_per_batch": stages}
     rows += [(f"  {name}, a batch of {batch_size}", "", f"{1e3 * value:.2f} ms") for name, value in stages.items()]
     sizes = sorted({len(bench.store) // 4, len(bench.store) // 2, len(bench.store)})
-    told["by_pairs"] = {size: bench.rate("device", size, min(batch_size, size // 4)) for size in sizes}
-    told["by_batch"] = {size: bench.rate("device", len(bench.store), size) for size in (16, 32, 64)}
-    rows += [(f"  a run on {size} pairs", "", f"{rate:.0f} pairs/s") for size, rate in told["by_pairs"].items()]
-    rows += [(f"  a run with batches of {size}", "", f"{rate:.0f} pairs/s") for size, rate in told["by_batch"].items()]
+    figures["by_pairs"] = {size: bench.rate("device", size, min(batch_size, size // 4)) for size in sizes}
+    figures["by_batch"] = {size: bench.rate("device", len(bench.store), size) for size in (16, 32, 64)}
+    rows += [(f"  a run on {size} pairs", "", f"{rate:.0f} pairs/s") for size, rate in figures["by_pairs"].items()]
+    rows += [(f"  a run, batches of {size}", "", f"{rate:.0f} pairs/s") for size, rate in figures["by_batch"].items()]
     epoch_pairs = 0.6 * 800
     hour = 3600 * float(np.median(rates["device"])) / (epoch_pairs * RunConfig().training.epochs)
     rows.append(("fits per hour and process: fused, 480 pairs, 30 epochs", "", f"{hour:.0f}"))
-    found, many = fit_rows(objects=objects, repeats=repeats, seed=seed)
-    rows += found
-    told |= {"many_fits": many, "fused_fits_per_hour": hour}
+    fits, many = fit_rows(objects=objects, repeats=repeats, seed=seed)
+    rows += fits
+    figures |= {"many_fits": many, "fused_fits_per_hour": hour}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     rows.append(("peak memory of the process", "", f"{peak / 1e9:.2f} GB"))
     if bench.device == "cuda":
         rows.append(("peak memory of the GPU", "", f"{torch.cuda.max_memory_allocated() / 1e9:.2f} GB"))
-    _write(Path(out), rows, told | {"peak_bytes": peak})
+    _write(Path(out), rows, figures | {"peak_bytes": peak})
 
 
 def _rate_rows(rates: dict[str, list[float]], ratios: dict[str, list[float]], device: str) -> list[Row]:
@@ -274,21 +274,21 @@ def _rate_rows(rates: dict[str, list[float]], ratios: dict[str, list[float]], de
     return rows
 
 
-def _write(out: Path, rows: list[Row], told: dict[str, Any]) -> None:
+def _write(out: Path, rows: list[Row], figures: dict[str, Any]) -> None:
     width = max(len(row[0]) for row in rows)
     text = "\n".join([f"{'what':{width}}  {'goal':>12}  measured", *(f"{a:{width}}  {b:>12}  {c}" for a, b, c in rows)])
     print(text)
     out.mkdir(parents=True, exist_ok=True)
-    write_json(out / "train.json", told | {"table": [list(row) for row in rows]})
+    write_json(out / "train.json", figures | {"table": [list(row) for row in rows]})
     figure = Figure(figsize=(11, 3.6), layout="constrained")
     first, second, third = figure.subplots(1, 3)
-    stages = told["seconds_per_batch"]
+    stages = figures["seconds_per_batch"]
     first.barh(list(stages)[::-1], [1e3 * value for value in stages.values()][::-1])
     first.set(xlabel="ms per batch", title="stages")
-    second.plot(list(told["by_pairs"]), list(told["by_pairs"].values()), "o-")
+    second.plot(list(figures["by_pairs"]), list(figures["by_pairs"].values()), "o-")
     second.set(xlabel="pairs", ylabel="pairs/s", title="size of the set", ylim=(0, None))
-    third.plot(list(told["by_batch"]), list(told["by_batch"].values()), "o-")
+    third.plot(list(figures["by_batch"]), list(figures["by_batch"].values()), "o-")
     third.set(xlabel="pairs in a batch", title="size of the batch", ylim=(0, None))
-    figure.suptitle(told["machine"], fontsize=8)
+    figure.suptitle(figures["machine"], fontsize=8)
     figure.savefig(out / "train.png", dpi=150)
     print(f"written to {out}: {', '.join(sorted(path.name for path in out.iterdir()))}")

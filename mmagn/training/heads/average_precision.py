@@ -25,6 +25,6 @@ def average_precisions(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
     precision = hits / counted.cumsum(1).clamp(min=1)
     last = torch.ones_like(valid)
     last[:, :-1] = ranked[:, :-1] != ranked[:, 1:]
-    told = torch.where(last, hits, 0.0).cummax(1).values
-    rise = told.diff(dim=1, prepend=torch.zeros_like(told[:, :1]))
+    recalled = torch.where(last, hits, 0.0).cummax(1).values
+    rise = recalled.diff(dim=1, prepend=torch.zeros_like(recalled[:, :1]))
     return (precision * rise).sum(1) / hits[:, -1]

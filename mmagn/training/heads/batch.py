@@ -228,49 +228,49 @@ class MemberBatch:
         draws = np.random.default_rng((member.seed, epoch, _DROPOUT))
         return torch.from_numpy(draws.random((len(member.train), len(keep)), dtype=np.float32) < keep)
 
-    def _train(self, seen: _Epoch, epoch: int) -> None:
+    def _train(self, batches: _Epoch, epoch: int) -> None:
         """Take all steps of an epoch."""
         state = self.state
-        taken = state.steps + seen.active.cumsum(0)
+        taken = state.steps + batches.active.cumsum(0)
         steps = taken.clamp(min=1)  # before its first step a member is not active
-        rates = seen.active * state.rate * self._factors(state, steps) / (1 - BETAS[0] ** steps)
-        blends = (seen.active * torch.where(taken == 1, 1.0, state.blend)).float()
+        rates = batches.active * state.rate * self._factors(state, steps) / (1 - BETAS[0] ** steps)
+        blends = (batches.active * torch.where(taken == 1, 1.0, state.blend)).float()
         state.steps = taken[-1]
         steps_of = {
-            "rows": seen.rows,
-            "weight": seen.weight,
-            "place": seen.place,
-            "active": seen.active.float(),
+            "rows": batches.rows,
+            "weight": batches.weight,
+            "place": batches.place,
+            "active": batches.active.float(),
             "rate": rates.float(),
             "spread": (1 - BETAS[1] ** steps).sqrt().float(),
             "blend": blends,
         }
         total = torch.zeros(len(state.number), device=self.device)
-        for first in range(0, len(seen.rows), STEPS_AT_ONCE):
+        for first in range(0, len(batches.rows), STEPS_AT_ONCE):
             part = {name: values[first : first + STEPS_AT_ONCE] for name, values in steps_of.items()}
-            total += self._steps({**part, "kept": seen.kept})[0]
+            total += self._steps({**part, "kept": batches.kept})[0]
         if not (torch.isfinite(total) | ~self.running).all():
             self._refuse(state, ~torch.isfinite(total) & self.running, f"the loss of epoch {epoch + 1}")
 
-    def _losses_of_steps(self, seen: dict[str, Tensor], _: None) -> tuple[Tensor]:
+    def _losses_of_steps(self, batches: dict[str, Tensor], _: None) -> tuple[Tensor]:
         """(member,) sum of the losses of steps, which are taken: a function of tensors alone."""
         state, widths = self.state, self.stacked.dropout_widths
         parts = [part.requires_grad_() for part in self.stacked.parts(state.weights)]
         member, view = torch.arange(len(state.number), device=self.device)[:, None], state.view[:, None]
         total = torch.zeros(len(state.number), device=self.device)
-        for step in range(len(seen["rows"])):
-            rows, active = seen["rows"][step], seen["active"][step]
-            kept = seen["kept"][member, seen["place"][step]] * self.scale
+        for step in range(len(batches["rows"])):
+            rows, active = batches["rows"][step], batches["active"][step]
+            kept = batches["kept"][member, batches["place"][step]] * self.scale
             factors = torch.split(kept, widths, dim=2) if widths else ()
             logits = self.stacked.logits(parts, self.views[view, rows], factors)
             losses = weighted_bce(logits, self.target[view, rows], state.pos_weight)
-            loss = (losses * seen["weight"][step]).sum(1)
+            loss = (losses * batches["weight"][step]).sum(1)
             gradients = torch.autograd.grad(loss.sum(), parts)
             total += loss.detach()
             with torch.no_grad():
                 self.gathered += torch.cat([part.flatten(1) for part in gradients], dim=1)
-                adam_step(state, self.gathered.clone(), active, seen["rate"][step], seen["spread"][step])
-                state.average.lerp_(state.weights, seen["blend"][step])
+                adam_step(state, self.gathered.clone(), active, batches["rate"][step], batches["spread"][step])
+                state.average.lerp_(state.weights, batches["blend"][step])
                 self.gathered *= 1 - active
         return (total,)
 

@@ -22,7 +22,7 @@ _PREDICTED_AT_ONCE = 4096
 def many_fits(
     heads: Sequence[nn.Sequential], inputs: Tensor, target: Tensor, members: Sequence[Member]
 ) -> list[FoldFit]:
-    """Train all heads in place, leave each with the weights of its best epoch, in evaluation mode, and say how it went.
+    """Train all heads in place, leave each with the weights of its best epoch, in evaluation mode, and return results.
 
     All arithmetic is float32.
 
@@ -68,11 +68,11 @@ def many_logits(heads: Sequence[nn.Sequential], inputs: Tensor, views: Sequence[
         (member,) view that each head sees; the first one where not given.
     """
     layers = inputs if inputs.ndim == 3 else inputs[None]
-    seen = torch.zeros(len(heads), dtype=torch.int64) if views is None else torch.tensor(list(views))
+    chosen = torch.zeros(len(heads), dtype=torch.int64) if views is None else torch.tensor(list(views))
     logits = torch.empty((len(heads), layers.shape[1]), device=inputs.device)
     for numbers in _alike(heads):
         stacked = StackedHeads([heads[number] for number in numbers], inputs.device)
-        parts, view = stacked.parts(stacked.weights), seen[numbers].to(inputs.device)
+        parts, view = stacked.parts(stacked.weights), chosen[numbers].to(inputs.device)
         for first in range(0, layers.shape[1], _PREDICTED_AT_ONCE):
             last = first + _PREDICTED_AT_ONCE
             logits[numbers, first:last] = stacked.logits(parts, layers[:, first:last][view])

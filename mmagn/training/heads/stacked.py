@@ -65,13 +65,13 @@ class StackedHeads:
 
     def parts(self, weights: Tensor) -> list[Tensor]:
         """Views of (member, parameter) weights: (member, in, out) and (member, 1, out) of each Linear layer."""
-        found, first = [], 0
+        parts, first = [], 0
         for layer in self.linear:
             for rows in (layer.in_features, 1):
                 size = rows * layer.out_features
-                found.append(weights[:, first : first + size].view(len(weights), rows, layer.out_features))
+                parts.append(weights[:, first : first + size].view(len(weights), rows, layer.out_features))
                 first += size
-        return found
+        return parts
 
     def logits(self, parts: Sequence[Tensor], inputs: Tensor, kept: Sequence[Tensor] = ()) -> Tensor:
         """(member, batch) logits.

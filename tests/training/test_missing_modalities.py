@@ -61,7 +61,7 @@ def score(model: FusionModel, survey: dict[str, Tensor], *lost: str) -> float:
     batch = {name: values[TEST] for name, values in survey.items()}
     valid = {name: torch.full(TEST.shape, name not in lost) for name in ("image", "spectrum", "features")}
     batch |= {f"{name}_valid": flags for name, flags in valid.items()}
-    batch["features"] = origin().shown(batch["features"], valid["image"], valid["spectrum"])
+    batch["features"] = origin().with_imputed(batch["features"], valid["image"], valid["spectrum"])
     with torch.inference_mode():
         return float(average_precision_score(batch["target"].numpy(), model(batch).numpy()))
 

@@ -231,7 +231,7 @@ def _subset_logits(task: HeadsTask, rows: NDArray[np.int64], members: Sequence[B
         parts = task.heads.split(embedding)
         every = torch.ones(len(embedding), dtype=torch.bool, device=embedding.device)
         valid = {name: every & (name in members or name not in parts) for name in ("image", "spectrum")}
-        parts["features"] = task.settings.origin.to(embedding.device).shown(
+        parts["features"] = task.settings.origin.to(embedding.device).with_imputed(
             parts["features"], valid["image"], valid["spectrum"]
         )
         embedding = torch.cat(list(parts.values()), dim=1)

@@ -34,6 +34,9 @@ FIT_FLAGS = ("redshift", "no_data", "constant", "negative", "no_convergence", "b
 """Flags of a spectrum: not placeable on the grid, no valid pixel, one value only, continuum not positive, no
 convergence, a broad Balmer component, a line with ``poor_fit``."""
 
+SUSPECTS = 128
+"""Fewest spectra that are tried for a broad component together, if there are as many."""
+
 Columns = dict[str, NDArray[np.generic]]
 Conditions = dict[str, torch.Tensor]
 
@@ -54,23 +57,23 @@ def fitted_batches(
         The continuum model.
     broad_balmer
         Try a broad component where the residual or the width of the Balmer lines suggests one. Suspects are collected
-        and fitted together, as many as half the largest batch; where they have one all numbers of the narrow lines
-        come from the joint fit.
+        and fitted together, a quarter of the largest batch at once since each is tried with four widths; where they
+        have one all numbers of the narrow lines come from the joint fit.
     """
     results: list[Measures] = []
     waiting: list[Suspects] = []
     broad: list[tuple[torch.Tensor, Measures]] = []
-    first_row = largest = 0
+    first_row, together = 0, SUSPECTS
     for batch in batches:
         fit = line_fit(batch, tables)
         results.append(fit.measures)
         if broad_balmer:
             waiting.append(suspects(batch, tables, fit, first_row))
-        first_row, largest = first_row + len(batch), max(largest, len(batch))
-        if sum(map(len, waiting)) > largest // 2:
-            broad += _broad(waiting, tables, largest)
+        first_row, together = first_row + len(batch), max(together, len(batch) // 4)
+        if sum(map(len, waiting)) >= together:
+            broad += _broad(waiting, tables, together)
             waiting = []
-    broad += _broad(waiting, tables, largest)
+    broad += _broad(waiting, tables, together)
     whole = joined(results)
     kept = torch.zeros_like(whole.converged)
     if broad:

@@ -30,7 +30,7 @@ CHUNK_SPECTRA = 2048
 THREADS = 4
 MEMORY_SHARE = 0.5
 """Share of the free GPU memory that one batch may take."""
-LARGEST_BATCH = 131072
+LARGEST_BATCH = 65536
 SMALLEST_BATCH = 1024
 
 

@@ -23,7 +23,7 @@ from mmagn.tensors.batches import OrderedBatches
 from mmagn.tensors.datamodule import BatchPlan, PairDataModule
 from mmagn.training.fold_fit import fold_fit
 from mmagn.training.heads.fit import Member, many_fits, many_logits
-from mmagn.training.heads.fusion import HeadsSettings, fit_model_heads
+from mmagn.training.heads.fusion import HeadsSettings, HeadsTask, fit_heads, heads_task
 from mmagn.training.module import AgnModule
 from mmagn.training.side_by_side import side_by_side
 from mmagn.training.weights import load_weights, save_weights
@@ -69,10 +69,15 @@ class FoldNetworks:
         config = self.inputs.variant_config(variant)
         if config.models.branches == ("features",):
             return self._heads(config, folds)
-        fits = [partial(self._network, replace(config, seed=fold.seed), fold) for fold in folds]
-        return side_by_side(fits, FITS_ON_A_GPU) if self.device == "cuda" and len(fits) > 1 else [fit() for fit in fits]
+        fits = [partial(self._branches, replace(config, seed=fold.seed), fold) for fold in folds]
+        several = self.device == "cuda" and len(fits) > 1
+        networks = side_by_side(fits, FITS_ON_A_GPU) if several else [fit() for fit in fits]
+        if tasks := [task for _, task in networks if task is not None]:
+            fit_heads(tasks)
+        return [self._predicted(config, fold, model) for fold, (model, _) in zip(folds, networks, strict=True)]
 
-    def _network(self, config: RunConfig, fold: Fold) -> FittedNetwork:
+    def _branches(self, config: RunConfig, fold: Fold) -> tuple[FusionModel, HeadsTask | None]:
+        """Network of a fold with trained branches, and what its heads are to be fitted to."""
         tensors, model, weight = self.inputs.tensors(config, fold), network(config), self.pos_weight(fold)
         origin = self.inputs.origin(config, fold)
         plan = BatchPlan(
@@ -88,7 +93,11 @@ class FoldNetworks:
             PairDataModule(tensors, split_names(fold, len(tensors)), plan),
         )
         settings = HeadsSettings(config=config.training, origin=origin, pos_weight=weight, seed=fold.seed)
-        fit_model_heads(model, tensors, (fold.train, fold.validation), settings)
+        return model, heads_task(model, tensors, (fold.train, fold.validation), settings)
+
+    def _predicted(self, config: RunConfig, fold: Fold, model: FusionModel) -> FittedNetwork:
+        """Network of a fold with its logits."""
+        tensors = self.inputs.tensors(config, fold)
         rows = np.concatenate([fold.validation, fold.test])
         batches = OrderedBatches(torch.from_numpy(rows), EVALUATION_BATCH).batches()
         logits = np.full(len(tensors), np.nan)

@@ -93,9 +93,18 @@ def fit_model_heads(
     settings
         How they are fitted.
     """
+    if (task := heads_task(model, source, rows, settings)) is not None:
+        fit_heads([task])
+    model.eval()
+
+
+def heads_task(
+    model: FusionModel, source: BatchSource, rows: tuple[NDArray[np.int64], NDArray[np.int64]], settings: HeadsSettings
+) -> HeadsTask | None:
+    """What the heads of a network are fitted to; None for one with a single modality. Parameters as above."""
     model.eval()
     if model.heads.late_fusion is None:
-        return
+        return None
     train, validation = rows
     device = device_name(settings.config)
     model.to(device)
@@ -105,7 +114,7 @@ def fit_model_heads(
             batch = {name: values.to(device) for name, values in source.batch(part).items()}
             embedding[part.to(device)] = model.embedding(batch).float()
     target = source.target.to(device)
-    task = HeadsTask(
+    return HeadsTask(
         heads=model.heads,
         embedding=embedding,
         target=target,
@@ -113,8 +122,6 @@ def fit_model_heads(
         validation=validation,
         settings=settings,
     )
-    fit_heads([task])
-    model.eval()
 
 
 def fit_heads(tasks: Sequence[HeadsTask]) -> None:

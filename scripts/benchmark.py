@@ -67,6 +67,16 @@ BENCHMARKS: dict[str, tuple[str, list[tuple[str, Any, str]]]] = {
             ("out", "checkpoints/benchmark-gpu", "folder of gpu.json"),
         ],
     ),
+    "truth": (
+        "whether the fused model uses its branches; exits with 1 where a goal is missed",
+        [
+            ("minutes", 60.0, "no further part is started after so many minutes"),
+            ("pairs", 800, "pairs of the embedded survey"),
+            ("large", 2000, "pairs of the larger one"),
+            ("repeats", 3, "repeats of the five folds"),
+            ("out", "checkpoints/benchmark-truth", "folder of truth.json and of all fits"),
+        ],
+    ),
     "hub": (
         "pairs from a hub with latency relative to the same files on a disk",
         [

@@ -178,7 +178,8 @@ def _fit_mlps(mlps: Sequence[Any], tasks: Sequence[HeadsTask], views: Callable[[
         for number, task in enumerate(tasks)
     ]
     for mlp, task in zip(mlps, tasks, strict=True):
-        _initialise(mlp.to(inputs[0].device), task.settings.seed)
+        _initialise(mlp.cpu(), task.settings.seed)  # there, so that no device starts from other weights
+        mlp.to(inputs[0].device)
     target = torch.stack([task.target.float().repeat(copies) for task in tasks])
     many_fits(mlps, torch.stack([each.flatten(0, 1) for each in inputs]), target, members)
 

@@ -17,6 +17,7 @@ from mmagn.matching.objects import PART_OBJECTS
 from mmagn.prediction.decode import Decoded
 from mmagn.runs.members import TrainedMember
 from mmagn.spectroscopy.basis import ContinuumBasis
+from mmagn.tensors.missing import features_present
 
 Bases = list[ContinuumBasis | None]
 
@@ -117,6 +118,10 @@ class Ensemble:
             values, valid = decoded.features[self.bases.index(member.basis)]
             columns = member.feature_columns
             whole["features"] = torch.from_numpy(member.scaling.transform(values[:, columns], valid[:, columns]))
+            names = member.config.tensors.features
+            whole["features_valid"] = features_present(
+                valid[:, columns], names, decoded.image_valid, decoded.spectrum_valid
+            )
         for start in range(0, len(decoded), size):
             yield {name: values[start : start + size] for name, values in whole.items()}
 

@@ -11,6 +11,7 @@ from typing import Literal, Self
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from mmagn.features.names import IMAGING_FEATURES
@@ -70,6 +71,25 @@ class FeatureOrigin:
         """(batch, feature) features, imputed where what they are measured on is not valid."""
         valid = torch.where(self.of_image, image_valid[:, None], spectrum_valid[:, None])
         return features.where(valid, self.imputed)
+
+
+def features_present(
+    valid: NDArray[np.bool_], names: Sequence[str], image_valid: NDArray[np.bool_], spectrum_valid: NDArray[np.bool_]
+) -> Tensor:
+    """(object,) bool: at least half of the features that the image and the spectrum of an object allow are defined.
+
+    Parameters
+    ----------
+    valid
+        (object, feature) bool: the value is defined.
+    names
+        (feature,) names.
+    image_valid, spectrum_valid
+        (object,) bool: the object has an image, a spectrum.
+    """
+    of_image = np.isin(list(names), IMAGING_FEATURES)
+    possible = np.where(of_image, image_valid[:, None], spectrum_valid[:, None])
+    return torch.from_numpy(2 * (valid & possible).sum(axis=1) >= np.maximum(1, possible.sum(axis=1)))
 
 
 def shown_batch(batch: Mapping[str, Tensor], subset: Subset, origin: FeatureOrigin | None) -> dict[str, Tensor]:

@@ -196,7 +196,7 @@ def test_weights_of_another_network_are_refused_with_the_difference(world: dict,
     shutil.copytree(world["run"], run)
     config = load_config(run / "config.yaml")
     save_config(replace(config, models=replace(config.models, hidden_dim=16)), run / "config.yaml")
-    with pytest.raises(ValueError, match=r"another network than the settings describe: head\.0\.weight has shape"):
+    with pytest.raises(ValueError, match=r"than the settings describe: heads\.head\.0\.weight has shape"):
         load_members([run])
     (run / "calibration.json").unlink()
     with pytest.raises(FileNotFoundError, match=r"no complete run: it lacks calibration\.json"):

@@ -1,9 +1,10 @@
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from mmagn.features.names import FEATURE_NAMES, LINE_FREE_FEATURES
-from mmagn.tensors.missing import FeatureOrigin, shown_batch
+from mmagn.tensors.missing import FeatureOrigin, features_present, shown_batch
 from mmagn.tensors.scaling import FeatureScaling
 
 OBJECTS = 12
@@ -53,3 +54,13 @@ def test_a_scaling_of_other_features_is_refused() -> None:
     assert FeatureOrigin.of(LINE_FREE_FEATURES, scaling(3)).of_image.tolist() == [False, True, True]
     with pytest.raises(ValueError, match="3 features were given to a scaling of 10"):
         FeatureOrigin.of(LINE_FREE_FEATURES, scaling())
+
+
+def test_features_are_present_where_at_least_half_of_those_that_could_be_measured_are_defined() -> None:
+    valid = np.zeros((5, 10), dtype=bool)
+    valid[0] = True
+    valid[1, :5] = True
+    valid[2, 8:] = True  # the two of the image, of an object with a spectrum, and of one without
+    valid[3, 8:] = True
+    image, spectrum = np.array([True] * 4 + [False]), np.array([True, True, True, False, False])
+    assert features_present(valid, FEATURE_NAMES, image, spectrum).tolist() == [True, True, False, True, False]

@@ -76,7 +76,8 @@ def measured_tables(
     spectroscopy = settings.spectroscopy
     batches = _batches(rows, _batch_spectra(spectroscopy))
     if settings.basis is None:
-        head = list(islice(batches, _head_batches(spectroscopy)))
+        learns = spectroscopy.continuum == "basis"
+        head = list(islice(batches, _head_batches(spectroscopy))) if learns else []
         basis = continuum_basis((spectrum for batch in head for spectrum in batch.spectra), spectroscopy)
         settings = replace(settings, basis=basis)
         batches = chain(head, batches)

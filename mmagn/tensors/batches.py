@@ -165,6 +165,7 @@ class BatchLoader:
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         """Yield the batches of the sampler's epoch, from where a resumed run had stopped."""
         skip = self._resume.get("delivered", 0) if self._resume.get("epoch") == self.sampler.epoch else 0
+        self._resume = {}
         rows = self.sampler.batches()[skip:]
         batches = self._ahead(rows) if self.workers else map(self.select, rows)
         if self.device is not None:

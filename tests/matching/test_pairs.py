@@ -127,7 +127,7 @@ def test_a_pair_with_an_unusable_member_is_left_out_and_counted(v1_tree, tmp_pat
     sdss = [{"object_id": 100 + n, "ra": 10.0 + n / 60, "dec": 1.0} for n in range(3)]
     hsc = [{"object_id": 200 + n, "ra": 10.0 + n / 60, "dec": 1.0} for n in range(3)]
     hsc[0]["image_mask"] = np.zeros((5, 160, 160), dtype=bool)
-    sdss[1]["spectrum_mask"] = np.ones(200, dtype=bool)
+    sdss[1]["spectrum_ivar"] = np.zeros(200)
     v1_tree(tmp_path, sdss=sdss, hsc=hsc)
     drops: Counter[str] = Counter()
     config = config_of(tmp_path)

@@ -226,7 +226,7 @@ def test_a_lost_pair_is_counted_and_named(v1_tree, tmp_path):
     sdss = [{"object_id": 100 + n, "ra": 10.0 + n / 60, "dec": 1.0} for n in range(4)]
     hsc = [{"object_id": 200 + n, "ra": 10.0 + n / 60, "dec": 1.0} for n in range(4)]
     hsc[1]["image_mask"] = np.zeros((5, 160, 160), dtype=bool)
-    sdss[3]["spectrum_mask"] = np.ones(200, dtype=bool)
+    sdss[3]["spectrum_ivar"] = np.zeros(200)
     v1_tree(tmp_path / "tree", sdss=sdss, hsc=hsc)
     config = DataConfig(source="hdf5", root=str(tmp_path / "tree"), cache_dir=str(tmp_path / "cache"))
     store = pair_store(config, MatchingConfig(), tmp_path / "store")

@@ -109,7 +109,8 @@ def test_the_table_starts_with_identity_lines_and_features_each_once():
 
 def test_injected_lines_come_out_as_features_classes_and_probabilities():
     table = measured_table(spectra_of(2), SETTINGS)
-    np.testing.assert_allclose(table["flux_halpha"], 300.0, rtol=0.02)
+    # the local continuum expects the absorption of stars, which this flat one does not have
+    np.testing.assert_allclose(table["flux_halpha"], 300.0, rtol=0.04)
     np.testing.assert_allclose(table["ew_halpha"], 300.0 / 20 / 1.05, rtol=0.05)
     assert table["bpt_class"].tolist() == ["star-forming", "seyfert"]
     assert table["p_agn"][0] < 0.1 < 0.9 < table["p_agn"][1]
@@ -210,7 +211,7 @@ def test_the_basis_is_learned_from_the_head_of_the_stream_and_no_spectrum_is_los
     def learned(spectra, config):
         learned_from.extend(spectrum.object_id for spectrum in spectra)
 
-    monkeypatch.setattr(stream, "learned_basis", learned)
+    monkeypatch.setattr(stream, "continuum_basis", learned)
     spectra = spectra_of(11)
     spectroscopy = SpectroscopyConfig(continuum="basis", device="cpu", basis_minimum=1, basis_maximum=8)
     batches = measured_tables(iter(spectra), replace(SETTINGS, spectroscopy=spectroscopy))

@@ -252,7 +252,7 @@ def test_bad_rows_are_dropped_by_reason_and_the_rest_goes_on(v1_tree, tmp_path):
     masked = np.zeros((5, 160, 160), dtype=bool)
     v1_tree(
         tmp_path,
-        sdss=[row("1", spectrum_mask=np.ones(200, dtype=bool)), row("2"), row("3", spectrum_ivar=np.zeros(200))],
+        sdss=[row("1", spectrum_flux=np.full(200, np.nan)), row("2"), row("3", spectrum_ivar=np.zeros(200))],
         hsc=[row(1), row(2, image_mask=masked), row(3, image_scale=np.full(5, 0.3)), row(4)],
     )
     drops: Counter[str] = Counter()

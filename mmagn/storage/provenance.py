@@ -12,8 +12,9 @@ from typing import Any
 
 import torch
 
+from mmagn.storage.version import __version__
+
 PACKAGES = (
-    "mmagn",
     "astropy",
     "datasets",
     "h5py",
@@ -27,7 +28,7 @@ PACKAGES = (
     "torch",
     "torchmetrics",
 )
-"""Packages whose versions are recorded with a run."""
+"""Packages whose versions are recorded with a run, besides its own."""
 
 
 def provenance() -> dict[str, Any]:
@@ -37,7 +38,7 @@ def provenance() -> dict[str, Any]:
         "command": shlex.join(sys.argv),
         **commit(Path(__file__).resolve().parents[2]),
         "python": platform.python_version(),
-        "versions": {name: _version(name) for name in PACKAGES},
+        "versions": {"mmagn": __version__, **{name: _version(name) for name in PACKAGES}},
         "machine": {
             "platform": platform.platform(),
             "cpus": os.cpu_count(),

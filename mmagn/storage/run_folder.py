@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 from mmagn.storage.checksums import StoredFile, check_file, damaged_files, stored_file
 from mmagn.storage.files import write_json
 from mmagn.storage.provenance import provenance
+from mmagn.storage.version import __version__
 
 SEALED = (".yaml", ".json", ".parquet", ".npz", ".safetensors", ".ckpt", ".csv", ".md")
 """Suffixes of the results of a run."""
@@ -70,17 +71,26 @@ class RunFolder:
         FileNotFoundError
             Where ``path`` is no folder, or lacks one of the files in ``needs``.
         ValueError
-            Where one of these files is not what was written.
+            Where one of these files is not what was written, or another version wrote the folder.
         """
         folder = Path(path)
         if not folder.is_dir():
             raise FileNotFoundError(f"{folder} is not a run folder: there is no such folder")
+        run = cls(folder)
+        run._check_version()
         missing = [name for name in needs if not (folder / name).exists()]
         if missing:
             raise FileNotFoundError(f"{folder} is not a complete run folder: it lacks {', '.join(missing)}")
-        run = cls(folder)
         run.check(*(folder / name for name in needs))
         return run
+
+    def _check_version(self) -> None:
+        written = self._provenance().get("versions", {}).get("mmagn") if self.provenance.is_file() else None
+        if written is not None and str(written).split(".")[:2] != __version__.split(".")[:2]:
+            raise ValueError(
+                f"{self.path} was written by mmagn {written}; mmagn {__version__} reads run folders of its own minor"
+                " version: train again, or install that version"
+            )
 
     def seal(self) -> None:
         """Record size and checksum of every result in ``run.json``, so that damage is noticed when it is read."""

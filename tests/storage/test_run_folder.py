@@ -100,3 +100,12 @@ def test_a_run_that_never_began_leaves_no_folder_and_one_that_did_keeps_it(tmp_p
     with pytest.raises(OSError, match="disk"), run.removed_if_empty():
         raise OSError("disk")
     assert run.last.is_file()
+
+
+def test_a_folder_of_another_minor_version_is_refused_in_one_sentence(tmp_path):
+    run = RunFolder.create(tmp_path, "fused")
+    content = json.loads(run.provenance.read_text())
+    content["versions"]["mmagn"] = "0.1.0"
+    run.provenance.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"was written by mmagn 0\.1\.0; mmagn .* reads run folders of its own minor"):
+        RunFolder.open(run.path, needs=())

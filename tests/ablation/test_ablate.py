@@ -191,7 +191,7 @@ def test_embeddings_and_head_give_the_logits_of_the_fit(run: SimpleNamespace) ->
         variant = VARIANTS[name]
         embedding = fits.embedding(variant, fold)
         model = fits.networks.load(variant, fits._member(variant, fold))
-        logits = model.head(torch.from_numpy(embedding)).squeeze(-1).detach().numpy()
+        logits = model.heads.head(torch.from_numpy(embedding)).squeeze(-1).detach().numpy()
         np.testing.assert_allclose(logits[fold.test], fits.table(variant, fold)["logit"], rtol=1e-4, atol=1e-5)
     assert fits.fitted == 0
 

@@ -12,10 +12,12 @@ from mmagn.models.config import ModelsConfig
 from mmagn.models.fusion import FusionModel
 
 
-class SumOfFeatures(nn.Module):
+class DroppedFeatures(FusionModel):
+    """Network on three features, half of which training would drop."""
+
     def __init__(self) -> None:
-        super().__init__()
-        self.dropout, self.head = nn.Dropout(0.5), nn.Linear(3, 1)
+        super().__init__(ModelsConfig(branches=("features",)), spectrum_pixels=64, features=3)
+        self.dropout = nn.Dropout(0.5)
 
     def embedding(self, batch: Mapping[str, Tensor]) -> Tensor:
         assert batch["features"].dtype == torch.float32
@@ -25,14 +27,14 @@ class SumOfFeatures(nn.Module):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 def test_logits_and_embeddings_come_in_order_without_dropout(dtype: torch.dtype) -> None:
     values = torch.randn(10, 3, generator=torch.Generator().manual_seed(0)).to(dtype)
-    model = SumOfFeatures().train()
+    model = DroppedFeatures().train()
     logits, embedding = logits_and_embeddings(model, [{"features": part} for part in values.split(4)], "cpu")
     np.testing.assert_array_equal(embedding, values.float().numpy())
-    np.testing.assert_allclose(logits, model.head(values.float()).squeeze(-1).detach().numpy(), rtol=1e-6)
+    np.testing.assert_allclose(logits, model.heads.head(values.float()).squeeze(-1).detach().numpy(), rtol=1e-5)
 
 
 def test_no_batch_gives_no_logits() -> None:
-    assert logits_and_embeddings(SumOfFeatures(), [], "cpu")[0].shape == (0,)
+    assert logits_and_embeddings(DroppedFeatures(), [], "cpu")[0].shape == (0,)
 
 
 def test_a_diverged_network_is_named() -> None:
@@ -48,10 +50,10 @@ def test_the_input_that_the_head_uses_is_the_important_one(decisive: str) -> Non
     target = (np.arange(60) < 20).astype(float)
     embedding = rng.normal(size=(60, 19)).astype(np.float32)
     embedding[:, columns[decisive]] += 4 * target.astype(np.float32)
-    model.head = nn.Sequential(nn.Linear(19, 1))
+    model.heads.head = nn.Sequential(nn.Linear(19, 1))
     with torch.no_grad():
-        model.head[0].weight.zero_()
-        model.head[0].weight[0, columns[decisive]] = 1.0
+        model.heads.head[0].weight.zero_()
+        model.heads.head[0].weight[0, columns[decisive]] = 1.0
     importances = {each.name: each for each in input_importances(model.eval(), target, embedding, 0)}
     assert list(importances) == ["image", "spectrum", "features"]
     assert importances.pop(decisive).low > 0.2

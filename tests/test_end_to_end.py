@@ -72,7 +72,7 @@ def test_scores_state_their_interval_prevalence_and_baseline(places: dict[str, P
     assert precision["low"] <= precision["value"] <= precision["high"]
     assert told["all_negative"]["average_precision"] == pytest.approx(told["prevalence"])
     ceiling = told["noise_ceiling"]["average_precision"]
-    assert told["prevalence"] < ceiling["low"] < ceiling["value"] <= ceiling["high"] <= 1
+    assert told["prevalence"] < ceiling["low"] <= ceiling["value"] <= ceiling["high"] <= 1
     assert told["classes"]["unclassified"] == sum(told["unclassified"].values())
     assert told["matching"]["pairs"] == 120
     assert 0 < told["clean"]["objects"] < told["objects"]

@@ -110,5 +110,5 @@ def load_novelty(path: Path) -> dict[Subset, Novelty]:
             for name in SUBSETS
             if f"{name}.mean" in arrays
         }
-    except (ValueError, OSError, EOFError, LookupError, BadZipFile, zlib.error, NotImplementedError) as error:
+    except (ValueError, OSError, EOFError, LookupError, BadZipFile, zlib.error, RuntimeError) as error:
         raise ValueError(f"{path} does not hold training embeddings by subset of modalities: {error}") from error

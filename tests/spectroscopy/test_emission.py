@@ -38,8 +38,8 @@ def test_without_noise_every_flux_comes_back(
         true, redshift=redshift, sigma_kms=sigma_kms, velocity_kms=velocity_kms, lsf_sigma=lsf_sigma, assumed_noise=0.2
     )
     table = line_table([one], CONFIG)
-    # 0.4 A of this continuum is what a polynomial and an absorption profile can know about the stars.
-    np.testing.assert_allclose(fluxes_of(table)[0], list(true.values()), rtol=0.03, atol=4.5)
+    # 0.5 A of this continuum is what a polynomial and the absorption of other stars can know about these.
+    np.testing.assert_allclose(fluxes_of(table)[0], list(true.values()), rtol=0.03, atol=6.0)
     assert table["velocity_kms_balmer"][0] == pytest.approx(velocity_kms, abs=6)
     assert table["sigma_kms_balmer"][0] == pytest.approx(sigma_kms, rel=0.05, abs=5)
 

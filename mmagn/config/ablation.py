@@ -50,8 +50,9 @@ class AblationConfig:
         Network models whose fits are kept in the run folder, for ``scripts/predict.py``; those that are not among the
         variants are left out.
     fits_dir
-        Folder of finished fits, which are never repeated; empty is ``fits`` in ``data.cache_dir``. Fits are told apart
-        by their data and settings, not by the code: delete the folder after changing a model or the training.
+        Folder of finished fits, which are never repeated; empty is ``fits`` in ``data.cache_dir``. Fits are
+        distinguished by their data and settings, not by the code: delete the folder after changing a model or the
+        training.
     """
 
     SECTION: ClassVar[str] = "ablation"
@@ -72,8 +73,8 @@ class AblationConfig:
     def __post_init__(self) -> None:
         check_settings(self)
         for text in self.questions:
-            asked = question(text)
-            for variant in (asked.better, asked.base):
+            compared = question(text)
+            for variant in (compared.better, compared.base):
                 if variant.name not in self.variants:
                     raise ValueError(
                         f"ablation.questions has {text!r}, but ablation.variants has no {variant.name}; "

@@ -66,7 +66,7 @@ class RunConfig:
     training
         How the network is trained.
     evaluation
-        How the trained model is judged.
+        How the trained model is evaluated.
     ablation
         Which models are compared by ``scripts/ablate.py``, on which folds.
     search

@@ -8,7 +8,7 @@ from mmagn.storage.settings import check_settings, setting
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationConfig:
-    """How a trained model is judged.
+    """How a trained model is evaluated.
 
     Attributes
     ----------

@@ -63,7 +63,7 @@ class NetworkEvaluation:
     Attributes
     ----------
     logits
-        (object,) with all modalities; NaN in training rows where these were not asked for.
+        (object,) with all modalities; NaN in training rows where these were not requested.
     calibrations, novelty
         By subset of modalities, the widest first.
     importances, inputs

@@ -102,7 +102,7 @@ def refuse_other_settings(path: Path, made: Provenance, wanted: Mapping[str, Any
         recorded = made.settings.get(name)
         if recorded != value:
             raise ValueError(
-                f"the store {path} was made with {name} {json.dumps(recorded)}, and {json.dumps(value)} is asked for; "
+                f"the store {path} was made with {name} {json.dumps(recorded)}, and {json.dumps(value)} is requested; "
                 "use that value or another folder"
             )
 

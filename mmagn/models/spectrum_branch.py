@@ -16,7 +16,7 @@ _NORM_EPSILON = 1e-5
 class SpectrumBranch(nn.Module):
     """Residual stages, each at half the length of the one before, then pooling over the valid pixels only.
 
-    Lines are told apart by their company (H-alpha between the [N II] lines, H-beta beside the [O III] doublet).
+    Lines are identified by their neighbours (H-alpha between the [N II] lines, H-beta beside the [O III] doublet).
 
     Parameters
     ----------

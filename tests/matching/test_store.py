@@ -123,9 +123,9 @@ def test_a_second_call_takes_the_store_as_it_is(data, store, monkeypatch):
 @pytest.mark.parametrize(
     ("data_change", "matching_change", "sentence"),
     [
-        ({}, {"radius_arcsec": 2.0}, r"made with matching\.radius_arcsec 1\.0, and 2\.0 is asked for"),
-        ({}, {"image_dtype": "float16"}, r'made with matching\.image_dtype "float32", and "float16" is asked for'),
-        ({"redshift_max": 0.9}, {}, r"made with data\.redshift_max 1\.2, and 0\.9 is asked for"),
+        ({}, {"radius_arcsec": 2.0}, r"made with matching\.radius_arcsec 1\.0, and 2\.0 is requested"),
+        ({}, {"image_dtype": "float16"}, r'made with matching\.image_dtype "float32", and "float16" is requested'),
+        ({"redshift_max": 0.9}, {}, r"made with data\.redshift_max 1\.2, and 0\.9 is requested"),
         ({"sdss_surveys": ("sdss",)}, {}, r"made with data\.sdss_surveys"),
     ],
 )
@@ -158,7 +158,7 @@ def test_a_source_that_is_a_store_asks_only_for_what_shapes_it(store):
     stream = open_pairs(config, MatchingConfig())
     assert [row["sdss_object_id"] for row in stream] == store.index["sdss_object_id"].tolist()
     for opened in (pair_store, open_pairs):
-        with pytest.raises(ValueError, match=r"made with matching\.radius_arcsec 1\.0, and 3\.0 is asked for"):
+        with pytest.raises(ValueError, match=r"made with matching\.radius_arcsec 1\.0, and 3\.0 is requested"):
             opened(config, MatchingConfig(radius_arcsec=3.0))
 
 

@@ -131,7 +131,7 @@ class HubClient:
         path
             Of the file system of the hub, with or without ``hf://``.
         size_bytes
-            Its size; the hub is asked where it is None.
+            Its size; queried where it is None.
         stop
             Set by another thread to end the waits of this one.
         """
@@ -164,7 +164,7 @@ class HubClient:
                 return call()
             except OfflineModeIsEnabled as error:
                 raise UnavailableError(
-                    f"HF_HUB_OFFLINE is set, so {self.endpoint} is not asked for {subject}"
+                    f"HF_HUB_OFFLINE is set, so {self.endpoint} is not queried for {subject}"
                 ) from error
             except HfHubHTTPError as error:
                 if error.response.status_code not in RETRY_STATUS:
@@ -257,7 +257,7 @@ class HubClient:
         if not setting or setting == "data.hub.pairs":
             return f" ({setting})" if setting else ""
         others = [f"{place}/{repository.split('/')[1]}" for place in KNOWN_ORGANISATIONS]
-        return f"; {setting} names it, other known places: {', '.join(set(others) - {repository})}"
+        return f"; {setting} names it, other known places: {', '.join(place for place in others if place != repository)}"
 
     def _wait(self, failure: Exception, failures: int, subject: str, stop: Event) -> None:
         """Sleep before the next attempt, or raise the sentence that ends the run."""

@@ -256,8 +256,9 @@ class HubClient:
         setting = next((f"data.hub.{name}" for name, value in named.items() if value == repository), "")
         if not setting or setting == "data.hub.pairs":
             return f" ({setting})" if setting else ""
-        others = [f"{place}/{repository.split('/')[1]}" for place in KNOWN_ORGANISATIONS]
-        return f"; {setting} names it, other known places: {', '.join(place for place in others if place != repository)}"
+        places = [f"{organisation}/{repository.split('/')[1]}" for organisation in KNOWN_ORGANISATIONS]
+        others = ", ".join(place for place in places if place != repository)
+        return f"; {setting} names it, other known places: {others}"
 
     def _wait(self, failure: Exception, failures: int, subject: str, stop: Event) -> None:
         """Sleep before the next attempt, or raise the sentence that ends the run."""

@@ -78,7 +78,7 @@ def stopped(folder: Path, cache: Path, *more: str) -> Path:
     return run
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(3600)
 def test_two_processes_that_a_queue_stops_go_on_by_themselves_to_the_same_weights(tmp_path: Path) -> None:
     settings = ("--training.epochs", "40", "--training.patience", "40", "--training.log_every", "1")
     cut = stopped(tmp_path / "cut", tmp_path / "cache", *settings)

@@ -36,7 +36,7 @@ def trained(folder: Path, cache: Path, launcher: list[str], *more: str) -> tuple
         command(folder, cache, launcher, *more),
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=1800,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         check=False,
     )
@@ -73,7 +73,7 @@ def stopped(folder: Path, cache: Path, *more: str) -> Path:
             assert time.monotonic() < end_s
             time.sleep(0.01)
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=60)
+        process.communicate(timeout=600)
     (run,) = folder.iterdir()
     return run
 

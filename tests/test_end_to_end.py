@@ -16,6 +16,7 @@ from mmagn.config.run_config import load_config
 from mmagn.features.vector import FEATURE_NAMES
 from mmagn.lines import REPORTED_LINES
 from mmagn.records import SPLITS
+from mmagn.storage.run_folder import RunFolder
 
 SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
 SMALL = [
@@ -153,6 +154,7 @@ def test_evaluate_refuses_a_run_whose_pairs_are_gone(places: dict[str, Path], tm
     config = (run / "config.yaml").read_text(encoding="utf-8")
     (run / "config.yaml").write_text(config.replace("pairs: 120", "pairs: 40"), encoding="utf-8")
     assert load_config(run / "config.yaml").data.simulate.pairs == 40
+    RunFolder(run).seal()
     assert script("evaluate")(["--run", str(run)]) == 2
     assert "was trained on other pairs" in capsys.readouterr().err
 

@@ -49,7 +49,7 @@ def test_auto_passes_over_runs_of_other_settings_and_runs_without_a_checkpoint(
     begun(config, checkpoint=False)
     (RunFolder.create(config.runs_dir, "tiny").path / "config.yaml").touch()
     assert run_to_resume(config, "auto") == good
-    assert "holds no checkpoint to go on from" in caplog.text
+    assert "holds no checkpoint to resume from" in caplog.text
     assert "is not a complete run folder: it lacks split.parquet" in caplog.text
 
 
@@ -66,7 +66,7 @@ def test_a_cut_checkpoint_is_passed_over_for_the_one_before(
     run.last.write_bytes(run.last.read_bytes()[:100])
     assert run_to_resume(config, "auto") == run
     assert "last.ckpt is not a readable checkpoint" in caplog.text
-    assert "training goes on from previous.ckpt instead" in caplog.text
+    assert "training resumes from previous.ckpt instead" in caplog.text
 
 
 def test_a_named_run_of_other_settings_is_refused_with_both_values(config: RunConfig) -> None:
@@ -77,7 +77,7 @@ def test_a_named_run_of_other_settings_is_refused_with_both_values(config: RunCo
 
 def test_a_named_run_without_a_checkpoint_is_refused_and_kept(config: RunConfig) -> None:
     run = begun(config, checkpoint=False)
-    with pytest.raises(FileNotFoundError, match="holds no checkpoint to go on from"):
+    with pytest.raises(FileNotFoundError, match="holds no checkpoint to resume from"):
         run_to_resume(config, str(run.path))
     assert run.path.is_dir()
 

@@ -34,6 +34,8 @@ NODES = 8
 GAP_RATIO = 2.0
 """A step more than so many times its neighbour is a gap: no pixel reaches further into it than half of that."""
 _NO_WEIGHT = 1e-9
+_ALIKE = 0.01
+"""Largest relative difference of equal steps; float32 rounds those of 0.8 A to 0.0006."""
 _CACHED_GRIDS = 64
 _ROUNDING = 1e-3
 """Share of the first and the last pixel that may lack: borders in the middle of a log grid are not its own."""
@@ -196,3 +198,20 @@ def _product(weights: csr_array, values: NDArray[np.generic]) -> Floats:
     """Return (..., pixel) weights (pixel, source pixel) times values (..., source pixel)."""
     flat = values.reshape(-1, values.shape[-1]).astype(np.float64)
     return np.asarray((weights @ flat.T).T).reshape(*values.shape[:-1], -1)
+
+
+def grid_text(wavelength: NDArray[np.floating]) -> str:
+    """Return what a wavelength grid (pixel,) looks like, for messages: its steps, or its unit where that is not A."""
+    values = np.asarray(wavelength, dtype=np.float64)
+    steps = np.diff(values)
+    if len(values) < 3 or not np.isfinite(values).all() or not (steps > 0).all() or values[0] <= 0:
+        return "wavelengths that are not all finite, positive and rising"
+    ends = f"values from {values[0]:g} to {values[-1]:g}"
+    for limit, unit in ((2.0, "micrometres"), (5.0, "log10 of Angstrom"), (2000.0, "nanometres")):
+        if values[-1] < limit:
+            return f"{ends}, which look like {unit}"
+    for each, unit in ((steps, "A"), (np.diff(np.log10(values)), "dex")):
+        middle = np.median(each)
+        if np.abs(each - middle).max() < _ALIKE * middle:
+            return f"steps of {middle:.3g} {unit} from {values[0]:g} A"
+    return f"{ends} in unequal steps"

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmagn.records import LOG10_STEP, Spectrum
+from mmagn.surveys.grid import grid_text
 from mmagn.surveys.screen import Column, check_mask
 from mmagn.surveys.text import optional_number, optional_text, plain_text
 
@@ -21,6 +22,8 @@ IVAR_LIMIT = 1e30
 """An inverse variance above this is a division by a variance of zero."""
 STEP_TOLERANCE = 0.05
 """Largest relative error of a step of the wavelength grid; float32 rounds to 0.0005."""
+FIRST_ANGSTROM = 3000.0
+"""Wavelengths of no spectrograph of SDSS are all below this; those in another unit are."""
 PIXEL_COLUMNS = ("spectrum_flux", "spectrum_ivar", "spectrum_lambda", "spectrum_mask", "spectrum_lsf_sigma")
 COLUMNS: Mapping[str, Column] = {
     "object_id": Column(purpose="identity", kind="id"),
@@ -121,10 +124,11 @@ def fibre_wide_flags(bad: NDArray[np.bool_], usable: NDArray[np.bool_]) -> NDArr
 
 
 def _check_grid(wavelength: NDArray[np.float32]) -> None:
-    """Raise ValueError where the wavelengths (pixel,) do not rise in steps of ``LOG10_STEP`` dex."""
+    """Raise ValueError where the wavelengths (pixel,) are not Angstrom in steps of ``LOG10_STEP`` dex."""
     with np.errstate(invalid="ignore", divide="ignore"):
         steps = np.diff(np.log10(wavelength, dtype=np.float64))
-    if not (np.abs(steps - LOG10_STEP) <= STEP_TOLERANCE * LOG10_STEP).all():
+    alike = (np.abs(steps - LOG10_STEP) <= STEP_TOLERANCE * LOG10_STEP).all()
+    if not alike or wavelength[-1] < FIRST_ANGSTROM:
         raise ValueError(
-            f"spectrum_lambda has steps of {np.min(steps):.3g} to {np.max(steps):.3g} dex; expected {LOG10_STEP:g} dex"
+            f"spectrum_lambda has {grid_text(wavelength)}; expected steps of {LOG10_STEP:g} dex in Angstrom"
         )

@@ -1,0 +1,164 @@
+"""DESI rows as spectra: the one place that knows the quirks of the DESI sample.
+
+All its spectra share one linear grid, its mask is True where a pixel is *bad*, and its dispersion is in pixels of
+0.8 A.
+"""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmagn.records import Spectrum
+from mmagn.surveys.grid import grid_text, log_grid
+from mmagn.surveys.screen import Column, check_mask
+from mmagn.surveys.text import optional_number, optional_text, plain_text
+
+SURVEY = "desi"
+"""Value of ``Spectrum.survey``."""
+FIRST_ANGSTROM, STEP_ANGSTROM, PIXELS = 3600.0, 0.8, 7781
+GRID_ANGSTROM = FIRST_ANGSTROM + STEP_ANGSTROM * np.arange(PIXELS)
+"""(pixel,) the grid of every spectrum, vacuum (Guy et al. 2023, AJ 165, 144)."""
+GRID_TOLERANCE_ANGSTROM = 0.05
+IVAR_LIMIT = 1e30
+"""An inverse variance above this is a division by a variance of zero."""
+MAJORITY = 0.6
+"""Share of one value among the redshift warnings of a file from which that value means good."""
+LEAD = 2
+"""Rows by which that value must lead: with 5 % of bad redshifts the odds against it are then 1 to 361."""
+PIXEL_COLUMNS = ("spectrum_flux", "spectrum_ivar", "spectrum_lambda", "spectrum_mask", "spectrum_lsf_sigma")
+COLUMNS: Mapping[str, Column] = {
+    "object_id": Column(purpose="identity", kind="id"),
+    "ra": Column(purpose="position", kind="number"),
+    "dec": Column(purpose="position", kind="number"),
+    "Z": Column(purpose="redshift", kind="number"),
+    "spectrum_flux": Column(purpose="flux", kind="number", axes=("pixel",)),
+    "spectrum_ivar": Column(purpose="noise", kind="number", axes=("pixel",)),
+    "spectrum_lambda": Column(purpose="wavelength", kind="number", axes=("pixel",)),
+    "spectrum_mask": Column(purpose="bad pixels", kind="mask", axes=("pixel",)),
+    "spectrum_lsf_sigma": Column(purpose="instrumental width", kind="number", axes=("pixel",)),
+    "ZERR": Column(purpose="redshift error", kind="number", required=False),
+    "ZWARN": Column(purpose="redshift warning", kind="number", required=False),
+    "SPECTYPE": Column(purpose="class", kind="text", required=False),
+}
+"""Columns that a spectrum is made from."""
+
+logger = logging.getLogger(__name__)
+
+
+def spectrum_from_row(row: Mapping[str, Any], *, true_is_good: bool = False) -> Spectrum:
+    """Return the spectrum of one raw DESI row that passed the screen, resampled to pixels of 1e-4 dex.
+
+    Parameters
+    ----------
+    row
+        Values under the names of ``COLUMNS``; spectra (pixel,), dispersion in pixels of 0.8 A. It is the width of a
+        Gaussian through the samples of the resolution matrix, so the pixel is part of it, as in SDSS. An optional
+        value that cannot be read is missing.
+    true_is_good
+        What a bool ``ZWARN`` means, see ``true_means_good``; an integer is a bit mask with 0 for good.
+
+    Raises
+    ------
+    ValueError
+        If the row is no usable spectrum: another wavelength grid than DESI's, a mask that is not bool or 0 and 1, a
+        dispersion that is not finite and positive, no valid pixel.
+    """
+    flux, ivar, wavelength, mask, lsf_sigma = (np.asarray(row[name]) for name in PIXEL_COLUMNS)
+    for name, values in zip(PIXEL_COLUMNS, (flux, ivar, wavelength, mask, lsf_sigma), strict=True):
+        if values.shape != wavelength.shape:
+            raise ValueError(f"{name} has {values.size} pixels but spectrum_lambda {wavelength.size}")
+    _check_grid(wavelength)
+    with np.errstate(invalid="ignore"):
+        usable_width = np.isfinite(lsf_sigma) & (lsf_sigma > 0)
+        valid = np.isfinite(flux) & (ivar > 0) & (ivar <= IVAR_LIMIT) & ~check_mask("spectrum_mask", mask)
+    if not (valid & usable_width).any():
+        raise ValueError("spectrum has no valid pixel")
+    zwarn = row.get("ZWARN")
+    if isinstance(zwarn, bool | np.bool_):
+        zwarn = bool(zwarn) != true_is_good
+    return grid_spectrum(
+        flux=flux,
+        ivar=np.where(valid & usable_width, ivar, 0),
+        lsf_sigma_angstrom=np.where(usable_width, lsf_sigma, 0) * STEP_ANGSTROM,
+        object_id=plain_text(row["object_id"]),
+        ra_deg=float(row["ra"]),
+        dec_deg=float(row["dec"]),
+        redshift=float(row["Z"]),
+        redshift_err=optional_number(row.get("ZERR"), float("nan")),
+        zwarning=int(optional_number(zwarn, 0.0)),
+        spectral_class=optional_text(row.get("SPECTYPE")),
+    )
+
+
+def grid_spectrum(
+    *, flux: NDArray[Any], ivar: NDArray[Any], lsf_sigma_angstrom: NDArray[Any], redshift_err: float, **described: Any
+) -> Spectrum:
+    """Return the record of a spectrum on DESI's grid.
+
+    Parameters
+    ----------
+    flux, ivar
+        (pixel,) on ``GRID_ANGSTROM``; ivar 0 where not valid.
+    lsf_sigma_angstrom
+        (pixel,) width of an unresolved line as sampled.
+    redshift_err
+        Not a number where not positive.
+    described
+        Id, position, redshift, warning and class, as in ``records.Spectrum``.
+
+    Raises
+    ------
+    ValueError
+        If no pixel of 1e-4 dex is valid.
+    """
+    grid = log_grid(GRID_ANGSTROM)
+    flux, ivar, lsf_sigma = grid.resampled(flux, ivar, lsf_sigma_angstrom)
+    if not (ivar > 0).any():
+        raise ValueError("spectrum has no valid pixel")
+    return Spectrum(
+        survey=SURVEY,
+        spectral_subclass="",
+        redshift_err=redshift_err if redshift_err > 0 else float("nan"),
+        wavelength_angstrom=grid.wavelength_angstrom,
+        flux=flux,
+        ivar=ivar,
+        lsf_sigma=lsf_sigma,
+        **described,
+    )
+
+
+def true_means_good(warnings: NDArray[np.bool_], file: str) -> bool:
+    """Return whether True stands for a good redshift in the bool ``ZWARN`` (row,) of a file: most redshifts are good.
+
+    The published files are written by code that negates the flag, and their cards show the opposite.
+
+    Raises
+    ------
+    ValueError
+        If neither value has a clear majority; the message continues "file NAME is left out, ".
+    """
+    true = int(np.count_nonzero(warnings))
+    most = max(true, len(warnings) - true)
+    if most < MAJORITY * len(warnings) or 2 * most - len(warnings) < LEAD:
+        raise ValueError(
+            f"its ZWARN is True in {true} of {len(warnings)} rows, which does not tell whether True or False is good"
+        )
+    good = 2 * true > len(warnings)
+    logger.info("%s: ZWARN is True in %d of %d rows; %s is taken as good", file, true, len(warnings), good)
+    return good
+
+
+def _check_grid(wavelength: NDArray[Any]) -> None:
+    """Raise ValueError where the wavelengths (pixel,) are not those of DESI."""
+    if wavelength.shape == GRID_ANGSTROM.shape:
+        with np.errstate(invalid="ignore"):
+            same = np.abs(wavelength - GRID_ANGSTROM) < GRID_TOLERANCE_ANGSTROM
+        if same.all():
+            return
+    raise ValueError(
+        f"spectrum_lambda has {wavelength.size} pixels with {grid_text(wavelength)}; DESI has {PIXELS} pixels with "
+        f"steps of {STEP_ANGSTROM:g} A from {FIRST_ANGSTROM:g} A"
+    )

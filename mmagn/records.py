@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 BANDS = ("g", "r", "i", "z", "y")
 CUTOUT_PIXELS = 160
+SOURCE_PIXEL = 78.5
+"""Where the source of a cutout lies on average, in x and y, 0 in the middle of the first pixel; uniform from 78 to 79.
+The build code of the Multimodal Universe cuts HSC images one pixel off the middle, which is at 79.5."""
 PIXEL_SCALE_ARCSEC = 0.168
 LOG10_STEP = 1e-4
 """Step of the SDSS wavelength grid in dex per pixel (69.03 km/s)."""
@@ -40,6 +43,16 @@ INDEX_COLUMNS = (
 """Columns that say which objects a row is about."""
 
 
+def square_about_source(size: int, length: int = CUTOUT_PIXELS) -> slice:
+    """Return the ``size`` pixels about the source, along either axis of an image of ``length``, inside the image.
+
+    An even ``size`` up to 158 of 160 has the source in its middle, on average, however the square is turned.
+    """
+    start = (length - size) // 2 + round(SOURCE_PIXEL - (CUTOUT_PIXELS - 1) / 2)
+    start = min(max(start, 0), length - size)
+    return slice(start, start + size)
+
+
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)
 class Cutout:
     """An HSC image of one object.
@@ -51,7 +64,7 @@ class Cutout:
     ra_deg, dec_deg
         Position (ICRS).
     flux
-        (band, height, width) float32, nJy, bands in the order of ``BANDS``.
+        (band, height, width) float32, nJy, bands in the order of ``BANDS``; the source is at ``SOURCE_PIXEL``.
     ivar
         (band, height, width) float32, 1/nJy^2, 0 where not valid.
     psf_fwhm_arcsec

@@ -1,9 +1,9 @@
 """The two features of the image: concentration and contrast of the i-band light.
 
-All regions are squares about the middle of the cutout, between pixels 79 and 80 of 160:
+Two regions are squares about the mean position of the source, between pixels 78 and 79 of 160 (``SOURCE_PIXEL``):
 
-- *central*: the 16 x 16 pixels (2.7 arcsec, about an SDSS fibre) in the middle;
-- *outskirts*: the 48 x 48 pixels (8.1 arcsec) in the middle without the central ones;
+- *central*: 16 x 16 pixels (2.7 arcsec, about an SDSS fibre);
+- *outskirts*: 48 x 48 pixels (8.1 arcsec) without the central ones;
 - *border*: the outermost 16 pixels on every side, where the background is measured.
 """
 
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmagn.records import BANDS, CUTOUT_PIXELS, Cutout
+from mmagn.records import BANDS, CUTOUT_PIXELS, Cutout, square_about_source
 
 CENTRAL_PIXELS = 16
 OUTSKIRTS_PIXELS = 48
@@ -87,8 +87,8 @@ def _backgrounds(border: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArr
 
 
 def _central(size: int) -> tuple[slice, slice, slice]:
-    """Return the index of the central ``size`` x ``size`` pixels of (cutout, height, width) images."""
-    part = slice((CUTOUT_PIXELS - size) // 2, (CUTOUT_PIXELS + size) // 2)
+    """Return the index of the ``size`` x ``size`` pixels about the source of (cutout, height, width) images."""
+    part = square_about_source(size)
     return slice(None), part, part
 
 

@@ -20,7 +20,7 @@ from mmagn.storage.files import code_digest
 from mmagn.storage.settings import settings_affecting
 from mmagn.storage.tables import table_file
 
-CODE = ("lines.py", "lines.ecsv", "measurement", "spectroscopy", "features", "labels")
+CODE = ("records.py", "lines.py", "lines.ecsv", "measurement", "spectroscopy", "features", "labels")
 """What a table of measurements depends on besides pairs and settings."""
 
 logger = logging.getLogger(__name__)

@@ -47,7 +47,8 @@ class TensorsConfig:
     Attributes
     ----------
     image_size
-        Side of the central crop in pixels of 0.168 arcsec, even, 16 to 160.
+        Side of the crop about the source in pixels of 0.168 arcsec, even, 16 to 160; sources of published cutouts lie
+        one pixel off the middle, so that only crops of up to 158 pixels have them in their middle.
     image_noise_njy
         Flux per pixel that counts as one unit of noise in each of the bands g, r, i, z, y. The same for every
         image, so that brightness and colour survive the stretch. The default lies between the pixel noise of

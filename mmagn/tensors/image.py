@@ -1,4 +1,4 @@
-"""Five-band image tensor: central crop, asinh stretch in fixed units, invalid pixels filled from their neighbours."""
+"""Image tensor of five bands: crop about the source, asinh stretch in fixed units, invalid pixels filled."""
 
 from types import EllipsisType
 
@@ -6,11 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from mmagn.records import square_about_source
 from mmagn.tensors.config import TensorsConfig
 
 
 def image_tensor(flux: NDArray[np.floating], ivar: NDArray[np.floating], config: TensorsConfig) -> NDArray[np.float32]:
-    """Central crop of a cutout on an asinh scale, finite everywhere.
+    """Crop of a cutout about its source, on an asinh scale, finite everywhere.
 
     One value is ``asinh(flux / (asinh_softening * image_noise_njy[band]))``: linear for the sky, logarithmic for
     bright cores, about -1 to 10 in practice. The unit is one constant per band and not the noise of the image at
@@ -52,12 +53,11 @@ def image_tensor(flux: NDArray[np.floating], ivar: NDArray[np.floating], config:
 
 
 def central(shape: tuple[int, ...], config: TensorsConfig) -> tuple[EllipsisType | slice, ...]:
-    """Return the index of the central crop of images of a (..., height, width) shape."""
+    """Return the index of the crop about the source of images of a (..., height, width) shape."""
     size = config.image_size
     if min(shape[-2:]) < size:
         raise ValueError(f"tensors.image_size is {size}, larger than the image of {shape[-2]} x {shape[-1]} pixels")
-    top, left = ((length - size) // 2 for length in shape[-2:])
-    return ..., slice(top, top + size), slice(left, left + size)
+    return ..., *(square_about_source(size, length) for length in shape[-2:])
 
 
 def _fill(image: NDArray[np.float32], valid: NDArray[np.bool_]) -> None:

@@ -5,6 +5,7 @@ from numpy.typing import NDArray
 
 from mmagn.records import Cutout, Spectrum
 from mmagn.tensors.config import TensorsConfig
+from mmagn.tensors.image import central
 from mmagn.tensors.spectrum import spectrum_tensor
 
 SPECTRUM_PARTS = 32
@@ -13,8 +14,6 @@ SPECTRUM_PARTS = 32
 
 def valid_fractions(cutout: Cutout, spectrum: Spectrum, config: TensorsConfig) -> NDArray[np.float64]:
     """Return the fraction (band + ``SPECTRUM_PARTS``,) of valid pixels in each band and each part of the grid."""
-    margin = (cutout.valid.shape[-1] - config.image_size) // 2
-    crop = slice(margin, margin + config.image_size)
-    bands = cutout.valid[:, crop, crop].mean(axis=(1, 2))
+    bands = cutout.valid[central(cutout.flux.shape, config)].mean(axis=(1, 2))
     observed = spectrum_tensor(spectrum, config)[1] > 0
     return np.concatenate([bands, [part.mean() for part in np.array_split(observed, SPECTRUM_PARTS)]])

@@ -24,7 +24,7 @@ from mmagn.tensors.image import image_tensor
 from mmagn.tensors.sources import Halves, PairSource
 from mmagn.tensors.spectrum import spectrum_pixels, spectrum_tensor
 
-CODE = ("lines.py", "lines.ecsv", "tensors/image.py", "tensors/spectrum.py", "tensors/blanking.py")
+CODE = ("records.py", "lines.py", "lines.ecsv", "tensors/image.py", "tensors/spectrum.py", "tensors/blanking.py")
 """What they depend on besides pairs and settings."""
 ROWS_AT_ONCE = 64
 _LOG_EVERY_S = 5.0

@@ -1,6 +1,9 @@
 import numpy as np
 import pytest
+import torch
 
+from mmagn.records import SOURCE_PIXEL
+from mmagn.tensors.augment import dihedral
 from mmagn.tensors.config import TensorsConfig
 from mmagn.tensors.image import image_tensor
 
@@ -8,7 +11,7 @@ CONFIG = TensorsConfig(image_size=32, image_noise_njy=(1.0, 1.0, 1.0, 1.0, 1.0),
 
 
 def galaxy(peak: float = 500.0) -> np.ndarray:
-    y, x = np.mgrid[:160, :160] - 79.5
+    y, x = np.mgrid[:160, :160] - SOURCE_PIXEL
     profile = peak * np.exp(-np.hypot(x, y) / 6)
     return (profile * np.array([1.0, 2.0, 3.0, 3.5, 4.0])[:, None, None]).astype(np.float32)
 
@@ -25,13 +28,24 @@ def test_stretch_is_linear_for_the_sky_and_logarithmic_for_cores() -> None:
     np.testing.assert_allclose(brighter - bright, np.log(10), rtol=1e-5)
 
 
-def test_crop_is_the_centre() -> None:
+def test_crop_has_the_source_in_its_middle() -> None:
     flux = np.zeros((5, 160, 160), np.float32)
-    flux[:, 64, 64] = flux[:, 95, 95] = 1.0
+    flux[:, 63, 63] = flux[:, 94, 94] = 1.0
     tensor = image_tensor(flux, clean(), CONFIG)
     assert tensor.shape == (5, 32, 32)
     assert tensor[0, 0, 0] > 0 and tensor[0, 31, 31] > 0
     assert np.count_nonzero(tensor[0]) == 2
+
+
+@pytest.mark.parametrize("size", [16, 96, 158])
+def test_turning_a_crop_leaves_the_source_in_its_middle(size: int) -> None:
+    y, x = np.mgrid[:160, :160] - SOURCE_PIXEL
+    flux = np.broadcast_to(np.exp(-np.hypot(x, y) / 2), (5, 160, 160)).astype(np.float32)
+    crop = torch.from_numpy(image_tensor(flux, clean(), TensorsConfig(image_size=size)))[None]
+    turned = dihedral(crop.expand(8, -1, -1, -1), torch.arange(8)).numpy()
+    for axis in (2, 3):
+        mean = (turned.sum(axis) * np.arange(size)).sum(-1) / turned.sum((2, 3))
+        np.testing.assert_allclose(mean, (size - 1) / 2, rtol=1e-4)
 
 
 def test_depth_of_the_field_changes_neither_brightness_nor_colour() -> None:
@@ -52,13 +66,13 @@ def test_values_of_invalid_pixels_are_never_used() -> None:
 
 def test_a_saturated_core_stays_bright_and_masked_sky_stays_sky() -> None:
     ivar = clean()
-    ivar[:, 78:82, 78:82] = 0
+    ivar[:, 77:81, 77:81] = 0
     ivar[:, 65:68, 65:68] = 0
     flux = np.where(ivar > 0, galaxy(), 0).astype(np.float32)
     whole, filled = image_tensor(galaxy(), clean(), CONFIG), image_tensor(flux, ivar, CONFIG)
     assert np.abs(filled - whole).max() < 0.5
     assert filled[0, 15, 15] > 4
-    unmasked = (ivar > 0)[:, 64:96, 64:96]
+    unmasked = (ivar > 0)[:, 63:95, 63:95]
     np.testing.assert_array_equal(filled[unmasked], whole[unmasked])
 
 

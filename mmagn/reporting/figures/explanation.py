@@ -12,7 +12,7 @@ from scipy.ndimage import gaussian_filter
 from mmagn.evaluation.attribution import Gradients
 from mmagn.evaluation.permutation import Importance
 from mmagn.lines import LINE_BY_NAME
-from mmagn.records import PIXEL_SCALE_ARCSEC, Cutout, Floats
+from mmagn.records import PIXEL_SCALE_ARCSEC, Cutout, Floats, square_about_source
 from mmagn.reporting.figures.gallery import draw_cutout, mark_lines
 from mmagn.reporting.figures.style import (
     BLACK,
@@ -146,7 +146,7 @@ def _draw_picture(axes: Axes, explanation: Explanation) -> None:
     draw_cutout(axes, explanation.cutout)
     if (shares := explanation.gradients.parts.get("image")) is not None:
         size, whole = shares.shape[-1], explanation.cutout.flux.shape[-1]
-        corner = (whole - size) / 2 - 0.5
+        corner = square_about_source(size, whole).start - 0.5
         side = corner + size
         axes.plot([corner, side, side, corner, corner], [corner, corner, side, side, corner], color="white", lw=0.8)
 

@@ -13,7 +13,7 @@ from astropy.table import Row
 from numpy.typing import NDArray
 from scipy.special import gamma
 
-from mmagn.records import BANDS, CUTOUT_PIXELS, PIXEL_SCALE_ARCSEC
+from mmagn.records import BANDS, CUTOUT_PIXELS, PIXEL_SCALE_ARCSEC, SOURCE_PIXEL
 
 Singles = NDArray[np.float32]
 
@@ -31,7 +31,6 @@ SKY_COUNTS = np.array([2.8, 7.0, 19.5, 45.0, 100.0], dtype=np.float32)
 FWHM_MEDIAN_ARCSEC = np.array([0.78, 0.74, 0.61, 0.67, 0.66])
 _FWHM_GRID_ARCSEC = np.arange(0.45, 1.1001, 0.01)
 _MOFFAT_BETA = 3.5
-_CENTRE = 79.0
 _MARGIN = (FRAME - CUTOUT_PIXELS) // 2
 _STAMP = 24
 _BULGE_COLOUR = np.array([0.72, 0.9, 1.0, 1.06, 1.1])
@@ -189,7 +188,7 @@ def image_pixels(
     """
     fwhm = np.clip(FWHM_MEDIAN_ARCSEC * np.exp(0.08 * rng.standard_normal(5)), 0.46, 1.09)
     nearest = np.rint((fwhm - _FWHM_GRID_ARCSEC[0]) / 0.01).astype(int)
-    x, y = _CENTRE + _MARGIN + rng.uniform(-0.5, 0.5, 2)
+    x, y = SOURCE_PIXEL + _MARGIN + rng.uniform(-0.5, 0.5, 2)
     scene = np.zeros((len(BANDS), FRAME, FRAME), dtype=np.float32)
     points = np.zeros((len(BANDS), FRAME, FRAME // 2 + 1), dtype=np.complex64)
     _add_galaxy(scene, points, galaxy, x, y)

@@ -32,7 +32,7 @@ from mmagn.surveys.simulate.spectra import (
 )
 from mmagn.surveys.simulate.spectrograph import SPECTROGRAPHS
 
-SIMULATOR_VERSION = 1
+SIMULATOR_VERSION = 2
 """Raised when the same settings would give other pixels, so that old copies are not used."""
 HSC_SURVEY = "pdr3_dud_22.5"
 ROWS_PER_IMAGE_FILE = 192

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from mmagn.records import SOURCE_PIXEL
 from mmagn.surveys.simulate.galaxies import galaxies
 from mmagn.surveys.simulate.images import NO_VARIANCE, NOISE_EXCESS, counts, image_pixels, sersic
 
@@ -17,7 +18,7 @@ def faint_galaxy():
 def isolated(galaxy, seed):
     """Return a cutout and the total counts within 6 arcsec of its middle, i band."""
     pixels = image_pixels(galaxy, None, (0.0, 0.0), np.random.default_rng(seed))
-    axis = np.arange(160) - 79
+    axis = np.arange(160) - SOURCE_PIXEL
     near = np.hypot(axis, axis[:, None]) < 36
     return pixels, pixels.flux[2][near & pixels.clean[2]].sum()
 
@@ -52,14 +53,26 @@ def test_nucleus_adds_a_point_of_the_width_of_the_psf():
     assert 2 * np.sqrt(area / np.pi) == pytest.approx(bright.psf_fwhm_arcsec[2], rel=0.2)
 
 
+def test_sources_lie_where_those_of_the_published_cutouts_do():
+    table = galaxies(["passive"], np.random.default_rng(5))
+    table["magnitude"], table["bulge_radius_arcsec"], table["disc_radius_arcsec"] = 15.0, 0.3, 0.4
+    places = []
+    for seed in range(16):
+        pixels = image_pixels(table[0], None, (0.0, 0.0), np.random.default_rng(seed))
+        near = np.where(pixels.clean[2], pixels.flux[2], 0)[70:90, 70:90]
+        places += [70 + (near.sum(axis) * np.arange(20)).sum() / near.sum() for axis in (0, 1)]
+    assert min(places) > 77.9 and max(places) < 79.1
+    assert np.mean(places) == pytest.approx(SOURCE_PIXEL, abs=0.15)
+
+
 def test_neighbour_appears_where_the_catalogue_puts_it(faint_galaxy):
     table = galaxies(["passive"], np.random.default_rng(5))
     table["magnitude"] = 15.0
     table["disc_radius_arcsec"], table["bulge_radius_arcsec"] = 0.8, 0.5
     pixels = image_pixels(faint_galaxy, table[0], (5.04, -3.36), np.random.default_rng(6))
     y, x = np.unravel_index(np.argmax(np.where(pixels.clean[2], pixels.flux[2], 0)), (160, 160))
-    assert abs(x - (79 + 30)) <= 1
-    assert abs(y - (79 - 20)) <= 1
+    assert abs(x - (SOURCE_PIXEL + 30)) <= 1
+    assert abs(y - (SOURCE_PIXEL - 20)) <= 1
 
 
 def test_background_noise_exceeds_what_ivar_says_by_the_correlation(faint_galaxy):

@@ -80,6 +80,34 @@ def hsc_columns(row: Row) -> dict[str, Any]:
     return {**defaults, **row, "object_id": int(row["object_id"])}
 
 
+def desi_columns(row: Row) -> dict[str, Any]:
+    """One row under the published column names: a galaxy with one emission line on the grid of 0.8 A."""
+    wavelength = 3600 + 0.8 * np.arange(7781)
+    defaults: dict[str, Any] = {
+        "TARGETID": int(row["object_id"]),
+        "HEALPIX": 27245,
+        "healpix": cell_of(row),
+        "Z": 0.1,
+        "ZERR": 1e-5,
+        "ZWARN": 0,
+        "SPECTYPE": "GALAXY",
+        "EBV": 0.02,
+        "spectrum_flux": 10 + 5 * np.exp(-0.5 * ((wavelength - 7221) / 3.0) ** 2),
+        "spectrum_ivar": np.full(7781, 4.0),
+        "spectrum_lambda": wavelength,
+        "spectrum_mask": np.zeros(7781, dtype=bool),
+        "spectrum_lsf_sigma": np.full(7781, 0.87),
+    }
+    return {**defaults, **row, "object_id": int(row["object_id"])}
+
+
+COLUMNS = {"sdss": sdss_columns, "desi": desi_columns, "hsc": hsc_columns}
+DESI_DTYPES = {
+    **dict.fromkeys(("object_id", "TARGETID", "HEALPIX", "healpix", "ZWARN"), "i8"),
+    **dict.fromkeys(("ra", "dec", "Z", "ZERR"), "f8"),
+    "SPECTYPE": "S6",
+    "spectrum_mask": "?",
+}
 SDSS_DTYPES = {
     "object_id": "S22",
     "ra": ">f8",
@@ -106,6 +134,9 @@ def padded(name: str, values: Sequence[NDArray[Any]]) -> NDArray[Any]:
 def stacked(name: str, values: Sequence[Any], survey_kind: str) -> NDArray[Any]:
     if survey_kind == "hsc":
         return np.stack([np.asarray(value) for value in values]).astype(HSC_DTYPES.get(name, "f4"))
+    if survey_kind == "desi":
+        kept = isinstance(values[0], bool | np.bool_)  # as the converter writes ZWARN
+        return np.stack([np.asarray(value) for value in values]).astype("?" if kept else DESI_DTYPES.get(name, "f4"))
     if name.startswith("spectrum_"):
         dtype = SDSS_DTYPES.get(name, "f4")
         return padded(name, [np.asarray(value).astype(dtype) for value in values])
@@ -123,7 +154,7 @@ def write_files(directory: Path, kind: str, rows: Sequence[Row], without: Sequen
     """Write the rows of one survey; the column names of the first row of a file are those of the file."""
     cells: dict[int, list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
-        cells[cell_of(row)].append(sdss_columns(row) if kind == "sdss" else hsc_columns(row))
+        cells[cell_of(row)].append(COLUMNS[kind](row))
     for cell, members in cells.items():
         folder = directory / f"healpix={cell}"
         folder.mkdir(parents=True, exist_ok=True)
@@ -139,7 +170,7 @@ def write_files(directory: Path, kind: str, rows: Sequence[Row], without: Sequen
 
 @pytest.fixture(scope="session")
 def v1_tree() -> Callable[..., Path]:
-    """Builder of a Multimodal Universe v1 tree: ``v1_tree(root, sdss=[...], hsc=[...]) -> root``.
+    """Builder of a Multimodal Universe v1 tree: ``v1_tree(root, sdss=[...], desi=[...], hsc=[...]) -> root``.
 
     Each row is a mapping with at least ``object_id``, ``ra``, ``dec`` and any published column to override
     (``Z``, ``spectrum_flux``, ``image_mask``, ...; ``healpix`` moves the row to that cell). Spectra of one file may
@@ -151,6 +182,7 @@ def v1_tree() -> Callable[..., Path]:
         root: Path,
         *,
         sdss: Sequence[Row] = (),
+        desi: Sequence[Row] = (),
         hsc: Sequence[Row] = (),
         sdss_survey: str = "sdss",
         hsc_survey: str = "pdr3_dud_22.5",
@@ -158,6 +190,7 @@ def v1_tree() -> Callable[..., Path]:
         files_per_cell: int = 1,
     ) -> Path:
         write_files(root / "sdss" / sdss_survey, "sdss", sdss, without, files_per_cell)
+        write_files(root / "desi" / "edr_sv3", "desi", desi, without, files_per_cell)
         write_files(root / "hsc" / hsc_survey, "hsc", hsc, without, files_per_cell)
         return root
 

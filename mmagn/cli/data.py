@@ -11,7 +11,7 @@ from mmagn.config.reading import explanations, setting_from_text
 from mmagn.surveys.config import DataConfig, SimulateConfig
 
 _SHOWN = (
-    *("data.source", "data.root", "data.sdss_surveys", "data.hsc_survey", "data.cells", "data.redshift_min"),
+    *("data.source", "data.root", "data.spectra", "data.hsc_survey", "data.cells", "data.redshift_min"),
     *("data.redshift_max", "data.cache_dir", "matching.radius_arcsec", "matching.workers"),
 )
 
@@ -129,7 +129,10 @@ def fetch(arguments: Sequence[str]) -> int:
         "--max-gb", type=number(float, above=0), default=20.0, help="most to download, 1e9 bytes (default: %(default)s)"
     )
     parser.add_argument("--cells", default="", help="only these cells, such as 1104,1107")
-    parser.add_argument("--sdss-surveys", nargs="+", default=list(DataConfig().sdss_surveys), help="SDSS directories")
+    parser.add_argument(
+        "--spectra", nargs="+", default=list(DataConfig().spectra), help="surveys, such as boss or desi"
+    )
+    parser.add_argument("--desi-survey", default=DataConfig().desi_survey, help="DESI directory")
     parser.add_argument("--hsc-survey", default=DataConfig().hsc_survey, help="HSC directory")
     parser.add_argument(
         "--workers",
@@ -143,7 +146,8 @@ def fetch(arguments: Sequence[str]) -> int:
         options = parser.parse_args(arguments)
         wanted = _cell_numbers(options.cells) if options.cells else []
         with http_session() as session:
-            cells = remote_cells(session, options.url, options.sdss_surveys, options.hsc_survey, wanted=wanted)
+            folders = DataConfig(spectra=tuple(options.spectra), desi_survey=options.desi_survey).spectra_folders
+            cells = remote_cells(session, options.url, folders, options.hsc_survey, wanted=wanted)
             chosen = chosen_cells(cells, options.max_gb)
             sys.stdout.write(f"{plan_text(cells, chosen)}\n")
             if not options.dry_run:

@@ -14,8 +14,8 @@ def unselected_pairs(index: Table, data: DataConfig) -> list[tuple[NDArray[np.bo
     import healpy  # only here: a process that only reads a store starts sooner without it
 
     reasons = list(redshift_reasons(np.asarray(index["redshift"], dtype=np.float64), data))
-    surveys = ", ".join(data.sdss_surveys)
-    reasons.append((~np.isin(index["survey"], data.sdss_surveys), f"survey is not in data.sdss_surveys {surveys}"))
+    surveys = ", ".join(data.spectra)
+    reasons.append((~np.isin(index["survey"], data.spectra), f"survey is not in data.spectra {surveys}"))
     for survey in ("sdss", "hsc") if data.cells else ():
         ra_deg, dec_deg = (np.asarray(index[f"{survey}_{axis}_deg"]) for axis in ("ra", "dec"))
         cell = healpy.ang2pix(CELL_NSIDE, ra_deg, dec_deg, nest=True, lonlat=True)

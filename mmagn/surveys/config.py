@@ -9,7 +9,9 @@ from mmagn.surveys.hats.config import HatsConfig
 Source = Literal["embedded", "hdf5", "store", "hub", "hub-pairs", "hats"]
 
 _TREE = ("data.source", "embedded", "hdf5")
-_NAMED = (*_TREE, "store", "hub", "hub-pairs")
+_NAMED = (*_TREE, "store", "hub", "hub-pairs", "hats")
+DESI = "desi"
+"""Name of DESI among the surveys of ``data.spectra``; all others are of SDSS."""
 _REPOSITORY = pattern(r"[\w.-]+/[\w.-]+", "ORG/NAME of a dataset repository")
 _REVISION = pattern(r"\S+", "a commit, or a branch such as main")
 
@@ -100,8 +102,11 @@ class DataConfig:
         ``hats``: two HATS catalogues, through LSDB on Dask.
     root
         Folder of the ``hdf5`` tree or of the ``store``; not used by other sources.
-    sdss_surveys
-        Surveys whose spectra are read: directories under ``root/sdss``, values of ``survey`` in a store.
+    spectra
+        Surveys whose spectra are read, in one sample: ``desi``, and those of SDSS, which are directories under
+        ``root/sdss``. A galaxy that was observed more than once is one object, with its best spectrum.
+    desi_survey
+        Directory under ``root/desi`` that is read where ``spectra`` has ``desi``: ``edr_sv3``, ``dr1_main``.
     hsc_survey
         Directory under ``root/hsc`` that is read.
     cells
@@ -125,9 +130,10 @@ class DataConfig:
     root: str | None = setting(
         None, "pairs", one_or_more=True, needs=("data.source", "hdf5", "store"), path=True, resumable=True
     )
-    sdss_surveys: tuple[str, ...] = setting(
+    spectra: tuple[str, ...] = setting(
         ("sdss", "boss", "eboss"), "pairs", one_or_more=True, each_once=True, needs=_NAMED
     )
+    desi_survey: str = setting("edr_sv3", "pairs", one_or_more=True, needs=("data.source", "hdf5"))
     hsc_survey: str = setting("pdr3_dud_22.5", "pairs", one_or_more=True, needs=_TREE)
     cells: tuple[int, ...] = setting((), "pairs", at_least=0, below=12 * 16**2, each_once=True)
     redshift_min: float = setting(0.0, "pairs")
@@ -136,6 +142,11 @@ class DataConfig:
     simulate: SimulateConfig = section(SimulateConfig, needs=("data.source", "embedded"))
     hub: HubConfig = section(HubConfig)
     hats: HatsConfig = section(HatsConfig, needs=("data.source", "hats"))
+
+    @property
+    def spectra_folders(self) -> tuple[str, ...]:
+        """Folders of the surveys of ``spectra`` below the root of a Multimodal Universe v1 tree."""
+        return tuple(f"desi/{self.desi_survey}" if name == DESI else f"sdss/{name}" for name in self.spectra)
 
     def __post_init__(self) -> None:
         check_settings(self)

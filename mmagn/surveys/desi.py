@@ -48,17 +48,15 @@ COLUMNS: Mapping[str, Column] = {
 logger = logging.getLogger(__name__)
 
 
-def spectrum_from_row(row: Mapping[str, Any], *, true_is_good: bool = False) -> Spectrum:
+def spectrum_from_row(row: Mapping[str, Any]) -> Spectrum:
     """Return the spectrum of one raw DESI row that passed the screen, resampled to pixels of 1e-4 dex.
 
     Parameters
     ----------
     row
         Values under the names of ``COLUMNS``; spectra (pixel,), dispersion in pixels of 0.8 A. It is the width of a
-        Gaussian through the samples of the resolution matrix, so the pixel is part of it, as in SDSS. An optional
-        value that cannot be read is missing.
-    true_is_good
-        What a bool ``ZWARN`` means, see ``true_means_good``; an integer is a bit mask with 0 for good.
+        Gaussian through the samples of the resolution matrix, so the pixel is part of it, as in SDSS. ``ZWARN`` is a
+        bit mask with 0 for good, see ``with_warnings``. An optional value that cannot be read is missing.
 
     Raises
     ------
@@ -76,9 +74,6 @@ def spectrum_from_row(row: Mapping[str, Any], *, true_is_good: bool = False) -> 
         valid = np.isfinite(flux) & (ivar > 0) & (ivar <= IVAR_LIMIT) & ~check_mask("spectrum_mask", mask)
     if not (valid & usable_width).any():
         raise ValueError("spectrum has no valid pixel")
-    zwarn = row.get("ZWARN")
-    if isinstance(zwarn, bool | np.bool_):
-        zwarn = bool(zwarn) != true_is_good
     return grid_spectrum(
         flux=flux,
         ivar=np.where(valid & usable_width, ivar, 0),
@@ -88,7 +83,7 @@ def spectrum_from_row(row: Mapping[str, Any], *, true_is_good: bool = False) -> 
         dec_deg=float(row["dec"]),
         redshift=float(row["Z"]),
         redshift_err=optional_number(row.get("ZERR"), float("nan")),
-        zwarning=int(optional_number(zwarn, 0.0)),
+        zwarning=int(optional_number(row.get("ZWARN"), 0.0)),
         spectral_class=optional_text(row.get("SPECTYPE")),
     )
 
@@ -149,6 +144,20 @@ def true_means_good(warnings: NDArray[np.bool_], file: str) -> bool:
     good = 2 * true > len(warnings)
     logger.info("%s: ZWARN is True in %d of %d rows; %s is taken as good", file, true, len(warnings), good)
     return good
+
+
+def with_warnings(columns: dict[str, NDArray[Any]], file: str) -> dict[str, NDArray[Any]]:
+    """Return the columns of a file with ``ZWARN`` as a number, 0 for good, where it is a bool; see ``true_means_good``.
+
+    Raises
+    ------
+    ValueError
+        If a bool ``ZWARN`` does not tell which value is good.
+    """
+    warnings = columns.get("ZWARN")
+    if warnings is None or warnings.dtype.kind != "b":
+        return columns
+    return columns | {"ZWARN": (warnings != true_means_good(warnings, file)).astype(np.int64)}
 
 
 def _check_grid(wavelength: NDArray[Any]) -> None:

@@ -14,8 +14,9 @@ from tqdm import tqdm
 from mmagn.surveys.http_index import BLOCK_BYTES, TRIES, answer_to, file_version, listed_names
 
 PUBLISHED_TREE = "https://users.flatironinstitute.org/~polymathic/data/MultimodalUniverse/v1/"
-SDSS_ROW_BYTES = 17 * 3862 + 400
-"""Bytes of one SDSS row: five arrays (four float32, one bool) of 3,862 pixels on average, and the catalogue columns."""
+ROW_BYTES = {"sdss": 17 * 3862 + 400, "desi": 17 * 7781 + 1000}
+"""Bytes of a row: five arrays (four float32, one bool), of 3,862 pixels on average in SDSS and 7,781 in DESI, and the
+catalogue columns."""
 HSC_ROW_BYTES = 850_000
 """Bytes of one HSC row on disk: about 400 GB over 474,954 rows."""
 HSC_CELL_ROWS = 213_000
@@ -42,19 +43,22 @@ class Cell:
         Cell number, NSIDE 16, NESTED.
     files
         All files of both surveys.
-    sdss_bytes, hsc_bytes
+    spectra_bytes, hsc_bytes
         Sizes of the two sides.
+    spectra
+        Number of spectra, estimated from their bytes.
     """
 
     healpix: int
     files: tuple[RemoteFile, ...]
-    sdss_bytes: int
+    spectra_bytes: int
     hsc_bytes: int
+    spectra: float
 
     @property
     def size_bytes(self) -> int:
         """Bytes of both sides."""
-        return self.sdss_bytes + self.hsc_bytes
+        return self.spectra_bytes + self.hsc_bytes
 
     @property
     def expected_pairs(self) -> float:
@@ -64,7 +68,7 @@ class Cell:
         ranks cells, it does not promise pairs.
         """
         covered = min(1.0, self.hsc_bytes / HSC_ROW_BYTES / HSC_CELL_ROWS)
-        return self.sdss_bytes / SDSS_ROW_BYTES * covered
+        return self.spectra * covered
 
     @property
     def pairs_per_gb(self) -> float:
@@ -75,7 +79,7 @@ class Cell:
 def remote_cells(
     session: requests.Session,
     root_url: str,
-    sdss_surveys: Sequence[str],
+    folders: Sequence[str],
     hsc_survey: str,
     *,
     wanted: Sequence[int] = (),
@@ -89,8 +93,10 @@ def remote_cells(
         Open HTTP session, from :func:`http_session`.
     root_url
         URL of the folder that holds ``sdss/`` and ``hsc/``.
-    sdss_surveys, hsc_survey
-        Directories to look into; an SDSS directory that the server lacks is passed over.
+    folders
+        Folders of spectra, such as ``sdss/boss``; one that the server lacks is passed over.
+    hsc_survey
+        Directory under ``hsc``.
     wanted
         Only these cells; empty takes all.
     workers
@@ -103,25 +109,26 @@ def remote_cells(
     """
     root_url = root_url.rstrip("/") + "/"
     hsc = _cell_folders(session, root_url, f"hsc/{hsc_survey}/")
-    sdss = [_cell_folders(session, root_url, f"sdss/{survey}/") for survey in sdss_surveys]
+    spectra = [_cell_folders(session, root_url, f"{folder}/") for folder in folders]
     if not hsc:
         raise ValueError(f"{root_url}hsc/{hsc_survey}/ lists no healpix=N folders")
-    common = sorted(set(hsc) & set().union(*sdss))
+    common = sorted(set(hsc) & set().union(*spectra))
     missing = sorted(set(wanted) - set(common))
     if missing:
         raise ValueError(f"--cells {','.join(map(str, missing))}: not in both surveys at {root_url}")
     if not common:
-        raise ValueError(f"{root_url} has no cell that both hsc/{hsc_survey} and sdss/{list(sdss_surveys)} cover")
+        raise ValueError(f"{root_url} has no cell that both hsc/{hsc_survey} and {' or '.join(folders)} cover")
 
     def sized(healpix: int) -> Cell:
-        folders = [survey[healpix] for survey in sdss if healpix in survey]
-        sdss_files = [file for folder in folders for file in _files(session, root_url, folder)]
+        own = [survey[healpix] for survey in spectra if healpix in survey]
+        spectra_files = [file for folder in own for file in _files(session, root_url, folder)]
         hsc_files = _files(session, root_url, hsc[healpix])
         return Cell(
             healpix=healpix,
-            files=(*sdss_files, *hsc_files),
-            sdss_bytes=sum(file.size_bytes for file in sdss_files),
+            files=(*spectra_files, *hsc_files),
+            spectra_bytes=sum(file.size_bytes for file in spectra_files),
             hsc_bytes=sum(file.size_bytes for file in hsc_files),
+            spectra=sum(file.size_bytes / ROW_BYTES[file.path.partition("/")[0]] for file in spectra_files),
         )
 
     with ThreadPoolExecutor(workers) as pool:
@@ -141,9 +148,9 @@ def chosen_cells(cells: Sequence[Cell], max_gb: float) -> list[Cell]:
 
 def plan_text(cells: Sequence[Cell], chosen: Sequence[Cell], rows: int = 40) -> str:
     """Return the plan as a table, one row a cell, chosen cells marked."""
-    lines = ["cell    fetch   SDSS MB     HSC MB   expected pairs   pairs per GB"]
+    lines = ["cell    fetchspectra MB     HSC MB   expected pairs   pairs per GB"]
     lines += [
-        f"{cell.healpix:<7d} {'yes' if cell in chosen else 'no':<5s} {cell.sdss_bytes / 1e6:9.1f} "
+        f"{cell.healpix:<7d} {'yes' if cell in chosen else 'no':<5s} {cell.spectra_bytes / 1e6:9.1f} "
         f"{cell.hsc_bytes / 1e6:10.1f} {cell.expected_pairs:16.1f} {cell.pairs_per_gb:14.1f}"
         for cell in cells[:rows]
     ]

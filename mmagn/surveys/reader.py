@@ -134,6 +134,6 @@ def row_records(
 
 def reading_settings(data: DataConfig) -> dict[str, Any]:
     """Return the settings that every source of surveys follows, by dotted name, as plain values that JSON knows."""
-    names = ("source", "sdss_surveys", "hsc_survey", "cells", "redshift_min", "redshift_max")
+    names = ("source", "spectra", "desi_survey", "hsc_survey", "cells", "redshift_min", "redshift_max")
     settings = {f"data.{name}": getattr(data, name) for name in names}
     return {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()}

@@ -170,7 +170,7 @@ def usable_rows(
     Parameters
     ----------
     survey
-        ``sdss`` or ``hsc``, as reasons name it.
+        ``sdss``, ``desi`` or ``hsc``, as reasons name it.
     rows
         Index of one or all files.
     files
@@ -219,6 +219,22 @@ def screened_catalog(
         row=rows.row[numbers],
         files=tuple(files),
     )
+
+
+def joined_catalogs(catalogs: Sequence[Catalog], drops: Counter[str]) -> Catalog:
+    """Return the catalogues of several surveys as one, every id once (the first); others are counted in ``drops``."""
+    starts = np.cumsum([0, *(len(catalog.files) for catalog in catalogs)])
+    columns = {
+        name: np.concatenate([getattr(catalog, name) for catalog in catalogs])
+        for name in ("object_id", "ra_deg", "dec_deg", "healpix", "row")
+    }
+    numbers = [catalog.file_index + start for catalog, start in zip(catalogs, starts[:-1], strict=True)]
+    columns["file_index"] = np.concatenate(numbers).astype(np.int32)
+    first = np.sort(np.unique(columns["object_id"], return_index=True)[1])
+    if repeated := len(columns["object_id"]) - len(first):
+        drops["spectra: object_id seen before in another survey"] += repeated
+    files = tuple(file for catalog in catalogs for file in catalog.files)
+    return Catalog(**{name: values[first] for name, values in columns.items()}, files=files)
 
 
 def nothing_usable(survey: str, place: str, drops: Counter[str]) -> str:

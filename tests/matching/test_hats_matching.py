@@ -76,7 +76,7 @@ def test_pairs_over_partition_borders_are_found(data):
 @pytest.mark.parametrize("radius_arcsec", [0.45, 0.6, 1.0, 10.0])
 def test_matches_are_those_of_the_tree_at_any_radius_up_to_the_margin(data, tree, radius_arcsec):
     found, index = ids_and_separations(data, radius_arcsec=radius_arcsec)
-    published = DataConfig(source="hdf5", root=str(tree), sdss_surveys=("sdss",))
+    published = DataConfig(source="hdf5", root=str(tree), spectra=("sdss",))
     expected, expected_index = ids_and_separations(published, radius_arcsec=radius_arcsec)
     assert found.keys() == expected.keys()
     for pair, separation in found.items():
@@ -166,7 +166,7 @@ def simulated(hub_folder) -> DataConfig:
 
 
 def test_a_store_from_hats_equals_the_store_from_hdf5_to_the_bit(simulated, hub_tree, tmp_path):
-    published = DataConfig(source="hdf5", root=str(hub_tree), sdss_surveys=("sdss",), cache_dir=str(tmp_path))
+    published = DataConfig(source="hdf5", root=str(hub_tree), spectra=("sdss",), cache_dir=str(tmp_path))
     expected = pair_store(published, MatchingConfig(workers=1), tmp_path / "hdf5")
     found = pair_store(replace(simulated, cache_dir=str(tmp_path)), MatchingConfig(workers=1), tmp_path / "hats")
     assert len(found) == len(expected) > 5

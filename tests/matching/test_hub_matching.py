@@ -51,7 +51,7 @@ PIXELS = ("image_flux", "image_ivar", "spectrum_wavelength_angstrom", "spectrum_
 
 @pytest.fixture
 def tree_data(hub_tree, tmp_path):
-    return DataConfig(source="hdf5", root=str(hub_tree), sdss_surveys=("sdss",), cache_dir=str(tmp_path / "cache"))
+    return DataConfig(source="hdf5", root=str(hub_tree), spectra=("sdss",), cache_dir=str(tmp_path / "cache"))
 
 
 def rows_by_id(data, matching):

@@ -19,7 +19,7 @@ def data(v1_tree, tmp_path_factory: pytest.TempPathFactory) -> DataConfig:
     sdss = [{"object_id": n, "ra": 150 + 0.01 * n, "dec": 2.0} for n in range(1, 8)]
     hsc = [{"object_id": 10 * n, "ra": 150 + 0.01 * n, "dec": 2.0} for n in range(5, 10)]
     tree = v1_tree(tmp_path_factory.mktemp("tree"), sdss=sdss, hsc=hsc, files_per_cell=2)
-    return DataConfig(source="hdf5", root=str(tree), sdss_surveys=("sdss",))
+    return DataConfig(source="hdf5", root=str(tree), spectra=("sdss",))
 
 
 def ids(data: DataConfig, objects: str, size: int) -> list[tuple[str, str]]:

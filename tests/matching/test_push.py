@@ -63,12 +63,12 @@ def test_pushed_pairs_come_back_bit_for_bit(pairs_hub, stores, ready, tmp_path, 
     assert np.allclose(np.sort(back.index["separation_arcsec"]), np.sort(stores[kind].index["separation_arcsec"]))
 
 
-@pytest.mark.parametrize("selection", ["cells", "redshift_max", "sdss_surveys"])
+@pytest.mark.parametrize("selection", ["cells", "redshift_max", "spectra"])
 def test_pushed_pairs_are_selected_as_those_of_a_store(pairs_hub, stores, ready, tmp_path, selection):
     push_store(stores["float32"], HUB.pairs, HUB)
     cell = int(stores["float32"].index["healpix"][0])
     settings = {"cells": {"cells": (cell,)}, "redshift_max": {"redshift_max": 0.105}}
-    settings["sdss_surveys"] = {"sdss_surveys": ("boss",)}
+    settings["spectra"] = {"spectra": ("boss",)}
     of_store = DataConfig(source="store", root=str(stores["float32"].path), **settings[selection])
     expected = set(pair_store(of_store, MatchingConfig()).index["sdss_object_id"])
     back = pair_store(replace(ready, **settings[selection]), MatchingConfig(), tmp_path / "back")
@@ -167,7 +167,7 @@ def nested_data(hub, hub_folder, hub_data, tmp_path, monkeypatch):
 
 
 def test_nested_rows_give_the_pairs_of_the_tree(nested_data, hub_tree, tmp_path):
-    tree = DataConfig(source="hdf5", root=str(hub_tree), sdss_surveys=("sdss",), cache_dir=str(tmp_path / "cache"))
+    tree = DataConfig(source="hdf5", root=str(hub_tree), spectra=("sdss",), cache_dir=str(tmp_path / "cache"))
     found, expected = (
         {str(row["sdss_object_id"]): row for row in open_pairs(data, MatchingConfig())}
         for data in (nested_data(), tree)

@@ -126,7 +126,7 @@ def test_a_second_call_takes_the_store_as_it_is(data, store, monkeypatch):
         ({}, {"radius_arcsec": 2.0}, r"made with matching\.radius_arcsec 1\.0, and 2\.0 is requested"),
         ({}, {"image_dtype": "float16"}, r'made with matching\.image_dtype "float32", and "float16" is requested'),
         ({"redshift_max": 0.9}, {}, r"made with data\.redshift_max 1\.2, and 0\.9 is requested"),
-        ({"sdss_surveys": ("sdss",)}, {}, r"made with data\.sdss_surveys"),
+        ({"spectra": ("sdss",)}, {}, r"made with data\.spectra"),
     ],
 )
 def test_a_store_of_other_settings_is_refused_by_name(data, store, data_change, matching_change, sentence):
@@ -226,7 +226,7 @@ def test_a_process_compares_a_file_with_its_checksum_once_and_again_after_a_chan
     [
         {"redshift_max": 0.105},
         {"redshift_min": 0.055, "redshift_max": 0.155},
-        {"sdss_surveys": ("boss",)},
+        {"spectra": ("boss",)},
         {"cells": None},
     ],
     ids=["below", "between", "survey", "cell"],

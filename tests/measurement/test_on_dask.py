@@ -18,7 +18,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::pandas.errors.Pandas4Warning")
 
 def test_the_table_measured_on_dask_is_that_of_one_process(hub_tree, hats_collections, tmp_path: Path):
     hats = hats_collections(hub_tree, tmp_path / "hats", partition_rows=12)
-    tree = DataConfig(source="hdf5", root=str(hub_tree), sdss_surveys=("sdss",))
+    tree = DataConfig(source="hdf5", root=str(hub_tree), spectra=("sdss",))
     tables = []
     for data in (tree, hats):
         spectroscopy = SpectroscopyConfig(basis_minimum=10)

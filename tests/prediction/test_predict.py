@@ -254,7 +254,7 @@ def test_a_bad_row_is_counted_and_the_others_are_predicted(world: dict, v1_tree,
 def test_a_hub_gives_the_same_catalogue_as_the_tree_it_was_made_from(
     world: dict, hub_tree: Path, hub_data: DataConfig, tmp_path: Path
 ) -> None:
-    tree = DataConfig(source="hdf5", root=str(hub_tree), sdss_surveys=("sdss",), cache_dir=str(tmp_path))
+    tree = DataConfig(source="hdf5", root=str(hub_tree), spectra=("sdss",), cache_dir=str(tmp_path))
     tables = {}
     for name, data in (("tree", tree), ("hub", hub_data)):
         out = tmp_path / f"{name}.fits"

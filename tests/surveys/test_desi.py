@@ -8,7 +8,7 @@ from astropy.io import fits
 
 from mmagn.spectroscopy.config import SpectroscopyConfig
 from mmagn.spectroscopy.emission import line_table
-from mmagn.surveys.desi import GRID_ANGSTROM, PIXELS, spectrum_from_row, true_means_good
+from mmagn.surveys.desi import GRID_ANGSTROM, PIXELS, spectrum_from_row, true_means_good, with_warnings
 from mmagn.surveys.desi_files import desi_spectra, kernel_sigma
 from mmagn.surveys.grid import log_grid
 
@@ -81,10 +81,13 @@ def test_a_spectrum_of_another_length_is_refused_with_the_grid_that_it_has():
         spectrum_from_row(desi_row(**columns, spectrum_mask=pixels < 0, spectrum_lambda=10 ** (3.56 + 1e-4 * pixels)))
 
 
-def test_a_warning_is_a_bit_mask_or_a_bool_of_stated_meaning():
+def test_a_warning_is_a_bit_mask_with_0_for_good():
     assert spectrum_from_row(desi_row(ZWARN=np.int64(5))).zwarning == 5
-    for value, true_is_good, expected in ((True, True, 0), (False, True, 1), (True, False, 1), (False, False, 0)):
-        assert spectrum_from_row(desi_row(ZWARN=value), true_is_good=true_is_good).zwarning == expected
+    columns = {"ZWARN": np.array([0, 4]), "Z": np.zeros(2)}
+    assert with_warnings(columns, "file") is columns
+    for good in (True, False):
+        warnings = with_warnings({"ZWARN": np.array([good] * 9 + [not good])}, "file")["ZWARN"]
+        np.testing.assert_array_equal(warnings, [0] * 9 + [1])
     assert np.isnan(spectrum_from_row(desi_row(ZERR=-1.0)).redshift_err)
 
 

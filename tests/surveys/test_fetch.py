@@ -110,7 +110,7 @@ def index() -> Iterator[IndexServer]:
 
 def cells_of(index: IndexServer, **options: object) -> list[Cell]:
     with http_session(backoff_seconds=0.01) as session:
-        return remote_cells(session, index.url, ("sdss", "boss", "eboss"), "pdr3_dud_22.5", **options)
+        return remote_cells(session, index.url, ("sdss/sdss", "sdss/boss", "sdss/eboss"), "pdr3_dud_22.5", **options)
 
 
 def fetched(index: IndexServer, cells: list[Cell], out: Path) -> int:
@@ -121,7 +121,7 @@ def fetched(index: IndexServer, cells: list[Cell], out: Path) -> int:
 def test_only_cells_of_both_surveys_count_and_sizes_add_up_over_files_and_surveys(index: IndexServer) -> None:
     cells = {cell.healpix: cell for cell in cells_of(index)}
     assert set(cells) == {11, 1106}
-    assert cells[11].sdss_bytes == 500_000
+    assert cells[11].spectra_bytes == 500_000
     assert cells[11].hsc_bytes == 1_024_000
     assert len(cells[11].files) == 4
 
@@ -134,7 +134,7 @@ def test_cells_come_best_pairs_per_gigabyte_first(index: IndexServer) -> None:
 
 def test_a_budget_takes_what_fits_and_goes_on_to_smaller_cells() -> None:
     def cell(healpix: int, size: int) -> Cell:
-        return Cell(healpix=healpix, files=(), sdss_bytes=size, hsc_bytes=0)
+        return Cell(healpix=healpix, files=(), spectra_bytes=size, hsc_bytes=0, spectra=0)
 
     chosen = chosen_cells([cell(1, 6 * 10**8), cell(2, 6 * 10**8), cell(3, 3 * 10**8)], 1.0)
     assert [one.healpix for one in chosen] == [1, 3]
@@ -259,14 +259,14 @@ def test_an_unreachable_root_is_one_sentence(index: IndexServer) -> None:
         http_session(backoff_seconds=0.0) as session,
         pytest.raises(ValueError, match=r"127\.0\.0\.1:1/hsc/.* cannot be reached"),
     ):
-        remote_cells(session, "http://127.0.0.1:1/", ("sdss",), "pdr3_dud_22.5")
+        remote_cells(session, "http://127.0.0.1:1/", ("sdss/sdss",), "pdr3_dud_22.5")
 
 
 def test_an_unknown_survey_or_cell_is_named(index: IndexServer) -> None:
     with pytest.raises(ValueError, match="--cells 9: not in both surveys"):
         cells_of(index, wanted=[9, 11])
     with http_session() as session, pytest.raises(ValueError, match="hsc/wide/ lists no healpix=N folders"):
-        remote_cells(session, index.url, ("sdss",), "wide")
+        remote_cells(session, index.url, ("sdss/sdss",), "wide")
 
 
 def test_the_plan_marks_what_will_be_fetched(index: IndexServer) -> None:

@@ -43,7 +43,7 @@ def assert_same(records: dict, published: dict) -> None:
 
 @pytest.fixture(scope="module")
 def published(real_tree: Path) -> dict:
-    return records_of(DataConfig(source="hdf5", root=str(real_tree), sdss_surveys=("sdss",)))[0]
+    return records_of(DataConfig(source="hdf5", root=str(real_tree), spectra=("sdss",)))[0]
 
 
 @pytest.fixture

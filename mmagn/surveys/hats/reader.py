@@ -47,7 +47,7 @@ class HatsReader:
     def settings(self) -> dict[str, Any]:
         """Return the settings that shape what is read, by dotted name; ``sources`` describes the catalogues."""
         settings = reading_settings(self.data)
-        for name in ("data.sdss_surveys", "data.hsc_survey"):
+        for name in ("data.spectra", "data.desi_survey", "data.hsc_survey"):
             del settings[name]
         return settings | {"data.hats.sdss_survey": self.data.hats.sdss_survey}
 

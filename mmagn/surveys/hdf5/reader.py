@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from mmagn.records import Catalog, Cutout, Spectrum
 from mmagn.surveys.config import DataConfig
-from mmagn.surveys.hdf5.rows import HSC, SDSS, read_catalog, read_records
-from mmagn.surveys.hdf5.tree import hsc_files, sdss_files
+from mmagn.surveys.hdf5.rows import HSC, SPECTRA, read_catalog, read_records
+from mmagn.surveys.hdf5.tree import hsc_files, instrument_of, spectra_files
 from mmagn.surveys.reader import SourceFile, reading_settings
+from mmagn.surveys.screen import joined_catalogs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,16 +46,18 @@ class Hdf5Reader:
             return ()
         root = Path(str(self.data.root)).expanduser()
         files = []
-        for path in sorted(file.path for file in (*sdss_files(self.data), *hsc_files(self.data))):
+        for path in sorted(file.path for file in (*spectra_files(self.data), *hsc_files(self.data))):
             status = path.stat()
             name = path.relative_to(root).as_posix()
             files.append(SourceFile(name=name, size_bytes=status.st_size, version=str(status.st_mtime_ns)))
         return tuple(files)
 
     def read_sdss_catalog(self, drops: Counter[str]) -> Catalog:
-        """Return ids and positions of SDSS, without reading any spectrum; see ``rows.read_catalog``."""
+        """Return ids and positions of all spectra, without reading any; see ``rows.read_catalog``."""
         tree = self._tree()
-        return read_catalog(SDSS, sdss_files(tree), tree, drops)
+        files = spectra_files(tree)
+        surveys = [(survey, [file for file in files if file.instrument == survey.name]) for survey in SPECTRA]
+        return joined_catalogs([read_catalog(survey, own, tree, drops) for survey, own in surveys if own], drops)
 
     def read_hsc_catalog(self, drops: Counter[str]) -> Catalog:
         """Return ids and positions of HSC, without reading any image; see ``rows.read_catalog``."""
@@ -62,8 +65,9 @@ class Hdf5Reader:
         return read_catalog(HSC, hsc_files(tree), tree, drops)
 
     def read_spectra(self, path: str, rows: NDArray[np.int64]) -> Iterator[tuple[int, Spectrum | str]]:
-        """Yield (row, spectrum or reason); the survey of a spectrum is the folder above its cell."""
-        return read_records(SDSS, path, rows)
+        """Yield (row, spectrum or reason); the survey of an SDSS spectrum is the folder above its cell."""
+        instrument = instrument_of(Path(path))
+        return read_records(next(survey for survey in SPECTRA if survey.name == instrument), path, rows)
 
     def read_cutouts(self, path: str, rows: NDArray[np.int64]) -> Iterator[tuple[int, Cutout | str]]:
         """Yield (row, cutout or reason)."""

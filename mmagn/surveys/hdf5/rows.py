@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmagn.records import Catalog, Cutout, Spectrum
-from mmagn.surveys import hsc, sdss
+from mmagn.surveys import desi, hsc, sdss
 from mmagn.surveys.config import DataConfig
 from mmagn.surveys.damage import DAMAGE, UnavailableError, damage_text
 from mmagn.surveys.hdf5.chunks import BLOCK_BYTES, wanted_rows
@@ -44,12 +44,25 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Survey(Generic[Record]):
-    """How the files of one survey are read: its name, its columns and the record of a row of the survey ``folder``."""
+    """How the files of one survey are read.
+
+    Attributes
+    ----------
+    name
+        ``sdss``, ``desi`` or ``hsc``.
+    columns, pixel_columns
+        What a record is made from, and which of that is read row by row.
+    from_row
+        Record of a row of the survey that its folder names.
+    plain_columns
+        The other columns of a file as ``from_row`` takes them.
+    """
 
     name: str
     columns: Mapping[str, Column]
     pixel_columns: tuple[str, ...]
     from_row: Callable[[Mapping[str, Any], str], Record]
+    plain_columns: Callable[[dict[str, NDArray[Any]], str], dict[str, NDArray[Any]]] = lambda columns, _: columns
 
 
 SDSS: Survey[Spectrum] = Survey(
@@ -58,6 +71,14 @@ SDSS: Survey[Spectrum] = Survey(
     pixel_columns=sdss.PIXEL_COLUMNS,
     from_row=lambda row, folder: sdss.spectrum_from_row(row, survey=folder),
 )
+DESI: Survey[Spectrum] = Survey(
+    name="desi",
+    columns=desi.COLUMNS,
+    pixel_columns=desi.PIXEL_COLUMNS,
+    from_row=lambda row, _: desi.spectrum_from_row(row),
+    plain_columns=desi.with_warnings,
+)
+SPECTRA = (SDSS, DESI)
 HSC: Survey[Cutout] = Survey(
     name="hsc",
     columns=hsc.COLUMNS,
@@ -72,7 +93,7 @@ def read_catalog(survey: Survey[Record], files: Sequence[SurveyFile], data: Data
     Parameters
     ----------
     survey
-        ``SDSS`` or ``HSC``.
+        ``SDSS``, ``DESI`` or ``HSC``.
     files
         Files of that survey.
     data
@@ -116,7 +137,7 @@ def read_records(survey: Survey[Record], path: str, rows: NDArray[np.int64]) -> 
     Parameters
     ----------
     survey
-        ``SDSS`` or ``HSC``.
+        ``SDSS``, ``DESI`` or ``HSC``.
     path
         A file of the tree.
     rows
@@ -133,7 +154,7 @@ def _raw_rows(survey: Survey[Record], path: str, wanted: NDArray[np.int64]) -> I
     """Yield the values of the wanted rows by column, all columns with pixels side by side."""
     with _opened(Path(path), survey) as file, ThreadPoolExecutor(_threads()) as pool:
         names = [name for name in survey.columns if name in file and name not in survey.pixel_columns]
-        plain = {name: file[name][:] for name in names}
+        plain = survey.plain_columns({name: file[name][:] for name in names}, path)
         streams = [wanted_rows(file[name], wanted, pool) for name in survey.pixel_columns]
         for row, pixels in zip(wanted.tolist(), zip(*streams, strict=True), strict=True):
             yield {name: values[row] for name, values in plain.items()} | dict(

@@ -1,5 +1,6 @@
 """Which files of a Multimodal Universe v1 tree hold which survey and which cell."""
 
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,6 +8,7 @@ from pathlib import Path
 
 from mmagn.surveys.config import DataConfig
 
+_log = logging.getLogger(__name__)
 _CELL_NAME = re.compile(r"healpix=(0|[1-9]\d*)")
 
 
@@ -25,16 +27,26 @@ class SurveyFile:
     path: Path
     cell: int
 
+    @property
+    def instrument(self) -> str:
+        """``sdss``, ``desi`` or ``hsc``."""
+        return instrument_of(self.path)
 
-def sdss_files(config: DataConfig) -> list[SurveyFile]:
-    """Return the SDSS files wanted, in the order of ``data.sdss_surveys``, then of cells, then of names.
+
+def instrument_of(path: Path) -> str:
+    """Return which instrument a file of a tree is of, ``sdss``, ``desi`` or ``hsc``: the folder above its survey."""
+    return path.parents[2].name
+
+
+def spectra_files(config: DataConfig) -> list[SurveyFile]:
+    """Return the files of spectra wanted, in the order of ``data.spectra``, then of cells, then of names.
 
     Raises
     ------
     FileNotFoundError
         If the tree, all of the surveys, or all of the cells wanted are missing.
     """
-    return _survey_files(config, "sdss", config.sdss_surveys, "data.sdss_surveys")
+    return _survey_files(config, config.spectra_folders, "data.spectra")
 
 
 def hsc_files(config: DataConfig) -> list[SurveyFile]:
@@ -45,18 +57,21 @@ def hsc_files(config: DataConfig) -> list[SurveyFile]:
     FileNotFoundError
         If the tree, the survey, or all of the cells wanted are missing.
     """
-    return _survey_files(config, "hsc", (config.hsc_survey,), "data.hsc_survey")
+    return _survey_files(config, (f"hsc/{config.hsc_survey}",), "data.hsc_survey")
 
 
-def _survey_files(config: DataConfig, instrument: str, surveys: Sequence[str], setting: str) -> list[SurveyFile]:
+def _survey_files(config: DataConfig, surveys: Sequence[str], setting: str) -> list[SurveyFile]:
     root = _root(config)
-    folders = [root / instrument / survey for survey in surveys]
+    folders = [root / survey for survey in surveys]
     present = [folder for folder in folders if folder.is_dir()]
     if not present:
-        raise FileNotFoundError(
-            f"data.root {root} has no folder {' or '.join(f'{instrument}/{survey}' for survey in surveys)} "
-            f"({setting}); {instrument}/ holds {_listing(root / instrument)}"
+        holds = ", ".join(
+            f"{folder.name}/ holds {_listing(folder)}" for folder in dict.fromkeys(folder.parent for folder in folders)
         )
+        raise FileNotFoundError(f"data.root {root} has no folder {' or '.join(surveys)} ({setting}); {holds}")
+    for survey, folder in zip(surveys, folders, strict=True):
+        if folder not in present:
+            _log.info("data.root %s has no folder %s (%s)", root, survey, setting)
     files = [file for folder in present for file in _cell_files(folder)]
     if not files:
         raise FileNotFoundError(f"{present[0]} holds no healpix=N/*.hdf5; it holds {_listing(present[0])}")
@@ -76,7 +91,7 @@ def _root(config: DataConfig) -> Path:
     root = Path(config.root).expanduser()
     if not root.is_dir():
         raise FileNotFoundError(
-            f"data.root {root} is not a folder; expected one with sdss/{config.sdss_surveys[0]}/healpix=N/*.hdf5 "
+            f"data.root {root} is not a folder; expected one with {config.spectra_folders[0]}/healpix=N/*.hdf5 "
             f"and hsc/{config.hsc_survey}/healpix=N/*.hdf5"
         )
     return root

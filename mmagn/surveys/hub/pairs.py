@@ -55,7 +55,7 @@ class HubPairsReader(HubSurveys):
     def settings(self) -> dict[str, Any]:
         """Return the settings that shape what is read, by dotted name; the commit is among the sources."""
         settings = reading_settings(self.data)
-        del settings["data.hsc_survey"]
+        del settings["data.desi_survey"], settings["data.hsc_survey"]
         return settings | {"data.hub.pairs": self.data.hub.pairs}
 
     def sources(self) -> tuple[SourceFile, ...]:
@@ -68,11 +68,11 @@ class HubPairsReader(HubSurveys):
         if _MARK_OF_A_STORE in present:
             needed = {_STORED_SDSS[name]: SDSS_NEEDED[name] for name in _STORED_SDSS}
             needed |= {name: "spectrum" for name in _STORED_SPECTRUM if name not in needed}
-            from_stored = partial(_stored_spectrum, surveys=self.data.sdss_surveys)
+            from_stored = partial(_stored_spectrum, surveys=self.data.spectra)
             return self._catalog(_STORED_SDSS, needed, self._spectra(_STORED_SPECTRUM, from_stored))
-        if HUB_SURVEY not in self.data.sdss_surveys:
+        if HUB_SURVEY not in self.data.spectra:
             raise ValueError(
-                f"data.sdss_surveys is {', '.join(self.data.sdss_surveys)}; {self.data.hub.pairs} has only {HUB_SURVEY}"
+                f"data.spectra is {', '.join(self.data.spectra)}; {self.data.hub.pairs} has only {HUB_SURVEY}"
             )
         names = _names(present, "sdss", SDSS_PAYLOAD)
         needed = {names[name]: purpose for name, purpose in SDSS_NEEDED.items()}
@@ -142,7 +142,7 @@ def _nested_cutout(rows: pa.RecordBatch, row: int, names: Mapping[str, str]) -> 
 def _stored_spectrum(rows: pa.RecordBatch, row: int, surveys: Sequence[str]) -> Spectrum:
     spectrum = spectrum_from_row(_stored_row(rows, row, _STORED_SPECTRUM))
     if spectrum.survey not in surveys:
-        raise ValueError(f"survey {spectrum.survey} is not in data.sdss_surveys {', '.join(surveys)}")
+        raise ValueError(f"survey {spectrum.survey} is not in data.spectra {', '.join(surveys)}")
     return spectrum
 
 

@@ -78,15 +78,13 @@ class HubReader(HubSurveys):
     """
 
     def __post_init__(self) -> None:
-        if HUB_SURVEY not in self.data.sdss_surveys:
-            raise ValueError(
-                f"data.sdss_surveys is {', '.join(self.data.sdss_surveys)}; data.source hub has only {HUB_SURVEY}"
-            )
+        if HUB_SURVEY not in self.data.spectra:
+            raise ValueError(f"data.spectra is {', '.join(self.data.spectra)}; data.source hub has only {HUB_SURVEY}")
 
     def settings(self) -> dict[str, Any]:
         """Return the settings that shape what is read, by dotted name; the commits are among the sources."""
         settings = reading_settings(self.data)
-        del settings["data.sdss_surveys"], settings["data.hsc_survey"]
+        del settings["data.spectra"], settings["data.desi_survey"], settings["data.hsc_survey"]
         return settings | {"data.hub.sdss": self.data.hub.sdss, "data.hub.hsc": self.data.hub.hsc}
 
     def sources(self) -> tuple[SourceFile, ...]:

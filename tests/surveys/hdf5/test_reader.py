@@ -207,7 +207,7 @@ def test_missing_root_names_the_setting(tmp_path):
 
 def test_missing_survey_names_the_setting_and_what_is_there(v1_tree, tmp_path):
     v1_tree(tmp_path, sdss=[row("1")], sdss_survey="segue1", hsc=[row(1)], hsc_survey="pdr3_wide_22.5")
-    with pytest.raises(FileNotFoundError, match=r"no folder sdss/sdss or .*data.sdss_surveys.*holds segue1"):
+    with pytest.raises(FileNotFoundError, match=r"no folder sdss/sdss or .*data.spectra.*holds segue1"):
         reader(tmp_path).read_sdss_catalog(Counter())
     with pytest.raises(
         FileNotFoundError, match=r"no folder hsc/pdr3_dud_22.5 \(data.hsc_survey\).*holds pdr3_wide_22.5"

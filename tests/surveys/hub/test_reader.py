@@ -23,7 +23,7 @@ from mmagn.surveys.readers import survey_reader
 
 @pytest.fixture
 def tree_data(hub_tree):
-    return DataConfig(source="hdf5", root=str(hub_tree), sdss_surveys=("sdss",))
+    return DataConfig(source="hdf5", root=str(hub_tree), spectra=("sdss",))
 
 
 def by_id(catalog):
@@ -415,7 +415,7 @@ def test_answers_of_a_few_bytes_are_no_progress(hub, hub_data):
 
 def test_only_the_legacy_survey_is_on_the_hub(hub_data):
     with pytest.raises(ValueError, match=r"data\.source hub has only sdss"):
-        HubReader(data=replace(hub_data, sdss_surveys=("boss",)))
+        HubReader(data=replace(hub_data, spectra=("boss",)))
 
 
 @pytest.mark.parametrize(

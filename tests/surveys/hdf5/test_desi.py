@@ -1,0 +1,65 @@
+"""DESI beside SDSS in a Multimodal Universe v1 tree."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from mmagn.surveys.config import DataConfig
+from mmagn.surveys.reader import iter_spectra
+from mmagn.surveys.readers import survey_reader
+
+PLACE = {"ra": 150.1, "dec": 2.2}
+GRID = 3600 + 0.8 * np.arange(7781)
+
+
+def spectra_of(root, drops=None, **settings):
+    reader = survey_reader(DataConfig(source="hdf5", root=str(root), spectra=("sdss", "boss", "desi"), **settings))
+    return list(iter_spectra(reader, Counter() if drops is None else drops))
+
+
+def test_spectra_of_all_surveys_are_one_catalogue(tmp_path, v1_tree):
+    sdss = [{"object_id": 1, **PLACE}, {"object_id": 2, "ra": 150.2, "dec": 2.2}]
+    v1_tree(tmp_path, sdss=sdss, desi=[{"object_id": 39627, "ra": 150.3, "dec": 2.2, "ZWARN": 4}])
+    spectra = spectra_of(tmp_path)
+    assert [(each.object_id, each.survey, each.zwarning) for each in spectra] == [
+        ("1", "sdss", 0),
+        ("2", "sdss", 0),
+        ("39627", "desi", 4),
+    ]
+    assert (spectra[2].spectral_class, spectra[2].redshift, len(spectra[2].flux)) == ("GALAXY", 0.1, 4359)
+    peak = spectra[2].wavelength_angstrom[np.argmax(spectra[2].flux)]
+    assert peak == pytest.approx(7221, abs=1)
+
+
+def test_a_folder_of_desi_alone_is_enough_and_a_missing_one_is_named(tmp_path, v1_tree):
+    v1_tree(tmp_path, desi=[{"object_id": 39627, **PLACE}])
+    assert [each.object_id for each in spectra_of(tmp_path)] == ["39627"]
+    with pytest.raises(FileNotFoundError, match=r"no folder sdss/sdss or .*desi/dr1_main .data.spectra.*holds edr_sv3"):
+        spectra_of(tmp_path, desi_survey="dr1_main")
+
+
+def test_losses_of_desi_are_counted_under_its_name(tmp_path, v1_tree):
+    rows = [{"object_id": 1, **PLACE}, {"object_id": 2, **PLACE, "Z": 2.5}, {"object_id": 3, **PLACE, "Z": np.nan}]
+    rows += [{"object_id": 4, **PLACE, "spectrum_lambda": GRID / 10}]
+    drops = Counter()
+    assert [each.object_id for each in spectra_of(v1_tree(tmp_path, desi=rows), drops)] == ["1"]
+    assert sorted(name.partition(": ")[2][:40] for name in drops if name.startswith("desi: ")) == [
+        "redshift is not finite",
+        "redshift is outside data.redshift_min 0.",
+        "spectrum_lambda has 7781 pixels with val",
+    ]
+
+
+@pytest.mark.parametrize("good", [True, False])
+def test_bool_warnings_mean_what_most_rows_say(tmp_path, v1_tree, good):
+    rows = [{"object_id": number, **PLACE, "ZWARN": good != (number == 5)} for number in range(1, 8)]
+    warnings = {each.object_id: each.zwarning for each in spectra_of(v1_tree(tmp_path, desi=rows))}
+    assert [int(number) for number, warning in warnings.items() if warning] == [5]
+
+
+def test_a_file_whose_warnings_tell_nothing_is_left_out_with_the_reason(tmp_path, v1_tree):
+    rows = [{"object_id": number, **PLACE, "ZWARN": number < 3} for number in range(1, 5)]
+    drops = Counter()
+    assert spectra_of(v1_tree(tmp_path, desi=rows), drops) == []
+    assert "ZWARN is True in 2 of 4 rows, which does not tell whether True or False is good" in " ".join(drops)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         match,
         measure,
         open_pairs,
+        push,
         search,
         train,
     )
@@ -39,6 +40,7 @@ __all__ = [
     "match",
     "measure",
     "open_pairs",
+    "push",
     "search",
     "train",
 ]

@@ -24,6 +24,7 @@ from mmagn.prediction.explain import explanation
 from mmagn.prediction.networks import Ensemble
 from mmagn.records import Cutout, Pair, Spectrum
 from mmagn.reporting.figures.explanation import Explanation
+from mmagn.runs.hub import local_run, push_run
 from mmagn.runs.members import load_members
 from mmagn.storage.run_folder import RunFolder
 from mmagn.training.device import device_name
@@ -122,18 +123,18 @@ class Model:
     Parameters
     ----------
     run
-        Run, or folder of a run.
+        Run, folder of a run, or ORG/NAME[@REVISION] of a model repository of a Hugging Face hub.
     variant
         Model of an ablation.
 
     Raises
     ------
     FileNotFoundError, ValueError
-        Where the folder is no complete run, or weights do not fit its settings.
+        Where the folder is no complete run, weights do not fit its settings, or the hub has no such repository.
     """
 
     def __init__(self, run: Run | Path | str, variant: str = DEFAULT_VARIANT) -> None:
-        self.folder = run.folder if isinstance(run, Run) else Path(run).expanduser()
+        self.folder = run.folder if isinstance(run, Run) else local_run(run)
         members = load_members([self.folder], variant)
         self.config = members[0].config
         self._ensemble = Ensemble(members=members, device=device_name(self.config.training))
@@ -229,8 +230,16 @@ def train(config: RunConfig, *, resume: Run | Path | str = "") -> Run:
 
 
 def load(run: Run | Path | str, variant: str = DEFAULT_VARIANT) -> Model:
-    """Return the model of a run: that of a training, or one of those that an ablation kept."""
+    """Return the model of a run: that of a training, or one of those that an ablation kept.
+
+    ``ORG/NAME``, ``ORG/NAME@REVISION`` or ``hf://ORG/NAME`` names a model repository that :func:`push` wrote.
+    """
     return Model(run, variant)
+
+
+def push(run: Run | Path | str, repository: str, *, private: bool | None = None) -> str:
+    """Upload a training run as the model repository ORG/NAME of a Hugging Face hub; return the commit's address."""
+    return push_run(run.folder if isinstance(run, Run) else Path(run).expanduser(), repository, private=private)
 
 
 def match(config: RunConfig, out: Path | str, *, push: str | None = None) -> PairStore:

@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from hats_files import hats_table
-from hub_server import hub, hub_data, hub_folder, hub_tree  # noqa: F401 - fixtures
+from hub_fixtures import hub, hub_data, hub_folder, hub_tree  # noqa: F401 - fixtures
 from numpy.typing import NDArray
 from untrained_runs import world  # noqa: F401 - fixture
 

@@ -1,14 +1,15 @@
-"""A small Hugging Face hub on loopback, with the calls that reading and committing to dataset repositories needs.
+"""A small Hugging Face hub on loopback, with the calls that reading and committing to repositories needs.
 
 It counts what it sends, and can answer 429 or 500, cut a download, stall, or ignore ranges. As on the public hub,
-files lie on another host (``localhost`` for ``127.0.0.1``) and renamed repositories answer 307. The fixtures
-``hub_tree``, ``hub_folder`` and ``hub`` serve the same simulated objects as a v1 tree and as two HATS repositories.
+files lie on another host (``localhost`` for ``127.0.0.1``), renamed repositories answer 307, private ones 401 without
+the token, and each commit can be read after the next one.
 """
 
 import base64
 import hashlib
 import json
 import re
+import shutil
 import threading
 import time
 from collections import Counter
@@ -16,17 +17,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-import pytest
-from hats_files import write_hats
-
-from mmagn.surveys.config import DataConfig, HubConfig, SimulateConfig
-from mmagn.surveys.simulate.survey import write_survey
-
 RETRY_AFTER_S = 0
-_API = re.compile(r"/api/datasets/([^/]+/[^/]+)/(revision|tree|preupload|commit)/([^/]+)(?:/(.+))?")
-_RESOLVE = re.compile(r"/(?:datasets/([^/]+/[^/]+)/resolve|cdn/([^/]+/[^/]+))/([^/]+)/(.+)")
+TOKEN = "hf_of_the_tests"
+_API = re.compile(r"/api/(?:datasets|models)/([^/]+/[^/]+)/(revision|tree|preupload|commit)/([^/]+)(?:/(.+))?")
+_RESOLVE = re.compile(r"/(?:(?:datasets/)?([^/]+/[^/]+)/resolve|cdn/([^/]+/[^/]+))/([^/]+)/(.+)")
+_LFS = re.compile(r"/(?:datasets/)?([^/]+/[^/]+)\.git/info/lfs/objects/batch")
 
 
 def _no_fault(path: str) -> None:
@@ -37,7 +35,8 @@ class HubServer:
     """State of the hub: repositories are folders ORG/NAME below ``folder``.
 
     ``fault(path)`` may return "429", "500", "401", "404", "cut", "drip", "stall", "whole" or None for each download;
-    ``answers`` replaces the JSON of calls (revision, tree), ``next_page`` the link to the next page of listings.
+    ``answers`` replaces the JSON of calls (revision, tree), ``next_page`` the link to the next page of listings. Files
+    with ``large_suffixes`` are uploaded to the other host (LFS). ``earlier`` has the past commits of each repository.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -46,6 +45,9 @@ class HubServer:
         self.fault: Callable[[str], str | None] = _no_fault
         self.api_fault: Callable[[str], str | None] = _no_fault
         self.renamed: dict[str, str] = {}
+        self.private: set[str] = set()
+        self.large_suffixes: tuple[str, ...] = ()
+        self.earlier: dict[str, list[str]] = {}
         self.answers: dict[str, object] = {}
         self.next_page = ""
         self.latency_s = 0.0
@@ -66,7 +68,13 @@ class HubServer:
         self.hosts_with_token: set[str] = set()
 
     def commit(self, repository: str) -> str:
-        return hashlib.sha1(repository.encode()).hexdigest()
+        return hashlib.sha1(f"{repository}{'+' * len(self.earlier.get(repository, []))}".encode()).hexdigest()
+
+    def state(self, repository: str, revision: str) -> Path | None:
+        """Folder with the files of a repository at a revision."""
+        if revision in self.earlier.get(repository, []):
+            return self.folder / ".commits" / revision
+        return self.folder / repository if revision in ("main", self.commit(repository)) else None
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -98,6 +106,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
         return fault in ("429", "500", "401", "403", "404", "hang up")
 
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
     def do_GET(self) -> None:
         time.sleep(self.hub.latency_s)
         address = urlsplit(self.path)
@@ -116,9 +127,11 @@ class _Handler(BaseHTTPRequestHandler):
     def _known(self, repository: str, revision: str) -> bool:
         if repository in self.hub.renamed:
             self._answer(307, Location=self.path.replace(repository, self.hub.renamed[repository]))
+        elif repository in self.hub.private and self.headers["Authorization"] != f"Bearer {TOKEN}":
+            self._answer(404 if "Authorization" in self.headers else 401, X_Error_Code="RepoNotFound")
         elif not (self.hub.folder / repository).is_dir():
             self._answer(404, X_Error_Code="RepoNotFound")
-        elif revision not in ("main", self.hub.commit(repository)):
+        elif self.hub.state(repository, revision) is None:
             self._answer(404, X_Error_Code="RevisionNotFound")
         else:
             return True
@@ -131,9 +144,11 @@ class _Handler(BaseHTTPRequestHandler):
             self._json(self.hub.answers[what])
             return
         if what == "revision":
-            self._json({"id": repository, "sha": self.hub.commit(repository), "siblings": []})
+            sha = self.hub.commit(repository) if revision == "main" else revision
+            self._json({"id": repository, "sha": sha, "siblings": []})
             return
-        folder = self.hub.folder / repository
+        folder = self.hub.state(repository, revision)
+        assert folder is not None
         listed = folder / query["path"][0]
         if not listed.is_dir():
             self._answer(404, X_Error_Code="EntryNotFound")
@@ -143,7 +158,7 @@ class _Handler(BaseHTTPRequestHandler):
                 "type": "file" if path.is_file() else "directory",
                 "path": path.relative_to(folder).as_posix(),
                 "size": path.stat().st_size if path.is_file() else 0,
-                "oid": "0" * 40,
+                "oid": hashlib.sha1(path.read_bytes() if path.is_file() else b"").hexdigest(),
             }
             for path in sorted(listed.rglob("*") if query.get("recursive") != ["false"] else listed.iterdir())
         ]
@@ -161,16 +176,25 @@ class _Handler(BaseHTTPRequestHandler):
             self.hub.calls["resolve"] += 1
             if not self._known(repository, revision):
                 return
-            if not (self.hub.folder / repository / path).is_file():
+            folder = self.hub.state(repository, revision)
+            assert folder is not None
+            if not (folder / path).is_file():
                 self._answer(404, X_Error_Code="EntryNotFound")
                 return
-            self._answer(302, Location=f"{self.hub.files_url}/cdn/{repository}/{revision}/{path}")
+            content = (folder / path).read_bytes() if self.command == "HEAD" else b""
+            self._answer(
+                302,
+                Location=f"{self.hub.files_url}/cdn/{repository}/{revision}/{path}",
+                X_Repo_Commit=self.hub.commit(repository) if revision == "main" else revision,
+                X_Linked_Size=str(len(content)),
+                X_Linked_ETag=f'"{hashlib.sha1(content).hexdigest()}"',
+            )
             return
         self.hub.calls["download"] += 1
         fault = self.hub.fault(path)
         if self._failed(fault):
             return
-        stored_file = self.hub.folder / str(stored) / path
+        stored_file = (self.hub.state(str(stored), revision) or self.hub.folder) / path
         length = stored_file.stat().st_size
         asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
         if asked is None or fault == "whole":
@@ -200,26 +224,34 @@ class _Handler(BaseHTTPRequestHandler):
             self.hub.released.wait(20)
         self.close_connection = self.close_connection or len(sent) < len(body)
 
+    def do_PUT(self) -> None:
+        if "Authorization" in self.headers:
+            self.hub.hosts_with_token.add(self.headers["Host"].partition(":")[0])
+        self.hub.calls["upload"] += 1
+        path = self.hub.folder / ".large" / self.path.rpartition("/")[2]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(self.rfile.read(int(self.headers["Content-Length"])))
+        self._answer(200)
+
     def do_POST(self) -> None:
         path = unquote(urlsplit(self.path).path)
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         if path == "/api/repos/create":
             self.hub.calls["create"] += 1
-            if self._failed(self.hub.api_fault(path)):
-                return
-            told = json.loads(body)
-            repository = f"{told['organization']}/{told['name']}"
-            (self.hub.folder / repository).mkdir(parents=True, exist_ok=True)
-            self._json({"url": f"{self.hub.url}/datasets/{repository}", "id": "0"})
+            if not self._failed(self.hub.api_fault(path)):
+                self._create(json.loads(body))
         elif path == "/api/validate-yaml":
             self._json({"errors": [], "warnings": []})
+        elif lfs := _LFS.fullmatch(path):
+            if self._known(lfs[1], "main"):
+                self._lfs_batch(json.loads(body)["objects"])
         elif api := _API.fullmatch(path):
             self.hub.calls[api[2]] += 1
-            if self._failed(self.hub.api_fault(path)):
+            if self._failed(self.hub.api_fault(path)) or not self._known(api[1], "main"):
                 return
             if api[2] == "preupload":
                 files = [
-                    {"path": file["path"], "uploadMode": "regular", "shouldIgnore": False, "oid": None}
+                    {"path": file["path"], "uploadMode": self._mode(file["path"]), "shouldIgnore": False, "oid": None}
                     for file in json.loads(body)["files"]
                 ]
                 self._json({"files": files})
@@ -228,15 +260,43 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._answer(404)
 
+    def _mode(self, path: str) -> str:
+        return "lfs" if path.endswith(self.hub.large_suffixes or ("\0",)) else "regular"
+
+    def _create(self, request: dict[str, Any]) -> None:
+        repository = f"{request['organization']}/{request['name']}"
+        if repository in self.hub.renamed:
+            self._answer(409, json.dumps({"url": f"{self.hub.url}/{self.hub.renamed[repository]}"}).encode())
+            return
+        (self.hub.folder / repository).mkdir(parents=True, exist_ok=True)
+        if request.get("private") or request.get("visibility") == "private":
+            self.hub.private.add(repository)
+        self._json({"url": f"{self.hub.url}/datasets/{repository}", "id": "0"})
+
+    def _lfs_batch(self, objects: list[dict[str, Any]]) -> None:
+        where = f"{self.hub.files_url}/large"
+        actions = [
+            {**each, "authenticated": True, "actions": {"upload": {"href": f"{where}/{each['oid']}"}}}
+            for each in objects
+        ]
+        self._json({"transfer": "basic", "objects": actions})
+
     def _commit(self, repository: str, body: bytes) -> None:
+        before, folder = self.hub.commit(repository), self.hub.folder / repository
+        shutil.copytree(folder, self.hub.folder / ".commits" / before)
         for line in body.splitlines():
-            told = json.loads(line)
-            path = self.hub.folder / repository / str(told["value"].get("path", ""))
-            if told["key"] == "file":
+            operation = json.loads(line)
+            value = operation["value"]
+            path = folder / str(value.get("path", ""))
+            if operation["key"] in ("file", "lfsFile"):
                 path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(base64.b64decode(told["value"]["content"]))
-            elif told["key"] == "deletedFile":
+            if operation["key"] == "file":
+                path.write_bytes(base64.b64decode(value["content"]))
+            elif operation["key"] == "lfsFile":
+                shutil.move(self.hub.folder / ".large" / value["oid"], path)
+            elif operation["key"] == "deletedFile":
                 path.unlink()
+        self.hub.earlier.setdefault(repository, []).append(before)
         commit = self.hub.commit(repository)
         self._json(
             {"success": True, "commitOid": commit, "commitUrl": f"{self.hub.url}/datasets/{repository}/commit/{commit}"}
@@ -265,37 +325,3 @@ def hub_server(folder: Path) -> Iterator[HubServer]:
         server.shutdown()
         server.server_close()
         thread.join()
-
-
-@pytest.fixture(scope="session")
-def hub_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A v1 tree of 24 simulated pairs in four cells, of which the legacy survey has most."""
-    out = tmp_path_factory.mktemp("hub") / "tree"
-    write_survey(out, SimulateConfig(pairs=24, unmatched=0.5, cells=4, seed=3))
-    return out
-
-
-@pytest.fixture(scope="session")
-def hub_folder(hub_tree: Path) -> Path:
-    """Repositories of that tree under their published names, as the published converter makes them."""
-    folder = hub_tree.parent / "hub"
-    write_hats(hub_tree, "sdss", folder / HubConfig.sdss, partition_rows=40)
-    write_hats(hub_tree, "hsc", folder / HubConfig.hsc, partition_rows=40, rows_per_group=4)
-    return folder
-
-
-@pytest.fixture
-def hub(hub_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
-    """The hub, reached through HF_ENDPOINT."""
-    monkeypatch.setenv("no_proxy", "127.0.0.1,localhost")
-    monkeypatch.setenv("HF_TOKEN", "hf_of_the_tests")
-    with hub_server(hub_folder) as server:
-        monkeypatch.setenv("HF_ENDPOINT", server.url)
-        yield server
-
-
-@pytest.fixture
-def hub_data(hub: HubServer, tmp_path: Path) -> DataConfig:
-    """Settings that read the hub with short waits between attempts."""
-    settings = HubConfig(backoff_s=0.01, timeout_s=60.0, retries=3, workers=4)
-    return DataConfig(source="hub", cache_dir=str(tmp_path / "cache"), hub=settings)

@@ -60,7 +60,7 @@ def test_a_run_folder_holds_all_it_takes_to_judge_and_repeat_the_run(places: dic
     files = {path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file()}
     promised = {"config.yaml", "run.json", "split.parquet", "scaling.json", "best.ckpt", "last.ckpt", "run.log"}
     promised |= {"scores.json", "predictions.parquet", "measurements.parquet", "report.html"}
-    promised |= {"weights.safetensors", "calibration.json", "novelty.npz"}
+    promised |= {"weights.safetensors", "calibration.json", "novelty.safetensors"}
     figures = ("bpt", "whan", "coverage", "gallery", "precision_recall", "roc", "confusion", "reliability")
     assert promised | {f"figures/{name}.png" for name in figures} <= files
     assert any(name.startswith("tensorboard/events") for name in files)

@@ -7,6 +7,7 @@ import re
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
@@ -171,6 +172,18 @@ def number(kind: type, **allowed: Any) -> Callable[[str], Any]:
             raise argparse.ArgumentTypeError(f"is {text}; allowed: {allowed_text(kind, declared)}") from None
 
     return read
+
+
+def run_folder(text: str) -> Path:
+    """Return the folder of a run that an option names; one on a hub, ``hf://ORG/NAME[@REVISION]``, is downloaded."""
+    if not text.startswith("hf://"):
+        return Path(text)
+    from mmagn.runs.hub import local_run  # only where it is needed, so that --help need not wait for it
+
+    try:
+        return local_run(text)
+    except (OSError, ValueError) as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _print_and_exit(text: str) -> NoReturn:

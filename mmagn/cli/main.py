@@ -20,6 +20,7 @@ COMMANDS = {
     "ablate": ("runs", "compare models that see more or less of a galaxy on the same folds"),
     "search": ("runs", "search for better settings outside the test split"),
     "report": ("runs", "write report.html of a run again"),
+    "push": ("runs", "upload a trained run as a model repository of a Hugging Face hub"),
     "verify": ("runs", "compare every file of a run or a store with its checksum"),
 }
 """Module of :mod:`mmagn.cli` that holds each command, and what it does."""

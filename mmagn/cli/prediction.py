@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmagn.cli.arguments import ConfigParser, number
+from mmagn.cli.arguments import ConfigParser, number, run_folder
 from mmagn.cli.command_line import exit_code
 from mmagn.storage.tables import SUFFIXES
 
@@ -20,14 +20,15 @@ def predict(arguments: Sequence[str]) -> int:
             f"mmagn predict --run {run} --out scores.votable",
             f"mmagn predict --run {run} --objects all --out scores.parquet",
             f"mmagn predict --run {run} --data.source hdf5 --data.root DIR --out scores.fits",
+            "mmagn predict --run hf://ORG/NAME --data.source hdf5 --data.root DIR --out scores.ecsv",
             f"mmagn predict --run {run} --prevalence 0.05 --out scores.csv",
             "mmagn predict --run checkpoints/20260101-120000-ablation --variant image --out scores.parquet",
         ],
         shown=_SHOWN,
         base="--run",
     )
-    run_help = "run folder of train, or of ablate with its members; repeat it for an ensemble of runs"
-    parser.add_argument("--run", action="append", required=True, metavar="RUN", help=run_help)
+    run_help = "folder of train, or of ablate with its members, or hf://ORG/NAME[@REVISION]; repeat it for an ensemble"
+    parser.add_argument("--run", action="append", type=run_folder, required=True, metavar="RUN", help=run_help)
     parser.add_argument("--out", required=True, help=f"catalogue to write: {', '.join(SUFFIXES)}")
     objects = ("pairs", "images", "spectra", "all")
     parser.add_argument("--objects", choices=objects, default="pairs", help="images and spectra are those alone")
@@ -54,7 +55,7 @@ def predict(arguments: Sequence[str]) -> int:
             prevalence=options.prevalence,
             workers=options.workers,
         )
-        pipeline.predict(config, [Path(each) for each in options.run], Path(options.out), requested)
+        pipeline.predict(config, options.run, Path(options.out), requested)
 
     return exit_code(action)
 
@@ -74,7 +75,8 @@ def explain(arguments: Sequence[str]) -> int:
         base="--run",
     )
     parser.add_argument("object_id", help="SDSS or HSC object_id of the galaxy")
-    parser.add_argument("--run", required=True, help="folder of a training run, or of an ablation with members")
+    run_help = "folder of a training run, or of an ablation with members, or hf://ORG/NAME[@REVISION]"
+    parser.add_argument("--run", type=run_folder, required=True, metavar="RUN", help=run_help)
     parser.add_argument("--out", default=".", help="folder of OBJECT_ID.png and OBJECT_ID.json")
     parser.add_argument("--variant", default="fused", help="which model of an ablation")
 
@@ -82,6 +84,6 @@ def explain(arguments: Sequence[str]) -> int:
         config, options = parser.parsed(arguments)
         from mmagn import pipeline  # after parsing, so that --help need not wait for torch
 
-        pipeline.explain(config, Path(options.run), options.object_id, Path(options.out), variant=options.variant)
+        pipeline.explain(config, options.run, options.object_id, Path(options.out), variant=options.variant)
 
     return exit_code(action)

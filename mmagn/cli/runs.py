@@ -1,4 +1,4 @@
-"""Commands around runs: train, evaluate, ablate, search, report, verify."""
+"""Commands around runs: train, evaluate, ablate, search, report, push, verify."""
 
 import sys
 from collections.abc import Sequence
@@ -132,6 +132,22 @@ def report(arguments: Sequence[str]) -> int:
         from mmagn import pipeline  # after parsing, so that --help need not wait for torch
 
         sys.stdout.write(f"{pipeline.report(options.run)}\n")
+
+    return exit_code(action)
+
+
+def push(arguments: Sequence[str]) -> int:
+    """Upload a trained run as a model repository of a Hugging Face hub, with a card; mmagn predict --run loads it."""
+    parser = Parser("push", push.__doc__ or "", ["mmagn push checkpoints/20260101-120000-fused ORG/NAME --private"])
+    parser.add_argument("run", type=Path, help="folder of a training run")
+    parser.add_argument("repository", help="ORG/NAME; HF_ENDPOINT names the hub, HF_TOKEN its owner")
+    parser.add_argument("--private", action="store_true", default=None, help="a new repository is seen by its owners")
+
+    def action() -> None:
+        options = parser.parse_args(arguments)
+        from mmagn.runs.hub import push_run  # after parsing, so that --help need not wait for torch
+
+        sys.stdout.write(f"pushed: {push_run(options.run, options.repository, private=options.private)}\n")
 
     return exit_code(action)
 

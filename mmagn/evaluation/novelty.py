@@ -1,14 +1,14 @@
 """Novelty of an object: Mahalanobis distance of its embedding from the training set over a validation quantile."""
 
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
 from sklearn.covariance import ledoit_wolf
 
 from mmagn.records import Floats
@@ -76,15 +76,13 @@ def _lengths(embedding: NDArray[np.floating[Any]], mean: Floats, whitening: Floa
 
 
 def save_novelty(path: Path, by_subset: Mapping[Subset, Novelty]) -> None:
-    """Write the novelty of each subset to an ``.npz`` file in single precision."""
+    """Write the novelty of each subset as safetensors in single precision."""
     arrays: dict[str, Any] = {}
     for name, each in by_subset.items():
         arrays |= {f"{name}.mean": each.mean, f"{name}.whitening": each.whitening}
         arrays[f"{name}.limit"] = np.array([each.limit, each.quantile])
-    with whole_file(path) as part, part.open("wb") as file:
-        np.savez_compressed(
-            file, allow_pickle=False, **{name: array.astype(np.float32) for name, array in arrays.items()}
-        )
+    with whole_file(path) as part:
+        save_file({name: array.astype(np.float32) for name, array in arrays.items()}, part)
 
 
 def load_novelty(path: Path) -> dict[Subset, Novelty]:
@@ -98,8 +96,7 @@ def load_novelty(path: Path) -> dict[Subset, Novelty]:
     if not path.is_file():
         return {}
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            arrays = {name: stored[name].astype(np.float64) for name in stored.files}
+        arrays = {name: array.astype(np.float64) for name, array in load_file(path).items()}
         return {
             name: Novelty(
                 mean=arrays[f"{name}.mean"],
@@ -110,5 +107,5 @@ def load_novelty(path: Path) -> dict[Subset, Novelty]:
             for name in SUBSETS
             if f"{name}.mean" in arrays
         }
-    except (ValueError, OSError, EOFError, LookupError, BadZipFile, zlib.error, RuntimeError) as error:
+    except (ValueError, OSError, LookupError, SafetensorError) as error:
         raise ValueError(f"{path} does not hold training embeddings by subset of modalities: {error}") from error

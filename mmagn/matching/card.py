@@ -68,22 +68,22 @@ def card_text(store: PairStore, repository: str, versions: Mapping[str, str]) ->
             f"{report['radius_arcsec']:g} arcsec among {report['left_objects']} SDSS and {report['right_objects']} HSC "
             f"objects; {report['expected_by_chance']:.2g} of the matches are expected by chance.\n",
             "## Columns\n",
-            *_table("column", "meaning", COLUMNS),
+            *markdown_table("column", "meaning", COLUMNS),
             "## How it was made\n",
-            *_table("setting", "value", settings),
+            *markdown_table("setting", "value", settings),
             f"Fingerprint of settings and sources: `{store.fingerprint}`.\n",
             "Sources:\n",
             *(sources or ["- described whole by the settings"]),
             "",
-            *_table("left out", "objects", {reason: str(count) for reason, count in sorted(lost.items())}),
-            *_table("package", "version", versions),
+            *markdown_table("left out", "objects", {reason: str(count) for reason, count in sorted(lost.items())}),
+            *markdown_table("package", "version", versions),
             "## Credits\n",
             CREDITS,
         ]
     )
 
 
-def _table(left: str, right: str, rows: Mapping[str, str]) -> list[str]:
+def markdown_table(left: str, right: str, rows: Mapping[str, str]) -> list[str]:
     """Return a Markdown table, nothing where it has no row."""
     return (
         [f"| {left} | {right} |\n|---|---|", *(f"| {key} | {value} |" for key, value in rows.items()), ""]

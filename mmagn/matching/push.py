@@ -2,20 +2,19 @@
 
 import shutil
 import tempfile
-from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
 import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
 from mmagn.matching.card import card_text
 from mmagn.matching.provenance import PROVENANCE_FILE
 from mmagn.matching.store import PairStore
 from mmagn.surveys.config import HubConfig
-from mmagn.surveys.hub.client import HubClient, hub_endpoint, network_errors
+from mmagn.surveys.hub.client import HubClient, hub_endpoint
+from mmagn.surveys.hub.push import Repository, push_files
 
 DATA_FOLDER = "data"
 CARD_FILE = "README.md"
@@ -46,36 +45,15 @@ def push_store(store: PairStore, repository: str, hub: HubConfig) -> str:
     ValueError
         Where the hub is unreachable or refuses, or the disk has no room for the Parquet files beside the store.
     """
-    endpoint = hub_endpoint()
     HubConfig(pairs=repository)  # refuses what is no ORG/NAME
-    HubClient(endpoint, hub).known(repository)  # fails before any work where the hub is not there
+    HubClient(hub_endpoint(), hub).known(repository)  # fails before any work where the hub is not there
     with tempfile.TemporaryDirectory(prefix=f".{store.path.name}.push-", dir=store.path.parent) as folder:
-        staged = _staged(store, Path(folder), repository)
-        api = HfApi(endpoint=endpoint, library_name="mmagn", library_version=version("mmagn"))
-        try:
-            api.create_repo(repository, repo_type="dataset", exist_ok=True)
-            stale = _stale(api.list_repo_files(repository, repo_type="dataset"), staged)
-            commit = api.create_commit(
-                repository,
-                [
-                    *(CommitOperationAdd(path, file) for path, file in staged.items()),
-                    *map(CommitOperationDelete, stale),
-                ],
-                commit_message=f"{len(store)} pairs of SDSS spectra and HSC images",
-                repo_type="dataset",
-            )
-        except network_errors() as error:
-            raise ValueError(f"the hub {endpoint} refused the push to {repository}: {_words(error)}") from error
-    return str(commit.commit_url)
-
-
-def _stale(present: Sequence[str], staged: dict[str, Path]) -> list[str]:
-    """Return the Parquet files of an earlier push that this one does not replace."""
-    return [path for path in present if path.startswith(f"{DATA_FOLDER}/train-") and path not in staged]
-
-
-def _words(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        return push_files(
+            Repository(name=repository, kind="dataset"),
+            _staged(store, Path(folder), repository),
+            message=f"{len(store)} pairs of SDSS spectra and HSC images",
+            replaces=lambda path: path.startswith(f"{DATA_FOLDER}/train-"),
+        )
 
 
 def _staged(store: PairStore, folder: Path, repository: str) -> dict[str, Path]:

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import logging
-import zipfile
 from pathlib import Path
 
 import pyarrow as pa
@@ -43,7 +42,7 @@ def measured_store(
         The results are kept in its folder ``measurements``, named after pairs, settings and code.
     """
     path = _path(store, spectroscopy, labels, cache_dir)
-    basis_path = path.with_suffix(".npz")
+    basis_path = path.with_suffix(".safetensors")
     cached = _cached(path, basis_path, len(store))
     if cached is not None:
         return cached
@@ -83,7 +82,7 @@ def _cached(path: Path, basis_path: Path, count: int) -> tuple[Table, ContinuumB
     try:
         table = Table.read(path, format="parquet")
         basis = ContinuumBasis.load(basis_path) if table.meta["BASIS"] else None
-    except (OSError, ValueError, KeyError, EOFError, pa.ArrowException, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
         logger.warning("measuring again: %s cannot be read (%s)", path, str(error).partition("\n")[0])
         return None
     if len(table) != count or table.meta["BASIS"] != ("" if basis is None else basis.fingerprint):

@@ -23,6 +23,7 @@ from mmagn.evaluation.variants import DEFAULT_VARIANT
 from mmagn.matching.objects import OBJECTS, Objects, object_parts
 from mmagn.prediction.decode import Decoded, Decoder, decoded_parts, default_workers
 from mmagn.prediction.networks import Ensemble
+from mmagn.runs.hub import run_name
 from mmagn.runs.members import TrainedMember, input_difference, load_members
 from mmagn.runs.sample import counts_text, engine
 from mmagn.storage.run_folder import RunFolder
@@ -210,7 +211,7 @@ def _meta(members: Sequence[TrainedMember], runs: Sequence[Path], options: Predi
     }
     return {
         "MMAGN": __version__,
-        "RUNS": json.dumps([run.resolve().name for run in runs]),
+        "RUNS": json.dumps([run_name(run) for run in runs]),
         "MEMBERS": len(members),
         "OBJECTS": options.objects,
         "PREVAL": "as in validation" if options.prevalence is None else options.prevalence,

@@ -16,7 +16,7 @@ from mmagn.evaluation.subsets import SubsetCalibration, known_subsets, load_cali
 from mmagn.evaluation.variants import DEFAULT_VARIANT
 from mmagn.features.names import FEATURE_NAMES
 from mmagn.models.fusion import FusionModel
-from mmagn.runs.sample import Sample, network
+from mmagn.runs.sample import Sample, network, without_initial_weights
 from mmagn.spectroscopy.basis import ContinuumBasis
 from mmagn.storage.run_folder import RunFolder
 from mmagn.storage.settings import settings_affecting
@@ -149,7 +149,7 @@ def _member(folder: RunFolder, model: RunFolder, run: RunFolder) -> TrainedMembe
         raise FileNotFoundError(f"{run.path} is no complete run: it lacks {', '.join(missing)}")
     run.check(*needed, folder.novelty, folder.importance, run.basis)
     config = load_config(model.config)
-    trained = network(config)
+    trained = network(without_initial_weights(config))
     load_weights(trained, folder.weights)
     return TrainedMember(
         path=folder.path,

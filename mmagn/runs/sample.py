@@ -170,6 +170,12 @@ def network(config: RunConfig) -> FusionModel:
     )
 
 
+def without_initial_weights(config: RunConfig) -> RunConfig:
+    """Return the config of the same network that starts from random weights, for one that is given others."""
+    image = replace(config.models.image, pretrained=False, weights="")
+    return replace(config, models=replace(config.models, image=image))
+
+
 def counts_text(counts: Mapping[str, int]) -> str:
     """Return counts on one line."""
     return ", ".join(f"{name} {count}" for name, count in counts.items())

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
 
 from mmagn.records import LOG10_STEP
 from mmagn.spectroscopy.absorption import balmer_absorption, metal_absorption
@@ -36,6 +38,7 @@ ABSORPTION_CORRELATION = 0.9
 metal absorption in both windows relative to old stars. E-MILES populations have 8.5 and 5.1 A below 0.4 Gyr with 0.3 of
 the metals, 3.6 and 2.7 A beyond 5 Gyr."""
 _FLAT = 0.0
+_ARRAYS = ("columns", "prior_mean", "prior_precision", "references", "reference_of", "fitted")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -72,7 +75,7 @@ class ContinuumBasis:
     def fingerprint(self) -> str:
         """Digest of the content: equal for copies in other processes."""
         digest = hashlib.blake2b(self.kind.encode(), digest_size=16)
-        for name in ("columns", "prior_mean", "prior_precision", "references", "reference_of", "fitted"):
+        for name in _ARRAYS:
             digest.update(np.ascontiguousarray(getattr(self, name)).tobytes())
         return digest.hexdigest()
 
@@ -85,9 +88,9 @@ class ContinuumBasis:
         return isinstance(other, ContinuumBasis) and self.fingerprint == other.fingerprint
 
     def save(self, path: str | Path) -> None:
-        """Write the basis to an ``.npz`` file."""
-        arrays = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        np.savez_compressed(Path(path), allow_pickle=False, grid=np.array([FIRST_SLOT, SLOTS]), **arrays)
+        """Write the basis as safetensors."""
+        arrays = {name: np.ascontiguousarray(getattr(self, name)) for name in _ARRAYS}
+        save_file(arrays | {"grid": np.array([FIRST_SLOT, SLOTS])}, path, metadata={"kind": self.kind})
 
     @classmethod
     def load(cls, path: str | Path) -> "ContinuumBasis":
@@ -96,14 +99,17 @@ class ContinuumBasis:
         Raises
         ------
         ValueError
-            The file holds another rest grid.
+            The file is damaged, or holds another rest grid.
         """
-        with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            if stored["grid"].tolist() != [FIRST_SLOT, SLOTS]:
-                raise ValueError(f"{path} holds a continuum basis on another rest grid; learn it again")
-            arrays = {name: stored[name] for name in cls.__dataclass_fields__}
-        arrays["kind"] = str(arrays["kind"])
-        return cls(**arrays)
+        try:
+            with safe_open(path, framework="numpy") as stored:
+                arrays = {name: stored.get_tensor(name) for name in (*_ARRAYS, "grid")}
+                kind = stored.metadata()["kind"]
+        except (SafetensorError, TypeError, KeyError) as error:
+            raise ValueError(f"{path} does not hold a continuum basis: {error}") from error
+        if arrays.pop("grid").tolist() != [FIRST_SLOT, SLOTS]:
+            raise ValueError(f"{path} holds a continuum basis on another rest grid; learn it again")
+        return cls(kind=kind, **arrays)
 
 
 def other_line_distance() -> NDArray[np.float64]:

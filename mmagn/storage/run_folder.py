@@ -17,7 +17,7 @@ from mmagn.storage.files import write_json
 from mmagn.storage.provenance import provenance
 from mmagn.storage.version import __version__
 
-SEALED = (".yaml", ".json", ".parquet", ".npz", ".safetensors", ".ckpt", ".csv", ".md")
+SEALED = (".yaml", ".json", ".parquet", ".safetensors", ".ckpt", ".csv", ".md")
 """Suffixes of the results of a run."""
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
@@ -161,7 +161,7 @@ class RunFolder:
     @property
     def basis(self) -> Path:
         """Continuum basis that the lines were measured with, where one was learned."""
-        return self.path / "basis.npz"
+        return self.path / "basis.safetensors"
 
     @property
     def scaling(self) -> Path:
@@ -201,7 +201,7 @@ class RunFolder:
     @property
     def novelty(self) -> Path:
         """Reference embeddings against which new objects are compared."""
-        return self.path / "novelty.npz"
+        return self.path / "novelty.safetensors"
 
     @property
     def importance(self) -> Path:
@@ -261,6 +261,12 @@ class RunFolder:
     def report(self) -> Path:
         """Report as one page."""
         return self.path / "report.html"
+
+    @property
+    def published(self) -> tuple[Path, ...]:
+        """Files of a training that are pushed to a hub: what prediction needs, and the scores; none is pickled."""
+        needed = (self.config, self.provenance, self.weights, self.scaling, self.calibration, self.scores)
+        return (*needed, self.basis, self.novelty, self.importance)
 
     @property
     def figures(self) -> Path:

@@ -43,15 +43,15 @@ def test_an_object_off_the_correlation_is_found_although_each_of_its_numbers_is_
 
 def test_clouds_come_back_and_their_file_is_small(cloud, tmp_path: Path) -> None:
     result = fitted_novelty(*cloud, 0.99)
-    save_novelty(tmp_path / "novelty.npz", {"image": result})
-    (again,) = load_novelty(tmp_path / "novelty.npz").values()
+    save_novelty(tmp_path / "novelty.safetensors", {"image": result})
+    (again,) = load_novelty(tmp_path / "novelty.safetensors").values()
     np.testing.assert_allclose(again.distance(cloud[1]), result.distance(cloud[1]), rtol=1e-3)
     assert again.quantile == 0.99
-    assert (tmp_path / "novelty.npz").stat().st_size < 5000
-    assert load_novelty(tmp_path / "none.npz") == {}
-    (tmp_path / "novelty.npz").write_bytes(b"no zip")
+    assert (tmp_path / "novelty.safetensors").stat().st_size < 5000
+    assert load_novelty(tmp_path / "none.safetensors") == {}
+    (tmp_path / "novelty.safetensors").write_bytes(b"no tensors")
     with pytest.raises(ValueError, match="does not hold training embeddings"):
-        load_novelty(tmp_path / "novelty.npz")
+        load_novelty(tmp_path / "novelty.safetensors")
 
 
 def test_novelty_needs_two_training_objects() -> None:

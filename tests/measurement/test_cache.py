@@ -72,7 +72,7 @@ def test_other_settings_and_other_code_are_measured_anew(
     assert len(measured) == 4
 
 
-@pytest.mark.parametrize("suffix", [".parquet", ".npz"])
+@pytest.mark.parametrize("suffix", [".parquet", ".safetensors"])
 @pytest.mark.parametrize("damage", ["cut short", "gone"])
 def test_damaged_files_are_made_again(
     store: PairStore,
@@ -98,4 +98,4 @@ def test_damaged_files_are_made_again(
 def test_without_a_basis_there_is_none_to_find(store: PairStore, tmp_path: Path) -> None:
     local = replace(SPECTROSCOPY, continuum="local")
     assert [measured_store(store, local, LABELS, tmp_path)[1] for _ in range(2)] == [None, None]
-    assert not list((tmp_path / "measurements").glob("*.npz"))
+    assert not list((tmp_path / "measurements").glob("*.safetensors"))

@@ -63,8 +63,8 @@ def test_a_damaged_record_of_the_run_is_one_sentence(sealed: RunFolder, content:
 
 
 def test_random_damage_of_a_novelty_file_is_refused_without_a_checksum(world: dict, tmp_path: Path) -> None:
-    whole = (world["run"] / "novelty.npz").read_bytes()
-    rng, path = np.random.default_rng(0), tmp_path / "novelty.npz"
+    whole = (world["run"] / "novelty.safetensors").read_bytes()
+    rng, path = np.random.default_rng(0), tmp_path / "novelty.safetensors"
     refused = 0
     for _ in range(60):
         content = bytearray(whole[: rng.integers(1, len(whole))] if rng.random() < 0.3 else whole)

@@ -1,7 +1,9 @@
+import os
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from mmagn.spectroscopy.basis import ContinuumBasis, local_basis
 from mmagn.spectroscopy.config import SpectroscopyConfig
@@ -25,18 +27,20 @@ def test_too_few_galaxies_teach_nothing(spectrum):
 
 
 def test_a_saved_basis_comes_back_the_same(tmp_path, basis):
-    basis.save(tmp_path / "basis.npz")
-    assert ContinuumBasis.load(tmp_path / "basis.npz") == basis
+    basis.save(tmp_path / "basis.safetensors")
+    assert ContinuumBasis.load(tmp_path / "basis.safetensors") == basis
     assert basis != local_basis()
 
 
 def test_a_basis_on_another_grid_is_refused(tmp_path, basis):
-    basis.save(tmp_path / "basis.npz")
-    with np.load(tmp_path / "basis.npz") as stored:
-        arrays = {name: stored[name] for name in stored.files}
-    np.savez(tmp_path / "other.npz", **{**arrays, "grid": np.array([1, 2])})
+    basis.save(tmp_path / "basis.safetensors")
+    arrays = load_file(tmp_path / "basis.safetensors")
+    save_file({**arrays, "grid": np.array([1, 2])}, tmp_path / "other.safetensors", metadata={"kind": basis.kind})
     with pytest.raises(ValueError, match="another rest grid"):
-        ContinuumBasis.load(tmp_path / "other.npz")
+        ContinuumBasis.load(tmp_path / "other.safetensors")
+    os.truncate(tmp_path / "basis.safetensors", 1000)
+    with pytest.raises(ValueError, match="does not hold a continuum basis"):
+        ContinuumBasis.load(tmp_path / "basis.safetensors")
 
 
 @pytest.fixture(scope="module")

@@ -40,7 +40,7 @@ def training_page(run: RunFolder, recorded: dict[str, Any], config: RunConfig, p
         after = [diagram_section(objects, measured, f"the {split} split"), image_section(objects, payload)]
         parts = galaxy_parts(objects, config, payload, f"the {split} split")
     sample = recorded | {"split_classes": _split_classes(predictions)} if predictions is not None else recorded
-    inputs = {each["name"]: each for each in read_json(run.importance).get("inputs", [])} or _only_input(config)
+    inputs = inputs_of(run, config)
     ceiling, simulated = ceilings.get("average_precision", Score()), config.data.source == "embedded"
     sections = [
         scores_section(recorded, scores, charts),
@@ -95,9 +95,11 @@ def _predictions(scored: Table, measured: Table, threshold: float) -> Prediction
     )
 
 
-def _only_input(config: RunConfig) -> dict[str, dict[str, float]]:
+def inputs_of(run: RunFolder, config: RunConfig) -> dict[str, dict[str, Any]]:
+    """Return the loss of average precision where an input is permuted, by its name; empty where it is unknown."""
     branches = config.models.branches
-    return {branches[0]: {"value": 0.0}} if len(branches) == 1 else {}
+    only = {branches[0]: {"value": 0.0}} if len(branches) == 1 else {}
+    return {each["name"]: each for each in read_json(run.importance).get("inputs", [])} or only
 
 
 def _split_classes(predictions: Table) -> dict[str, Counter[str]]:

@@ -98,7 +98,7 @@ def _predictions(scored: Table, measured: Table, threshold: float) -> Prediction
 def inputs_of(run: RunFolder, config: RunConfig) -> dict[str, dict[str, Any]]:
     """Return the loss of average precision where an input is permuted, by its name; empty where it is unknown."""
     branches = config.models.branches
-    only = {branches[0]: {"value": 0.0}} if len(branches) == 1 else {}
+    only: dict[str, dict[str, Any]] = {branches[0]: {"value": 0.0}} if len(branches) == 1 else {}
     return {each["name"]: each for each in read_json(run.importance).get("inputs", [])} or only
 
 

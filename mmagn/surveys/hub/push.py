@@ -51,6 +51,10 @@ def push_files(repository: Repository, files: Mapping[str, Path], message: str, 
         Where the hub is unreachable or refuses.
     """
     endpoint, kind = hub_endpoint(), repository.kind
+    refusals: tuple[type[Exception], ...] = (
+        *network_errors(),
+        RuntimeError,
+    )  # an upload to the host of files that fails is a RuntimeError
     api = HfApi(endpoint=endpoint, library_name="mmagn", library_version=version("mmagn"))
     try:
         api.create_repo(repository.name, repo_type=kind, private=repository.private, exist_ok=True)
@@ -59,7 +63,7 @@ def push_files(repository: Repository, files: Mapping[str, Path], message: str, 
         added = [CommitOperationAdd(path, file) for path, file in files.items()]
         removed = [CommitOperationDelete(path) for path in stale]
         commit = api.create_commit(repository.name, [*added, *removed], commit_message=message, repo_type=kind)
-    except (*network_errors(), RuntimeError) as error:  # huggingface_hub raises RuntimeError where an upload fails
+    except refusals as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise ValueError(f"the hub {endpoint} refused the push to {repository.name}: {lines[0]}") from error
     return str(commit.commit_url)

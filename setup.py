@@ -5,5 +5,8 @@ from setuptools import find_packages, setup
 setup(
     packages=[*find_packages(include=["mmagn", "mmagn.*"]), "mmagn.configs"],
     package_dir={"mmagn.configs": "configs"},
-    package_data={"mmagn": ["py.typed", "*.ecsv", "reporting/page/templates/*"], "mmagn.configs": ["*.yaml"]},
+    package_data={
+        "mmagn": ["py.typed", "*.ecsv", "labels/*.yaml", "reporting/page/templates/*"],
+        "mmagn.configs": ["*.yaml"],
+    },
 )

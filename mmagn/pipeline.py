@@ -33,6 +33,7 @@ from mmagn.records import Pair, Spectrum
 from mmagn.reporting.figures.matching import plan_figures
 from mmagn.reporting.figures.style import save_figures
 from mmagn.reporting.figures.training import sample_gallery, validation_figures
+from mmagn.runs.outside_labels import labelled_tables
 from mmagn.runs.resume import run_to_resume
 from mmagn.runs.sample import (
     Sample,
@@ -157,7 +158,8 @@ def _measured_here(config: RunConfig, out: Path, *, of_pairs: bool, workers: int
     else:
         rows = iter_spectra(survey_reader(config.data), drops)
     settings = MeasurementSettings(spectroscopy=config.spectroscopy, labels=config.labels)
-    return write_tables(measured_tables(rows, settings, workers), out, total=total, drops=drops)
+    tables = measured_tables(rows, settings, workers)
+    return write_tables(labelled_tables(config, tables), out, total=total, drops=drops)
 
 
 def _measured_on_dask(config: RunConfig, out: Path) -> MeasurementSummary:
@@ -168,7 +170,7 @@ def _measured_on_dask(config: RunConfig, out: Path) -> MeasurementSummary:
         basis = sample_basis(iter_spectra(reader, Counter()), config.spectroscopy)
         settings = MeasurementSettings(spectroscopy=config.spectroscopy, labels=config.labels, basis=basis)
         measured = partial(measured_table, settings=settings)
-        return write_tables(reader.mapped_spectra(measured, drops), out, drops=drops)
+        return write_tables(labelled_tables(config, reader.mapped_spectra(measured, drops)), out, drops=drops)
 
 
 def train(config: RunConfig, resume: str = "") -> FitResult:

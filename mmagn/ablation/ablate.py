@@ -45,6 +45,8 @@ class Ablation:
         Run folder.
     rows, strata
         Scores of every model on the whole sample, and on its parts.
+    catalog_rows
+        Scores of every model on the labels of a catalogue, where it was trained on the BPT label.
     answers
         One per question.
     ceilings
@@ -58,6 +60,7 @@ class Ablation:
     path: Path
     rows: Sequence[Row]
     strata: Sequence[Row]
+    catalog_rows: Sequence[Row]
     answers: Sequence[Answer]
     ceilings: Sequence[PartCeiling]
     fitted: int
@@ -126,16 +129,24 @@ def _compared(
     pooled = {name: pooled_scores(each, config.evaluation) for name, each in predictions.items()}
     questions = [question(text) for text in config.ablation.questions]
     parts = _parts(config, sample)
-    p_agn = sample.column("p_agn")
+    catalog, trained = config.labels.catalog, config.labels.catalog_trains
+    p_agn = np.where(trained, np.nan, sample.column("p_agn"))  # P(AGN) of the BPT label is no ceiling of another one
     everyone: Part = ("", "", np.ones(len(p_agn), dtype=bool))
+    independent = trained and catalog.independent
     return Ablation(
         path=run.path,
-        rows=[score_row(name, each, config.evaluation) for name, each in pooled.items()],
+        rows=[
+            replace(score_row(name, each, config.evaluation), independent=independent) for name, each in pooled.items()
+        ],
         strata=[
-            score_row(name, pooled_scores(each.of(members), config.evaluation), config.evaluation, (stratum, part))
+            replace(
+                score_row(name, pooled_scores(each.of(members), config.evaluation), config.evaluation, (stratum, part)),
+                independent=independent,
+            )
             for stratum, part, members in parts
             for name, each in predictions.items()
         ],
+        catalog_rows=_catalog_rows(config, sample, predictions),
         answers=answers(pooled, questions, config.ablation.metric, config.evaluation),
         ceilings=[
             PartCeiling(stratum=stratum, part=part, scores=noise_ceilings(p_agn[members], config=config.evaluation))
@@ -144,6 +155,20 @@ def _compared(
         fitted=fits.fitted,
         repeats=config.ablation.repeats,
     )
+
+
+def _catalog_rows(config: RunConfig, sample: Sample, predictions: Mapping[str, OutOfFold]) -> list[Row]:
+    """Scores of models that were trained on the BPT label on the objects that have a label of a catalogue."""
+    truth = sample.catalog_target
+    if config.labels.catalog_trains or len(np.unique(truth[np.isfinite(truth)])) < 2:
+        return []
+    known = np.isfinite(truth)
+    pooled = {
+        name: pooled_scores(replace(each.of(known), target=truth[known]), config.evaluation)
+        for name, each in predictions.items()
+    }
+    independent = config.labels.catalog.independent
+    return [replace(score_row(name, each, config.evaluation), independent=independent) for name, each in pooled.items()]
 
 
 def _parts(config: RunConfig, sample: Sample) -> list[Part]:
@@ -164,7 +189,10 @@ def _write_tables(config: RunConfig, sample: Sample, result: Ablation) -> None:
     run, rows = RunFolder(result.path), result.rows
     title = f"Ablation: {rows[0].objects} objects, {rows[0].positives} positive ({config.ablation.scheme})"
     with whole_file(run.ablation.with_suffix(".md")) as part:
-        part.write_text(markdown(rows, result.answers, title=title, strata=result.strata), encoding="utf-8")
+        part.write_text(
+            markdown(rows, result.answers, title=title, strata=result.strata, catalog=result.catalog_rows),
+            encoding="utf-8",
+        )
     for path, scored in ((run.ablation.with_suffix(".csv"), rows), (run.strata, result.strata)):
         _save_csv(rows_table(scored), path)
     content = {
@@ -173,7 +201,8 @@ def _write_tables(config: RunConfig, sample: Sample, result: Ablation) -> None:
         "strata": [row.as_dict() for row in result.strata],
         "noise_ceiling": result.ceilings[0].as_dict(),
         "strata_noise_ceiling": [ceiling.as_dict() for ceiling in result.ceilings[1:]],
-        "sample": sample.summary(),
+        "catalog_models": [row.as_dict() for row in result.catalog_rows],
+        "sample": sample.summary(config),
     }
     write_json(run.ablation, content)
 

@@ -105,6 +105,8 @@ class Row:
         Counts.
     scores
         By name, those of ``TABLE_METRICS``.
+    independent
+        Whether the label is made of what no input contains.
     """
 
     variant: str
@@ -113,12 +115,15 @@ class Row:
     objects: int
     positives: int
     scores: Mapping[str, Score]
+    independent: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """Return one level of plain values: the score itself, ``_low`` and ``_high`` for each score."""
         flat: dict[str, Any] = {
             "variant": self.variant,
-            "level": VARIANTS[self.variant].level,
+            "level": "L4"
+            if self.independent and VARIANTS[self.variant].kind == "network"
+            else VARIANTS[self.variant].level,
             "stratum": self.stratum,
             "part": self.part,
             "objects": self.objects,
@@ -152,12 +157,22 @@ def rows_table(rows: Sequence[Row]) -> Table:
     return Table(columns)
 
 
-def markdown(rows: Sequence[Row], answered: Sequence[Answer], *, title: str, strata: Sequence[Row] = ()) -> str:
-    """Return the result as Markdown: answers, table of models, and strata."""
+def markdown(
+    rows: Sequence[Row],
+    answered: Sequence[Answer],
+    *,
+    title: str,
+    strata: Sequence[Row] = (),
+    catalog: Sequence[Row] = (),
+) -> str:
+    """Return the result as Markdown: answers, table of models, the same on the labels of a catalogue, and strata."""
     parts = [f"# {title}"]
     if answered:
         parts.append("\n".join(f"- {answer.sentence}" for answer in answered))
-    parts.append(_markdown_table(rows, ("level", "variant", "objects", "positives")))
+    leading = ("level", "variant", "objects", "positives")
+    parts.append(_markdown_table(rows, leading))
+    if catalog:
+        parts += ["## On the labels of the catalogue", _markdown_table(catalog, leading)]
     for stratum in dict.fromkeys(row.stratum for row in strata):
         members = [row for row in strata if row.stratum == stratum]
         parts += [f"## By {stratum}", _markdown_table(members, ("variant", "part", "objects", "positives"))]

@@ -1,13 +1,15 @@
 """Models of an ablation, which see more or less of a galaxy, baselines, and questions about two of them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from mmagn.features.names import FEATURE_NAMES, LINE_FREE_FEATURES
 from mmagn.models.config import Branch
 
-Level = Literal["L0", "L2", "L3", "nuisance", "baseline"]
-"""Level of the leakage ladder: all lines; diagnostic lines blanked; image only; nuisance quantities; no network."""
+Level = Literal["L0", "L2", "L3", "L4", "nuisance", "baseline"]
+"""Level of the leakage ladder: all lines; diagnostic lines blanked; image only; a label that no input contains;
+nuisance quantities; no network."""
 Kind = Literal["network", "logistic", "spline-logistic", "bpt-rule", "constant"]
 
 
@@ -87,6 +89,26 @@ VARIANTS: dict[str, Variant] = {
     )
 }
 """All models of an ablation, from the most input to none."""
+
+
+def ladder_level(branches: Sequence[Branch], features: Sequence[str], *, blanked: bool, independent: bool) -> Level:
+    """Return the level of a network on the leakage ladder.
+
+    Parameters
+    ----------
+    branches, features
+        What it sees: ``models.branches`` and ``tensors.features``.
+    blanked
+        Whether the diagnostic lines of its spectra are blanked.
+    independent
+        Whether its label is made of what no input contains, such as a WISE colour.
+    """
+    lines = ("spectrum" in branches and not blanked) or (
+        "features" in branches and not set(features) <= set(LINE_FREE_FEATURES)
+    )
+    if independent:
+        return "L4"
+    return "L0" if lines else "L3" if tuple(branches) == ("image",) else "L2"
 
 
 DEFAULT_VARIANT = "fused"

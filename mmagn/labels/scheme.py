@@ -72,7 +72,7 @@ def bpt_labels(lines: Table, config: LabelsConfig) -> Table:
     labels["bpt_sii_class"] = by_sii
     labels["bpt_oi_class"] = by_oi
     labels["whan_class"] = _whan(lines, log_nii_halpha, config)
-    labels.meta["LABELS"] = json.dumps(asdict(config))
+    labels.meta["LABELS"] = json.dumps({name: value for name, value in asdict(config).items() if name != "catalog"})
     return labels
 
 

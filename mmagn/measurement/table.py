@@ -11,6 +11,7 @@ from mmagn.features.imaging import imaging_features
 from mmagn.features.names import FEATURE_NAMES, IMAGING_FEATURES
 from mmagn.features.spectral import spectral_features
 from mmagn.features.vector import FEATURE_UNITS, feature_matrix
+from mmagn.labels.bits import agn_bits
 from mmagn.labels.config import LabelsConfig
 from mmagn.labels.scheme import bpt_labels, line_snr
 from mmagn.lines import REPORTED_LINES
@@ -85,7 +86,8 @@ def measured_table(
     Table
         (object) rows, columns with units in the order: ``LEADING_COLUMNS`` (identity, lines, the ten features);
         ``valid_FEATURE`` for all ten; ``bpt_class``, ``reason`` and the other columns of ``labels.scheme.bpt_labels``;
-        the remaining columns of the line table; ``hsc_object_id`` where there are image features.
+        ``agn_maskbits`` and ``opt_uv_type`` with the bits of DESI; the remaining columns of the line table;
+        ``hsc_object_id`` where there are image features.
 
     Raises
     ------
@@ -104,6 +106,8 @@ def measured_table(
         table[f"valid_{name}"] = valid[:, position]
     for name in classes.colnames:
         table[name] = classes[name]
+    for name, bits in agn_bits(classes, lines["broad_line"]).items():
+        table[name] = bits
     for name, column in columns.items():
         table[name] = column
     table.meta = {"MMAGN": __version__, "LINES": json.dumps(asdict(settings.spectroscopy)), **classes.meta}

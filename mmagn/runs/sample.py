@@ -17,12 +17,14 @@ from mmagn.config.run_config import RunConfig
 from mmagn.evaluation.folds import Fold, Rows
 from mmagn.features.names import FEATURE_NAMES
 from mmagn.features.vector import feature_matrix
-from mmagn.labels.scheme import class_counts, reason_counts, target
+from mmagn.labels.catalog import CatalogLabels
+from mmagn.labels.scheme import class_counts, reason_counts
 from mmagn.matching.splits import sky_split
 from mmagn.matching.store import PairStore, pair_store
 from mmagn.measurement.cache import measured_store
 from mmagn.models.fusion import FusionModel
 from mmagn.records import SPLITS, Floats
+from mmagn.runs.outside_labels import labels_summary, outside_labels, targets
 from mmagn.spectroscopy.basis import ContinuumBasis
 from mmagn.storage.run_folder import RunFolder
 from mmagn.surveys.hats.dask_client import dask_client
@@ -45,11 +47,13 @@ class Sample:
     rows
         (object,) rows of store and table that have a label.
     target
-        (object,) 1 for Seyfert and composite, 0 for star-forming and LINER.
+        (object,) 1 for Seyfert and composite, 0 for star-forming and LINER; or the label of a catalogue.
     split
         (object,) ``train``, ``validation`` or ``test``.
     basis
         Continuum basis that the spectra were measured with; None where the continuum is local.
+    catalog
+        Labels of a catalogue for all pairs of the store; None without one.
     """
 
     store: PairStore
@@ -58,6 +62,7 @@ class Sample:
     target: Floats
     split: NDArray[np.str_]
     basis: ContinuumBasis | None = None
+    catalog: CatalogLabels | None = None
 
     @cached_property
     def labelled(self) -> Table:
@@ -80,6 +85,16 @@ class Sample:
         rows = {name: np.flatnonzero(self.split == name) for name in SPLITS}
         return Fold(repeat=0, fold=0, seed=0, **rows)
 
+    @property
+    def catalog_target(self) -> Floats:
+        """(object,) 1, 0 or NaN: label of the catalogue, NaN without one."""
+        return np.full(len(self.rows), np.nan) if self.catalog is None else self.catalog.target[self.rows]
+
+    def background(self, config: RunConfig) -> NDArray[np.bool_]:
+        """(object,) True where the label is unknown and counts as negative (positive-unlabelled data)."""
+        wanted = config.labels.catalog_trains and config.labels.catalog.unknown == "background"
+        return np.isnan(self.catalog_target) & wanted
+
     def column(self, name: str) -> Floats:
         """Return a column (object,) of the measurements."""
         return np.asarray(self.labelled[name], dtype=np.float64)
@@ -94,9 +109,10 @@ class Sample:
         """Return the sample with some of its labelled objects."""
         return replace(self, rows=self.rows[objects], target=self.target[objects], split=self.split[objects])
 
-    def summary(self) -> dict[str, Any]:
-        """Return counts of classes, reasons of exclusion and splits, and the report of the match."""
+    def summary(self, config: RunConfig) -> dict[str, Any]:
+        """Return counts of classes, reasons of exclusion and splits, the labels, and the report of the match."""
         return {
+            "labels": labels_summary(config, self.table, self.catalog),
             "classes": class_counts(self.table),
             "unclassified": reason_counts(self.table),
             "splits": {name: int(np.sum(self.split == name)) for name in SPLITS},
@@ -118,14 +134,17 @@ def labelled_sample(config: RunConfig) -> Sample:
     logger.info("classes: %s", counts_text(class_counts(table)))
     if reasons := reason_counts(table):
         logger.info("unclassified: %s", counts_text(reasons))
-    truth = target(table["bpt_class"])
+    magnitude = np.asarray(store.index["i_magnitude"], dtype=np.float64) if config.labels.catalog.depth else None
+    catalog = outside_labels(config, table, magnitude)
+    truth = targets(config, table, catalog)
     rows = np.flatnonzero(np.isfinite(truth))
     if not len(rows):
         raise ValueError(f"none of the {len(store)} pairs has a label: {counts_text(reasons)}")
     ra_deg, dec_deg = (np.asarray(table[name], dtype=np.float64)[rows] for name in ("ra_deg", "dec_deg"))
     split = sky_split(ra_deg, dec_deg, truth[rows], config.splits)
     logger.info("split: %s", counts_text({name: int(np.sum(split == name)) for name in SPLITS}))
-    return Sample(store=store, table=table, basis=basis, rows=rows, target=truth[rows], split=split)
+    kept = {"store": store, "table": table, "basis": basis, "catalog": catalog}
+    return Sample(**kept, rows=rows, target=truth[rows], split=split)
 
 
 def with_recorded_split(sample: Sample, run: RunFolder) -> Sample:

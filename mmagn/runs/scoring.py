@@ -2,18 +2,15 @@
 
 import sys
 
-import numpy as np
 from scipy.special import expit
 
 from mmagn.config.run_config import RunConfig
 from mmagn.evaluation.calibration import unshifted_logits
-from mmagn.evaluation.ceiling import noise_ceilings
 from mmagn.evaluation.network import network_evaluation
 from mmagn.evaluation.predictions import predictions_table, save_predictions
 from mmagn.evaluation.scorecard import Scores
-from mmagn.evaluation.scores import scores
-from mmagn.labels.scheme import CLEAN_PROBABILITY
 from mmagn.reporting.page.report import write_report
+from mmagn.runs.label_scores import label_scores
 from mmagn.runs.members import evaluation_sample
 from mmagn.runs.sample import Sample, network
 from mmagn.storage.files import write_json
@@ -51,28 +48,11 @@ def scored_run(run: RunFolder, config: RunConfig, sample: Sample, data: PairData
     )
     save_predictions(predictions, run.predictions)
     in_split = sample.split == split
-    clean = in_split & np.asarray(sample.labelled["clean"], dtype=bool)
-    on_all, on_clean = (
-        scores(sample.target[rows], probability[rows], used.threshold, config=config.evaluation)
-        for rows in (in_split, clean)
-    )
-    ceilings = noise_ceilings(sample.column("p_agn")[in_split], config=config.evaluation)
+    scored = label_scores(config, sample, in_split, probability, used.threshold)
     path = run.scores_of(split)
-    content = {
-        "split": split,
-        **on_all.as_dict(),
-        "clean": {"probability": CLEAN_PROBABILITY, **on_clean.as_dict()},
-        "noise_ceiling": {name: ceiling.as_dict() for name, ceiling in ceilings.items()},
-        "subset": subset,
-        "calibration": used.calibration.as_dict(),
-        **sample.summary(),
-    }
+    content = {"split": split, **scored.content, "subset": subset, "calibration": used.calibration.as_dict()}
     write_json(path, content)
     page = write_report(run.path, sample.store)
     run.seal()
-    sys.stdout.write(
-        f"scores on the {split} split\n{on_all.text()}\n\n{on_all.report_text}\n"
-        f"scores on its clean objects, P(class) > {CLEAN_PROBABILITY:g}\n{on_clean.text()}\n\n"
-        f"noise ceiling of the average precision {ceilings['average_precision']}\nwritten to {path} and {page}\n"
-    )
-    return on_all
+    sys.stdout.write(f"scores on the {split} split\n{scored.text}\nwritten to {path} and {page}\n")
+    return scored.main

@@ -1,12 +1,17 @@
-"""Answers of an HTTP index of folders: sessions that repeat requests, versions of files, and plain names only."""
+"""Answers of an HTTP server: sessions that repeat requests, versions of files, index pages, single files."""
 
+import hashlib
+import logging
 import re
 from html.parser import HTMLParser
-from urllib.parse import unquote, urljoin
+from pathlib import Path
+from urllib.parse import unquote, urljoin, urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
+
+from mmagn.storage.files import whole_file
 
 BLOCK_BYTES = 1 << 16
 TRIES = 5
@@ -16,6 +21,8 @@ SILENCE_SECONDS = 30.0
 INDEX_BYTES = 2**24
 """Most bytes of an index page."""
 PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.=+ -]*/?")
+
+logger = logging.getLogger(__name__)
 
 
 class _Links(HTMLParser):
@@ -89,3 +96,33 @@ def listed_names(session: requests.Session, url: str) -> list[str]:
         if not PLAIN_NAME.fullmatch(name):
             raise ValueError(f"{url} lists {name!r}, which is no plain name")
     return names
+
+
+def local_file(address: str, folder: Path) -> Path:
+    """Return the path of a file; what an http(s) address names is downloaded into ``folder`` once.
+
+    Raises
+    ------
+    ValueError
+        Where the server cannot be reached or refuses, or the address is of another kind.
+    """
+    if "://" not in address:
+        return Path(address).expanduser()
+    parts = urlsplit(address)
+    if parts.scheme not in ("http", "https"):
+        raise ValueError(f"{address} is no address of a file; allowed: a path, http:// or https://")
+    name = unquote(parts.path).rpartition("/")[2]
+    if not PLAIN_NAME.fullmatch(name):
+        raise ValueError(f"{address} names no file; allowed: an address that ends in the name of a file")
+    path = folder / f"{hashlib.sha256(address.encode()).hexdigest()[:16]}-{name}"
+    if not path.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        with http_session() as session, answer_to(session, "GET", address) as answer, whole_file(path) as part:
+            try:
+                with part.open("wb") as file:
+                    for block in answer.iter_content(BLOCK_BYTES):
+                        file.write(block)
+            except requests.RequestException as error:
+                raise ValueError(f"{address} broke off: {error}") from error
+    logger.info("%s: %s", address, path)
+    return path

@@ -29,6 +29,7 @@ LEVEL_STYLES: dict[str, tuple[str, str, str]] = {
     "L0": (BLUE, "o", "L0: all lines"),
     "L2": (VERMILION, "s", "L2: lines blanked"),
     "L3": (GREEN, "^", "L3: image only"),
+    "L4": (BLACK, "P", "L4: label that no input contains"),
     "nuisance": (ORANGE, "D", "nuisance inputs only"),
     "baseline": (GREY, "v", "baseline"),
 }

@@ -14,12 +14,13 @@ from mmagn.reporting.page.cards import Predictions
 from mmagn.reporting.page.files import read_table, rows_of
 from mmagn.reporting.page.galaxies import Payload, diagram_section, galaxy_parts, image_section, score_charts
 from mmagn.reporting.page.html import Chart, Section, TableView, Tile
+from mmagn.reporting.page.labels import labels_section
 from mmagn.reporting.page.scores import (
     TEXT_CEILING,
-    TEXT_PROBABILITY,
     number_range,
     number_text,
     numbers_text,
+    probability_text,
     sample_section,
     score_name,
 )
@@ -33,7 +34,8 @@ CARD_VARIANTS = ("fused", "image-spectrum", "spectrum", "handcrafted", "image")
 """Model whose predictions are shown galaxy by galaxy: the first of these that the ablation has."""
 ABLATION_METRICS = ("average_precision", "mcc", "roc_auc", "recall_at_precision_90", "brier", "calibration_error")
 _LADDER_TEXT = (
-    "L0 sees all lines, L2 none of the diagnostic ones, L3 the image only; nuisance models see what should not matter."
+    "L0 sees all lines, L2 none of the diagnostic ones, L3 the image only; L4 is a label that no input contains; "
+    "nuisance models see what should not matter."
 )
 
 
@@ -47,8 +49,9 @@ def ablation_page(run: RunFolder, recorded: Numbers, config: RunConfig, payload:
     if table is not None and measured is not None and variant is not None:
         predictions = _out_of_fold(table[np.asarray(table["variant"], dtype=np.str_) == variant], measured)
         sample = f"all folds, out-of-fold predictions of {variant}"
+        text = probability_text(recorded.get("sample", {}))
         curves = score_charts(predictions, config.evaluation)
-        sections.append(Section(name="curves", title=f"Curves of {variant}", text=[TEXT_PROBABILITY], charts=curves))
+        sections.append(Section(name="curves", title=f"Curves of {variant}", text=[text], charts=curves))
         sections.append(diagram_section(predictions, measured, sample))
         if (images := image_section(predictions, payload)) is not None:
             sections.append(images)
@@ -56,6 +59,8 @@ def ablation_page(run: RunFolder, recorded: Numbers, config: RunConfig, payload:
     if "sample" in recorded:
         charts = sample_charts(recorded["sample"], measured, None, payload)
         sections.append(sample_section(recorded["sample"], charts))
+        if (labels := labels_section({**recorded["sample"], **recorded})) is not None:
+            sections.append(labels)
     return {
         "verdict": ablation_verdict(recorded, best, simulated=config.data.source == "embedded"),
         "warning": small_sample_warning(best["objects"], best["positives"], "sample"),

@@ -10,10 +10,7 @@ from mmagn.reporting.page.html import Chart, Section, TableView, Tile
 Numbers = Mapping[str, Any]
 
 TILE_METRICS = ("average_precision", "accuracy", "mcc", "calibration_error")
-TEXT_PROBABILITY = (
-    "P(AGN) is the calibrated probability that the label of a galaxy is AGN, which is Seyfert or composite on the BPT "
-    "diagram. The Brier score is the mean square of P(AGN) minus the label, 1 or 0."
-)
+TEXT_BRIER = "The Brier score is the mean square of P(AGN) minus the label, 1 or 0."
 TEXT_CEILING = (
     "The noise ceiling is the score of an oracle that knows the soft label P(AGN) of every object but not the noise of "
     "its label. A model that sees the lines of the very spectrum that the label was measured in can score above it."
@@ -74,11 +71,12 @@ def scores_section(recorded: Numbers, scores: Scores, charts: Sequence[Chart]) -
             cells.append(of_clean["reason"] if of_clean["value"] is None else numbers_text(of_clean))
         rows.append(cells)
     head = ["score", f"value [{scores.confidence:.0%} interval]", "all negative", "noise ceiling", "exact binomial"]
-    text = [TEXT_PROBABILITY]
+    text = [probability_text(recorded)]
     if any(score.low is not None for score in scores.scores.values()):
         draws = f"{scores.bootstrap_draws:,} stratified bootstrap draws of the galaxies"
         text.append(f"Intervals come from {draws}; those of precision, recall and accuracy are exact binomial as well.")
-    text.append(TEXT_CEILING)
+    if ceilings:
+        text.append(TEXT_CEILING)
     if clean is not None:
         head.append(f"clean labels ({clean['objects']:,})")
         text.append(
@@ -87,6 +85,13 @@ def scores_section(recorded: Numbers, scores: Scores, charts: Sequence[Chart]) -
         )
     table = TableView(caption="All scores", head=head, rows=rows)
     return Section(name="scores", title="Scores", text=text, charts=charts, tables=[table])
+
+
+def probability_text(recorded: Numbers) -> str:
+    """Return what P(AGN) is the probability of, under the labels of the run."""
+    by_bpt = recorded.get("labels", {}).get("source", "BPT") == "BPT"
+    meaning = "Seyfert or composite on the BPT diagram" if by_bpt else "positive in the catalogue of labels"
+    return f"P(AGN) is the calibrated probability that the label of a galaxy is AGN, which is {meaning}. {TEXT_BRIER}"
 
 
 def sample_section(recorded: Numbers, charts: Sequence[Chart] = ()) -> Section:
@@ -125,8 +130,8 @@ def sample_section(recorded: Numbers, charts: Sequence[Chart] = ()) -> Section:
         title="Sample",
         text=[
             f"Of {stored:,} pairs of an image and a spectrum {labelled:,} have a label; "
-            f"{classes.get('unclassified', 0):,} are unclassified, each counted by its reason. Positive classes are "
-            "Seyfert and composite, negative ones star-forming and LINER."
+            f"{classes.get('unclassified', 0):,} have no BPT class, each counted by its reason. Of the BPT classes "
+            "Seyfert and composite are positive, star-forming and LINER negative."
         ],
         charts=charts,
         tables=[

@@ -18,6 +18,7 @@ from mmagn.reporting.page.cards import Predictions
 from mmagn.reporting.page.files import read_json, read_score, read_scores, read_table, rows_of, training_curves
 from mmagn.reporting.page.galaxies import Payload, diagram_section, galaxy_parts, image_section, score_charts
 from mmagn.reporting.page.html import Chart, Section
+from mmagn.reporting.page.labels import labels_section
 from mmagn.reporting.page.scores import sample_section, score_tiles, scores_section
 from mmagn.reporting.page.verdict import small_sample_warning, training_verdict
 from mmagn.storage.run_folder import RunFolder
@@ -46,6 +47,7 @@ def training_page(run: RunFolder, recorded: dict[str, Any], config: RunConfig, p
         scores_section(recorded, scores, charts),
         *after,
         sample_section(sample, sample_charts(recorded, measured, predictions, payload)),
+        labels_section(recorded),
         _history(run),
     ]
     return {

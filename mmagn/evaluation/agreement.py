@@ -1,0 +1,118 @@
+"""One label against another on the same objects: agreement and Cohen's kappa with intervals, and what is unknown."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.stats import binomtest
+
+from mmagn.evaluation.config import EvaluationConfig
+from mmagn.evaluation.scorecard import Score
+from mmagn.records import Floats
+
+STATES = ("positive", "negative", "unknown")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agreement:
+    """How far two labels agree.
+
+    Attributes
+    ----------
+    names
+        Names of the two labels.
+    counts
+        (first label, second label) objects, each in the order of ``STATES``.
+    agreement
+        Fraction of the objects with both labels that have the same one, with its exact binomial interval.
+    kappa
+        Cohen's kappa (1960), the agreement beyond chance, with a percentile interval over resampled objects.
+    found
+        Fraction of the objects that are positive in the second label which the first one calls positive; their number
+        is that of positives with both labels.
+    """
+
+    names: tuple[str, str]
+    counts: list[list[int]]
+    agreement: Score
+    kappa: Score
+    found: Score
+
+    @property
+    def both(self) -> int:
+        """Number of objects that have both labels."""
+        return sum(self.counts[0][:2]) + sum(self.counts[1][:2])
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return {
+            "labels": list(self.names),
+            "states": list(STATES),
+            "counts": self.counts,
+            "objects_with_both": self.both,
+            "agreement": self.agreement.as_dict(),
+            "kappa": self.kappa.as_dict(),
+            "found": self.found.as_dict(),
+        }
+
+
+def label_agreement(first: ArrayLike, second: ArrayLike, names: tuple[str, str], config: EvaluationConfig) -> Agreement:
+    """Return how far two labels agree.
+
+    Parameters
+    ----------
+    first, second
+        (object,) 1 positive, 0 negative, NaN unknown.
+    names
+        Names of the two labels.
+    config
+        Draws, confidence and seed.
+    """
+    one, other = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    states = [(one == 1, one == 0, np.isnan(one)), (other == 1, other == 0, np.isnan(other))]
+    counts = [[int(np.sum(of_one & of_other)) for of_other in states[1]] for of_one in states[0]]
+    square = np.array([[*counts[0][:2]], [*counts[1][:2]]], dtype=np.float64)
+    same, both = int(np.trace(square)), int(square.sum())
+    return Agreement(
+        names=names,
+        counts=counts,
+        agreement=_fraction(same, both, config.confidence, "no object has both labels"),
+        kappa=_kappa_score(square, config),
+        found=_fraction(counts[0][0], int(square[:, 0].sum()), config.confidence, f"{names[1]} has no positive object"),
+    )
+
+
+def _fraction(hits: int, trials: int, confidence: float, reason: str) -> Score:
+    if not trials:
+        return Score(reason=reason)
+    interval = binomtest(hits, trials).proportion_ci(confidence, "exact")
+    return Score(value=hits / trials, low=float(interval.low), high=float(interval.high))
+
+
+def _kappa_score(square: Floats, config: EvaluationConfig) -> Score:
+    objects = int(square.sum())
+    value = float(kappa(square.reshape(1, -1))[0]) if objects else np.nan
+    if not np.isfinite(value):
+        return Score(reason="both labels are the same for all objects" if objects else "no object has both labels")
+    drawn = np.random.default_rng(config.seed).multinomial(objects, square.ravel() / objects, config.bootstrap_draws)
+    values = kappa(drawn.astype(np.float64))
+    tails = [(1 - config.confidence) / 2, (1 + config.confidence) / 2]
+    low, high = np.quantile(values[np.isfinite(values)], tails).tolist()
+    return Score(value=value, low=low, high=high)
+
+
+def kappa(counts: Floats) -> Floats:
+    """Return Cohen's kappa (table,) of 2 x 2 tables (table, 4) in row order; NaN where chance alone agrees fully."""
+    a, b, c, d = counts.T
+    total = counts.sum(axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        observed = (a + d) / total
+        expected = ((a + b) * (a + c) + (c + d) * (b + d)) / total**2
+        return np.asarray(np.where(expected < 1, (observed - expected) / (1 - expected), np.nan))
+
+
+def counts_rows(counts: Sequence[Sequence[int]]) -> list[list[str]]:
+    """Return the counts as rows of text, each with the state of the first label before it."""
+    return [[state, *(f"{count:,}" for count in row)] for state, row in zip(STATES, counts, strict=True)]

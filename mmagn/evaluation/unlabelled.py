@@ -1,0 +1,47 @@
+"""Scores of positive-unlabelled data: known positives against a background of objects whose label is unknown.
+
+The background holds positives that nobody has found. Recall of the known positives is what it says, as far as they are
+like all positives. Average precision and ROC-AUC against the background are those of separating *known* positives from
+it, and lie below those against true negatives (Elkan & Noto 2008, for labels missing at random). Precision, accuracy,
+MCC, Brier score and calibration would need negatives and stay undefined.
+"""
+
+from dataclasses import replace
+
+from mmagn.evaluation.scorecard import Score, Scores
+
+SCORABLE = ("average_precision", "roc_auc", "recall")
+NEEDS_NEGATIVES = "needs negatives; the background is of unknown label"
+
+
+def against_background(scored: Scores, background: int) -> Scores:
+    """Return scores against a background of unknown label without those that need negatives.
+
+    Parameters
+    ----------
+    scored
+        Scores in which the background counts as negative.
+    background
+        Number of objects of unknown label among them.
+    """
+    if not background:
+        return scored
+    text = background_text(scored, background)
+    return replace(
+        scored,
+        scores={
+            name: score if name in SCORABLE else Score(reason=NEEDS_NEGATIVES) for name, score in scored.scores.items()
+        },
+        all_negative={name: value if name in SCORABLE else None for name, value in scored.all_negative.items()},
+        report={},
+        report_text=text,
+    )
+
+
+def background_text(scored: Scores, background: int) -> str:
+    """Return what positive-unlabelled scores mean, in one sentence."""
+    return (
+        f"positive-unlabelled data: {scored.positives} known positives against a background of {background} objects of "
+        f"unknown label, which holds positives; average precision and ROC-AUC are of known positives against this "
+        "background, the prevalence is a lower limit, and scores that need negatives are undefined"
+    )

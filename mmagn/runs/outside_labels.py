@@ -1,0 +1,153 @@
+"""The labels that a catalogue gives to the pairs of a run, the targets, and what the report states of them."""
+
+import logging
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from astropy.table import Table
+
+from mmagn.config.run_config import RunConfig
+from mmagn.evaluation.agreement import label_agreement
+from mmagn.labels.catalog import ABSENT_COVERED, NEGATIVE, POSITIVE, UNKNOWN, CatalogLabels, LabelCatalog, Objects
+from mmagn.labels.presets import presets
+from mmagn.labels.scheme import target
+from mmagn.records import Floats
+from mmagn.surveys.http_index import local_file
+
+LABEL_COLUMN, REASON_COLUMN = "catalog_label", "catalog_reason"
+"""Columns of the table of measurements that hold the label of the catalogue."""
+
+logger = logging.getLogger(__name__)
+
+
+def label_catalog(config: RunConfig) -> LabelCatalog:
+    """Return the catalogue of ``labels.catalog``, downloaded into ``data.cache_dir`` where it is an address."""
+    catalog, folder = config.labels.catalog, Path(config.data.cache_dir).expanduser() / "catalogs"
+    moc = local_file(catalog.moc, folder) if catalog.moc else None
+    return LabelCatalog.read(catalog, local_file(catalog.table, folder), moc)
+
+
+def outside_labels(config: RunConfig, table: Table, i_magnitude: Floats | None = None) -> CatalogLabels | None:
+    """Return the labels that ``labels.catalog`` gives to measured objects; None without such a table.
+
+    Parameters
+    ----------
+    config
+        Settings of the run.
+    table
+        (object) rows of the table of measurements; the two columns of the labels are added.
+    i_magnitude
+        (object,) AB magnitude, for a depth rule.
+    """
+    if not config.labels.catalog.table:
+        return None
+    catalog, objects = label_catalog(config), _objects(table, i_magnitude)
+    labels = _labelled(table, objects, catalog)
+    catalog.check(objects, labels)
+    _log(catalog, labels.joined, Counter(labels.label.tolist()), Counter(labels.reasons()))
+    return labels
+
+
+def labelled_tables(config: RunConfig, tables: Iterable[Table]) -> Iterator[Table]:
+    """Yield tables of measurements with the two columns of the labels, where there is a catalogue.
+
+    Raises
+    ------
+    ValueError
+        After the last table, where not one object has a row in the catalogue or lies where it covers the sky.
+    """
+    if not config.labels.catalog.table:
+        yield from tables
+        return
+    catalog = label_catalog(config)
+    joined, counts, reasons = 0, Counter[str](), Counter[str]()
+    for table in tables:
+        objects = _objects(table, None)
+        labels = _labelled(table, objects, catalog)
+        joined += labels.joined
+        counts.update(labels.label.tolist())
+        reasons.update(labels.reasons())
+        yield table
+    if counts and not joined and not reasons[ABSENT_COVERED]:
+        catalog.check(objects, labels)
+    _log(catalog, joined, counts, reasons)
+
+
+def _labelled(table: Table, objects: Objects, catalog: LabelCatalog) -> CatalogLabels:
+    labels = catalog.labels(objects)
+    table[LABEL_COLUMN], table[REASON_COLUMN] = labels.label, labels.reason
+    return labels
+
+
+def _objects(table: Table, i_magnitude: Floats | None) -> Objects:
+    images = table["hsc_object_id"] if "hsc_object_id" in table.colnames else np.full(len(table), "")
+    magnitude = {} if i_magnitude is None else {"i_magnitude": i_magnitude}
+    return Objects(
+        object_id=np.asarray(table["object_id"], dtype=np.str_),
+        hsc_object_id=np.asarray(images, dtype=np.str_),
+        ra_deg=np.asarray(table["ra_deg"], dtype=np.float64),
+        dec_deg=np.asarray(table["dec_deg"], dtype=np.float64),
+        columns={name: table[name] for name in table.colnames} | magnitude,
+    )
+
+
+def _log(catalog: LabelCatalog, joined: int, counts: Counter[str], reasons: Counter[str]) -> None:
+    text = ", ".join(f"{name} {counts[name]}" for name in (POSITIVE, NEGATIVE, UNKNOWN))
+    logger.info("labels of %s: %d of %d objects joined; %s", catalog.file.name, joined, counts.total(), text)
+    for reason, count in reasons.most_common():
+        logger.info("labels of %s: %d x %s", catalog.file.name, count, reason)
+
+
+def targets(config: RunConfig, table: Table, labels: CatalogLabels | None) -> Floats:
+    """Return the targets (pair,) of the BPT class or of a catalogue: 1, 0, or NaN where a pair is left out.
+
+    Raises
+    ------
+    ValueError
+        Where the catalogue has no positive object among the pairs, or no negative one and no background is wanted.
+    """
+    if labels is None or not config.labels.catalog_trains:
+        return target(table["bpt_class"])
+    value, counts, catalog = labels.target, labels.counts(), config.labels.catalog
+    counted = f"{catalog.table}: {counts[POSITIVE]} objects are positive, {counts[NEGATIVE]} negative, "
+    counted += f"{counts[UNKNOWN]} unknown"
+    if not counts[POSITIVE]:
+        raise ValueError(f"{counted}; a label needs positive objects: check labels.catalog.positive")
+    if catalog.unknown == "background":
+        logger.warning(
+            "positive-unlabelled data: %d objects of unknown label are trained and scored against as background; they "
+            "hold positives, so precision and calibration are undefined",
+            counts[UNKNOWN],
+        )
+        return np.nan_to_num(value, nan=0.0)
+    if not counts[NEGATIVE]:
+        raise ValueError(
+            f"{counted}; allowed: a rule labels.catalog.negative, a region labels.catalog.moc or labels.catalog.depth "
+            "where absent objects are negative, or labels.catalog.unknown background"
+        )
+    return value
+
+
+def labels_summary(config: RunConfig, table: Table, labels: CatalogLabels | None) -> dict[str, Any]:
+    """Return what the targets are made of, and how the BPT label and the catalogue agree, as plain values for JSON."""
+    catalog = config.labels.catalog
+    if labels is None:
+        return {"source": "BPT", "independent": False}
+    names = ("BPT", catalog.preset or Path(catalog.table).name)
+    agreement = label_agreement(target(table["bpt_class"]), labels.target, names, config.evaluation)
+    return {
+        "source": "catalogue" if config.labels.catalog_trains else "BPT",
+        "catalogue": catalog.table,
+        "publication": presets()[catalog.preset].source if catalog.preset else "",
+        "made_of": catalog.resolved.made_of,
+        "independent": catalog.independent,
+        "unknown": catalog.unknown,
+        "rows": labels.rows,
+        "joined": labels.joined,
+        "counts": labels.counts(),
+        "reasons": labels.reasons(),
+        "against_bpt": agreement.as_dict(),
+    }

@@ -1,0 +1,104 @@
+"""Tables that others wrote: FITS, VOTable, CSV, ECSV and Parquet by suffix, or a folder of Parquet files."""
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.dataset as ds
+from astropy.io import fits
+from astropy.table import MaskedColumn, Table
+from numpy.typing import NDArray
+
+FORMATS = {
+    ".fits": "fits",
+    ".fit": "fits",
+    ".vot": "votable",
+    ".votable": "votable",
+    ".xml": "votable",
+    ".csv": "ascii.csv",
+    ".ecsv": "ascii.ecsv",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+}
+"""Format of a table by the suffix of its name; ``.gz`` may follow, other than with Parquet."""
+
+
+def read_table(path: Path) -> Table:
+    """Return the table in a file or in a folder of Parquet files, such as a HATS catalogue.
+
+    Missing values are masked, texts may be bytes, a list of numbers in each row is a two-dimensional column. Of several
+    tables in a FITS file or a VOTable the first one is read.
+
+    Raises
+    ------
+    ValueError
+        Where there is no such file, its suffix is not known, or it cannot be read: one sentence with the path.
+    """
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    suffix = "".join(suffixes[-2:-1] if suffixes[-1:] == [".gz"] else suffixes[-1:])
+    if not path.exists():
+        raise ValueError(f"{path}: there is no such file")
+    if not path.is_dir() and suffix not in FORMATS:
+        raise ValueError(
+            f"{path} has no suffix of a table; allowed: {', '.join(FORMATS)}, or a folder of Parquet files"
+        )
+    kind = "parquet" if path.is_dir() else FORMATS[suffix]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # units and numbers that astropy does not know are of no concern here
+            return _parquet_table(path) if kind == "parquet" else _astropy_table(path, kind)
+    except (OSError, ValueError, KeyError, TypeError, IndexError, pa.ArrowException) as error:
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise ValueError(f"{path} cannot be read as a table ({kind}): {reason}") from error
+
+
+def _astropy_table(path: Path, kind: str) -> Table:
+    if kind == "fits":
+        with fits.open(path) as opened:
+            numbers = [
+                number for number, each in enumerate(opened) if isinstance(each, fits.BinTableHDU | fits.TableHDU)
+            ]
+        if not numbers:
+            raise ValueError("it holds no table")
+        return Table.read(path, format="fits", hdu=numbers[0])
+    options = {"table_id": 0} if kind == "votable" else {}
+    return Table.read(path, format=kind, **options)
+
+
+def _parquet_table(path: Path) -> Table:
+    """Table of Parquet files; whole numbers stay whole where some are missing."""
+    files = [str(each) for each in sorted(path.rglob("*.parquet")) if not each.name.startswith(("_", "."))]
+    if path.is_dir() and not files:
+        raise ValueError("the folder holds no Parquet file")
+    whole = ds.dataset(files or str(path), format="parquet").to_table()
+    columns = {name: _column(whole.column(name).combine_chunks()) for name in whole.column_names}
+    return Table({name: column for name, column in columns.items() if column is not None})
+
+
+def _column(values: Any) -> MaskedColumn | None:
+    """Column of an Arrow array; None for structures and lists of different lengths."""
+    if isinstance(values, pa.ChunkedArray):
+        values = pa.concat_arrays(values.chunks) if values.num_chunks else pa.array([], values.type)
+    kind, missing = values.type, np.asarray(values.is_null())
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        return _vectors(values, missing)
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_binary(kind):
+        empty = b"" if pa.types.is_binary(kind) else ""
+        return MaskedColumn(np.asarray([empty if v is None else v for v in values.to_pylist()]), mask=missing)
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind):
+        zero = pa.scalar(False if pa.types.is_boolean(kind) else 0, kind)
+        return MaskedColumn(values.fill_null(zero).to_numpy(zero_copy_only=False), mask=missing)
+    return None
+
+
+def _vectors(values: Any, missing: NDArray[np.bool_]) -> MaskedColumn | None:
+    rows: Sequence[Any] = values.to_pylist()
+    lengths = {len(row) for row in rows if row is not None}
+    if len(lengths) != 1:
+        return None
+    (length,) = lengths
+    matrix = np.array([np.full(length, np.nan) if row is None else row for row in rows], dtype=np.float64)
+    return MaskedColumn(matrix, mask=np.repeat(missing[:, None], length, axis=1))

@@ -93,9 +93,11 @@ def _fraction(hits: int, trials: int, confidence: float, reason: str) -> Score:
 
 def _kappa_score(square: Floats, config: EvaluationConfig) -> Score:
     objects = int(square.sum())
-    value = float(kappa(square.reshape(1, -1))[0]) if objects else np.nan
-    if not np.isfinite(value):
-        return Score(reason="both labels are the same for all objects" if objects else "no object has both labels")
+    if not objects:
+        return Score(reason="no object has both labels")
+    if not (square.sum(axis=0).all() and square.sum(axis=1).all()):
+        return Score(reason="one of the labels has a single class")
+    value = float(kappa(square.reshape(1, -1))[0])
     drawn = np.random.default_rng(config.seed).multinomial(objects, square.ravel() / objects, config.bootstrap_draws)
     values = kappa(drawn.astype(np.float64))
     tails = [(1 - config.confidence) / 2, (1 + config.confidence) / 2]

@@ -200,7 +200,9 @@ def test_wise_colours_of_real_quasars_are_mostly_those_of_agn(real_tree: Path) -
         columns={},
     )
     _, stern = real_labels(real_tree, "desi_wise.csv", objects, preset="stern2012")
-    _, assef = real_labels(real_tree, "desi_wise.csv", objects, preset="assef2018-r90", join="targetid", columns=("id",))
+    _, assef = real_labels(
+        real_tree, "desi_wise.csv", objects, preset="assef2018-r90", join="targetid", columns=("id",)
+    )
     colour, w2 = np.asarray(table["w1"] - table["w2"]), np.asarray(table["w2"])
     joined = stern.reason != ABSENT
     assert joined.mean() > 0.99

@@ -93,7 +93,7 @@ def test_a_huge_power_is_a_value_that_no_rule_knows() -> None:
 def test_columns_that_differ_by_case_alone_must_be_named_exactly() -> None:
     columns = {"Z": np.array([0.1]), "z": np.array([0.9])}
     assert not parsed_rule("Z > 0.5").truth(columns).true[0]
-    with pytest.raises(ValueError, match="could be Z, Zz|could be"):
+    with pytest.raises(ValueError, match="could be Zz, ZZ"):
         parsed_rule("zZ > 0.5").truth({"Zz": columns["Z"], "ZZ": columns["z"]})
 
 

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 # hats compiles its tree search for 10 s in every process; a tree of ten pixels is searched faster without.
 os.environ.setdefault("NUMBA_DISABLE_JIT", "1")
 
-SURVEYS = {"sdss": "sdss/sdss", "hsc": "hsc/pdr3_dud_22.5"}
-NAMES = {"sdss": "mmu_sdss_sdss", "hsc": "mmu_hsc_pdr3_dud_22.5"}
+SURVEYS = {"sdss": "sdss/sdss", "desi": "desi/edr_sv3", "hsc": "hsc/pdr3_dud_22.5"}
+NAMES = {"sdss": "mmu_sdss_sdss", "desi": "mmu_desi_edr_sv3", "hsc": "mmu_hsc_pdr3_dud_22.5"}
 BANDS = "grizy"
-ROWS_PER_GROUP = {"sdss": None, "hsc": 50}
+ROWS_PER_GROUP = {"sdss": None, "desi": None, "hsc": 50}
 """Of the published files: one row group per partition, and groups of 50 rows with the rest in the last."""
 
 
@@ -33,7 +33,7 @@ def write_hats(
     without: str = "",
     typed: bool = True,
 ) -> Path:
-    """Write the ``sdss`` or ``hsc`` survey of a v1 tree as a HATS collection in the folder ``out``.
+    """Write the ``sdss``, ``desi`` or ``hsc`` survey of a v1 tree as a HATS collection in the folder ``out``.
 
     Partitions are of HEALPix order 4 to 6 with at most ``partition_rows`` rows; ``without`` names a column to leave
     out; images are nested lists where ``typed`` is false, as in files that were converted before 2026.
@@ -80,16 +80,22 @@ def v1_reader(kind: str, without: str, typed: bool) -> object:
 
 
 def hats_table(path: Path, kind: str, *, typed: bool) -> pa.Table:
-    """Rows of one v1 file in the published schema: ids as the text of bytes, no CLASS, ZWARNING a bool."""
+    """Rows of one v1 file in the published schema: ids as the text of bytes, no class, ZWARNING and ZWARN bool.
+
+    The code behind the published DESI files negates ZWARN: True is good.
+    """
     with h5py.File(path) as file:
         raw = {name: file[name][:] for name in file}
     plain = {name: raw[name].astype("f8") for name in ("ra", "dec")}
-    if kind == "sdss":
+    if kind != "hsc":
         fields = {name: f"spectrum_{name}" for name in ("flux", "ivar", "lsf_sigma", "lambda", "mask")}
         struct = {name: nested_lists(raw[column]) for name, column in fields.items()}
-        plain |= {name: raw[name].astype("f4") for name in ("VDISP", "VDISP_ERR", "Z", "Z_ERR") if name in raw}
+        plain |= {
+            name: raw[name].astype("f4") for name in ("VDISP", "VDISP_ERR", "Z", "Z_ERR", "ZERR", "EBV") if name in raw
+        }
         plain |= {"healpix": raw["healpix"].astype("i8")} if "healpix" in raw else {}
         plain |= {"ZWARNING": raw["ZWARNING"] != 0} if "ZWARNING" in raw else {}
+        plain |= {"ZWARN": raw["ZWARN"] == 0} if "ZWARN" in raw else {}
     else:
         fields = {"flux": "image_array", "ivar": "image_ivar", "mask": "image_mask"}
         struct = {"band": nested_lists(raw["image_band"].astype(str).astype(object))}

@@ -45,7 +45,10 @@ def hats_matches(data: DataConfig, sdss: Catalog, hsc: Catalog, radius_arcsec: f
     ValueError
         Where the HSC catalogue has no margin, or one narrower than the radius.
     """
-    left_ids, right_ids = _neighbors(HatsReader(data=data), radius_arcsec)
+    reader = HatsReader(data=data)
+    images = reader.open_hsc(margin=True)
+    neighbors = [_neighbors(reader.open_spectra(name), images, radius_arcsec) for name in reader.spectra_paths]
+    left_ids, right_ids = (np.concatenate(ids) for ids in zip(*neighbors, strict=True))
     left, right = _rows_of(sdss, left_ids), _rows_of(hsc, right_ids)
     matches = sky_matches(sdss.ra_deg[left], sdss.dec_deg[left], hsc.ra_deg[right], hsc.dec_deg[right], radius_arcsec)
     order = np.argsort(left[matches.left_index])
@@ -57,9 +60,8 @@ def hats_matches(data: DataConfig, sdss: Catalog, hsc: Catalog, radius_arcsec: f
     )
 
 
-def _neighbors(reader: HatsReader, radius_arcsec: float) -> tuple[NDArray[np.str_], NDArray[np.str_]]:
-    """Return the ids of all objects on both sides that have a neighbour within the radius, each once."""
-    left, right = reader.open_sdss(), reader.open_hsc(margin=True)
+def _neighbors(left: Any, right: Any, radius_arcsec: float) -> tuple[NDArray[np.str_], NDArray[np.str_]]:
+    """Return the ids of all objects of two LSDB catalogues that have a neighbour within the radius, each once."""
     margin_arcsec = _margin_arcsec(right, radius_arcsec)
     neighbors = NEIGHBORS
     while True:

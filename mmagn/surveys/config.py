@@ -55,6 +55,10 @@ class HubConfig:
         Repository ORG/NAME of the SDSS catalogue in HATS layout.
     sdss_revision
         Its commit; a branch such as ``main`` is resolved to its commit once and recorded.
+    desi
+        Repository ORG/NAME of the DESI catalogue in HATS layout, read where ``data.spectra`` has ``desi``.
+    desi_revision
+        Its commit or branch.
     hsc
         Repository ORG/NAME of the HSC catalogue in HATS layout.
     hsc_revision
@@ -76,6 +80,8 @@ class HubConfig:
     SECTION: ClassVar[str] = "data.hub"
     sdss: str = setting("UniverseTBD/mmu_sdss_sdss", "pairs", rule=_REPOSITORY, needs=("data.source", "hub"))
     sdss_revision: str = setting("main", "pairs", rule=_REVISION, needs=("data.source", "hub"))
+    desi: str = setting("UniverseTBD/mmu_desi_edr_sv3", "pairs", rule=_REPOSITORY, needs=("data.source", "hub"))
+    desi_revision: str = setting("main", "pairs", rule=_REVISION, needs=("data.source", "hub"))
     hsc: str = setting("UniverseTBD/mmu_hsc_pdr3_dud_22.5", "pairs", rule=_REPOSITORY, needs=("data.source", "hub"))
     hsc_revision: str = setting("main", "pairs", rule=_REVISION, needs=("data.source", "hub"))
     pairs: str = setting("Smith42/sdss_hsc_crossmatched", "pairs", rule=_REPOSITORY, needs=("data.source", "hub-pairs"))

@@ -200,7 +200,7 @@ def test_pairs_are_those_of_lsdb_that_are_nearest_both_ways(simulated, data):
     for collections, radius_arcsec in ((simulated, 1.0), (data, 1.0), (data, 10.0)):
         reader = HatsReader(data=collections)
         options = {"radius_arcsec": radius_arcsec, "n_neighbors": 1, "suffix_method": "all_columns"}
-        sdss = lsdb.from_dataframe(reader.open_sdss().compute(progress_bar=False), margin_threshold=10.0)
+        sdss = lsdb.from_dataframe(reader.open_spectra("sdss").compute(progress_bar=False), margin_threshold=10.0)
         hsc = lsdb.from_dataframe(reader.open_hsc().compute(progress_bar=False), margin_threshold=10.0)
         names = ["object_id_sdss", "object_id_hsc"]
         there = sdss.crossmatch(hsc, suffixes=("_sdss", "_hsc"), **options)[names].compute(progress_bar=False)

@@ -8,22 +8,26 @@ from mmagn.storage.settings import check_settings, setting
 
 @dataclass(frozen=True, kw_only=True)
 class HatsConfig:
-    """Where the two HATS catalogues are.
+    """Where the HATS catalogues are.
 
     Attributes
     ----------
     sdss
-        HATS collection or catalogue of spectra: a folder, or ``hf://datasets/ORG/NAME``, pinned with ``@REVISION``.
+        HATS collection or catalogue of SDSS spectra: a folder, or ``hf://datasets/ORG/NAME``, pinned with
+        ``@REVISION``.
+    desi
+        The same of DESI, read where ``data.spectra`` has ``desi``.
     hsc
         HATS collection of images, with a margin catalogue.
     margin
         Margin of ``hsc``: its name in the collection or a path; empty takes the collection's default.
     sdss_survey
-        Name of the survey that the spectra belong to, which the rows do not tell.
+        Name of the SDSS survey in ``sdss``, which its rows do not tell; it is read where ``data.spectra`` has it.
     """
 
     SECTION: ClassVar[str] = "data.hats"
     sdss: str = setting("hf://datasets/UniverseTBD/mmu_sdss_sdss", "pairs", one_or_more=True, path=True)
+    desi: str = setting("hf://datasets/UniverseTBD/mmu_desi_edr_sv3", "pairs", one_or_more=True, path=True)
     hsc: str = setting("hf://datasets/UniverseTBD/mmu_hsc_pdr3_dud_22.5", "pairs", one_or_more=True, path=True)
     margin: str = setting("", "pairs")
     sdss_survey: str = setting("sdss", "pairs", one_or_more=True)

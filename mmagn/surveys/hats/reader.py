@@ -1,4 +1,4 @@
-"""Both surveys as HATS catalogues: positions through LSDB on Dask, pixels from the row groups of the partitions.
+"""The surveys as HATS catalogues: positions through LSDB on Dask, pixels from the row groups of the partitions.
 
 A partition is one HEALPix pixel and one Parquet file.
 """
@@ -6,7 +6,6 @@ A partition is one HEALPix pixel and one Parquet file.
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from hashlib import sha256
 from typing import Any, TypeVar
 
@@ -15,14 +14,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mmagn.records import Catalog, Cutout, Spectrum
-from mmagn.surveys.config import DataConfig
+from mmagn.surveys.config import DESI, DataConfig
 from mmagn.surveys.hats.catalogs import CELL_ORDER, absolute, described_hats, open_hats, partition_paths, readable
 from mmagn.surveys.hats.dask_client import computed
 from mmagn.surveys.hub.files import HubParquet
 from mmagn.surveys.parquet import rows as parquet_rows
 from mmagn.surveys.parquet.row_groups import LocalParquet, ParquetFile, Payload, parquet_records
 from mmagn.surveys.reader import Record, SourceFile, reading_settings, usable
-from mmagn.surveys.screen import IndexRows, id_texts, screened_catalog, usable_rows
+from mmagn.surveys.screen import IndexRows, id_texts, joined_catalogs, screened_catalog, usable_rows
 
 Result = TypeVar("Result")
 
@@ -34,7 +33,7 @@ BATCH_SPECTRA = 512
 
 @dataclass(frozen=True, kw_only=True)
 class HatsReader:
-    """Both surveys as HATS catalogues; see ``reader.SurveyReader``.
+    """Spectra and images as HATS catalogues; see ``reader.SurveyReader``.
 
     Attributes
     ----------
@@ -44,17 +43,22 @@ class HatsReader:
 
     data: DataConfig
 
+    def __post_init__(self) -> None:
+        if not self.spectra_paths:
+            known = f"{self.data.hats.sdss_survey} (data.hats.sdss_survey) and {DESI}"
+            raise ValueError(f"data.spectra is {', '.join(self.data.spectra)}; data.source hats has only {known}")
+
     def settings(self) -> dict[str, Any]:
         """Return the settings that shape what is read, by dotted name; ``sources`` describes the catalogues."""
         settings = reading_settings(self.data)
-        for name in ("data.spectra", "data.desi_survey", "data.hsc_survey"):
-            del settings[name]
-        return settings | {"data.hats.sdss_survey": self.data.hats.sdss_survey}
+        del settings["data.desi_survey"], settings["data.hsc_survey"]
+        return settings | {"data.spectra": list(self.spectra_paths)}
 
     def sources(self) -> tuple[SourceFile, ...]:
-        """Return the description of both catalogues, which changes whenever one is written anew."""
+        """Return the description of each catalogue, which changes whenever it is written anew."""
         files = []
-        for path, needed in ((self.sdss_path, parquet_rows.NEEDED_SDSS_COLUMNS), (self.hsc_path, ())):
+        spectra = [(path, parquet_rows.NEEDED_SPECTRA_COLUMNS) for path in self.spectra_paths.values()]
+        for path, needed in (*spectra, (self.hsc_path, ())):
             base = described_hats(path, needed).catalog_base_dir
             with readable(path):
                 content = (base / "hats.properties").read_bytes()
@@ -63,19 +67,20 @@ class HatsReader:
         return tuple(files)
 
     @property
-    def sdss_path(self) -> str:
-        """Path of the SDSS catalogue, the same in any process."""
-        return absolute(self.data.hats.sdss)
+    def spectra_paths(self) -> dict[str, str]:
+        """Path of the catalogue of each survey of spectra that is read, the same in any process."""
+        paths = {self.data.hats.sdss_survey: self.data.hats.sdss, DESI: self.data.hats.desi}
+        return {survey: absolute(path) for survey, path in paths.items() if survey in self.data.spectra}
 
     @property
     def hsc_path(self) -> str:
         """Path of the HSC catalogue, the same in any process."""
         return absolute(self.data.hats.hsc)
 
-    def open_sdss(self) -> Any:
-        """Return the LSDB catalogue of SDSS ids, positions and redshifts."""
+    def open_spectra(self, survey: str) -> Any:
+        """Return the LSDB catalogue of ids, positions and redshifts of a survey of spectra."""
         columns = (*parquet_rows.POSITION_COLUMNS, "Z")
-        return open_hats(self.sdss_path, columns, parquet_rows.NEEDED_SDSS_COLUMNS, self.data)
+        return open_hats(self.spectra_paths[survey], columns, parquet_rows.NEEDED_SPECTRA_COLUMNS, self.data)
 
     def open_hsc(self, *, margin: bool = False) -> Any:
         """Return the LSDB catalogue of HSC ids and positions, with ``margin`` of all cells and with its margin."""
@@ -83,14 +88,18 @@ class HatsReader:
         return open_hats(self.hsc_path, columns, needed, self.data, margin=margin)
 
     def read_sdss_catalog(self, drops: Counter[str]) -> Catalog:
-        """Return ids and positions of SDSS, every id once, gathered partition by partition.
+        """Return ids and positions of all spectra, every id once, gathered partition by partition.
 
         Raises
         ------
         FileNotFoundError, ValueError
             If the catalogue cannot be opened or read, lacks a column, or holds no usable object.
         """
-        return _catalog(self.open_sdss(), "sdss", self.sdss_path, self.data, drops)
+        parts = [
+            _catalog(self.open_spectra(survey), _kind(survey), path, self.data, drops)
+            for survey, path in self.spectra_paths.items()
+        ]
+        return joined_catalogs(parts, drops)
 
     def read_hsc_catalog(self, drops: Counter[str]) -> Catalog:
         """Return ids and positions of HSC, every id once, gathered partition by partition.
@@ -104,11 +113,9 @@ class HatsReader:
 
     def read_spectra(self, path: str, rows: NDArray[np.int64]) -> Iterator[tuple[int, Spectrum | str]]:
         """Yield (row, spectrum or reason) of the wanted rows of one partition, a few rows at a time in memory."""
-        from_row = partial(parquet_rows.spectrum_from_hats, survey=self.data.hats.sdss_survey)
-        columns = parquet_rows.SDSS_PAYLOAD
-        return self._records(
-            path, rows, Payload(survey="sdss", columns=columns, from_row=from_row, rows_at_once=SPECTRA_AT_ONCE)
-        )
+        paths = self.spectra_paths
+        survey = next((name for name in paths if path.startswith(f"{paths[name].rstrip('/')}/")), next(iter(paths)))
+        return self._records(path, rows, parquet_rows.spectra_payload(survey, SPECTRA_AT_ONCE))
 
     def read_cutouts(self, path: str, rows: NDArray[np.int64]) -> Iterator[tuple[int, Cutout | str]]:
         """Yield (row, cutout or reason) of the wanted rows of one partition, a few rows at a time in memory."""
@@ -152,16 +159,22 @@ class HatsReader:
         FileNotFoundError, ValueError
             If the catalogue cannot be opened or read, or lacks a column.
         """
-        catalog = self.open_sdss()
-        order = catalog.hc_structure.catalog_info.healpix_order
-        task = _PartitionTask(self, function, batch_spectra, partition_paths(catalog), order)
-        meta = pd.DataFrame({"outcome": pd.Series(dtype=object)})
-        tasks = catalog.map_partitions(task, include_pixel=True, meta=meta).to_delayed()
-        with readable(self.sdss_path):
-            for frame in computed(tasks):
-                results, lost = frame["outcome"].iloc[0]
-                drops.update(lost)
-                yield from results
+        for survey, path in self.spectra_paths.items():
+            catalog = self.open_spectra(survey)
+            order = catalog.hc_structure.catalog_info.healpix_order
+            task = _PartitionTask(self, _kind(survey), function, batch_spectra, partition_paths(catalog), order)
+            meta = pd.DataFrame({"outcome": pd.Series(dtype=object)})
+            tasks = catalog.map_partitions(task, include_pixel=True, meta=meta).to_delayed()
+            with readable(path):
+                for frame in computed(tasks):
+                    results, lost = frame["outcome"].iloc[0]
+                    drops.update(lost)
+                    yield from results
+
+
+def _kind(survey: str) -> str:
+    """Return ``sdss`` or ``desi``, as reasons name a survey of spectra."""
+    return DESI if survey == DESI else "sdss"
 
 
 def _positions(frame: Any, pixel: Any, healpix_order: int) -> pd.DataFrame:
@@ -211,6 +224,7 @@ class _PartitionTask:
     """Applies a function to the spectra of one partition, on the worker that Dask chose."""
 
     reader: HatsReader
+    kind: str
     function: Callable[[list[Spectrum]], Any]
     batch_spectra: int
     files: Mapping[tuple[int, int], str]
@@ -222,7 +236,7 @@ class _PartitionTask:
         pixels = [(pixel.order, pixel.pixel)]
         path = self.files[pixels[0]]
         rows = _index_rows(_positions(frame, pixel, self.healpix_order), pixels)
-        kept = rows.row[usable_rows("sdss", rows, (path,), self.reader.data, drops)]
+        kept = rows.row[usable_rows(self.kind, rows, (path,), self.reader.data, drops)]
         results = []
         batch: list[Spectrum] = []
         for _, spectrum in usable(self.reader.read_spectra(path, kept), drops):

@@ -50,7 +50,7 @@ class HubCatalog(Generic[Record]):
     repository, revision
         What is read.
     index
-        Column of the file by its meaning: object_id, ra, dec, and Z for SDSS.
+        Column of the file by its meaning: object_id, ra, dec, and Z for spectra.
     needed
         Columns without which nothing can be read, and what each is needed for.
     payload
@@ -66,7 +66,7 @@ class HubCatalog(Generic[Record]):
 
     @property
     def survey(self) -> str:
-        """``sdss`` or ``hsc``."""
+        """``sdss``, ``desi`` or ``hsc``."""
         return self.payload.survey
 
 

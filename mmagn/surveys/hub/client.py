@@ -252,7 +252,7 @@ class HubClient:
 
     def _places(self, repository: str) -> str:
         """Return the setting that names a repository, and where else it may be."""
-        named = {name: getattr(self.config, name) for name in ("sdss", "hsc", "pairs")}
+        named = {name: getattr(self.config, name) for name in ("sdss", "desi", "hsc", "pairs")}
         setting = next((f"data.hub.{name}" for name, value in named.items() if value == repository), "")
         if not setting or setting == "data.hub.pairs":
             return f" ({setting})" if setting else ""

@@ -27,8 +27,8 @@ from mmagn.surveys.parquet.row_groups import Payload
 from mmagn.surveys.parquet.rows import (
     HSC_NEEDED,
     HSC_PAYLOAD,
-    SDSS_NEEDED,
     SDSS_PAYLOAD,
+    SPECTRA_NEEDED,
     cutout_from_hats,
     spectrum_from_hats,
 )
@@ -63,21 +63,24 @@ class HubPairsReader(HubSurveys):
         described = source(self.data, self._sdss())
         return (replace(described, name=f"pairs {described.name.removeprefix('sdss ')}"),)
 
+    def _spectra(self) -> tuple[HubCatalog[Spectrum], ...]:
+        return (self._sdss(),)
+
     def _sdss(self) -> HubCatalog[Spectrum]:
         present = self._present()
         if _MARK_OF_A_STORE in present:
-            needed = {_STORED_SDSS[name]: SDSS_NEEDED[name] for name in _STORED_SDSS}
+            needed = {_STORED_SDSS[name]: SPECTRA_NEEDED[name] for name in _STORED_SDSS}
             needed |= {name: "spectrum" for name in _STORED_SPECTRUM if name not in needed}
             from_stored = partial(_stored_spectrum, surveys=self.data.spectra)
-            return self._catalog(_STORED_SDSS, needed, self._spectra(_STORED_SPECTRUM, from_stored))
+            return self._catalog(_STORED_SDSS, needed, self._payload(_STORED_SPECTRUM, from_stored))
         if HUB_SURVEY not in self.data.spectra:
             raise ValueError(
                 f"data.spectra is {', '.join(self.data.spectra)}; {self.data.hub.pairs} has only {HUB_SURVEY}"
             )
         names = _names(present, "sdss", SDSS_PAYLOAD)
-        needed = {names[name]: purpose for name, purpose in SDSS_NEEDED.items()}
+        needed = {names[name]: purpose for name, purpose in SPECTRA_NEEDED.items()}
         return self._catalog(
-            names, needed, self._spectra(tuple(names.values()), partial(_nested_spectrum, names=names))
+            names, needed, self._payload(tuple(names.values()), partial(_nested_spectrum, names=names))
         )
 
     def _hsc(self) -> HubCatalog[Cutout]:
@@ -93,7 +96,7 @@ class HubPairsReader(HubSurveys):
     def _present(self) -> frozenset[str]:
         return repository_columns(self.data, self.data.hub.pairs, self.data.hub.pairs_revision)
 
-    def _spectra(
+    def _payload(
         self, columns: tuple[str, ...], from_row: Callable[[pa.RecordBatch, int], Spectrum]
     ) -> Payload[Spectrum]:
         return Payload(survey="sdss", columns=columns, from_row=from_row, rows_at_once=SPECTRA_AT_ONCE)

@@ -1,38 +1,40 @@
-"""The two surveys as dataset repositories of a Hugging Face hub in HATS layout: only what is matched is ever moved."""
+"""The surveys as dataset repositories of a Hugging Face hub in HATS layout: only what is matched is ever moved."""
 
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mmagn.records import Catalog, Cutout, Spectrum
-from mmagn.surveys.config import DataConfig
-from mmagn.surveys.hub.catalog import HubCatalog, index_catalog, records, source
+from mmagn.surveys.config import DESI, DataConfig
+from mmagn.surveys.hub.catalog import HubCatalog, hub_files, index_catalog, records, source
+from mmagn.surveys.hub.client import hub_client
+from mmagn.surveys.hub.files import HubFile
 from mmagn.surveys.parquet.row_groups import Payload
 from mmagn.surveys.parquet.rows import (
     HSC_NEEDED,
     HSC_PAYLOAD,
-    SDSS_NEEDED,
-    SDSS_PAYLOAD,
+    SPECTRA_NEEDED,
     cutout_from_hats,
-    spectrum_from_hats,
+    spectra_payload,
 )
 from mmagn.surveys.reader import SourceFile, reading_settings
+from mmagn.surveys.screen import joined_catalogs
 
 HUB_SURVEY = "sdss"
 """The one SDSS survey that these repositories hold."""
+HUB_SURVEYS = (HUB_SURVEY, DESI)
 CUTOUTS_AT_ONCE = 16
 SPECTRA_AT_ONCE = 256
 
 
 @dataclass(frozen=True, kw_only=True)
 class HubSurveys(ABC):
-    """Catalogues and records of SDSS and HSC in repositories of a hub; see ``reader.SurveyReader``.
+    """Catalogues and records of spectra and HSC in repositories of a hub; see ``reader.SurveyReader``.
 
     Attributes
     ----------
@@ -43,16 +45,16 @@ class HubSurveys(ABC):
     data: DataConfig
 
     @abstractmethod
-    def _sdss(self) -> HubCatalog[Spectrum]:
-        """Return where SDSS is and how its rows are read."""
+    def _spectra(self) -> tuple[HubCatalog[Spectrum], ...]:
+        """Return where the surveys of spectra are and how their rows are read."""
 
     @abstractmethod
     def _hsc(self) -> HubCatalog[Cutout]:
         """Return where HSC is and how its rows are read."""
 
     def read_sdss_catalog(self, drops: Counter[str]) -> Catalog:
-        """Return ids and positions of SDSS, every id once; redshifts move with them, once, and no spectrum."""
-        return index_catalog(self._sdss(), self.data, drops)
+        """Return ids and positions of all spectra, every id once; redshifts move with them, once, and no spectrum."""
+        return joined_catalogs([index_catalog(catalog, self.data, drops) for catalog in self._spectra()], drops)
 
     def read_hsc_catalog(self, drops: Counter[str]) -> Catalog:
         """Return ids and positions of HSC, every id once; they move once, and no image."""
@@ -60,16 +62,25 @@ class HubSurveys(ABC):
 
     def read_spectra(self, path: str, rows: NDArray[np.int64]) -> Iterator[tuple[int, Spectrum | str]]:
         """Yield (row, spectrum or reason) of each wanted row of one file, ascending; no image moves."""
-        return records(self._sdss(), self.data, path, rows)
+        return records(self._catalog_of(path), self.data, path, rows)
 
     def read_cutouts(self, path: str, rows: NDArray[np.int64]) -> Iterator[tuple[int, Cutout | str]]:
         """Yield (row, cutout or reason) of each wanted row of one file, ascending; no spectrum moves."""
         return records(self._hsc(), self.data, path, rows)
 
+    def _catalog_of(self, path: str) -> HubCatalog[Spectrum]:
+        """Return the catalogue of spectra that a file belongs to."""
+        first, *others = self._spectra()
+        client, repository = hub_client(self.data.hub), HubFile.from_text(path).repository
+        for catalog in others:
+            if hub_files(client, catalog.repository, catalog.revision)[0].repository == repository:
+                return catalog
+        return first
+
 
 @dataclass(frozen=True, kw_only=True)
 class HubReader(HubSurveys):
-    """Reader of two repositories, one of each survey; see ``reader.SurveyReader``.
+    """Reader of one repository of each survey; see ``reader.SurveyReader``.
 
     Attributes
     ----------
@@ -78,28 +89,39 @@ class HubReader(HubSurveys):
     """
 
     def __post_init__(self) -> None:
-        if HUB_SURVEY not in self.data.spectra:
-            raise ValueError(f"data.spectra is {', '.join(self.data.spectra)}; data.source hub has only {HUB_SURVEY}")
+        if not self._surveys:
+            raise ValueError(
+                f"data.spectra is {', '.join(self.data.spectra)}; data.source hub has only {' and '.join(HUB_SURVEYS)}"
+            )
+
+    @property
+    def _surveys(self) -> tuple[str, ...]:
+        """Surveys of spectra that are read."""
+        return tuple(name for name in HUB_SURVEYS if name in self.data.spectra)
 
     def settings(self) -> dict[str, Any]:
         """Return the settings that shape what is read, by dotted name; the commits are among the sources."""
         settings = reading_settings(self.data)
-        del settings["data.spectra"], settings["data.desi_survey"], settings["data.hsc_survey"]
-        return settings | {"data.hub.sdss": self.data.hub.sdss, "data.hub.hsc": self.data.hub.hsc}
+        del settings["data.desi_survey"], settings["data.hsc_survey"]
+        settings["data.spectra"] = list(self._surveys)
+        return settings | {f"data.hub.{name}": getattr(self.data.hub, name) for name in (*self._surveys, "hsc")}
 
     def sources(self) -> tuple[SourceFile, ...]:
-        """Return both repositories with the commit that is read."""
-        return source(self.data, self._sdss()), source(self.data, self._hsc())
+        """Return the repositories with the commit that is read."""
+        return (*(source(self.data, catalog) for catalog in self._spectra()), source(self.data, self._hsc()))
 
-    def _sdss(self) -> HubCatalog[Spectrum]:
-        hub, from_row = self.data.hub, partial(spectrum_from_hats, survey=HUB_SURVEY)
-        return HubCatalog(
-            setting="data.hub.sdss",
-            repository=hub.sdss,
-            revision=hub.sdss_revision,
-            index={name: name for name in ("object_id", "ra", "dec", "Z")},
-            needed=SDSS_NEEDED,
-            payload=Payload(survey="sdss", columns=SDSS_PAYLOAD, from_row=from_row, rows_at_once=SPECTRA_AT_ONCE),
+    def _spectra(self) -> tuple[HubCatalog[Spectrum], ...]:
+        hub = self.data.hub
+        return tuple(
+            HubCatalog(
+                setting=f"data.hub.{name}",
+                repository=getattr(hub, name),
+                revision=getattr(hub, f"{name}_revision"),
+                index={column: column for column in ("object_id", "ra", "dec", "Z")},
+                needed=SPECTRA_NEEDED,
+                payload=spectra_payload(name, SPECTRA_AT_ONCE),
+            )
+            for name in self._surveys
         )
 
     def _hsc(self) -> HubCatalog[Cutout]:

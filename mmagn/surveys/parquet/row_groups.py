@@ -74,19 +74,22 @@ class Payload(Generic[Record]):
     Attributes
     ----------
     survey
-        ``sdss`` or ``hsc``, as reasons name it.
+        ``sdss``, ``desi`` or ``hsc``, as reasons name it.
     columns
         Columns, a field of a struct as ``image.flux``; those that a file does not have are passed over.
     from_row
         Record of a row of a batch; raises ``ValueError`` with the reason where there is none.
     rows_at_once
         Rows decoded together.
+    of_file
+        Takes the place of ``from_row`` where a row can only be read with what the rest of its file says.
     """
 
     survey: str
     columns: tuple[str, ...]
     from_row: Callable[[pa.RecordBatch, int], Record]
     rows_at_once: int
+    of_file: Callable[[ParquetFile], Callable[[pa.RecordBatch, int], Record]] | None = None
 
 
 def read_footer(file: Any, size_bytes: int) -> pq.FileMetaData:
@@ -154,6 +157,7 @@ def parquet_records(
     damage = (*DAMAGE, pa.ArrowException)
     try:
         footer: pq.FileMetaData = file.footer()
+        from_row = payload.from_row if payload.of_file is None else payload.of_file(file)
     except damage as error:
         reason = f"{payload.survey}: file {file_name(file.name)} is left out, {damage_text(error)}"
         yield from ((row, reason) for row in wanted.tolist())
@@ -165,7 +169,7 @@ def parquet_records(
     for group, batches in zip(groups, _batches(file, groups, columns, payload.rows_at_once), strict=True):
         inside = wanted[group_of == group]
         places = _places(batches, inside - starts[group])
-        yield from row_records(payload.survey, file.name, inside, places, lambda at: payload.from_row(*at), damage)
+        yield from row_records(payload.survey, file.name, inside, places, lambda at: from_row(*at), damage)
 
 
 def _places(batches: Iterator[pa.RecordBatch], wanted: NDArray[np.int64]) -> Iterator[tuple[pa.RecordBatch, int]]:

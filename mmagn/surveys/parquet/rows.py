@@ -2,10 +2,13 @@
 
 Where a v1 file has ``image_array`` and ``spectrum_flux``, a HATS row has a struct ``image`` (band, flux, ivar, mask,
 psf_fwhm, scale) or ``spectrum`` (flux, ivar, lsf_sigma, lambda, mask) of lists. ``hsc_row`` and ``sdss_row`` give the
-v1 spelling back, so that the quirks of the pixels stay in ``hsc`` and ``sdss``; ``cutout_from_hats`` and
-``spectrum_from_hats`` go on to the record. Numbers go from Arrow buffer to NumPy array, never through Python lists.
+v1 spelling back, so that the quirks of the pixels stay in ``hsc`` and ``sdss``; ``cutout_from_hats``,
+``spectrum_from_hats`` and ``desi_from_hats`` go on to the record. Numbers go from Arrow buffer to NumPy array, never
+through Python lists.
 """
 
+from collections.abc import Callable
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +17,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mmagn.records import Cutout, Spectrum
-from mmagn.surveys import hsc, sdss
+from mmagn.surveys import desi, hsc, sdss
+from mmagn.surveys.config import DESI
+from mmagn.surveys.parquet.row_groups import ParquetFile, Payload, read_columns
 
 IMAGE_FIELDS = {
     "image_band": "band",
@@ -32,8 +37,10 @@ HSC_COLUMNS = (*POSITION_COLUMNS, *(name for name in hsc.OPTIONAL_COLUMNS if nam
 """Columns of an HSC row that a cutout is made from."""
 SDSS_COLUMNS = (*POSITION_COLUMNS, "Z", "Z_ERR", "ZWARNING", "spectrum")
 """Columns of an SDSS row that a spectrum is made from; these sources have no CLASS."""
+DESI_COLUMNS = (*POSITION_COLUMNS, "Z", "ZERR", "ZWARN", "SPECTYPE", "spectrum")
+"""Columns of a DESI row that a spectrum is made from; the published files have no SPECTYPE."""
 NEEDED_HSC_COLUMNS = (*POSITION_COLUMNS, "image")
-NEEDED_SDSS_COLUMNS = (*POSITION_COLUMNS, "Z", "spectrum")
+NEEDED_SPECTRA_COLUMNS = (*POSITION_COLUMNS, "Z", "spectrum")
 
 
 def _payload(plain: tuple[str, ...], struct: str, fields: dict[str, str]) -> tuple[str, ...]:
@@ -44,10 +51,12 @@ HSC_PAYLOAD = _payload(HSC_COLUMNS, "image", IMAGE_FIELDS)
 """Columns of an HSC row that a cutout is made from, field by field: the others of a file are never read."""
 SDSS_PAYLOAD = _payload(SDSS_COLUMNS, "spectrum", SPECTRUM_FIELDS)
 """Columns of an SDSS row that a spectrum is made from, field by field."""
+DESI_PAYLOAD = _payload(DESI_COLUMNS, "spectrum", SPECTRUM_FIELDS)
+"""Columns of a DESI row that a spectrum is made from, field by field."""
 _NEEDED = {"object_id": "identity", "ra": "position", "dec": "position"}
 HSC_NEEDED = _NEEDED | {name: "image" for name in HSC_PAYLOAD if "." in name and name != "image.scale"}
 """Columns without which there is no cutout, and what each is needed for."""
-SDSS_NEEDED = _NEEDED | {"Z": "redshift"} | {name: "spectrum" for name in SDSS_PAYLOAD if "." in name}
+SPECTRA_NEEDED = _NEEDED | {"Z": "redshift"} | {name: "spectrum" for name in SDSS_PAYLOAD if "." in name}
 """Columns without which there is no spectrum, and what each is needed for."""
 
 
@@ -62,6 +71,20 @@ def cutout_from_hats(rows: pa.RecordBatch, row: int) -> Cutout:
     return hsc.cutout_from_row(hsc_row(rows, row))
 
 
+def spectra_payload(survey: str, rows_at_once: int) -> Payload[Spectrum]:
+    """Return what is read of a row of a catalogue of spectra of one survey, ``desi`` or one of SDSS."""
+    if survey == DESI:
+        return Payload(
+            survey=DESI,
+            columns=DESI_PAYLOAD,
+            from_row=desi_from_hats,
+            rows_at_once=rows_at_once,
+            of_file=desi_rows_of,
+        )
+    from_row = partial(spectrum_from_hats, survey=survey)
+    return Payload(survey="sdss", columns=SDSS_PAYLOAD, from_row=from_row, rows_at_once=rows_at_once)
+
+
 def spectrum_from_hats(rows: pa.RecordBatch, row: int, *, survey: str) -> Spectrum:
     """Return the spectrum of one row.
 
@@ -71,6 +94,41 @@ def spectrum_from_hats(rows: pa.RecordBatch, row: int, *, survey: str) -> Spectr
         If the row is no usable spectrum; the sentence gives the reason.
     """
     return sdss.spectrum_from_row(sdss_row(rows, row), survey=survey)
+
+
+def desi_from_hats(rows: pa.RecordBatch, row: int, *, true_is_good: bool = False) -> Spectrum:
+    """Return the spectrum of one row of DESI; ``true_is_good`` is what a bool ``ZWARN`` means.
+
+    Raises
+    ------
+    ValueError
+        If the row is no usable spectrum; the sentence gives the reason.
+    """
+    raw = _spectrum_row(rows, row, DESI_COLUMNS)
+    if isinstance(raw.get("ZWARN"), bool):
+        raw["ZWARN"] = int(raw["ZWARN"] != true_is_good)
+    return desi.spectrum_from_row(raw)
+
+
+def desi_rows_of(file: ParquetFile) -> Callable[[pa.RecordBatch, int], Spectrum]:
+    """Return how the rows of a file of DESI become spectra, with what most of its rows say that ``ZWARN`` means.
+
+    Raises
+    ------
+    ValueError
+        If a bool ``ZWARN`` does not tell which value is good; the message continues "file NAME is left out, ".
+    """
+    footer = file.footer()
+    schema = footer.schema.to_arrow_schema()
+    if "ZWARN" not in schema.names or not pa.types.is_boolean(schema.field("ZWARN").type):
+        return desi_from_hats
+    return partial(desi_from_hats, true_is_good=_true_is_good(file))
+
+
+@lru_cache(maxsize=2048)
+def _true_is_good(file: ParquetFile) -> bool:
+    column = read_columns(file, range(file.footer().num_row_groups), ["ZWARN"]).column("ZWARN").drop_null()
+    return desi.true_means_good(column.to_numpy(), file.name)
 
 
 def hsc_row(rows: pa.RecordBatch, row: int) -> dict[str, Any]:
@@ -87,17 +145,20 @@ def hsc_row(rows: pa.RecordBatch, row: int) -> dict[str, Any]:
 
 
 def sdss_row(rows: pa.RecordBatch, row: int) -> dict[str, Any]:
-    """Return one row under the v1 column names, spectra as NumPy arrays (pixel,).
+    """Return one SDSS row under the v1 column names, spectra as NumPy arrays (pixel,).
 
     Raises
     ------
     ValueError
         If a value that a spectrum needs is missing.
     """
-    raw = _plain_values(rows, row, SDSS_COLUMNS)
-    for name, missing in (("Z", np.nan), ("Z_ERR", np.nan), ("ZWARNING", 0)):
-        if name in raw and raw[name] is None:
-            raw[name] = missing
+    return _spectrum_row(rows, row, SDSS_COLUMNS)
+
+
+def _spectrum_row(rows: pa.RecordBatch, row: int, columns: tuple[str, ...]) -> dict[str, Any]:
+    raw = _plain_values(rows, row, columns)
+    if raw.get("Z", 0.0) is None:
+        raw["Z"] = np.nan
     return raw | _struct_values(rows, row, "spectrum", SPECTRUM_FIELDS)
 
 

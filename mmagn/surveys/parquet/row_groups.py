@@ -30,7 +30,11 @@ AHEAD_BYTES = 1 << 28
 
 
 class ParquetFile(Protocol):
-    """A Parquet file at any place; the object can be hashed."""
+    """A Parquet file at any place."""
+
+    def __hash__(self) -> int:
+        """Return a hash, so that what is known of a file can be kept."""
+        ...
 
     @property
     def name(self) -> str:

@@ -7,6 +7,11 @@ from mmagn.lines import LINE_BY_NAME
 from mmagn.records import Floats
 from mmagn.spectroscopy.batch import PIXEL_ANGSTROM, REST_ANGSTROM, SLOTS, slots_between
 
+MEAN_WIDTHS_ANGSTROM = (4.5, 3.5)
+"""Gaussian sigma and Lorentzian half-width of a Balmer absorption between the narrow lines of old stars and the wide
+wings of A stars."""
+EXTREME_WIDTHS_ANGSTROM = ((3.0, 2.0), (7.0, 6.0))
+"""The same of a narrow and of a wide absorption."""
 METAL_SIGMA_ANGSTROM = 4.0
 METALS: tuple[tuple[int, float], ...] = (
     (4733, 0.64), (4758, 0.31), (4767, 0.92), (4776, 0.17), (4788, 0.73), (4802, 0.11), (4810, 0.38), (4829, 0.43),
@@ -25,17 +30,24 @@ below the envelope of a polynomial: measured on E-MILES populations (Vazdekis et
 5 Gyr with [M/H] > -0.5, broadened to 200 km/s; the curve is met to 0.009 (blue) and 0.003 (red) of the continuum."""
 
 
-def balmer_absorption(line: str, low_angstrom: float, high_angstrom: float) -> Floats:
+def balmer_absorption(
+    line: str, low_angstrom: float, high_angstrom: float, widths_angstrom: tuple[float, float] = MEAN_WIDTHS_ANGSTROM
+) -> Floats:
     """Return (pixel,) a stellar Balmer absorption of equivalent width 1 A on a continuum of 1, negative.
 
-    A Voigt profile of Gaussian sigma 4.5 A and Lorentzian half-width 3.5 A, cut at the window: stands between the
-    narrow lines of old stars and the wide wings of A stars.
+    A Voigt profile, cut at the window; ``widths_angstrom`` are its Gaussian sigma and its Lorentzian half-width.
     """
     slots = slots_between(low_angstrom, high_angstrom)
     profile = np.zeros(SLOTS)
     offset = REST_ANGSTROM[slots] - LINE_BY_NAME[line].wavelength_angstrom
-    profile[slots] = -voigt_profile(offset, 4.5, 3.5)
+    profile[slots] = -voigt_profile(offset, *widths_angstrom)
     return np.asarray(profile / -(profile * PIXEL_ANGSTROM).sum())
+
+
+def balmer_shape(line: str, low_angstrom: float, high_angstrom: float) -> Floats:
+    """Return (pixel,) what makes a Balmer absorption narrower at the same equivalent width: a difference of 1 A."""
+    narrow, wide = (balmer_absorption(line, low_angstrom, high_angstrom, widths) for widths in EXTREME_WIDTHS_ANGSTROM)
+    return np.asarray(narrow - wide)
 
 
 def metal_absorption(low_angstrom: float, high_angstrom: float) -> Floats:

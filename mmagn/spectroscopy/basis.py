@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from mmagn.records import LOG10_STEP
-from mmagn.spectroscopy.absorption import balmer_absorption, metal_absorption
+from mmagn.spectroscopy.absorption import balmer_absorption, balmer_shape, metal_absorption
 from mmagn.spectroscopy.batch import FIRST_SLOT, SLOTS, slots_between
 
 BLUE_WINDOW_ANGSTROM = (4730.0, 5140.0)
@@ -31,12 +31,12 @@ OTHER_LINES_ANGSTROM = (
 """Emission lines (and interstellar Na D) that no free flux describes; their cores are left out of the continuum fit."""
 OTHER_LINE_RADIUS = 7
 """Half-width of those cores in pixels (480 km/s)."""
-ABSORPTION_MEAN = (5.5, 3.8, 0.6, 0.6)
-ABSORPTION_SCATTER = (2.0, 1.2, 0.3, 0.3)
+ABSORPTION_MEAN = (5.5, 3.8, 0.0, 0.0, 0.5, 0.5)
+ABSORPTION_SCATTER = (2.0, 1.5, 1.5, 1.0, 0.4, 0.4)
 ABSORPTION_CORRELATION = 0.9
-"""Prior of the local model: equivalent widths (Angstrom) of H-beta and H-alpha absorption with their wide wings, and
-metal absorption in both windows relative to old stars. E-MILES populations have 8.5 and 5.1 A below 0.4 Gyr with 0.3 of
-the metals, 3.6 and 2.7 A beyond 5 Gyr."""
+"""Prior of the local model: equivalent widths (Angstrom) of H-beta and H-alpha absorption with their wide wings, how
+much narrower both are than the mean profile (Angstrom), and metal absorption in both windows relative to old stars.
+E-MILES populations have 8.5 and 5.1 A below 0.4 Gyr with 0.3 of the metals, 3.6 and 2.7 A beyond 5 Gyr."""
 _FLAT = 0.0
 _ARRAYS = ("columns", "prior_mean", "prior_precision", "references", "reference_of", "fitted")
 
@@ -141,13 +141,14 @@ def local_basis() -> ContinuumBasis:
             window_polynomials(*blue, 3),
             window_polynomials(*red, 4),
             [balmer_absorption("hbeta", *blue), balmer_absorption("halpha", *red)],
+            [balmer_shape("hbeta", *blue), balmer_shape("halpha", *red)],
             [metal_absorption(*blue), metal_absorption(*red)],
         ]
     )
     references = np.abs(np.concatenate([window_polynomials(*blue, 0), window_polynomials(*red, 0)]))
     scatter = np.diag(ABSORPTION_SCATTER)
-    linked = np.kron(np.eye(2), [[1.0, ABSORPTION_CORRELATION], [ABSORPTION_CORRELATION, 1.0]])
-    precision = np.zeros((13, 13))
+    linked = np.kron(np.eye(3), [[1.0, ABSORPTION_CORRELATION], [ABSORPTION_CORRELATION, 1.0]])
+    precision = np.zeros((15, 15))
     precision[9:, 9:] = np.linalg.inv(scatter @ linked @ scatter)
     return ContinuumBasis(
         kind="local",
@@ -155,6 +156,6 @@ def local_basis() -> ContinuumBasis:
         prior_mean=np.array([_FLAT] * 9 + list(ABSORPTION_MEAN)),
         prior_precision=precision,
         references=references,
-        reference_of=np.array([0] * 4 + [1] * 5 + [0, 1] * 2),
+        reference_of=np.array([0] * 4 + [1] * 5 + [0, 1] * 3),
         fitted=(references.sum(0) > 0) & ~other_lines(),
     )

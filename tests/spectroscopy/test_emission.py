@@ -38,8 +38,7 @@ def test_without_noise_every_flux_comes_back(
         true, redshift=redshift, sigma_kms=sigma_kms, velocity_kms=velocity_kms, lsf_sigma=lsf_sigma, assumed_noise=0.2
     )
     table = line_table([one], CONFIG)
-    # 0.5 A of this continuum is what a polynomial and the absorption of other stars can know about these.
-    np.testing.assert_allclose(fluxes_of(table)[0], list(true.values()), rtol=0.03, atol=6.0)
+    np.testing.assert_allclose(fluxes_of(table)[0], list(true.values()), rtol=0.03, atol=4.5)
     assert table["velocity_kms_balmer"][0] == pytest.approx(velocity_kms, abs=6)
     assert table["sigma_kms_balmer"][0] == pytest.approx(sigma_kms, rel=0.05, abs=5)
 
@@ -97,7 +96,7 @@ def test_moving_the_redshift_moves_nothing(spectrum, line_fluxes):
 def test_a_repeat_with_other_noise_agrees_within_errors(spectrum, line_fluxes):
     table = line_table([spectrum(noise=1.5, seed=seed) for seed in range(400)], CONFIG)
     pull = (fluxes_of(table) - np.array(list(line_fluxes.values()))) / errors_of(table)
-    assert (np.abs(pull.mean(0)) < 0.35).all()
+    assert (np.abs(pull.mean(0)) < 0.3).all()
     # The stars are the same 400 times, so the share of the errors that stands for them is not seen.
     assert (pull.std(0) < 1.12).all()
     assert (pull.std(0) > 0.75).all()
@@ -120,7 +119,7 @@ def test_noise_alone_is_rarely_taken_for_a_line(spectrum):
 def test_upper_limits_are_not_biased(spectrum):
     table = line_table([spectrum({}, noise=1.0, seed=seed) for seed in range(400)], CONFIG)
     pull = fluxes_of(table) / errors_of(table)
-    assert (np.abs(pull.mean(0)) < 0.35).all()
+    assert (np.abs(pull.mean(0)) < 0.3).all()
     assert ((pull < 0).mean(0) > 0.3).all()
 
 
@@ -144,8 +143,7 @@ def test_a_line_in_a_mask_is_flagged_and_its_neighbours_are_measured(spectrum, l
     assert np.isnan(table["flux_oiii_5007_err"][0])
     assert np.isnan(table["ew_oiii_5007"][0])
     assert table["flags_oiii_5007"][0] == "masked"
-    # 0.4 A of the absorption, whose profile is not that of these stars.
-    assert table["flux_hbeta"][0] == pytest.approx(line_fluxes["hbeta"], rel=0.05)
+    assert table["flux_hbeta"][0] == pytest.approx(line_fluxes["hbeta"], rel=0.03)
     assert table["flags_hbeta"][0] == ""
 
 

@@ -74,17 +74,17 @@ class ConfigParser(Parser):
     ----------
     command, description, examples
         As of :class:`Parser`.
-    shown
+    listed
         Settings that ``--help`` explains; ``--help-all`` explains all.
     base
         Option whose value is a run folder with the settings that others are changes of, where no ``--config`` is given.
     """
 
     def __init__(
-        self, command: str, description: str, examples: Sequence[str], *, shown: Sequence[str], base: str = ""
+        self, command: str, description: str, examples: Sequence[str], *, listed: Sequence[str], base: str = ""
     ) -> None:
         super().__init__(command, description, examples)
-        self.shown, self.base = shown, base
+        self.listed, self.base = listed, base
         self.usage = f"{self.prog} [--config FILE] [--SETTING VALUE ...] [options]"
         self.add_argument(
             "--config",
@@ -153,7 +153,7 @@ class ConfigParser(Parser):
     def format_help(self) -> str:
         """Return the options of the command, its most used settings and examples."""
         text, marker, examples = super().format_help().partition("\nexamples:\n")
-        settings = "".join(_explained(name) for name in self.shown)
+        settings = "".join(_explained(name) for name in self.listed)
         return f"{text}\nmost used settings (all: --help-all):\n{settings}{marker}{examples}"
 
     def full_help(self) -> str:

@@ -10,7 +10,7 @@ from mmagn.cli.command_line import exit_code
 from mmagn.config.reading import explanations, setting_from_text
 from mmagn.surveys.config import DataConfig, SimulateConfig
 
-_SHOWN = (
+_LISTED = (
     *("data.source", "data.root", "data.spectra", "data.hsc_survey", "data.cells", "data.redshift_min"),
     *("data.redshift_max", "data.cache_dir", "matching.radius_arcsec", "matching.workers"),
 )
@@ -28,7 +28,7 @@ def match(arguments: Sequence[str]) -> int:
             "mmagn match --data.source hdf5 --data.root DIR --plan --out PLAN",
             "mmagn match --data.source hdf5 --data.root DIR --out STORE --push ORG/NAME",
         ],
-        shown=_SHOWN,
+        listed=_LISTED,
     )
     parser.add_argument("--out", required=True, help="folder of the store; datasets.load_from_disk opens it too")
     parser.add_argument(
@@ -68,7 +68,7 @@ def measure(arguments: Sequence[str]) -> int:
             "mmagn measure --labels.min_snr 5 --out lines.ecsv",
             "mmagn measure --spectroscopy.continuum local --out lines.votable",
         ],
-        shown=(
+        listed=(
             *("data.source", "data.root", "spectroscopy.device", "spectroscopy.continuum", "spectroscopy.broad_balmer"),
             *("labels.seyfert_liner", "labels.min_snr", "labels.vote", "labels.retired_cut", "labels.exclude_broad"),
         ),
@@ -94,7 +94,7 @@ def plot_spectrum(arguments: Sequence[str]) -> int:
         "plot-spectrum",
         plot_spectrum.__doc__ or "",
         ["mmagn plot-spectrum 299489677444933632 --data.source hdf5 --data.root DIR --out figures"],
-        shown=_SHOWN[:5],
+        listed=_LISTED[:5],
     )
     parser.add_argument("object_id", help="SDSS object_id of the spectrum")
     parser.add_argument("--out", default=".", help="folder of the picture, OBJECT_ID.png")

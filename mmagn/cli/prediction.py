@@ -7,7 +7,7 @@ from mmagn.cli.arguments import ConfigParser, number, run_folder
 from mmagn.cli.command_line import exit_code
 from mmagn.storage.tables import SUFFIXES
 
-_SHOWN = ("data.source", "data.root", "data.cells", "data.redshift_max", "matching.radius_arcsec", "training.device")
+_LISTED = ("data.source", "data.root", "data.cells", "data.redshift_max", "matching.radius_arcsec", "training.device")
 
 
 def predict(arguments: Sequence[str]) -> int:
@@ -24,7 +24,7 @@ def predict(arguments: Sequence[str]) -> int:
             f"mmagn predict --run {run} --prevalence 0.05 --out scores.csv",
             "mmagn predict --run checkpoints/20260101-120000-ablation --variant image --out scores.parquet",
         ],
-        shown=_SHOWN,
+        listed=_LISTED,
         base="--run",
     )
     run_help = "folder of train, or of ablate with its members, or hf://ORG/NAME[@REVISION]; repeat it for an ensemble"
@@ -71,7 +71,7 @@ def explain(arguments: Sequence[str]) -> int:
             "mmagn explain 299489677444933632 --run checkpoints/20260101-120000-ablation --variant fused",
             f"mmagn explain 299489677444933632 --run {run} --data.source store --data.root STORE",
         ],
-        shown=_SHOWN,
+        listed=_LISTED,
         base="--run",
     )
     parser.add_argument("object_id", help="SDSS or HSC object_id of the galaxy")

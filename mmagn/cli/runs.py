@@ -7,7 +7,7 @@ from pathlib import Path
 from mmagn.cli.arguments import ConfigParser, Parser
 from mmagn.cli.command_line import exit_code
 
-_SHOWN = (
+_LISTED = (
     "name",
     "runs_dir",
     "data.source",
@@ -33,7 +33,7 @@ def train(arguments: Sequence[str]) -> int:
             "mmagn train --resume checkpoints/20260101-120000-fused",
             "torchrun --nproc-per-node 4 scripts/train.py --config fused.yaml --resume auto",
         ],
-        shown=_SHOWN,
+        listed=_LISTED,
         base="--resume",
     )
     parser.add_argument("--resume", default="", metavar="RUN", help="run folder to resume with its settings; or auto")
@@ -74,7 +74,7 @@ def ablate(arguments: Sequence[str]) -> int:
             "mmagn ablate --config ablation.yaml --ablation.scheme leave-one-cell-out",
             "mmagn ablate --config ablation.yaml --data.source store --data.root STORE",
         ],
-        shown=(
+        listed=(
             *("ablation.variants", "ablation.questions", "ablation.folds", "ablation.repeats", "ablation.workers"),
             *("ablation.metric", "ablation.members", "data.source", "data.root", "runs_dir"),
         ),
@@ -101,7 +101,7 @@ def search(arguments: Sequence[str]) -> int:
             "mmagn search --config search.yaml --search.nested true",
             "mmagn search --config search.yaml --search.storage postgresql://user@host/database",
         ],
-        shown=(
+        listed=(
             *("search.over", "search.space", "search.trials", "search.folds", "search.nested", "search.study"),
             *("search.storage", "data.source", "data.root", "runs_dir"),
         ),

@@ -10,7 +10,7 @@ from mmagn.storage.settings import declared_settings
 
 
 def parser() -> ConfigParser:
-    made = ConfigParser("test", "A test.", ["mmagn test --run RUN"], shown=("name", "training.epochs"), base="--run")
+    made = ConfigParser("test", "A test.", ["mmagn test --run RUN"], listed=("name", "training.epochs"), base="--run")
     made.add_argument("--run", action="append", default=[])
     made.add_argument("--workers", type=number(int, at_least=1, at_most=64), default=1)
     made.add_argument("--prevalence", type=number(float, above=0, below=1))

@@ -44,8 +44,9 @@ lowest:
 
 lock:
 	$(PYTHON) -m venv --clear .venv.lock
-	.venv.lock/bin/python -m pip install --quiet --disable-pip-version-check '.[dev]'
-	.venv.lock/bin/python -m pip freeze --exclude mmagn > constraints.txt
+	.venv.lock/bin/python -m pip install --quiet --disable-pip-version-check uv
+	.venv.lock/bin/uv pip compile --quiet --upgrade --python .venv.lock/bin/python --extra dev \
+		--no-header --no-annotate --no-emit-index-url --output-file constraints.txt pyproject.toml
 	rm -rf .venv.lock
 
 clean:

@@ -6,7 +6,7 @@ setup(
     packages=[*find_packages(include=["mmagn", "mmagn.*"]), "mmagn.configs"],
     package_dir={"mmagn.configs": "configs"},
     package_data={
-        "mmagn": ["py.typed", "*.ecsv", "labels/*.yaml", "reporting/page/templates/*"],
+        "mmagn": ["py.typed", "*.ecsv", "labels/*.yaml", "leaderboard/*.yaml", "reporting/page/templates/*"],
         "mmagn.configs": ["*.yaml"],
     },
 )

@@ -19,6 +19,7 @@ COMMANDS = {
     "plot-spectrum": ("data", "draw one spectrum with its fit"),
     "ablate": ("runs", "compare models that see more or less of a galaxy on the same folds"),
     "search": ("runs", "search for better settings outside the test split"),
+    "leaderboard": ("leaderboard", "score predictions on a frozen task, beside those of others"),
     "report": ("runs", "write report.html of a run again"),
     "push": ("runs", "upload a trained run as a model repository of a Hugging Face hub"),
     "verify": ("runs", "compare every file of a run or a store with its checksum"),

@@ -40,6 +40,9 @@ class SplitsConfig:
 
     Attributes
     ----------
+    scheme
+        ``stratified``: groups of sky are dealt out so that each split has its share of both classes; ``published``: the
+        split of the leaderboard, a fixed hash of the HEALPix cell, the same for everyone who has the pairs.
     nside
         HEALPix resolution (NESTED) of the sky groups, a power of 2; all pairs of a group share a split.
     validation_fraction
@@ -51,10 +54,11 @@ class SplitsConfig:
     """
 
     SECTION: ClassVar[str] = "splits"
+    scheme: Literal["stratified", "published"] = setting("stratified", "fit")
     nside: int = setting(128, "fit", rule=(_power_of_two, "a power of 2 from 1 to 2**20"))
-    validation_fraction: float = setting(0.2, "fit", above=0, below=1)
-    test_fraction: float = setting(0.2, "fit", above=0, below=1)
-    seed: int = setting(0, "fit", at_least=0)
+    validation_fraction: float = setting(0.2, "fit", above=0, below=1, needs=("splits.scheme", "stratified"))
+    test_fraction: float = setting(0.2, "fit", above=0, below=1, needs=("splits.scheme", "stratified"))
+    seed: int = setting(0, "fit", at_least=0, needs=("splits.scheme", "stratified"))
 
     def __post_init__(self) -> None:
         check_settings(self)

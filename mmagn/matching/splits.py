@@ -14,6 +14,11 @@ from mmagn.matching.config import SplitsConfig
 from mmagn.matching.sky import sky_group
 from mmagn.records import SPLITS
 
+PUBLISHED_NSIDE, PUBLISHED_SALT = 128, "mmagn-leaderboard-1"
+"""Cells of the split of the leaderboard, and the text before the number of a cell in its hash; both are frozen."""
+PUBLISHED_TENTHS = ("test", "test", "validation", "validation", *["train"] * 6)
+"""Split of each remainder by 10."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -45,6 +50,10 @@ def sky_split(
     ValueError
         Where there are fewer groups than splits.
     """
+    if config.scheme == "published":
+        published = published_split(ra_deg, dec_deg)
+        _warn_missing(published, target)
+        return published
     group, member = np.unique(sky_group(ra_deg, dec_deg, config.nside), return_inverse=True)
     if len(group) < len(SPLITS):
         raise ValueError(
@@ -60,6 +69,17 @@ def sky_split(
     split = np.array(SPLITS)[split_of_group[member]]
     _warn_missing(split, target)
     return split
+
+
+def published_split(ra_deg: NDArray[np.float64], dec_deg: NDArray[np.float64]) -> NDArray[np.str_]:
+    """Return the split (object,) of the leaderboard, a function of the published position of a spectrum alone.
+
+    The first 8 hexadecimal digits of ``sha256("mmagn-leaderboard-1:CELL")``, with the number of the HEALPix cell of
+    NSIDE 128 (NESTED, ICRS), are a whole number; its remainder by 10 is 0 or 1: test, 2 or 3: validation, else train.
+    """
+    cell, member = np.unique(sky_group(ra_deg, dec_deg, PUBLISHED_NSIDE), return_inverse=True)
+    digest = [hashlib.sha256(f"{PUBLISHED_SALT}:{number}".encode()).hexdigest() for number in cell.tolist()]
+    return np.array([PUBLISHED_TENTHS[int(text[:8], 16) % 10] for text in digest], dtype=np.str_)[member]
 
 
 def _order(group: NDArray[np.int64], counts: NDArray[np.float64], config: SplitsConfig) -> NDArray[np.int64]:

@@ -1,0 +1,46 @@
+"""The command around frozen tasks: leaderboard."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmagn.cli.arguments import ConfigParser
+from mmagn.cli.command_line import exit_code
+from mmagn.storage.tables import SUFFIXES
+
+
+def leaderboard(arguments: Sequence[str]) -> int:
+    """Write the rows of a frozen task, or score predictions for them and add these to a board."""
+    parser = ConfigParser(
+        "leaderboard",
+        leaderboard.__doc__ or "",
+        [
+            "mmagn leaderboard --task bpt --rows rows.parquet --data.source store --data.root STORE",
+            "mmagn leaderboard --task bpt --rows rows.parquet --predictions mine.csv --entry my-model",
+            "mmagn leaderboard --task wise --rows rows.parquet --labels.catalog.table allwise.fits",
+            "mmagn train --splits.scheme published    # a model for the rows of a task",
+        ],
+        shown=("data.source", "data.root", "data.cache_dir", "labels.catalog.table"),
+    )
+    parser.add_argument("--task", required=True, help="bpt, bpt-blanked, bpt-image or wise")
+    rows_help = f"table of the rows: {', '.join(SUFFIXES)}; written without --predictions, else read"
+    parser.add_argument("--rows", required=True, type=Path, help=rows_help)
+    parser.add_argument("--predictions", type=Path, metavar="FILE", help="table with id and probability")
+    parser.add_argument("--board", type=Path, default=Path("leaderboard"), help="folder of the board")
+    parser.add_argument("--entry", default="", help="name of the entry")
+    parser.add_argument("--inputs", default="", help="what the model looked at")
+    parser.add_argument("--reference", default="", help="paper, address or command")
+
+    def action() -> None:
+        config, options = parser.parsed(arguments)
+        from mmagn.leaderboard import entries, tasks  # after parsing, so that --help need not wait for torch
+
+        task = tasks.task_of(options.task)
+        if options.predictions is None:
+            sys.stdout.write(f"{tasks.write_rows(config, task, options.rows)}\n")
+            return
+        entry = entries.Entry(name=options.entry, inputs=options.inputs, reference=options.reference)
+        content = entries.entered(options.board, task, tasks.read_rows(options.rows), entry, options.predictions)
+        sys.stdout.write(f"{entries.entry_text(content)}\nwritten to {options.board / entries.PAGE}\n")
+
+    return exit_code(action)

@@ -1,0 +1,233 @@
+"""Entries of the leaderboard: predictions scored on the test rows of a task, with paired differences, and the board."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from astropy.table import Table
+
+from mmagn.evaluation.comparison import holm
+from mmagn.evaluation.config import EvaluationConfig
+from mmagn.evaluation.pooled import OutOfFold, difference, pooled_scores
+from mmagn.evaluation.scorecard import Scores
+from mmagn.evaluation.scores import best_threshold, scores
+from mmagn.leaderboard.tasks import Task, rows_fingerprint, tasks
+from mmagn.records import Floats
+from mmagn.storage.files import whole_file, write_json
+from mmagn.storage.table_reading import read_table
+
+JUDGING = EvaluationConfig()
+"""Draws, confidence and seed of every interval of the board."""
+ID_COLUMNS = ("id", "object_id", "sdss_object_id")
+PROBABILITY_COLUMNS = ("calibrated_probability", "probability")
+METRIC = "average_precision"
+BOARD_METRICS = ("average_precision", "roc_auc", "mcc", "recall", "precision", "brier")
+BOARD, PAGE = "board.json", "board.md"
+MARKER = "<!-- entries -->"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """What is said of the predictions of one model.
+
+    Attributes
+    ----------
+    name
+        Name of the model, unique within a task.
+    inputs
+        What it looked at.
+    reference
+        Paper, address or command.
+    """
+
+    name: str
+    inputs: str = ""
+    reference: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.name or not set(self.name) <= set(
+            "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
+        ):
+            raise ValueError(f"--entry is {self.name!r}; allowed: letters, digits, '.', '_' and '-'")
+
+
+def predicted(path: Path, rows: Table) -> Floats:
+    """Return the probability (row,) that a file of predictions gives to each row of a task, NaN where it has none.
+
+    Parameters
+    ----------
+    path
+        Table with a column of ids (``id``, ``object_id`` or ``sdss_object_id``) and one of probabilities
+        (``calibrated_probability``, else ``probability``); other objects in it are ignored.
+    rows
+        Rows of the task.
+
+    Raises
+    ------
+    ValueError
+        Where a column is missing, an object comes twice, a value is no probability, or a test row has none.
+    """
+    table = read_table(path)
+    ids = next((table[name] for name in ID_COLUMNS if name in table.colnames), None)
+    values = next((table[name] for name in PROBABILITY_COLUMNS if name in table.colnames), None)
+    if ids is None or values is None:
+        wanted = " or ".join(ID_COLUMNS if ids is None else PROBABILITY_COLUMNS[::-1])
+        raise ValueError(f"{path} has no column {wanted}; it has {', '.join(table.colnames)}")
+    names = np.char.strip(np.asarray(ids).astype(np.str_)).tolist()
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{path} has the object {twice} more than once")
+    probability_of = dict(zip(names, np.ma.filled(np.ma.asarray(values, dtype=np.float64), np.nan), strict=True))
+    probability = np.array([probability_of.get(name, np.nan) for name in rows["object_id"].tolist()])
+    test = np.asarray(rows["split"]) == "test"
+    missing = np.flatnonzero(test & np.isnan(probability))
+    if missing.size:
+        first = rows["object_id"][missing[0]]
+        raise ValueError(
+            f"{path} has no probability for {missing.size} of {int(test.sum())} test rows, the first {first}"
+        )
+    wrong = np.flatnonzero(np.isfinite(probability) & ((probability < 0) | (probability > 1)))
+    if wrong.size:
+        name, value = rows["object_id"][wrong[0]], probability[wrong[0]]
+        raise ValueError(f"{path} gives {value} to the object {name}; allowed: a probability from 0 to 1")
+    return probability
+
+
+def entry_scores(rows: Table, probability: Floats) -> tuple[Scores, str]:
+    """Return the scores on the test rows, and where the threshold comes from.
+
+    It maximises MCC on the validation rows where all of these have a probability, and is 0.5 otherwise.
+    """
+    target, split = np.asarray(rows["target"], dtype=np.float64), np.asarray(rows["split"])
+    validation, test = split == "validation", split == "test"
+    known = bool(validation.any()) and bool(np.isfinite(probability[validation]).all())
+    threshold = best_threshold(target[validation], probability[validation]) if known else 0.5
+    origin = "validation rows" if known else "0.5, since validation rows have no predictions"
+    return scores(target[test], probability[test], threshold, config=JUDGING), origin
+
+
+def entered(board: Path, task: Task, rows: Table, entry: Entry, predictions: Path) -> dict[str, Any]:
+    """Score predictions, add them to the board in a folder, and return the entry as it stands there.
+
+    The folder keeps the predictions of all entries, so that each is compared with the others on the same rows. An entry
+    of the same name is replaced.
+
+    Raises
+    ------
+    ValueError
+        Where the predictions do not fit the rows, or other entries of the task were scored on other rows.
+    """
+    probability = predicted(predictions, rows)
+    fingerprint = rows_fingerprint(rows)
+    entries = [each for each in read_board(board) if (each["task"], each["name"]) != (task.name, entry.name)]
+    for each in entries:
+        if each["task"] == task.name and each["rows"] != fingerprint:
+            raise ValueError(
+                f"{board} has entries of the task {task.name} on other rows ({each['rows']}, these are {fingerprint}); "
+                "allowed: predictions for the same pairs, or another board"
+            )
+    scored, origin = entry_scores(rows, probability)
+    content = {
+        "task": task.name,
+        **asdict(entry),
+        "rows": fingerprint,
+        "objects": scored.objects,
+        "positives": scored.positives,
+        "threshold": scored.threshold,
+        "threshold_from": origin,
+        "scores": {name: scored[name].as_dict() for name in BOARD_METRICS},
+        "predictions": hashlib.sha256(predictions.read_bytes()).hexdigest(),
+        "differences": _differences(board, entries, task, rows, probability),
+    }
+    entries.append(content)
+    board.mkdir(parents=True, exist_ok=True)
+    test = np.asarray(rows["split"]) == "test"
+    kept = Table({"id": rows["object_id"][test], "probability": probability[test]})
+    with whole_file(_kept(board, task.name, entry.name)) as part:
+        kept.write(part, format="ascii.csv", overwrite=True)
+    write_json(board / BOARD, {"version": 1, "entries": entries})
+    with whole_file(board / PAGE) as part:
+        part.write_text(board_markdown(entries), encoding="utf-8")
+    return content
+
+
+def read_board(board: Path) -> list[dict[str, Any]]:
+    """Return the entries of the board in a folder; none where there is no board yet."""
+    path = board / BOARD
+    if not path.is_file():
+        return []
+    try:
+        entries: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["entries"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is no board: {error}") from error
+    return entries
+
+
+def board_markdown(entries: Sequence[dict[str, Any]]) -> str:
+    """Return the board as Markdown, a table per task, the best average precision first."""
+    parts = ["---\norphan: true\n---", "# Entries", MARKER]
+    for name, task in tasks().items():
+        members = sorted(
+            (each for each in entries if each["task"] == name), key=lambda each: -(each["scores"][METRIC]["value"] or 0)
+        )
+        if not members:
+            continue
+        first = members[0]
+        parts.append(
+            f"## `{name}`\n\n{task.title}. Allowed: {task.inputs}. {first['objects']:,} test rows, "
+            f"{first['positives']:,} positive; rows `{first['rows']}`."
+        )
+        head = ["entry", *(metric.replace("_", " ") for metric in BOARD_METRICS), "inputs", "reference"]
+        lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+        for each in members:
+            cells = [each["name"], *(_interval(each["scores"][metric]) for metric in BOARD_METRICS)]
+            lines.append("| " + " | ".join([*cells, each["inputs"], each["reference"]]) + " |")
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts) + "\n"
+
+
+def entry_text(content: dict[str, Any]) -> str:
+    """Return an entry for standard output."""
+    lines = [
+        f"{content['name']} on {content['task']}: {content['objects']} test rows, {content['positives']} positive "
+        f"(rows {content['rows']}); threshold from {content['threshold_from']}"
+    ]
+    lines += [f"{name:<20}{_interval(content['scores'][name])}" for name in BOARD_METRICS]
+    for each in content["differences"]:
+        value = f"{each['value']:+.3f} [{each['low']:+.3f}, {each['high']:+.3f}]" if each["low"] is not None else "–"
+        lines.append(f"minus {each['name']}: {METRIC.replace('_', ' ')} {value}, p = {each['p_corrected']}")
+    return "\n".join(lines)
+
+
+def _differences(
+    board: Path, entries: Sequence[dict[str, Any]], task: Task, rows: Table, probability: Floats
+) -> list[dict[str, Any]]:
+    """Paired differences to all other entries of the task; p values are corrected for their number (Holm)."""
+    test = np.asarray(rows["split"]) == "test"
+    target = np.asarray(rows["target"], dtype=np.float64)[test]
+    names = [each["name"] for each in entries if each["task"] == task.name]
+    others = [predicted(_kept(board, task.name, name), rows)[test] for name in names]
+    one, *rest = (
+        pooled_scores(OutOfFold(target=target, probability=each[None], called=(each >= 0.5)[None]), JUDGING)
+        for each in (probability[test], *others)
+    )
+    changes = [difference(one, other, METRIC, JUDGING) for other in rest]
+    corrected = iter(holm([each.p_value for each in changes if each.p_value is not None]))
+    return [
+        {"name": name, "p_corrected": None if each.p_value is None else next(corrected), **each.as_dict()}
+        for name, each in zip(names, changes, strict=True)
+    ]
+
+
+def _kept(board: Path, task: str, name: str) -> Path:
+    return board / f"{task}-{name}.csv"
+
+
+def _interval(score: dict[str, Any]) -> str:
+    if score["value"] is None:
+        return str(score["reason"])
+    return f"{score['value']:.3f}" + (f" [{score['low']:.3f}, {score['high']:.3f}]" if score["low"] is not None else "")

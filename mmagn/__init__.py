@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         measure,
         open_pairs,
         push,
+        read_galaxy,
         search,
         train,
     )
@@ -41,6 +42,7 @@ __all__ = [
     "measure",
     "open_pairs",
     "push",
+    "read_galaxy",
     "search",
     "train",
 ]

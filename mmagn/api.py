@@ -1,7 +1,7 @@
 """The Python interface: pairs, runs and trained models as a notebook uses them; paths may be text or Path."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
@@ -16,7 +16,7 @@ from mmagn import pipeline
 from mmagn.config.run_config import RunConfig, load_config
 from mmagn.evaluation.scorecard import Scores
 from mmagn.evaluation.variants import DEFAULT_VARIANT
-from mmagn.matching.objects import PART_OBJECTS, Galaxy, GivenPart
+from mmagn.matching.objects import PART_OBJECTS, Galaxy, GivenPart, galaxy_of_files
 from mmagn.matching.rows import pair_from_row
 from mmagn.matching.store import PairStore, pair_store
 from mmagn.prediction.decode import Decoded, Decoder
@@ -27,6 +27,8 @@ from mmagn.reporting.figures.explanation import Explanation
 from mmagn.runs.hub import local_run, push_run
 from mmagn.runs.members import load_members
 from mmagn.storage.run_folder import RunFolder
+from mmagn.surveys.files.objects import ObjectFiles, matching_files
+from mmagn.surveys.files.wavelengths import Wavelengths
 from mmagn.training.device import device_name
 
 if TYPE_CHECKING:
@@ -213,6 +215,46 @@ def _galaxy(galaxy: Any) -> Galaxy:
 def open_pairs(config: RunConfig) -> Pairs:
     """Return the matched pairs of a config, read from the surveys as they are iterated."""
     return Pairs(config)
+
+
+def read_galaxy(
+    spectrum: Path | str = "",
+    image: Path | str | Sequence[Path | str] = (),
+    *,
+    redshift: float = float("nan"),
+    position: tuple[float, float] = (float("nan"), float("nan")),
+    wavelengths: Wavelengths = "header",
+) -> Galaxy:
+    """Return a galaxy from files, for :meth:`Model.predict`; image or spectrum may be missing.
+
+    Parameters
+    ----------
+    spectrum
+        SDSS, BOSS or eBOSS spec file, spPlate file with ``#FIBRE``, DESI coadd with its redrock file beside it, or any
+        spectrum that specutils reads.
+    image
+        FITS images of bands, or a cube of five; a pattern such as ``cutout-HSC-*.fits`` names all that match.
+    redshift
+        Takes the place of that of the spectrum's file.
+    position
+        RA and Dec in degrees; without it those of the spectrum's file, or the middle of the image.
+    wavelengths
+        ``air`` or ``vacuum`` where the spectrum's file does not state it.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        Where a file is missing or cannot be used, or the redshift of the spectrum is unknown.
+    """
+    paths = [path for each in ([image] if isinstance(image, Path | str) else image) for path in matching_files(each)]
+    files = ObjectFiles(
+        spectrum=str(Path(spectrum).expanduser()) if spectrum else "",
+        images=tuple(("", path) for path in paths),
+        redshift=redshift,
+        ra_deg=position[0],
+        dec_deg=position[1],
+    )
+    return galaxy_of_files(files, wavelengths)
 
 
 def train(config: RunConfig, *, resume: Run | Path | str = "") -> Run:

@@ -21,6 +21,7 @@ from mmagn.matching.index_file import INDEX_FILE, write_index
 from mmagn.matching.provenance import PROVENANCE_FILE, Provenance, store_settings
 from mmagn.matching.push import push_store
 from mmagn.matching.report import match_report
+from mmagn.matching.selection import selected_spectra
 from mmagn.matching.store import PairStore, pair_store, verify_store
 from mmagn.measurement.stream import (
     MeasurementSummary,
@@ -65,6 +66,7 @@ if TYPE_CHECKING:
     from datasets import IterableDataset
 
     from mmagn.ablation.ablate import Ablation
+    from mmagn.matching.objects import Galaxy
     from mmagn.prediction.predict import PredictionOptions, PredictionSummary
     from mmagn.search.search import Search
 
@@ -109,7 +111,7 @@ def plan(config: RunConfig, out: Path) -> MatchPlan:
     drops: Counter[str] = Counter()
     with engine(config):
         sdss, hsc = reader.read_sdss_catalog(drops), reader.read_hsc_catalog(drops)
-        matches = surveys_matches(config.data, config.matching, sdss, hsc)
+        matches = surveys_matches(config.data, config.matching, sdss, hsc, drops)
     result = match_plan(sdss, hsc, config.matching.radius_arcsec, drops)
     _print(str(result))
     positions = {
@@ -134,7 +136,7 @@ def plan(config: RunConfig, out: Path) -> MatchPlan:
 
 def measure(config: RunConfig, out: Path, *, of_pairs: bool = False, workers: int = 1) -> MeasurementSummary:
     """Write a table of measurements to ``out``, a row per spectrum of the source or per pair, and return its counts."""
-    if config.data.source == "hats" and not of_pairs:
+    if config.data.source == "hats" and not of_pairs and config.data.objects is None:
         summary = _measured_on_dask(config, out)
     else:
         summary = _measured_here(config, out, of_pairs=of_pairs, workers=workers)
@@ -156,7 +158,7 @@ def _measured_here(config: RunConfig, out: Path, *, of_pairs: bool, workers: int
         total = len(store)
         rows = (store.pair(number) for number in range(total))
     else:
-        rows = iter_spectra(survey_reader(config.data), drops)
+        rows = selected_spectra(config.data, config.matching, drops)
     settings = MeasurementSettings(spectroscopy=config.spectroscopy, labels=config.labels)
     tables = measured_tables(rows, settings, workers)
     return write_tables(labelled_tables(config, tables), out, total=total, drops=drops)
@@ -258,28 +260,28 @@ def search(config: RunConfig) -> "Search":
 
 
 def predict(
-    config: RunConfig, runs: Sequence[Path], out: Path, options: "PredictionOptions | None" = None
+    config: RunConfig, runs: Sequence[Path], out: Path | None, options: "PredictionOptions | None" = None
 ) -> "PredictionSummary":
-    """Write a catalogue of the predictions of trained networks for the galaxies of ``config.data``."""
+    """Write a catalogue of the predictions of trained networks for the galaxies of ``config.data``, or those given."""
     from mmagn.prediction import predict as prediction
 
     return prediction.predict(config, runs, out, options)
 
 
 def explain(
-    config: RunConfig, run_path: Path, object_id: str, out: Path, *, variant: str = DEFAULT_VARIANT
+    config: RunConfig, run_path: Path, about: "str | Galaxy", out: Path, *, variant: str = DEFAULT_VARIANT
 ) -> tuple[Path, Path]:
     """Write maps of what speaks for and against an AGN in one galaxy, as a picture and as JSON; return the paths."""
     from mmagn.prediction import explain as explanation
 
-    return explanation.explain(config, run_path, object_id, out, variant=variant)
+    return explanation.explain(config, run_path, about, out, variant=variant)
 
 
-def inspect(config: RunConfig, object_id: str, folder: Path) -> Path:
+def inspect(config: RunConfig, about: str | Spectrum, folder: Path) -> Path:
     """Return the path of a picture of one spectrum with continuum, lines and residuals, written to ``folder``."""
     from mmagn.prediction.inspect import plot_spectrum
 
-    return plot_spectrum(config, object_id, folder)
+    return plot_spectrum(config, about, folder)
 
 
 def report(run_path: Path) -> Path:

@@ -7,12 +7,13 @@ from pathlib import Path
 
 from mmagn.cli.arguments import ConfigParser, Parser, number
 from mmagn.cli.command_line import exit_code
+from mmagn.cli.galaxy import OBJECTS_HELP, add_galaxy_options, named_galaxy, with_objects
 from mmagn.config.reading import explanations, setting_from_text
 from mmagn.surveys.config import DataConfig, SimulateConfig
 
 _LISTED = (
-    *("data.source", "data.root", "data.spectra", "data.hsc_survey", "data.cells", "data.redshift_min"),
-    *("data.redshift_max", "data.cache_dir", "matching.radius_arcsec", "matching.workers"),
+    *("data.source", "data.root", "data.table", "data.spectra", "data.hsc_survey", "data.cells"),
+    *("data.redshift_min", "data.redshift_max", "data.cache_dir", "matching.radius_arcsec", "matching.workers"),
 )
 
 
@@ -35,6 +36,7 @@ def match(arguments: Sequence[str]) -> int:
         "--plan", action="store_true", help="read positions only; --out gets figures, plan.json and pairs.parquet"
     )
     parser.add_argument("--index", metavar="FILE", help="pairs.parquet of --plan: read no positions again")
+    parser.add_argument("--objects", metavar="FILE", help=OBJECTS_HELP)
     parser.add_argument("--push", metavar="ORG/NAME", help="upload the store as this dataset repository, with a card")
 
     def action() -> None:
@@ -43,6 +45,7 @@ def match(arguments: Sequence[str]) -> int:
             parser.error("--plan makes no store that --push could upload; leave one of them out")
         if options.plan and options.index:
             parser.error("--plan makes the index that --index reads; leave one of them out")
+        config = with_objects(config, options.objects)
         from mmagn.pipeline import match as match_pairs  # after parsing, so that --help need not wait for torch
         from mmagn.pipeline import plan
 
@@ -65,6 +68,7 @@ def measure(arguments: Sequence[str]) -> int:
             "mmagn measure --out lines.parquet",
             "mmagn measure --data.source hdf5 --data.root DIR --out lines.fits --workers 8",
             "mmagn measure --data.source store --data.root STORE --pairs --out pairs.parquet",
+            "mmagn measure --data.source files --data.table objects.csv --out lines.ecsv",
             "mmagn measure --labels.min_snr 5 --out lines.ecsv",
             "mmagn measure --spectroscopy.continuum local --out lines.votable",
         ],
@@ -74,6 +78,7 @@ def measure(arguments: Sequence[str]) -> int:
         ),
     )
     parser.add_argument("--out", required=True, help="table to write: .parquet, .fits, .ecsv, .csv or .votable")
+    parser.add_argument("--objects", metavar="FILE", help=OBJECTS_HELP)
     parser.add_argument("--pairs", action="store_true", help="a row per pair, with image features, not per spectrum")
     parser.add_argument(
         "--workers", type=number(int, at_least=1, at_most=256), default=1, help="processes that fit lines"
@@ -81,6 +86,7 @@ def measure(arguments: Sequence[str]) -> int:
 
     def action() -> None:
         config, options = parser.parsed(arguments)
+        config = with_objects(config, options.objects)
         from mmagn.pipeline import measure as measure_spectra  # after parsing, so that --help need not wait for torch
 
         measure_spectra(config, Path(options.out), of_pairs=options.pairs, workers=options.workers)
@@ -93,17 +99,25 @@ def plot_spectrum(arguments: Sequence[str]) -> int:
     parser = ConfigParser(
         "plot-spectrum",
         plot_spectrum.__doc__ or "",
-        ["mmagn plot-spectrum 299489677444933632 --data.source hdf5 --data.root DIR --out figures"],
-        listed=_LISTED[:5],
+        [
+            "mmagn plot-spectrum 299489677444933632 --data.source hdf5 --data.root DIR --out figures",
+            "mmagn plot-spectrum --spectrum spec-0295-51585-0596.fits --out figures",
+        ],
+        listed=_LISTED[:6],
     )
-    parser.add_argument("object_id", help="SDSS object_id of the spectrum")
+    parser.add_argument("object_id", nargs="?", help="SDSS object_id of the spectrum")
+    add_galaxy_options(parser, image=False)
     parser.add_argument("--out", default=".", help="folder of the picture, OBJECT_ID.png")
 
     def action() -> None:
         config, options = parser.parsed(arguments)
         from mmagn import pipeline  # after parsing, so that --help need not wait for torch
 
-        sys.stdout.write(f"{pipeline.inspect(config, options.object_id, Path(options.out))}\n")
+        galaxy = named_galaxy(options, config, options.object_id)
+        about = options.object_id if galaxy is None else galaxy.spectrum
+        if about is None:
+            parser.error("the object_id of a spectrum is needed, or --spectrum")
+        sys.stdout.write(f"{pipeline.inspect(config, about, Path(options.out))}\n")
 
     return exit_code(action)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mmagn.cli.arguments import ConfigParser, Parser
 from mmagn.cli.command_line import exit_code
+from mmagn.cli.galaxy import OBJECTS_HELP, with_objects
 
 _LISTED = (
     "name",
@@ -36,10 +37,12 @@ def train(arguments: Sequence[str]) -> int:
         listed=_LISTED,
         base="--resume",
     )
+    parser.add_argument("--objects", metavar="FILE", help=OBJECTS_HELP)
     parser.add_argument("--resume", default="", metavar="RUN", help="run folder to resume with its settings; or auto")
 
     def action() -> int:
         config, options = parser.parsed(arguments)
+        config = with_objects(config, options.objects)
         from mmagn.pipeline import train as train_pairs  # after parsing, so that --help need not wait for torch
 
         return train_pairs(config, resume=options.resume).exit_code

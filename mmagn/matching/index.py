@@ -2,12 +2,14 @@
 
 from collections import Counter
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
 from mmagn.matching.config import MatchingConfig
 from mmagn.matching.report import MatchReport, match_report
-from mmagn.matching.sky import Matches, nearest_separation_arcsec, sky_matches
+from mmagn.matching.selection import object_list
+from mmagn.matching.sky import NO_MATCHES, Matches, nearest_separation_arcsec, separation_arcsec, sky_matches
 from mmagn.records import Catalog
 from mmagn.surveys.config import DataConfig
 from mmagn.surveys.readers import survey_reader
@@ -50,20 +52,46 @@ def pair_index(data: DataConfig, matching: MatchingConfig) -> PairIndex:
     reader = survey_reader(data)
     drops: Counter[str] = Counter()
     sdss, hsc = reader.read_sdss_catalog(drops), reader.read_hsc_catalog(drops)
-    matches = surveys_matches(data, matching, sdss, hsc)
+    matches = surveys_matches(data, matching, sdss, hsc, drops)
     if not len(matches):
         raise NoPairsError(no_pairs_sentence(sdss, hsc, matching.radius_arcsec, drops))
     report = match_report(sdss, hsc, matches, matching.radius_arcsec, drops)
     return PairIndex(sdss=sdss, hsc=hsc, matches=matches, report=report)
 
 
-def surveys_matches(data: DataConfig, matching: MatchingConfig, sdss: Catalog, hsc: Catalog) -> Matches:
-    """Return the one-to-one matches of the two catalogues of a source, none at all included."""
+def surveys_matches(
+    data: DataConfig, matching: MatchingConfig, sdss: Catalog, hsc: Catalog, drops: Counter[str]
+) -> Matches:
+    """Return the one-to-one matches of the two catalogues of a source, none at all included.
+
+    Of those only the ones that ``data.objects`` lists; rows of the list that match nothing are counted in ``drops``.
+    """
+    matches = _all_matches(data, sdss, hsc, matching.radius_arcsec) if len(sdss) and len(hsc) else NO_MATCHES
+    listed = object_list(data)
+    return matches if listed is None else listed.matches(matches, sdss, hsc, matching.radius_arcsec, drops)
+
+
+def _all_matches(data: DataConfig, sdss: Catalog, hsc: Catalog, radius_arcsec: float) -> Matches:
     if data.source == "hats":
         from mmagn.matching.hats_matching import hats_matches  # only here, its libraries are an optional extra
 
-        return hats_matches(data, sdss, hsc, matching.radius_arcsec)
-    return catalog_matches(sdss, hsc, matching.radius_arcsec)
+        return hats_matches(data, sdss, hsc, radius_arcsec)
+    if data.source == "files" and not Path(str(data.table)).expanduser().is_dir():
+        return row_matches(sdss, hsc)
+    return catalog_matches(sdss, hsc, radius_arcsec)
+
+
+def row_matches(left: Catalog, right: Catalog) -> Matches:
+    """Return the matches of two catalogues of one table: what stands in the same row is the same object."""
+    _, left_index, right_index = np.intersect1d(left.row, right.row, assume_unique=True, return_indices=True)
+    order = np.argsort(left_index)
+    return Matches(
+        left_index=left_index[order],
+        right_index=right_index[order],
+        separation_arcsec=separation_arcsec(left, left_index[order], right, right_index[order]),
+        left_lost=0,
+        right_lost=0,
+    )
 
 
 def catalog_matches(left: Catalog, right: Catalog, radius_arcsec: float) -> Matches:

@@ -16,10 +16,14 @@ from numpy.typing import NDArray
 from mmagn.matching.config import MatchingConfig
 from mmagn.matching.index import PairIndex, surveys_matches
 from mmagn.matching.report import match_report
+from mmagn.matching.selection import object_list
 from mmagn.matching.shards import PairShard, pair_shards, shard_pairs
 from mmagn.matching.store import PairStore, source_store
-from mmagn.records import Catalog, Cutout, Spectrum
+from mmagn.records import BANDS, Catalog, Cutout, Spectrum
 from mmagn.surveys.config import DataConfig
+from mmagn.surveys.files.objects import ObjectFiles
+from mmagn.surveys.files.reader import row_cutout, row_spectrum
+from mmagn.surveys.files.wavelengths import Wavelengths
 from mmagn.surveys.reader import SurveyReader, usable
 from mmagn.surveys.readers import survey_reader
 
@@ -48,6 +52,14 @@ class Galaxy:
     cutout: Cutout | None
     spectrum: Spectrum | None
     separation_arcsec: float = float("nan")
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """What there is none of: the image or some of its bands, the spectrum."""
+        images = ["image"] if self.cutout is None else []
+        if self.cutout is not None:
+            images = [f"band {band}" for band, pixels in zip(BANDS, self.cutout.ivar, strict=True) if not pixels.any()]
+        return (*images, *(["spectrum"] if self.spectrum is None else []))
 
 
 class ObjectPart(Protocol):
@@ -192,17 +204,22 @@ def object_parts(
     reader = survey_reader(data)
     sdss = _catalog(reader.read_sdss_catalog, drops, required=objects != "images")
     hsc = _catalog(reader.read_hsc_catalog, drops, required=objects != "spectra")
-    matches = surveys_matches(data, matching, sdss, hsc) if len(sdss) and len(hsc) else None
+    matches = surveys_matches(data, matching, sdss, hsc, drops)
+    listed = object_list(data)
+    alone = [
+        np.ones(len(catalog), dtype=np.bool_) if listed is None else listed.listed(catalog, matching.radius_arcsec)[0]
+        for catalog in (sdss, hsc)
+    ]
+    alone[0][matches.left_index] = alone[1][matches.right_index] = False
     parts: list[ObjectPart] = []
-    if objects in ("pairs", "all") and matches is not None and len(matches):
+    if objects in ("pairs", "all") and len(matches):
         report = match_report(sdss, hsc, matches, matching.radius_arcsec, drops)
         index = PairIndex(sdss=sdss, hsc=hsc, matches=matches, report=report)
         parts += [PairedPart(reader=reader, shard=piece) for shard in pair_shards(index) for piece in _cut(shard, size)]
-    paired = (np.empty(0, np.int64),) * 2 if matches is None else (matches.left_index, matches.right_index)
     if objects in ("images", "all"):
-        parts += _single_parts(reader, "images", hsc, paired[1], size)
+        parts += _single_parts(reader, "images", hsc, alone[1], size)
     if objects in ("spectra", "all"):
-        parts += _single_parts(reader, "spectra", sdss, paired[0], size)
+        parts += _single_parts(reader, "spectra", sdss, alone[0], size)
     if not parts:
         what = "galaxies" if objects == "all" else objects if objects == "pairs" else f"{objects} without a partner"
         raise ValueError(f"data.source {data.source} has no {what} among {len(sdss)} SDSS and {len(hsc)} HSC objects")
@@ -224,6 +241,22 @@ def galaxy_with_id(data: DataConfig, matching: MatchingConfig, object_id: str) -
             return galaxy
     reasons = f"; left out: {', '.join(drops)}" if drops else ""
     raise ValueError(f"data.source {data.source} has no usable galaxy with object_id {object_id}{reasons}")
+
+
+def galaxy_of_files(files: ObjectFiles, wavelengths: Wavelengths = "header") -> Galaxy:
+    """Return the galaxy of some files: image, spectrum or both.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        Where a file is missing or cannot be used, no redshift of the spectrum is known, or there is no file.
+    """
+    if not files.paths:
+        raise ValueError("a galaxy needs a spectrum or an image")
+    spectrum = row_spectrum(files, wavelengths) if files.spectrum else None
+    cutout = row_cutout(files, wavelengths) if files.images else None
+    separation_arcsec = float("nan") if spectrum is None or cutout is None else 0.0
+    return Galaxy(cutout=cutout, spectrum=spectrum, separation_arcsec=separation_arcsec)
 
 
 def _catalog(read: Callable[[Counter[str]], Catalog], drops: Counter[str], *, required: bool) -> Catalog:
@@ -266,13 +299,11 @@ def _piece(shard: PairShard, members: NDArray[np.int64]) -> PairShard:
 
 
 def _single_parts(
-    reader: SurveyReader, kind: Literal["images", "spectra"], catalog: Catalog, paired: NDArray[np.int64], size: int
+    reader: SurveyReader, kind: Literal["images", "spectra"], catalog: Catalog, alone: NDArray[np.bool_], size: int
 ) -> Iterator[SinglePart]:
-    """Yield the rows of a catalogue that have no partner, file by file."""
-    single = np.ones(len(catalog), dtype=bool)
-    single[paired] = False
+    """Yield the rows of a catalogue that are wanted without a partner (object,), file by file."""
     for number, path in enumerate(catalog.files):
-        members = np.flatnonzero(single & (catalog.file_index == number))
+        members = np.flatnonzero(alone & (catalog.file_index == number))
         members = members[np.argsort(catalog.row[members])]
         for start in range(0, len(members), size):
             chosen = members[start : start + size]

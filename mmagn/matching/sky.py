@@ -48,6 +48,15 @@ class Matches:
         return len(self.left_index)
 
 
+NO_MATCHES = Matches(
+    left_index=np.empty(0, np.int64),
+    right_index=np.empty(0, np.int64),
+    separation_arcsec=np.empty(0),
+    left_lost=0,
+    right_lost=0,
+)
+
+
 def sky_group(ra_deg: Floats, dec_deg: Floats, nside: int) -> NDArray[np.int64]:
     """Return the HEALPix cell (NESTED) of every position, (object,) int64."""
     groups = healpy.ang2pix(nside, np.mod(ra_deg, 360.0), dec_deg, nest=True, lonlat=True)
@@ -195,6 +204,14 @@ def _reciprocal(
     pairs = int(np.count_nonzero(mutual))
     small_lost = int(np.count_nonzero(nearest_large >= 0)) - pairs
     return large_rows[mutual], small_rows[mutual], separation[mutual], len(large_rows) - pairs, small_lost
+
+
+def separation_arcsec(
+    left: Catalog, left_rows: NDArray[np.int64], right: Catalog, right_rows: NDArray[np.int64]
+) -> Floats:
+    """Return the separations (pair,) of chosen rows of two catalogues."""
+    one, other = Positions(left.ra_deg, left.dec_deg), Positions(right.ra_deg, right.dec_deg)
+    return _separation_arcsec(one, left_rows, other, right_rows)
 
 
 def nearest_separation_arcsec(left: Catalog, right: Catalog) -> float:

@@ -176,8 +176,8 @@ class PairStore:
         whole = datasets.load_from_disk(str(self.path))
         return whole if self._rows is None else whole.select(self._rows)
 
-    def selected(self, data: DataConfig) -> "PairStore":
-        """Return the pairs that ``data`` selects by cell, redshift and survey; the others are counted in the log.
+    def selected(self, data: DataConfig, matching: MatchingConfig) -> "PairStore":
+        """Return the pairs that ``data`` selects by cell, redshift, survey and list; the log counts the others.
 
         Raises
         ------
@@ -187,7 +187,8 @@ class PairStore:
         index = self.index
         kept = np.ones(len(index), dtype=np.bool_)
         lost: Counter[str] = Counter()
-        for unusable, reason in unselected_pairs(index, data):
+        own_files = self.settings.get("data.source") == "files"
+        for unusable, reason in unselected_pairs(index, data, matching, own_files=own_files):
             if count := int((kept & unusable).sum()):
                 lost[reason] += count
                 kept &= ~unusable
@@ -261,7 +262,7 @@ def source_store(data: DataConfig, matching: MatchingConfig) -> PairStore:
     FileNotFoundError, ValueError
         As ``open_store``; ``NoPairsError`` where no pair is selected.
     """
-    return open_store(Path(str(data.root)).expanduser(), store_settings(matching, None)).selected(data)
+    return open_store(Path(str(data.root)).expanduser(), store_settings(matching, None)).selected(data, matching)
 
 
 def verify_store(folder: Path) -> list[str]:

@@ -1,6 +1,5 @@
 """Explanation of a prediction: attribution maps over image and spectrum, and the importance of the features."""
 
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -23,7 +22,7 @@ from mmagn.evaluation.attribution import (
 )
 from mmagn.evaluation.permutation import Importance
 from mmagn.evaluation.variants import DEFAULT_VARIANT
-from mmagn.matching.objects import GivenPart, galaxy_with_id
+from mmagn.matching.objects import Galaxy, GivenPart, galaxy_with_id
 from mmagn.prediction.decode import Decoded, Decoder
 from mmagn.prediction.networks import Ensemble
 from mmagn.records import Cutout, Floats
@@ -31,7 +30,7 @@ from mmagn.reporting.figures.explanation import Explanation, explanation_figure
 from mmagn.reporting.figures.style import save_figures
 from mmagn.runs.members import TrainedMember, input_difference, load_members
 from mmagn.runs.sample import engine
-from mmagn.storage.files import write_json
+from mmagn.storage.files import file_stem, write_json
 from mmagn.tensors.batches import Batch
 from mmagn.tensors.spectrum import spectrum_grid_angstrom
 
@@ -47,7 +46,7 @@ _COLUMNS = (
 
 
 def explain(
-    config: RunConfig, run_path: Path, object_id: str, out: Path, *, variant: str = DEFAULT_VARIANT
+    config: RunConfig, run_path: Path, about: str | Galaxy, out: Path, *, variant: str = DEFAULT_VARIANT
 ) -> tuple[Path, Path]:
     """Write ``out/ID.png`` and ``out/ID.json`` about one galaxy and return the two paths.
 
@@ -57,8 +56,8 @@ def explain(
         Settings of the run, with the source of the galaxy.
     run_path
         Folder of a training run, or of an ablation that kept members; maps are averaged over its networks.
-    object_id
-        SDSS or HSC id of the galaxy.
+    about
+        SDSS or HSC id of the galaxy, or the galaxy itself.
     out
         Folder to write to.
     variant
@@ -73,12 +72,15 @@ def explain(
     first = ensemble.members[0].config
     if difference := input_difference(first, config):
         raise ValueError(f"{run_path} was trained with other input (first) than these settings: {difference}")
-    with engine(config):
-        galaxy = galaxy_with_id(config.data, config.matching, object_id)
+    if isinstance(about, Galaxy):
+        galaxy = about
+    else:
+        with engine(config):
+            galaxy = galaxy_with_id(config.data, config.matching, about)
     decoded = Decoder(config=first, bases=ensemble.bases).decoded(GivenPart(given=(galaxy,)))
     row = ensemble.table(decoded)[0]
     result = explanation(ensemble, decoded, row, galaxy.cutout)
-    name = re.sub(r"[^\w.-]", "_", object_id).lstrip(".")
+    name = file_stem(about if isinstance(about, str) else row["sdss_object_id"] or row["hsc_object_id"])
     (picture,) = save_figures({name: explanation_figure(result)}, out)
     numbers = out / f"{name}.json"
     write_json(numbers, {**{column: row[column] for column in _COLUMNS}, **_numbers(result, run_path)})

@@ -1,6 +1,5 @@
 """The picture of one spectrum: continuum, lines and residuals."""
 
-import re
 from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
@@ -16,13 +15,23 @@ from mmagn.reporting.figures.spectra import spectrum_figure
 from mmagn.reporting.figures.style import save_figures
 from mmagn.spectroscopy.continuum import continuum_basis
 from mmagn.spectroscopy.curves import fitted_curves
+from mmagn.storage.files import file_stem
 from mmagn.surveys.config import DataConfig
 from mmagn.surveys.reader import iter_spectra, usable
 from mmagn.surveys.readers import survey_reader
 
 
-def plot_spectrum(config: RunConfig, object_id: str, folder: Path) -> Path:
+def plot_spectrum(config: RunConfig, about: str | Spectrum, folder: Path) -> Path:
     """Return the path of the picture of one spectrum with model, continuum, residuals and line names.
+
+    Parameters
+    ----------
+    config
+        Settings, with the source of the spectrum.
+    about
+        Its id, or the spectrum itself; its continuum is then a local one.
+    folder
+        Where the picture is written to.
 
     Raises
     ------
@@ -30,8 +39,11 @@ def plot_spectrum(config: RunConfig, object_id: str, folder: Path) -> Path:
         Where the source has no spectrum of that id.
     """
     drops: Counter[str] = Counter()
-    spectrum = _spectrum_with_id(config.data, object_id, drops)
-    head = islice(_spectra(config.data, drops), config.spectroscopy.basis_maximum)
+    if isinstance(about, Spectrum):
+        spectrum, spectra = about, iter([about])
+    else:
+        spectrum, spectra = _spectrum_with_id(config.data, about, drops), _spectra(config.data, drops)
+    head = islice(spectra, config.spectroscopy.basis_maximum)
     basis = continuum_basis(head, config.spectroscopy)
     fit = fitted_curves(spectrum, config.spectroscopy, basis)
     curves = {"model": fit.model, "continuum": fit.continuum}
@@ -40,8 +52,7 @@ def plot_spectrum(config: RunConfig, object_id: str, folder: Path) -> Path:
     measured = measured_table(
         [spectrum], MeasurementSettings(spectroscopy=config.spectroscopy, labels=config.labels, basis=basis)
     )
-    name = re.sub(r"[^\w.-]", "_", object_id).lstrip(".")
-    (path,) = save_figures({name: spectrum_figure(spectrum, curves, measured[0])}, folder)
+    (path,) = save_figures({file_stem(spectrum.object_id): spectrum_figure(spectrum, curves, measured[0])}, folder)
     return path
 
 

@@ -6,7 +6,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from mmagn.config.run_config import RunConfig, load_config
 from mmagn.evaluation.network import NetworkOutput
 from mmagn.evaluation.subsets import seen_modalities
 from mmagn.evaluation.variants import DEFAULT_VARIANT
-from mmagn.matching.objects import OBJECTS, Objects, object_parts
+from mmagn.matching.objects import OBJECTS, Galaxy, GivenPart, ObjectPart, Objects, object_parts
 from mmagn.prediction.decode import Decoded, Decoder, decoded_parts, default_workers
 from mmagn.prediction.networks import Ensemble
 from mmagn.runs.hub import run_name
@@ -54,6 +54,8 @@ class PredictionOptions:
         Processes that read and decode ahead of the network; 0 uses threads, None chooses by galaxies and cores.
     progress
         Show a progress bar on standard error.
+    galaxies
+        Galaxies in memory, predicted in place of those of the source.
     """
 
     objects: Objects = "pairs"
@@ -61,6 +63,7 @@ class PredictionOptions:
     prevalence: float | None = None
     workers: int | None = None
     progress: bool = True
+    galaxies: tuple[Galaxy, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +109,7 @@ class PredictionSummary:
 
 
 def predict(
-    config: RunConfig, runs: Sequence[Path], out: Path, options: PredictionOptions | None = None
+    config: RunConfig, runs: Sequence[Path], out: Path | None, options: PredictionOptions | None = None
 ) -> PredictionSummary:
     """Write the catalogue of predictions for the galaxies of ``config.data``, and return its counts.
 
@@ -120,7 +123,8 @@ def predict(
     runs
         Run folders of trainings, or of ablations that kept members; predictions are averaged over all networks.
     out
-        ``.parquet``, ``.fits``, ``.csv``, ``.ecsv`` or ``.votable``, written atomically.
+        ``.parquet``, ``.fits``, ``.csv``, ``.ecsv`` or ``.votable``, written atomically; None writes each galaxy to
+        standard output.
     options
         What is predicted, and how.
 
@@ -132,15 +136,18 @@ def predict(
         Where worker processes died twice at the same galaxies.
     """
     options = options or PredictionOptions()
-    checked_suffix(out)
+    if out is not None:
+        checked_suffix(out)
     keep_freed_memory()
     members = load_members(runs, options.variant)
     if difference := input_difference(load_config(RunFolder(runs[0]).config), config):
         raise ValueError(f"{runs[0]} was trained with other input (first) than these settings: {difference}")
     tally = _Tally()
-    with engine(config):
-        objects = _predictable(options.objects, members[0])
-        parts = object_parts(config.data, config.matching, objects, tally.drops)
+    parts: list[ObjectPart] = [GivenPart(given=options.galaxies)]
+    if not options.galaxies:
+        with engine(config):
+            objects = _predictable(options.objects, members[0])
+            parts = object_parts(config.data, config.matching, objects, tally.drops)
     ensemble = Ensemble(
         members=members,
         device=device_name(config.training),
@@ -152,7 +159,7 @@ def predict(
     workers = default_workers(galaxies, ensemble.device) if options.workers is None else options.workers
     with (
         _threads_beside(workers),
-        table_file(out) as append,
+        table_file(out) if out is not None else nullcontext(_show) as append,
         tqdm(total=galaxies, unit=" galaxies", disable=not options.progress) as bar,
     ):
 
@@ -174,8 +181,19 @@ def predict(
     if not tally.rows:
         raise ValueError(f"not one of {tally.lost} galaxies could be read: {counts_text(tally.drops)}")
     summary = tally.summary(len(members))
-    sys.stdout.write(f"{out}: {summary.text()}\n")
+    if out is not None:
+        sys.stdout.write(f"{out}: {summary.text()}\n")
     return summary
+
+
+def _show(table: Table) -> None:
+    """Write what is predicted for each galaxy to standard output."""
+    for row in table:
+        unlike = "; unlike the training set" if row["unlike_training"] else ""
+        what = "not classified" if np.ma.is_masked(row["agn"]) else "AGN" if row["agn"] else "no AGN"
+        score = f"P(AGN) = {row['calibrated_probability']:.3f} from {row['modalities'] or NO_INPUT}, {what}"
+        lines = f"BPT class {row['bpt_class']}{f' ({reason})' if (reason := row['reason']) else ''}"
+        sys.stdout.write(f"{row['sdss_object_id'] or row['hsc_object_id']}: {score}; {lines}{unlike}\n")
 
 
 @contextmanager

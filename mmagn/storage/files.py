@@ -48,6 +48,11 @@ def naming(path: Path) -> Iterator[None]:
         raise
 
 
+def file_stem(object_id: str) -> str:
+    """Return an object id as the name of a file without suffix."""
+    return re.sub(r"[^\w.-]", "_", object_id).lstrip(".")
+
+
 def remove_abandoned(folder: Path, name: str) -> None:
     """Remove files and folders that processes left which are no longer alive.
 

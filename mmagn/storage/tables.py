@@ -34,8 +34,27 @@ _ABOUT = ("unit", "description", "meta")
 def checked_suffix(out: Path) -> str:
     """Return the suffix of ``out``; raises ``ValueError`` where no table is written under it."""
     if out.suffix not in SUFFIXES:
-        raise ValueError(f"cannot write a table to {out.name}; allowed suffixes: {', '.join(SUFFIXES)}")
+        raise ValueError(f"{out.name} is no name of a table; allowed suffixes: {', '.join(SUFFIXES)}")
     return out.suffix
+
+
+def read_table(path: Path) -> Table:
+    """Return a table that a user wrote, in any of the formats of ``SUFFIXES``; ids in CSV stay text.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        Where it is missing, of another format, or cannot be read.
+    """
+    suffix = checked_suffix(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"the table {path} is missing")
+    formats = {".csv": "ascii.csv", ".ecsv": "ascii.ecsv"}
+    options = {"converters": {"*_id": str}} if suffix == ".csv" else {}
+    try:
+        return Table.read(path, format=formats.get(suffix, suffix[1:]), **options)
+    except (ValueError, OSError, TypeError, LookupError, pa.ArrowException) as error:
+        raise ValueError(f"{path} cannot be read as a table: {' '.join(str(error).split())}") from error
 
 
 @contextlib.contextmanager

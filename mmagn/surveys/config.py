@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from mmagn.storage.settings import check_settings, pattern, section, setting
+from mmagn.surveys.files.wavelengths import Wavelengths
 from mmagn.surveys.hats.config import HatsConfig
 
-Source = Literal["embedded", "hdf5", "store", "hub", "hub-pairs", "hats"]
+Source = Literal["embedded", "hdf5", "store", "hub", "hub-pairs", "hats", "files"]
 
 _TREE = ("data.source", "embedded", "hdf5")
 _NAMED = (*_TREE, "store", "hub", "hub-pairs", "hats")
@@ -105,9 +106,17 @@ class DataConfig:
         ``embedded``: the simulated survey; ``hdf5``: a Multimodal Universe v1 tree under ``root``;
         ``store``: pairs that match.py wrote to the folder ``root``; ``hub``: only the matching rows of two repositories
         of a Hugging Face hub; ``hub-pairs``: a repository of ready-made pairs there;
-        ``hats``: two HATS catalogues, through LSDB on Dask.
+        ``hats``: two HATS catalogues, through LSDB on Dask; ``files``: an astronomer's own files, see ``table``.
     root
         Folder of the ``hdf5`` tree or of the ``store``; not used by other sources.
+    table
+        Table of the source ``files``: a row per galaxy with paths in the columns ``spectrum``, ``image`` or ``image_g``
+        to ``image_y``, relative to the table, and any of ``object_id``, ``ra``, ``dec``, ``redshift``; or a folder.
+    wavelengths
+        Whether wavelengths of single files are those of ``air`` or ``vacuum``; ``header``: as each file states.
+    objects
+        Table of the objects to take of any source: those of an ``object_id``, ``sdss_object_id`` or ``hsc_object_id``,
+        or within ``matching.radius_arcsec`` of ``ra`` and ``dec``; unset takes all.
     spectra
         Surveys whose spectra are read, in one sample: ``desi``, and those of SDSS, which are directories under
         ``root/sdss``. A galaxy that was observed more than once is one object, with its best spectrum.
@@ -136,6 +145,11 @@ class DataConfig:
     root: str | None = setting(
         None, "pairs", one_or_more=True, needs=("data.source", "hdf5", "store"), path=True, resumable=True
     )
+    table: str | None = setting(
+        None, "pairs", one_or_more=True, needs=("data.source", "files"), path=True, resumable=True
+    )
+    wavelengths: Wavelengths = setting("header", "pairs")
+    objects: str | None = setting(None, "pairs", one_or_more=True, path=True, resumable=True)
     spectra: tuple[str, ...] = setting(
         ("sdss", "boss", "eboss"), "pairs", one_or_more=True, each_once=True, needs=_NAMED
     )
@@ -158,6 +172,8 @@ class DataConfig:
         check_settings(self)
         if self.source in ("hdf5", "store") and self.root is None:
             raise ValueError(f"data.source {self.source} needs data.root, the folder to read")
+        if self.source == "files" and self.table is None:
+            raise ValueError("data.source files needs data.table, a table of files or a folder")
         if not self.redshift_min < self.redshift_max:
             raise ValueError(
                 f"data.redshift_min {self.redshift_min} must be below data.redshift_max {self.redshift_max}"

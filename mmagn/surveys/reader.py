@@ -1,9 +1,11 @@
 """What a reader of both surveys is: catalogues of positions, and the records of chosen rows."""
 
+import hashlib
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -78,9 +80,15 @@ def usable(records: Iterator[tuple[int, Record | str]], drops: Counter[str]) -> 
             yield row, record
 
 
-def iter_spectra(reader: SurveyReader, drops: Counter[str]) -> Iterator[Spectrum]:
-    """Yield every usable spectrum of a source, file by file, each object once; the others are counted in ``drops``."""
+def iter_spectra(
+    reader: SurveyReader, drops: Counter[str], select: Callable[[Catalog], Catalog] | None = None
+) -> Iterator[Spectrum]:
+    """Yield every usable spectrum of a source, file by file, each object once; the others are counted in ``drops``.
+
+    ``select`` returns the part of the catalogue that is read.
+    """
     catalog = reader.read_sdss_catalog(drops)
+    catalog = catalog if select is None else select(catalog)
     for number, path in enumerate(catalog.files):
         for _, spectrum in usable(reader.read_spectra(path, catalog.row[catalog.file_index == number]), drops):
             yield spectrum
@@ -136,4 +144,12 @@ def reading_settings(data: DataConfig) -> dict[str, Any]:
     """Return the settings that every source of surveys follows, by dotted name, as plain values that JSON knows."""
     names = ("source", "spectra", "desi_survey", "hsc_survey", "cells", "redshift_min", "redshift_max")
     settings = {f"data.{name}": getattr(data, name) for name in names}
+    settings["data.objects"] = None if data.objects is None else _digest(Path(data.objects).expanduser())
     return {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()}
+
+
+def _digest(path: Path) -> str:
+    """Return what identifies the content of a list of objects."""
+    if not path.is_file():
+        raise FileNotFoundError(f"data.objects {path} is missing")
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]

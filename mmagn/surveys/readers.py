@@ -31,4 +31,10 @@ def survey_reader(data: DataConfig) -> SurveyReader:
 
         hats: SurveyReader = HatsReader(data=data)
         return hats
-    raise ValueError(f"data.source {source} holds pairs already; matching needs the surveys: embedded, hdf5, hub, hats")
+    if source == "files":
+        from mmagn.surveys.files.reader import FilesReader  # only here, as above
+
+        files: SurveyReader = FilesReader(data=data)
+        return files
+    allowed = "embedded, hdf5, hub, hats, files"
+    raise ValueError(f"data.source {source} holds pairs already; matching needs the surveys: {allowed}")

@@ -210,6 +210,11 @@ def screened_catalog(
     numbers = usable_rows(survey, rows, files, data, drops)
     if not len(numbers):
         raise ValueError(nothing_usable(survey, place, drops))
+    return catalog_of(rows, numbers, files)
+
+
+def catalog_of(rows: IndexRows, numbers: NDArray[np.int64], files: Sequence[str]) -> Catalog:
+    """Return the catalogue of some rows of an index, by their numbers."""
     return Catalog(
         object_id=rows.object_id[numbers],
         ra_deg=rows.ra_deg[numbers],

@@ -133,6 +133,18 @@ def test_desi_coadds_of_a_folder_are_read_by_target(real_tree):
     }
 
 
+def test_pairs_of_any_survey_are_read_back_from_their_store(real_tree, tmp_path):
+    for kind in ("coadd", "redrock"):
+        path = real_tree / "desi_fits" / f"{kind}-4-80613-thru20210324.fits"
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    data = DataConfig(source="files", table=str(tmp_path))
+    (spectrum,) = iter_spectra(survey_reader(data), Counter())
+    write_bands(tmp_path, bands="i", position=(spectrum.ra_deg, spectrum.dec_deg))
+    pair_store(data, MatchingConfig(), tmp_path / "store")
+    stored = pair_store(DataConfig(source="store", root=str(tmp_path / "store")), MatchingConfig())
+    assert [stored.pair(number).spectrum.survey for number in range(len(stored))] == ["desi"]
+
+
 def test_rows_that_cannot_be_used_are_counted_and_the_others_read(galaxies):
     table = a_table(galaxies)
     (galaxies / f"{SPECS[1]}.fits").write_bytes(b"SIMPLE  =                    T")

@@ -120,9 +120,8 @@ def plan(config: RunConfig, out: Path) -> MatchPlan:
         "pairs": (sdss.ra_deg[result.paired], sdss.dec_deg[result.paired]),
     }
     figures = plan_figures(positions, result.cells, result.radii, result.separations, result.radius_arcsec)
-    written = save_figures(figures, out)
+    names = ["plan.json", *(path.name for path in save_figures(figures, out))]
     write_json(out / "plan.json", result.as_dict())
-    names = ["plan.json", *(path.name for path in written)]
     if len(matches):
         report = match_report(sdss, hsc, matches, result.radius_arcsec, drops)
         made_from = Provenance(settings=store_settings(config.matching, reader), sources=reader.sources())

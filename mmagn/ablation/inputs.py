@@ -94,6 +94,10 @@ class FoldInputs:
                 name = {"redshift-only": "redshift", "snr-only": "snr_median"}[variant.name]
                 values = np.asarray(self.sample.labelled[name], dtype=np.float64)[:, None]
                 return values, np.isfinite(values)
+            case "survey-only":
+                survey = np.asarray(self.sample.labelled["survey"], dtype=np.str_)
+                values = (survey[:, None] == np.unique(survey)).astype(np.float64)
+                return values, np.ones(values.shape, dtype=bool)
             case "mask-only":
                 return self._mask, np.ones(self._mask.shape, dtype=bool)
             case _:
@@ -110,7 +114,8 @@ class FoldInputs:
         """Digest of everything the fits are made from, other than settings."""
         values, _ = feature_matrix(self.sample.labelled)
         digest = hashlib.sha256(self.sample.store.fingerprint.encode())
-        digest.update("\n".join(self.sample.object_id.tolist()).encode())
+        for texts in (self.sample.object_id, np.asarray(self.sample.labelled["survey"], dtype=np.str_)):
+            digest.update("\n".join(texts.tolist()).encode())
         soft = [self.sample.labelled["p_agn"]] if self.config.labels.soft else []
         for array in (
             self.sample.target,

@@ -82,6 +82,7 @@ VARIANTS: dict[str, Variant] = {
         _network("image", "L3", "image"),
         Variant(name="redshift-only", level="nuisance", inputs=("redshift",), kind="spline-logistic"),
         Variant(name="snr-only", level="nuisance", inputs=("S/N of the spectrum",), kind="spline-logistic"),
+        Variant(name="survey-only", level="nuisance", inputs=("survey of the spectrum",), kind="logistic"),
         Variant(name="mask-only", level="nuisance", inputs=("map of masked pixels",), kind="logistic"),
         Variant(name="logistic", level="baseline", inputs=("ten features",), kind="logistic"),
         Variant(name="bpt-rule", level="baseline", inputs=("measured line ratios",), kind="bpt-rule"),

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from mmagn.matching.config import MatchingConfig
 from mmagn.matching.index import PairIndex, surveys_matches
+from mmagn.matching.repeats import without_repeats
 from mmagn.matching.report import match_report
 from mmagn.matching.selection import object_list
 from mmagn.matching.shards import PairShard, pair_shards, shard_pairs
@@ -204,8 +205,11 @@ def object_parts(
     reader = survey_reader(data)
     sdss = _catalog(reader.read_sdss_catalog, drops, required=objects != "images")
     hsc = _catalog(reader.read_hsc_catalog, drops, required=objects != "spectra")
-    matches = surveys_matches(data, matching, sdss, hsc, drops)
     listed = object_list(data)
+    if listed is None and len(sdss):
+        images = hsc if objects == "pairs" else None
+        sdss = without_repeats(sdss, images, reader, matching.radius_arcsec, drops)
+    matches = surveys_matches(data, matching, sdss, hsc, drops)
     alone = [
         np.ones(len(catalog), dtype=np.bool_) if listed is None else listed.listed(catalog, matching.radius_arcsec)[0]
         for catalog in (sdss, hsc)

@@ -52,6 +52,7 @@ def sample_of(count: int = 240, leak: float = 0.0, seed: int = 0) -> Sample:
     table["object_id"] = np.arange(count).astype(str)
     table["ra_deg"], table["dec_deg"] = rng.uniform(0, 360, count), rng.uniform(-60, 60, count)
     table["redshift"], table["snr_median"] = rng.uniform(0, 0.3, count), rng.uniform(2, 30, count)
+    table["survey"] = np.where(rng.random(count) < 0.5, "desi", "sdss")
     galaxy = np.arange(count).astype(str)
     galaxy[:10] = galaxy[10:20]
     store = SimpleNamespace(fingerprint=f"{seed} {leak}", index=Table({"hsc_object_id": galaxy}))
@@ -80,6 +81,17 @@ def test_a_leak_planted_on_purpose_is_caught_and_noise_scores_at_prevalence(mode
     config, leaking, clean = config_of(), sample_of(leak=20.0), sample_of()
     assert average_precision(config, leaking, model, tmp_path) > 0.95
     assert abs(average_precision(config, clean, model, tmp_path) - clean.target.mean()) < 0.15
+
+
+def test_a_label_that_follows_the_survey_is_caught_by_the_model_that_sees_nothing_else(tmp_path: Path) -> None:
+    config, sample = config_of(), sample_of()
+    assert abs(average_precision(config, sample, "survey-only", tmp_path) - sample.target.mean()) < 0.15
+    table = sample.table.copy()
+    table["survey"] = np.where(sample.target == 1, "desi", "sdss")
+    mixed = dataclasses.replace(sample, table=table)
+    assert average_precision(config, mixed, "survey-only", tmp_path) > 0.95
+    table["survey"] = "sdss"
+    assert average_precision(config, dataclasses.replace(mixed, table=table), "survey-only", tmp_path) < 0.5
 
 
 def test_no_group_of_sky_and_no_galaxy_is_in_two_sets_of_a_fold() -> None:

@@ -34,7 +34,7 @@ def without_repeats(
     """Return a catalogue of spectra with each galaxy once.
 
     Spectra of different surveys within the radius are of one galaxy; the one with the highest median signal-to-noise
-    per pixel is kept, the first of the catalogue where two are equal. Only their spectra are read.
+    per pixel is kept, the one of the lower id where two are equal. Only their spectra are read.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ def without_repeats(
     members = np.unique(close)
     galaxy = connected_components(links, directed=False)[1][members]
     snr = _median_snr(catalog, members, reader)
-    order = np.lexsort((members, -snr, galaxy))
+    order = np.lexsort((catalog.object_id[members], -snr, galaxy))
     first = np.concatenate([[True], np.diff(galaxy[order]) != 0])
     best = np.repeat(order[first], np.diff(np.append(np.flatnonzero(first), len(order))))
     for other, kept in zip(order[~first].tolist(), best[~first].tolist(), strict=True):

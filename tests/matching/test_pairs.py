@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 
 from mmagn.matching.config import MatchingConfig
 from mmagn.matching.pairs import NoPairsError, open_pairs, pair_from_row, pair_index, pair_row, pair_shards, shard_pairs
+from mmagn.matching.repeats import REPEAT
 from mmagn.matching.rows import PAIR_FEATURES, half_precision
 from mmagn.records import INDEX_COLUMNS
 from mmagn.surveys.config import DataConfig
@@ -110,7 +111,7 @@ def test_the_order_of_files_and_surveys_does_not_decide_ties(v1_tree, tmp_path):
         v1_tree(root, sdss=[{"object_id": 1002, **same}], hsc=[{"object_id": 1, **same}], sdss_survey=surveys[0])
         v1_tree(root, sdss=[{"object_id": 1001, **same}], sdss_survey=surveys[1])
         index = pair_index(config_of(root), MatchingConfig())
-        assert (len(index.matches), index.report.many_to_one_left) == (1, 1)
+        assert (len(index.matches), index.report.drops) == (1, {REPEAT: 1})
         found.add(str(index.sdss.object_id[index.matches.left_index[0]]))
     assert found == {"1001"}
 

@@ -20,7 +20,7 @@ def leaderboard(arguments: Sequence[str]) -> int:
             "mmagn leaderboard --task wise --rows rows.parquet --labels.catalog.table allwise.fits",
             "mmagn train --splits.scheme published    # a model for the rows of a task",
         ],
-        shown=("data.source", "data.root", "data.cache_dir", "labels.catalog.table"),
+        listed=("data.source", "data.root", "data.cache_dir", "labels.catalog.table"),
     )
     parser.add_argument("--task", required=True, help="bpt, bpt-blanked, bpt-image or wise")
     rows_help = f"table of the rows: {', '.join(SUFFIXES)}; written without --predictions, else read"

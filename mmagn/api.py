@@ -1,6 +1,7 @@
 """The Python interface: pairs, runs and trained models as a notebook uses them; paths may be text or Path."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -16,7 +17,7 @@ from mmagn import pipeline
 from mmagn.config.run_config import RunConfig, load_config
 from mmagn.evaluation.scorecard import Scores
 from mmagn.evaluation.variants import DEFAULT_VARIANT
-from mmagn.matching.objects import PART_OBJECTS, Galaxy, GivenPart, galaxy_of_files
+from mmagn.matching.objects import PART_OBJECTS, Galaxy, GivenPart, galaxy_of_files, object_parts
 from mmagn.matching.rows import pair_from_row
 from mmagn.matching.store import PairStore, pair_store
 from mmagn.prediction.decode import Decoded, Decoder
@@ -26,6 +27,7 @@ from mmagn.records import Cutout, Pair, Spectrum
 from mmagn.reporting.figures.explanation import Explanation
 from mmagn.runs.hub import local_run, push_run
 from mmagn.runs.members import load_members
+from mmagn.runs.sample import engine
 from mmagn.storage.run_folder import RunFolder
 from mmagn.surveys.files.objects import ObjectFiles, matching_files
 from mmagn.surveys.files.wavelengths import Wavelengths
@@ -33,6 +35,7 @@ from mmagn.training.device import device_name
 
 if TYPE_CHECKING:
     from datasets import IterableDataset
+    from torch.utils.data import DataLoader
 
     from mmagn.ablation.ablate import Ablation
     from mmagn.search.search import Search
@@ -73,6 +76,42 @@ class Pairs:
     def dataset(self) -> "IterableDataset":
         """The same pairs as flat rows in a ``datasets.IterableDataset``, sharded by cell, for a DataLoader."""
         return pipeline.open_pairs(self.config)
+
+    def torch(
+        self,
+        batch_size: int = 64,
+        *,
+        workers: int = 0,
+        start: int = 0,
+        seed: int | None = None,
+        of: tuple[int, int] = (0, 1),
+    ) -> "DataLoader[dict[str, Any]]":
+        """Return a torch loader of network input: images, spectra, redshifts and ids of ``batch_size`` pairs at a time.
+
+        A batch is a mapping of ``image`` (pair, band, height, width) and ``spectrum`` (pair, 2, pixel), float32 as
+        ``config.tensors`` shapes them, ``redshift`` (pair,) float64, and the lists ``sdss_object_id`` and
+        ``hsc_object_id``. Which pairs are in a batch is known before any is read, so a loader of the same settings that
+        begins at batch ``start`` goes on exactly where another one stopped. A pair that cannot be used is missing
+        from its batch, which may then be empty.
+
+        Parameters
+        ----------
+        batch_size
+            Most pairs of a batch; the last ones of a file are fewer.
+        workers
+            Processes that read and decode.
+        start
+            Batches to leave out at the beginning, without reading them.
+        seed
+            Of the order of the batches, such as a seed plus the epoch; None keeps that of the files.
+        of
+            Rank and number of ranks: each batch belongs to one rank, and ranks differ by at most one batch.
+        """
+        from mmagn.tensors.loader import pair_loader  # only here: others of this class do without
+
+        with engine(self.config):
+            parts = object_parts(self.config.data, self.config.matching, "pairs", Counter(), batch_size)
+        return pair_loader(parts, self.config.tensors, workers=workers, start=start, seed=seed, of=of)
 
     def _known(self) -> PairStore:
         if self._store is None:

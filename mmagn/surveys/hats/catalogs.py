@@ -1,5 +1,6 @@
 """HATS catalogues as LSDB opens them: with the columns that are needed and no others, from a disk or a hub."""
 
+import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -8,7 +9,6 @@ from threading import Lock
 from typing import Any
 
 import pyarrow as pa
-from datasets.features import features
 
 from mmagn.records import CELL_NSIDE
 from mmagn.surveys.config import DataConfig
@@ -137,8 +137,12 @@ def _arrays_as_lists() -> Iterator[None]:
     """Have schemas read in this context hold nested lists where ``datasets`` has registered array types of its own.
 
     The converter of the published catalogues types images with them. LSDB cannot open a catalogue with such a type,
-    even where no such column is requested.
+    even where no such column is requested. A process that has not loaded ``datasets``, such as a Dask worker, has none.
     """
+    features = sys.modules.get("datasets.features.features")
+    if features is None:
+        yield
+        return
     with _READING_LISTS:
         for name in _ARRAY_TYPES:
             pa.unregister_extension_type(f"{features.__name__}.{name}")

@@ -1,0 +1,97 @@
+"""Pairs of any source as a torch loader: batches that are known before they are read, for training code of others."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from mmagn.matching.objects import ObjectPart
+from mmagn.records import BANDS
+from mmagn.tensors.config import TensorsConfig
+from mmagn.tensors.image import image_tensor
+from mmagn.tensors.spectrum import spectrum_pixels, spectrum_tensors
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PartTensors(Dataset[dict[str, Any]]):
+    """Parts of a source as batches of network input, by number; see ``pair_loader``.
+
+    Attributes
+    ----------
+    parts
+        Pairs of each batch, not yet read.
+    config
+        Shape of the tensors.
+    """
+
+    parts: Sequence[ObjectPart]
+    config: TensorsConfig
+
+    def __len__(self) -> int:
+        """Return the number of batches."""
+        return len(self.parts)
+
+    def __getitem__(self, number: int) -> dict[str, Any]:
+        """Return a batch, read now."""
+        galaxies = self.parts[number].galaxies(Counter())
+        pairs = [(each.cutout, each.spectrum) for each in galaxies]
+        seen = [(cutout, spectrum) for cutout, spectrum in pairs if cutout is not None and spectrum is not None]
+        cutouts, spectra = [cutout for cutout, _ in seen], [spectrum for _, spectrum in seen]
+        size = self.config.image_size
+        images = np.empty((0, len(BANDS), size, size), np.float32)
+        lines = np.empty((0, 2, spectrum_pixels(self.config)), np.float32)
+        if seen:
+            images = np.stack([image_tensor(cutout.flux, cutout.ivar, self.config) for cutout in cutouts])
+            lines = spectrum_tensors(spectra, self.config)
+        return {
+            "image": torch.from_numpy(images),
+            "spectrum": torch.from_numpy(lines),
+            "redshift": torch.tensor([spectrum.redshift for spectrum in spectra], dtype=torch.float64),
+            "sdss_object_id": [spectrum.object_id for spectrum in spectra],
+            "hsc_object_id": [cutout.object_id for cutout in cutouts],
+        }
+
+
+def pair_loader(
+    parts: Sequence[ObjectPart],
+    config: TensorsConfig,
+    *,
+    workers: int = 0,
+    start: int = 0,
+    seed: int | None = None,
+    of: tuple[int, int] = (0, 1),
+) -> DataLoader[dict[str, Any]]:
+    """Return a loader whose batches are the parts.
+
+    Parameters
+    ----------
+    parts, config
+        Pairs of each batch, and the shape of their tensors.
+    workers
+        Processes that read and decode.
+    start
+        Batches to leave out at the beginning.
+    seed
+        Of the order of the batches; None keeps that of the parts.
+    of
+        Rank and number of ranks.
+
+    Raises
+    ------
+    ValueError
+        Where the rank is none of those, or ``start`` is beyond the last batch.
+    """
+    rank, ranks = of
+    if not 0 <= rank < ranks:
+        raise ValueError(f"rank {rank} of {ranks} ranks; allowed: 0 to below their number")
+    order = np.arange(len(parts)) if seed is None else np.random.default_rng(seed).permutation(len(parts))
+    own = order[rank::ranks].tolist()
+    if not 0 <= start <= len(own):
+        raise ValueError(f"start is {start}; allowed: 0 to {len(own)}, the number of batches")
+    return DataLoader(
+        PartTensors(parts=parts, config=config), batch_size=None, sampler=own[start:], num_workers=workers
+    )

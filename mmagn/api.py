@@ -90,16 +90,13 @@ class Pairs:
 
         A batch is a mapping of ``image`` (pair, band, height, width) and ``spectrum`` (pair, 2, pixel), float32 as
         ``config.tensors`` shapes them, ``redshift`` (pair,) float64, and the lists ``sdss_object_id`` and
-        ``hsc_object_id``. Which pairs are in a batch is known before any is read, so a loader of the same settings that
-        begins at batch ``start`` goes on exactly where another one stopped. A pair that cannot be used is missing
-        from its batch, which may then be empty.
+        ``hsc_object_id``. Its pairs are fixed before any is read, so a loader that begins at batch ``start`` goes on
+        exactly where one of the same settings stopped. A pair that cannot be used is missing from its batch.
 
         Parameters
         ----------
-        batch_size
-            Most pairs of a batch; the last ones of a file are fewer.
-        workers
-            Processes that read and decode.
+        batch_size, workers
+            Most pairs of a batch; processes that read and decode.
         start
             Batches to leave out at the beginning, without reading them.
         seed

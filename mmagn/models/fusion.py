@@ -1,6 +1,6 @@
 """The whole network: the branches that are on, their embeddings side by side, and the heads."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -88,14 +88,14 @@ class FusionModel(nn.Module):
         every = torch.ones(len(some), dtype=torch.bool, device=some.device)
         return torch.stack([batch.get(f"{name}_valid", every).bool() for name in self.branches], dim=1)
 
-    def branch_logits(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """(batch,) logits through which the branches learn, by part: each branch alone, or the whole network."""
+    def branch_logits(self, batch: Mapping[str, Tensor], names: Collection[str]) -> dict[str, Tensor]:
+        """(batch,) logits through which the named branches learn: each branch alone, or the whole network."""
         if not self.heads.auxiliary:
             return {HEAD: self(batch)}
         return {
             name: self.heads.auxiliary[name](self._embedding(name, batch)).squeeze(-1).float()
             for name in self.branches
-            if name != "features"
+            if name in names
         }
 
     def branch_modules(self) -> dict[str, tuple[str, ...]]:

@@ -1,6 +1,6 @@
 """The Lightning data module: batches of the three splits, wherever their tensors live."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -116,7 +116,9 @@ class PairDataModule(LightningDataModule):
         share = self._order.share(self.trainer.fit_loop.batch_idx + 1)
         return {**batch, "share": torch.full((), share, device=batch["index"].device)}
 
-    def training_batch(self, batch: Mapping[str, Tensor], generator: torch.Generator | None) -> dict[str, Tensor]:
+    def training_batch(
+        self, batch: Mapping[str, Tensor], generator: torch.Generator | None, *, without: Collection[str] = ()
+    ) -> dict[str, Tensor]:
         """Batch of a training loader as float32 and augmented: a function of tensors on their device.
 
         Parameters
@@ -125,9 +127,12 @@ class PairDataModule(LightningDataModule):
             Rows alone where the tensors are resident.
         generator
             Source of all draws; None takes that of the device.
+        without
+            Names of tensors that the step does not need.
         """
         whole = self.tensors.batch(batch["index"]) if self.resident else as_floats(batch)
         whole |= {"share": batch["share"]} if "share" in batch else {}
+        whole = {name: values for name, values in whole.items() if name not in without}
         augment, softening = self.plan.augment, self.tensors.softening
         return augment_batch(whole, augment, generator, softening=softening)
 

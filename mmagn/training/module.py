@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol, cast, runtime_checkable
 
@@ -29,7 +29,9 @@ logger = logging.getLogger(__name__)
 class AugmentingData(Protocol):
     """Data whose training batches are completed on the device, within the step."""
 
-    def training_batch(self, batch: Batch, generator: torch.Generator | None) -> dict[str, Tensor]:
+    def training_batch(
+        self, batch: Batch, generator: torch.Generator | None, *, without: Collection[str]
+    ) -> dict[str, Tensor]:
         """Batch as the network is trained on it, all random numbers from a generator or that of the device."""
         ...
 
@@ -42,8 +44,8 @@ class AugmentingData(Protocol):
 class BranchedModel(Protocol):
     """A network whose branches learn through logits of their own."""
 
-    def branch_logits(self, batch: Batch) -> dict[str, Tensor]:
-        """(batch,) logits by branch."""
+    def branch_logits(self, batch: Batch, names: Collection[str]) -> dict[str, Tensor]:
+        """(batch,) logits of the named branches."""
         ...
 
     def branch_modules(self) -> dict[str, tuple[str, ...]]:
@@ -55,7 +57,8 @@ class AgnModule(lightning.LightningModule):
     """A network with its loss, its optimiser and its scores.
 
     Each branch of a network learns through a logit of its own; the loss is the sum of theirs, and each branch has its
-    own best epoch. A network that is no :class:`BranchedModel` is one branch.
+    own best epoch. One that is out of patience takes no part in further steps. A network that is no
+    :class:`BranchedModel` is one branch.
 
     All random numbers of a training step come from (seed, epoch, batch index): a run that was interrupted
     and resumed draws what an uninterrupted one draws, whatever random state it starts from. On a GPU the whole step,
@@ -114,6 +117,11 @@ class AgnModule(lightning.LightningModule):
         self._branch_validation: dict[str, dict[str, Tensor]] = {}
         self._warned_about_selection = False
 
+    @property
+    def learning(self) -> tuple[str, ...]:
+        """Names of the branches that are not out of patience."""
+        return self.best.learning(self.config.patience)
+
     def forward(self, batch: Batch) -> Tensor:
         """Return the (batch,) logits as float32, whatever precision the network ran in."""
         with autocast(self.config, self.device):
@@ -131,7 +139,7 @@ class AgnModule(lightning.LightningModule):
             logger.warning("the training step runs without a CUDA graph: several processes share each batch")
             record = None
         self._step = CapturedFunction(self._training_outputs, "the training step", record)
-        self._validate = CapturedFunction(self._validation_outputs, "validation", record)
+        self._validate = CapturedFunction(self._losses, "validation", record)
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         self._data = data if isinstance(data, AugmentingData) else None
 
@@ -160,7 +168,7 @@ class AgnModule(lightning.LightningModule):
         if steps:
             self._rates.set(learning_rate_factor(self.global_step, self.config, self._steps_per_epoch))
         with self._draws(batch_idx):
-            values, figures = self._step(batch, steps)
+            values, figures = self._step(batch, (steps, self.learning))
         if steps:
             progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
             progress.increment_ready()
@@ -172,11 +180,14 @@ class AgnModule(lightning.LightningModule):
         """Take steps on one batch while training, with nothing around them: how fast the device can be."""
         for number in range(count):
             with self._draws(number):
-                self._step(batch, True)
+                self._step(batch, (True, self.learning))
 
     def completed(self, batch: Batch) -> Batch:
         """Batch as the network is trained on it."""
-        return batch if self._data is None else self._data.training_batch(batch, self._generator)
+        if self._data is None:
+            return batch
+        without = self.branches.keys() - set(self.learning)
+        return self._data.training_batch(batch, self._generator, without=without)
 
     @contextmanager
     def _draws(self, batch_idx: int) -> Iterator[None]:
@@ -193,10 +204,14 @@ class AgnModule(lightning.LightningModule):
             self._generator = torch.Generator(self.device).manual_seed(augmentation_seed)
         yield
 
-    def _training_outputs(self, batch: dict[str, Tensor], steps: bool) -> Outputs:
-        """(3, batch) losses, logits and targets; (2 + part,) loss and gradient norms: a function of tensors alone."""
+    def _training_outputs(self, batch: dict[str, Tensor], mode: tuple[bool, tuple[str, ...]]) -> Outputs:
+        """(3, batch) losses, logits and targets; (2 + part,) loss and gradient norms: a function of tensors alone.
+
+        The mode is whether the optimiser takes a step, and the branches that learn.
+        """
+        steps, learning = mode
         whole = self.completed(batch)
-        losses, logits = self._losses(whole)
+        losses, logits = self._losses(whole, learning)
         losses, logits = losses.sum(0), logits.mean(0)
         loss = losses.mean() * whole["share"] if "share" in whole else losses.mean()
         self.manual_backward(loss / self.config.accumulate)
@@ -211,22 +226,20 @@ class AgnModule(lightning.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:  # noqa: ARG002 Lightning passes it
         """Return the (batch,) ``logits`` and ``target`` of a batch."""
-        losses, logits = (values.clone() for values in self._validate(batch))
+        learning = self.learning
+        losses, logits = (values.clone() for values in self._validate(batch, learning))
         mean, target = logits.mean(0), batch["target"]
         self.validation_scores.update(losses.sum(0), mean, target)
-        for number, scores in enumerate(self.branch_scores.values()):
-            cast("EpochScores", scores).update(losses[number], logits[number], target)
+        for name, loss, logit in zip(learning, losses, logits, strict=True):
+            if name in self.branch_scores:
+                cast("EpochScores", self.branch_scores[name]).update(loss, logit, target)
         return {"logits": mean, "target": target}
 
-    def _validation_outputs(self, batch: dict[str, Tensor], _: None) -> Outputs:
-        return self._losses(batch)
-
-    def _losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """(branch, batch) losses and logits; the loss is 0 where an object has no input of a branch."""
+    def _losses(self, batch: dict[str, Tensor], learning: Collection[str]) -> tuple[Tensor, Tensor]:
+        """(branch, batch) losses and logits of the branches that learn; the loss is 0 without the input of a branch."""
         with autocast(self.config, self.device):
-            parts = (
-                self.model.branch_logits(batch) if isinstance(self.model, BranchedModel) else {"": self.model(batch)}
-            )
+            branched = isinstance(self.model, BranchedModel)
+            parts = self.model.branch_logits(batch, learning) if branched else {"": self.model(batch)}
         logits = torch.stack([part.float() for part in parts.values()])
         losses = weighted_bce(logits, batch["target"].expand_as(logits), self.pos_weight)
         valid = [batch.get(f"{name}_valid") for name in parts]
@@ -243,9 +256,9 @@ class AgnModule(lightning.LightningModule):
         self._validation = self.validation_scores.compute()
         self.validation_scores.reset()
         self.log_dict({f"validation/{name}": value for name, value in self._validation.items()})
-        self._branch_validation = dict.fromkeys(self.branches, self._validation)
-        for name, scores in self.branch_scores.items():
-            self._branch_validation[name] = cast("EpochScores", scores).compute()
+        self._branch_validation = dict.fromkeys(self.learning, self._validation)
+        for name in self.learning if self.branch_scores else ():
+            self._branch_validation[name] = cast("EpochScores", self.branch_scores[name]).compute()
             self.log_dict(
                 {f"validation/{score}_{name}": value for score, value in self._branch_validation[name].items()}
             )
@@ -264,7 +277,7 @@ class AgnModule(lightning.LightningModule):
         if "average_precision" in self._validation:
             scores = {name: values["average_precision"] for name, values in self._branch_validation.items()}
         else:
-            validation = self._branch_validation or dict.fromkeys(self.branches, train)
+            validation = self._branch_validation or dict.fromkeys(self.learning, train)
             scores = {name: -values["loss"] for name, values in validation.items()}
             self._warn_about_selection("validation" if self._validation else "training")
         self.log(SELECTION, self.best.selection({name: float(score) for name, score in scores.items()}))

@@ -82,11 +82,12 @@ class TwoBranches(nn.Module):
         self.left, self.right = nn.Linear(6, 1), nn.Linear(6, 1)
 
     def forward(self, batch):
-        return sum(self.branch_logits(batch).values())
+        return sum(self.branch_logits(batch, ("left", "right")).values())
 
-    def branch_logits(self, batch):
+    def branch_logits(self, batch, names):
         left, right = batch["features"].split(6, dim=1)
-        return {"left": self.left(left).squeeze(1), "right": self.right(right).squeeze(1)}
+        logits = {"left": self.left(left).squeeze(1), "right": self.right(right).squeeze(1)}
+        return {name: logits[name] for name in names}
 
     def branch_modules(self):
         return {"left": ("left",), "right": ("right",)}
@@ -112,11 +113,33 @@ def test_each_branch_keeps_the_weights_of_its_own_best_epoch(trained, config, ru
         assert torch.equal(state[f"model.{name}.weight"], weights[epoch][f"{name}.weight"])
 
 
+def test_a_branch_that_is_out_of_patience_takes_no_part_in_further_steps(trained, config):
+    config = dataclasses.replace(config, epochs=12, patience=2)
+    module = AgnModule(TwoBranches(), config, pos_weight=4.0, seed=3)
+    scores = {"left": [0.2, 0.9, *[0.8] * 10], "right": [0.1 + 0.01 * epoch for epoch in range(12)]}
+    weights, learning, selection = [], [], module.best.selection
+
+    def staged(current):
+        epoch = len(learning)
+        learning.append(set(current))
+        weights.append({name: value.clone() for name, value in module.model.state_dict().items()})
+        return selection({name: scores[name][epoch] for name in current})
+
+    module.best.selection = staged
+    result = trained(module=module)
+    assert result.epochs == 12
+    assert learning == [{"left", "right"}] * 4 + [{"right"}] * 8
+    assert torch.equal(weights[3]["left.weight"], weights[-1]["left.weight"])
+    assert not torch.equal(weights[-2]["right.weight"], weights[-1]["right.weight"])
+    assert result.best_score == pytest.approx((0.9 + 0.21) / 2)
+    assert module.best.state_dict()["waited"] == {"left": 10, "right": 0}
+
+
 def test_an_object_without_the_input_of_a_branch_does_not_train_it(config):
     module = AgnModule(TwoBranches(), config, pos_weight=1.0, seed=3)
     batch = {"features": torch.ones(2, 12), "target": torch.tensor([0.0, 1.0])}
-    losses, _ = module._losses({**batch, "left_valid": torch.tensor([True, False])})
-    whole, _ = module._losses(batch)
+    losses, _ = module._losses({**batch, "left_valid": torch.tensor([True, False])}, module.learning)
+    whole, _ = module._losses(batch, module.learning)
     assert losses[0, 1] == 0
     assert torch.equal(losses[1], whole[1])
     assert losses[0, 0] == whole[0, 0]

@@ -10,7 +10,7 @@ from astropy.table import Table
 from mmagn.config.run_config import RunConfig, save_config
 from mmagn.evaluation.config import EvaluationConfig
 from mmagn.evaluation.folds import Fold
-from mmagn.evaluation.network import network_evaluation
+from mmagn.evaluation.network import NetworkEvaluation, network_evaluation
 from mmagn.labels.config import LabelsConfig
 from mmagn.models.config import ImageBranchConfig, ModelsConfig, SpectrumBranchConfig
 from mmagn.runs.members import evaluation_sample
@@ -51,8 +51,8 @@ def thirds(sample: Sample) -> tuple[np.ndarray, np.ndarray]:
     return rows[rows % 3 == 0], rows[rows % 3 == 1]
 
 
-def make_member(folder: Path, config: RunConfig, sample: Sample) -> np.ndarray:
-    """A network with initial weights, evaluated as a trained one is; returns its logits of all labelled pairs."""
+def make_member(folder: Path, config: RunConfig, sample: Sample) -> NetworkEvaluation:
+    """A network with initial weights, evaluated as a trained one is on all labelled pairs."""
     folder.mkdir(parents=True)
     train, validation = thirds(sample)
     values, valid = sample.features(config)
@@ -68,7 +68,7 @@ def make_member(folder: Path, config: RunConfig, sample: Sample) -> np.ndarray:
     evaluation.save(RunFolder(folder))
     scaling.save(folder / "scaling.json")
     save_weights(model.state_dict(), folder / "weights.safetensors")
-    return evaluation.logits
+    return evaluation
 
 
 @pytest.fixture(scope="session")
@@ -77,7 +77,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> dict:
     base = tmp_path_factory.mktemp("prediction")
     config = small_config(base / "cache")
     sample = labelled_sample(config)
-    logits = make_member(base / "run", config, sample)
+    evaluation = make_member(base / "run", config, sample)
+    logits = evaluation.logits
     save_config(config, base / "run" / "config.yaml")
     split = np.full(len(logits), "test")
     for name, rows in zip(("train", "validation"), thirds(sample), strict=True):
@@ -89,4 +90,11 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> dict:
         make_member(models / f"repeat-0-fold-{fold}", replace(config, seed=5 + fold), sample)
     for folder in (models, base / "ablation"):
         save_config(config, folder / "config.yaml")
-    return {"base": base, "config": config, "sample": sample, "logits": logits, "run": base / "run"}
+    return {
+        "base": base,
+        "config": config,
+        "sample": sample,
+        "logits": logits,
+        "parts": evaluation.parts,
+        "run": base / "run",
+    }

@@ -4,7 +4,7 @@ import logging
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from mmagn.evaluation.answers import Answer, Row, answers, markdown, rows_table,
 from mmagn.evaluation.ceiling import PartCeiling, noise_ceilings
 from mmagn.evaluation.crossval import leave_one_group_out, sky_folds
 from mmagn.evaluation.folds import Fold
+from mmagn.evaluation.permutation import Importance, load_importances, mean_importances
 from mmagn.evaluation.pooled import OutOfFold, out_of_fold, pooled_scores
 from mmagn.evaluation.predictions import save_predictions
 from mmagn.evaluation.strata import strata
@@ -98,8 +99,8 @@ def ablate(config: RunConfig) -> Ablation:
         predictions = {name: out_of_fold(table, sample.object_id, sample.target) for name, table in tables.items()}
         sample.table.write(run.measurements, format="parquet", overwrite=True)
         result = _compared(config, sample, predictions, run, fits)
-        _keep_members(config, run, fits, folds)
-        _write_tables(config, sample, result)  # last but the report: ablation.json marks the run as complete
+        shares = _keep_members(config, run, fits, folds)
+        _write_tables(config, sample, result, shares)  # last but the report: ablation.json marks the run as complete
         write_report(run.path, sample.store)
         run.seal()
     sys.stdout.write(f"{result.text}\n")
@@ -184,8 +185,10 @@ def _parts(config: RunConfig, sample: Sample) -> list[Part]:
     return result
 
 
-def _write_tables(config: RunConfig, sample: Sample, result: Ablation) -> None:
-    """Write the result as Markdown, CSV and JSON."""
+def _write_tables(
+    config: RunConfig, sample: Sample, result: Ablation, shares: Mapping[str, Sequence[Importance]]
+) -> None:
+    """Write the result as Markdown, CSV and JSON, with the importance of the inputs of the models that have members."""
     run, rows = RunFolder(result.path), result.rows
     title = f"Ablation: {rows[0].objects} objects, {rows[0].positives} positive ({config.ablation.scheme})"
     with whole_file(run.ablation.with_suffix(".md")) as part:
@@ -202,13 +205,20 @@ def _write_tables(config: RunConfig, sample: Sample, result: Ablation) -> None:
         "noise_ceiling": result.ceilings[0].as_dict(),
         "strata_noise_ceiling": [ceiling.as_dict() for ceiling in result.ceilings[1:]],
         "catalog_models": [row.as_dict() for row in result.catalog_rows],
+        "inputs": {name: [asdict(each) for each in inputs] for name, inputs in shares.items()},
         "sample": sample.summary(config),
     }
     write_json(run.ablation, content)
 
 
-def _keep_members(config: RunConfig, run: RunFolder, fits: FoldFits, folds: Sequence[Fold]) -> None:
-    """Copy the networks that prediction may load into the run folder, each with the settings of its model."""
+def _keep_members(
+    config: RunConfig, run: RunFolder, fits: FoldFits, folds: Sequence[Fold]
+) -> dict[str, list[Importance]]:
+    """Copy the networks that prediction may load into the run folder, each with the settings of its model.
+
+    Returns the importance of the inputs of each model, the mean over its networks.
+    """
+    shares = {}
     if fits.sample.basis is not None:
         fits.sample.basis.save(run.basis)
     for name in config.ablation.variants:
@@ -219,6 +229,9 @@ def _keep_members(config: RunConfig, run: RunFolder, fits: FoldFits, folds: Sequ
             copy = model.path / f"repeat-{fold.repeat}-fold-{fold.fold}"
             shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("embedding-*"), dirs_exist_ok=True)
         save_config(fits.inputs.variant_config(variant), model.config)
+        members = [RunFolder(folder) for folder in sorted(model.path.iterdir()) if folder.is_dir()]
+        shares[name] = mean_importances([load_importances(member.importance, "inputs") for member in members])
+    return shares
 
 
 def _save_csv(table: Table, path: Path) -> None:

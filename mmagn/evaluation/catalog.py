@@ -8,6 +8,7 @@ from astropy import units as u
 from astropy.table import Column, MaskedColumn, Table
 from numpy.typing import NDArray
 
+from mmagn.evaluation.parts import DISAGREE_COLUMN, PART_COLUMNS
 from mmagn.lines import REPORTED_LINES
 
 NOT_APPLICABLE = ("quasar", "star", "broad line")
@@ -30,6 +31,15 @@ _COLUMNS: tuple[tuple[str, str, str], ...] = (
     ),
     ("votes", "stat.probability", "Fraction of members whose calibrated probability reaches their own threshold"),
     ("agn", "meta.code", "True where votes is 0.5 or more; null for quasars, stars and broad lines, see reason"),
+    *(
+        (column, "stat.probability", f"P(AGN) from the {name} alone, calibrated, mean over members; NaN without it")
+        for name, column in PART_COLUMNS.items()
+    ),
+    (
+        DISAGREE_COLUMN,
+        "meta.code",
+        "True where one modality alone raises the odds of an AGN by a factor of 3.2 and another lowers them as much",
+    ),
     ("training_distance", "stat.value", "Distance from the training set; 1 is the given quantile of validation"),
     ("unlike_training", "meta.code", "True where training_distance is above 1: the probability is not reliable"),
     ("bpt_class", "src.class", "BPT class of the spectrum, unclassified where reason is not empty"),

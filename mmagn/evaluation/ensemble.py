@@ -1,6 +1,6 @@
 """Predictions of several networks for the same objects, and their mean and spread."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from mmagn.evaluation.calibration import unshifted_logits, with_prevalence
+from mmagn.evaluation.parts import PARTS, part_columns
 from mmagn.evaluation.subsets import SubsetCalibration
 from mmagn.records import Floats
 
@@ -25,6 +26,10 @@ class MemberPrediction:
         1 where the calibrated probability reaches the threshold of the network, else 0.
     distance
         From the training objects; 1 at the limit.
+    prevalence
+        Fraction of positives that the calibrated probability assumes.
+    parts
+        Calibrated probability of each modality alone, by modality.
     """
 
     logit: Floats
@@ -32,19 +37,31 @@ class MemberPrediction:
     calibrated_probability: Floats
     vote: Floats
     distance: Floats
+    prevalence: Floats
+    parts: dict[str, Floats]
 
     @classmethod
     def empty(cls, objects: int) -> "MemberPrediction":
         """Return NaN for every object."""
-        return cls(**{name: np.full(objects, np.nan) for name in cls.__dataclass_fields__})
+        columns = {name: np.full(objects, np.nan) for name in cls.__dataclass_fields__ if name != "parts"}
+        return cls(**columns, parts={name: np.full(objects, np.nan) for name in PARTS})
 
-    def fill(self, rows: NDArray[np.int64], logits: Floats, used: SubsetCalibration, prevalence: float | None) -> None:
+    def fill(
+        self,
+        rows: NDArray[np.int64],
+        logits: Floats,
+        parts: Mapping[str, Floats],
+        used: SubsetCalibration,
+        prevalence: float | None,
+    ) -> None:
         """Set the predictions of some objects.
 
         Parameters
         ----------
         rows, logits
             (row,) which objects, and the output of the network for them.
+        parts
+            (row,) logit of each modality alone; NaN where an object lacks it.
         used
             Calibration and threshold of their subset of modalities.
         prevalence
@@ -55,6 +72,9 @@ class MemberPrediction:
         self.logit[rows] = logits
         self.probability[rows] = expit(unshifted_logits(logits, calibration.pos_weight))
         self.calibrated_probability[rows] = calibration.probability(logits, target_prevalence=prevalence)
+        self.prevalence[rows] = calibration.prevalence if prevalence is None else prevalence
+        for name, of_part in used.parts.items():
+            self.parts[name][rows] = of_part.probability(parts[name], target_prevalence=prevalence)
         if prevalence is not None and 0 < threshold < 1:
             threshold = float(with_prevalence(threshold, calibration.prevalence, prevalence))
         self.vote[rows] = self.calibrated_probability[rows] >= threshold
@@ -62,16 +82,18 @@ class MemberPrediction:
 
 def ensemble_columns(members: Sequence[MemberPrediction]) -> dict[str, NDArray[Any]]:
     """Return columns (object,) of mean and spread over networks, NaN where no network has usable input."""
-    names = ("logit", "probability", "calibrated_probability", "vote", "distance")
+    names = ("logit", "probability", "calibrated_probability", "vote", "distance", "prevalence")
     stacked = {name: np.stack([getattr(member, name) for member in members]) for name in names}
     mean = {name: values.mean(axis=0) for name, values in stacked.items()}
     probability = stacked["calibrated_probability"]
+    parts = {name: np.mean([member.parts[name] for member in members], axis=0) for name in PARTS}
     single = len(members) == 1
     return {
         **{name: mean[name] for name in names[:3]},
         "probability_spread": np.full(probability.shape[1], np.nan) if single else probability.std(axis=0, ddof=1),
         "votes": mean["vote"],
         "agn": mean["vote"] >= 0.5,
+        **part_columns(parts, mean["prevalence"]),
         "training_distance": mean["distance"],
         "unlike_training": mean["distance"] > 1,
     }

@@ -1,14 +1,14 @@
 """Evaluation of a trained network on its own sample: logits, and calibration and novelty of every subset of inputs."""
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mmagn.evaluation.calibration import fitted_calibration
+from mmagn.evaluation.calibration import Calibration, fitted_calibration
 from mmagn.evaluation.config import EvaluationConfig
 from mmagn.evaluation.folds import Fold
 from mmagn.evaluation.novelty import Novelty, fitted_novelty, save_novelty
@@ -16,6 +16,7 @@ from mmagn.evaluation.permutation import Importance, permutation_importance, sav
 from mmagn.evaluation.scores import best_threshold
 from mmagn.evaluation.subsets import SubsetCalibration, known_subsets, save_calibrations
 from mmagn.models.fusion import FusionModel
+from mmagn.models.heads import Logits
 from mmagn.records import Floats
 from mmagn.storage.run_folder import RunFolder
 from mmagn.tensors.batches import Batch, OrderedBatches
@@ -64,6 +65,8 @@ class NetworkEvaluation:
     ----------
     logits
         (object,) with all modalities; NaN in training rows where these were not requested.
+    parts
+        (object,) logits of each modality alone, by modality; NaN as above, and where an object lacks the modality.
     calibrations, novelty
         By subset of modalities, the widest first.
     importances, inputs
@@ -72,6 +75,7 @@ class NetworkEvaluation:
     """
 
     logits: Floats
+    parts: dict[str, Floats]
     calibrations: dict[Subset, SubsetCalibration]
     novelty: dict[Subset, Novelty]
     importances: list[Importance]
@@ -114,22 +118,26 @@ def network_evaluation(
     origin = FeatureOrigin.of(sample.features, sample.scaling).to(device)
     widest, *narrower = known_subsets(model.branches, sample.features)
     logits: dict[Subset, Floats] = {}
+    parts_of: dict[Subset, dict[str, Floats]] = {}
     calibrations: dict[Subset, SubsetCalibration] = {}
     novelty: dict[Subset, Novelty] = {}
     importances: list[Importance] = []
     inputs: list[Importance] = []
     for subset in (widest, *narrower):
         rows = every if subset == widest else fitting
-        parts = OrderedBatches(torch.from_numpy(rows), EVALUATION_BATCH).batches()
-        batches: Iterable[Batch] = (_on_device(sample.batch_of(part), device) for part in parts)
+        cuts = OrderedBatches(torch.from_numpy(rows), EVALUATION_BATCH).batches()
+        batches: Iterable[Batch] = (_on_device(sample.batch_of(cut), device) for cut in cuts)
         if subset != widest:
             batches = (shown_batch(batch, subset, origin) for batch in batches)
-        values, embedding = logits_and_embeddings(model, batches, device)
-        logits[subset] = np.full(count, np.nan)
-        logits[subset][rows] = checked_logits(rows, values)
-        calibrations[subset] = validation_calibration(
+        output = network_output(model, batches, device)
+        values, embedding = output.arrays()
+        logits[subset] = _placed(checked_logits(rows, values), rows, count)
+        parts_of[subset] = {name: _placed(part, rows, count) for name, part in output.part_arrays().items()}
+        fused = validation_calibration(
             sample.target[validation], logits[subset][validation], config, pos_weight=sample.pos_weight
         )
+        alone = {name: part[validation] for name, part in parts_of[subset].items()}
+        calibrations[subset] = replace(fused, parts=_part_calibrations(sample, alone, config))
         places = np.searchsorted(rows, usual), np.searchsorted(rows, validation)
         novelty[subset] = fitted_novelty(embedding[places[0]], embedding[places[1]], config.novelty_quantile)
         if subset == widest:
@@ -137,8 +145,34 @@ def network_evaluation(
             importances = _importances(model, sample, of_test, config.seed)
             inputs = input_importances(model, sample.target[sample.fold.test], of_test, config.seed)
     return NetworkEvaluation(
-        logits=logits[widest], calibrations=calibrations, novelty=novelty, importances=importances, inputs=inputs
+        logits=logits[widest],
+        parts=parts_of[widest],
+        calibrations=calibrations,
+        novelty=novelty,
+        importances=importances,
+        inputs=inputs,
     )
+
+
+def _placed(values: Floats, rows: NDArray[np.int64], count: int) -> Floats:
+    """(object,) values in their rows, NaN elsewhere."""
+    placed = np.full(count, np.nan)
+    placed[rows] = values
+    return placed
+
+
+def _part_calibrations(
+    sample: EvaluationSample, alone: Mapping[str, Floats], config: EvaluationConfig
+) -> dict[str, Calibration]:
+    """Calibration of each modality alone on the validation rows that have it."""
+    target = sample.target[sample.fold.validation]
+    return {
+        name: fitted_calibration(
+            target[defined], logits[defined], pos_weight=sample.pos_weight, kind=config.calibration
+        )
+        for name, logits in alone.items()
+        if (defined := np.isfinite(logits)).any()
+    }
 
 
 def _importances(
@@ -199,14 +233,24 @@ class NetworkOutput:
     ----------
     logits, embedding
         (object,) logits and (object, embedding) head inputs.
+    parts
+        (object, modality) logits of each modality alone; NaN where an object lacks it.
+    modalities
+        Names of the modalities.
     """
 
     logits: Tensor
     embedding: Tensor
+    parts: Tensor
+    modalities: Sequence[str]
 
     def arrays(self) -> tuple[Floats, NDArray[np.float32]]:
         """Return logits and head inputs as arrays; waits for the device."""
         return self.logits.cpu().numpy().astype(np.float64), self.embedding.cpu().numpy()
+
+    def part_arrays(self) -> dict[str, Floats]:
+        """Return the (object,) logits of each modality alone; waits for the device."""
+        return dict(zip(self.modalities, self.parts.cpu().numpy().astype(np.float64).T, strict=True))
 
 
 def network_output(model: FusionModel, batches: Iterable[Batch], device: str) -> NetworkOutput:
@@ -217,13 +261,22 @@ def network_output(model: FusionModel, batches: Iterable[Batch], device: str) ->
     """
     model.to(device).eval()
     logits, embeddings = [torch.zeros(0, device=device)], [torch.zeros(0, 0, device=device)]
+    parts = [torch.zeros(0, len(model.branches), device=device)]
     with torch.inference_mode():
         for batch in batches:
             inputs = _on_device(batch, device)
-            embedding = model.embedding(inputs)
-            logits.append(model.heads(embedding, model.present(inputs)).fused)
+            embedding, present = model.embedding(inputs), model.present(inputs)
+            result: Logits = model.heads(embedding, present)
+            alone = torch.stack([result.parts.get(name, result.fused) for name in model.branches], dim=1)
+            parts.append(alone.where(present, torch.nan))
+            logits.append(result.fused)
             embeddings.append(embedding.float())
-        return NetworkOutput(logits=torch.cat(logits[1:] or logits), embedding=torch.cat(embeddings[1:] or embeddings))
+        return NetworkOutput(
+            logits=torch.cat(logits[1:] or logits),
+            embedding=torch.cat(embeddings[1:] or embeddings),
+            parts=torch.cat(parts),
+            modalities=model.branches,
+        )
 
 
 def logits_and_embeddings(

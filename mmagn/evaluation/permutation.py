@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,12 +29,16 @@ class Importance:
         Loss of average precision, mean over permutations.
     low, high
         Interval over permutations and resampled objects.
+    share
+        Root mean square change of the logit over the spread of the logits, where objects have the value of another
+        one: 0 where the model does not use it, about 1.4 where nothing else matters.
     """
 
     name: str
     value: float
     low: float
     high: float
+    share: float
 
 
 def permutation_importance(
@@ -85,7 +90,8 @@ def permutation_importance(
         losses = average_precisions(target, whole, once) - average_precisions(target, permuted, once)
         resampled = average_precisions(target, whole, counts) - average_precisions(target, permuted, counts)
         low, high = np.quantile(resampled, tails).tolist()
-        importances.append(Importance(name=name, value=float(losses.mean()), low=low, high=high))
+        share = float(np.sqrt(np.square(permuted - whole).mean()) / max(whole.std(), 1e-12))
+        importances.append(Importance(name=name, value=float(losses.mean()), low=low, high=high, share=share))
     return importances
 
 
@@ -103,13 +109,28 @@ def average_precisions(target: Floats, score: Floats, counts: NDArray[np.floatin
     return np.asarray((hits * precision).sum(axis=1) / hits.sum(axis=1))
 
 
+def mean_importances(members: Sequence[Sequence[Importance]]) -> list[Importance]:
+    """Return the mean importances over several networks, of those that have any."""
+    measured = [{each.name: each for each in importances} for importances in members if importances]
+    return [
+        Importance(
+            name=name,
+            **{
+                key: float(np.mean([getattr(each[name], key) for each in measured]))
+                for key in ("value", "low", "high", "share")
+            },
+        )
+        for name in (measured[0] if measured else ())
+    ]
+
+
 def save_importances(path: Path, importances: Sequence[Importance], inputs: Sequence[Importance] = ()) -> None:
     """Write importances of the features and of the inputs image, spectrum and features as JSON."""
     parts = {"features": [asdict(each) for each in importances], "inputs": [asdict(each) for each in inputs]}
-    write_json(path, {"split": "test", "unit": "loss of average precision", **parts})
+    write_json(path, {"split": "test", "unit": "loss of average precision; share: of the logit", **parts})
 
 
-def load_importances(path: Path) -> list[Importance]:
+def load_importances(path: Path, of: Literal["features", "inputs"] = "features") -> list[Importance]:
     """Return what :func:`save_importances` wrote; nothing where there is no such file.
 
     Raises
@@ -120,6 +141,6 @@ def load_importances(path: Path) -> list[Importance]:
     if not path.is_file():
         return []
     try:
-        return [Importance(**each) for each in json.loads(path.read_text(encoding="utf-8"))["features"]]
+        return [Importance(**each) for each in json.loads(path.read_text(encoding="utf-8"))[of]]
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{path} does not hold importances of features: {error}") from error

@@ -8,6 +8,7 @@ from astropy import units
 from astropy.table import Table
 from numpy.typing import ArrayLike, NDArray
 
+from mmagn.evaluation.parts import DISAGREE_COLUMN, PART_COLUMNS
 from mmagn.records import INDEX_COLUMNS
 from mmagn.storage.files import whole_file
 
@@ -24,6 +25,8 @@ _COLUMN_TYPES = {
     "logit": np.float64,
     "probability": np.float64,
     "calibrated_probability": np.float64,
+    **dict.fromkeys(PART_COLUMNS.values(), np.float64),
+    DISAGREE_COLUMN: np.bool_,
     "split": np.str_,
 }
 
@@ -38,7 +41,8 @@ def predictions_table(objects: Table, **columns: ArrayLike) -> Table:
     columns
         (object,) each of ``bpt_class``, name of the class; ``truth``, 1 positive, 0 negative, NaN where the class is
         neither; ``logit``, output of the network; ``probability``, with the prior shift of the loss undone;
-        ``calibrated_probability``, after calibration on the validation split; ``split``.
+        ``calibrated_probability``, after calibration on the validation split; those of
+        :func:`mmagn.evaluation.parts.part_columns`; ``split``.
 
     Raises
     ------

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -50,17 +50,23 @@ class SubsetCalibration:
         Map from logits to probabilities.
     threshold
         Calibrated probability from which on an object counts as an AGN.
+    parts
+        Calibration of the logit of each modality alone, by modality.
     """
 
     calibration: Calibration
     threshold: float
+    parts: Mapping[str, Calibration] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        parts = {name: each.as_dict() for name, each in self.parts.items()}
+        return {**self.calibration.as_dict(), "threshold": self.threshold, "parts": parts}
 
 
 def save_calibrations(path: Path, calibrations: Mapping[Subset, SubsetCalibration]) -> None:
-    """Write calibration and threshold of each subset as JSON."""
-    write_json(
-        path, {name: {**each.calibration.as_dict(), "threshold": each.threshold} for name, each in calibrations.items()}
-    )
+    """Write calibration and threshold of each subset, and the calibration of its modalities, as JSON."""
+    write_json(path, {name: each.as_dict() for name, each in calibrations.items()})
 
 
 def load_calibrations(path: Path) -> dict[Subset, SubsetCalibration]:
@@ -83,5 +89,9 @@ def load_calibrations(path: Path) -> dict[Subset, SubsetCalibration]:
 
 
 def _calibration(values: Mapping[str, Any]) -> SubsetCalibration:
-    plain = {name: value for name, value in values.items() if name != "threshold"}
-    return SubsetCalibration(calibration=Calibration.from_dict(plain), threshold=float(values["threshold"]))
+    plain = {name: value for name, value in values.items() if name not in ("threshold", "parts")}
+    return SubsetCalibration(
+        calibration=Calibration.from_dict(plain),
+        threshold=float(values["threshold"]),
+        parts={name: Calibration.from_dict(each) for name, each in values["parts"].items()},
+    )

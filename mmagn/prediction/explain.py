@@ -20,7 +20,8 @@ from mmagn.evaluation.attribution import (
     sliding_windows,
     spectrum_occlusion,
 )
-from mmagn.evaluation.permutation import Importance
+from mmagn.evaluation.parts import DISAGREE_COLUMN, PART_COLUMNS, parts_text
+from mmagn.evaluation.permutation import mean_importances
 from mmagn.evaluation.variants import DEFAULT_VARIANT
 from mmagn.matching.objects import Galaxy, GivenPart, galaxy_with_id
 from mmagn.prediction.decode import Decoded, Decoder
@@ -42,6 +43,8 @@ _COLUMNS = (
     "logit",
     "probability",
     "calibrated_probability",
+    *PART_COLUMNS.values(),
+    DISAGREE_COLUMN,
 )
 
 
@@ -99,9 +102,9 @@ def explanation(ensemble: Ensemble, decoded: Decoded, row: Row, cutout: Cutout |
     mean = {name: np.mean([each[name] for each in maps], axis=0) for name in maps[0]}
     unlike = "   unlike the training set" if row["unlike_training"] else ""
     name = row["sdss_object_id"] or row["hsc_object_id"]
-    score = f"P(AGN) = {row['calibrated_probability']:.2f}"
+    score, alone = f"P(AGN) = {row['calibrated_probability']:.2f}", parts_text(row)
     return Explanation(
-        title=f"{name}   from {row['modalities'] or 'nothing'}   {score}{unlike}",
+        title="\n".join(filter(None, [f"{name}   from {row['modalities'] or 'nothing'}   {score}{unlike}", alone])),
         cutout=cutout,
         gradients=_mean_gradients([_gradients(each, batch) for each, batch in zip(members, batches, strict=True)]),
         image_occlusion=mean.get("image"),
@@ -110,7 +113,7 @@ def explanation(ensemble: Ensemble, decoded: Decoded, row: Row, cutout: Cutout |
         spectrum_occlusion=mean.get("spectrum"),
         line_falls=dict(zip(windows, mean["lines"].tolist(), strict=True)) if "lines" in mean else {},
         features=config.tensors.features,
-        importance=_mean_importances(members),
+        importance=mean_importances([member.importances for member in members]),
         importance_split="test",
     )
 
@@ -146,20 +149,6 @@ def _mean_gradients(gradients: Sequence[Gradients]) -> Gradients:
         logit=float(np.mean([each.logit for each in gradients])),
         baseline_logit=float(np.mean([each.baseline_logit for each in gradients])),
     )
-
-
-def _mean_importances(members: Sequence[TrainedMember]) -> list[Importance]:
-    """Importance of the features on the test objects of each network, averaged over networks."""
-    measured = [{each.name: each for each in member.importances} for member in members if member.importances]
-    return [
-        Importance(
-            name=name,
-            **{
-                key: float(np.mean([getattr(each[name], key) for each in measured])) for key in ("value", "low", "high")
-            },
-        )
-        for name in (measured[0] if measured else ())
-    ]
 
 
 def _numbers(explanation: Explanation, run_path: Path) -> Mapping[str, Any]:

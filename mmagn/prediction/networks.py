@@ -77,13 +77,15 @@ class Ensemble:
         for member, output in zip(self.members, outputs or self.outputs(decoded), strict=True):
             prediction = MemberPrediction.empty(len(decoded))
             logits, embedding = output.arrays()
+            parts = output.part_arrays()
             for name in member.known:
                 rows = np.flatnonzero(subset == name)
                 if not len(rows):
                     continue
                 if name not in member.calibrations:
                     raise ValueError(f"{member.path} has no calibration for {name}; evaluate.py --run makes it")
-                prediction.fill(rows, logits[rows], member.calibrations[name], self.prevalence)
+                alone = {part: values[rows] for part, values in parts.items()}
+                prediction.fill(rows, logits[rows], alone, member.calibrations[name], self.prevalence)
                 if name in member.novelty:
                     prediction.distance[rows] = member.novelty[name].distance(embedding[rows])
             predictions.append(prediction)

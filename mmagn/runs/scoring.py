@@ -7,6 +7,7 @@ from scipy.special import expit
 from mmagn.config.run_config import RunConfig
 from mmagn.evaluation.calibration import unshifted_logits
 from mmagn.evaluation.network import network_evaluation
+from mmagn.evaluation.parts import DISAGREE_COLUMN, input_scores, part_columns
 from mmagn.evaluation.predictions import predictions_table, save_predictions
 from mmagn.evaluation.scorecard import Scores
 from mmagn.reporting.page.report import write_report
@@ -37,6 +38,8 @@ def scored_run(run: RunFolder, config: RunConfig, sample: Sample, data: PairData
     evaluation.save(run)
     subset, used = next(iter(evaluation.calibrations.items()))
     probability = used.calibration.probability(evaluation.logits)
+    alone = {name: each.probability(evaluation.parts[name]) for name, each in used.parts.items()}
+    columns = part_columns(alone, used.calibration.prevalence)
     predictions = predictions_table(
         sample.store.index[sample.rows],
         bpt_class=sample.bpt_class,
@@ -44,13 +47,23 @@ def scored_run(run: RunFolder, config: RunConfig, sample: Sample, data: PairData
         logit=evaluation.logits,
         probability=expit(unshifted_logits(evaluation.logits, weight)),
         calibrated_probability=probability,
+        **columns,
         split=sample.split,
     )
     save_predictions(predictions, run.predictions)
     in_split = sample.split == split
+    alone_in_split = {name: values[in_split] for name, values in alone.items()}
+    inputs = input_scores(alone_in_split, sample.target[in_split], evaluation.inputs)
     scored = label_scores(config, sample, in_split, probability, used.threshold)
     path = run.scores_of(split)
-    content = {"split": split, **scored.content, "subset": subset, "calibration": used.calibration.as_dict()}
+    content = {
+        "split": split,
+        **scored.content,
+        "inputs": [each.as_dict() for each in inputs],
+        "modalities_disagree": int(columns[DISAGREE_COLUMN][in_split].sum()),
+        "subset": subset,
+        "calibration": used.calibration.as_dict(),
+    }
     write_json(path, content)
     page = write_report(run.path, sample.store)
     run.seal()

@@ -10,6 +10,7 @@ from mmagn.evaluation.permutation import (
     Importance,
     average_precisions,
     load_importances,
+    mean_importances,
     permutation_importance,
     save_importances,
 )
@@ -28,7 +29,7 @@ def test_average_precision_of_many_resamples_is_that_of_scikit_learn(decimals: i
 
 
 def test_importances_come_back_as_they_were_written(tmp_path: Path) -> None:
-    path, written = tmp_path / "importance.json", [Importance(name="a", value=0.1, low=0.0, high=0.2)]
+    path, written = tmp_path / "importance.json", [Importance(name="a", value=0.1, low=0.0, high=0.2, share=0.5)]
     save_importances(path, written)
     assert load_importances(path) == written
     assert load_importances(tmp_path / "none.json") == []
@@ -46,7 +47,18 @@ def test_the_informative_feature_is_important_and_the_others_are_not() -> None:
     one, informative, other = importances
     assert 0.2 < informative.low < informative.value < informative.high
     for each in (one, other):
-        assert (each.value, each.low, each.high) == (0, 0, 0)
+        assert (each.value, each.low, each.high, each.share) == (0, 0, 0, 0)
+    assert informative.share == pytest.approx(np.sqrt(2), rel=0.05)  # of two independent draws
+
+
+def test_shares_are_those_of_independent_terms_of_the_logit_and_their_mean_is_that_of_the_networks() -> None:
+    rng = np.random.default_rng(1)
+    features, target = rng.normal(size=(2000, 2)).astype(np.float32), (rng.random(2000) < 0.3).astype(np.float64)
+    shares = permutation_importance(lambda x: x @ np.array([3.0, 4.0]), features, target, "ab", draws=20)
+    np.testing.assert_allclose([each.share for each in shares], np.sqrt(2) * np.array([0.6, 0.8]), rtol=0.05)
+    one, other = [Importance(name="a", value=v, low=0.0, high=1.0, share=2 * v) for v in (0.1, 0.3)]
+    (mean,) = mean_importances([[one], [], [other]])
+    assert (mean.value, mean.share) == pytest.approx((0.2, 0.4))
 
 
 def test_one_class_alone_has_no_importance() -> None:

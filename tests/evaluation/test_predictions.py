@@ -8,6 +8,7 @@ import pytest
 from astropy import units
 from astropy.table import Table
 
+from mmagn.evaluation.parts import part_columns
 from mmagn.evaluation.predictions import predictions_table, save_predictions
 from mmagn.records import INDEX_COLUMNS
 
@@ -28,6 +29,7 @@ def predictions(**changed: object) -> Table:
         "logit": [1.0, -1.0, 0.0],
         "probability": [0.7, 0.3, 0.5],
         "calibrated_probability": [0.6, 0.2, 0.4],
+        **part_columns({"image": np.array([0.9, 0.2, 0.3]), "spectrum": np.array([0.01, 0.2, np.nan])}, 0.2),
         "split": ["train", "test", "test"],
     }
     return predictions_table(objects(), **(columns | changed))
@@ -41,6 +43,7 @@ def test_predictions_survive_parquet_with_text_ids_and_units(tmp_path: Path) -> 
     assert again["sdss_ra_deg"].unit == units.deg
     assert again["separation_arcsec"].unit == units.arcsec
     assert np.isnan(again["truth"][2])
+    assert again["modalities_disagree"].tolist() == [True, False, False]
     schema = parquet.read_schema(path)
     assert str(schema.field("hsc_object_id").type) == "string"
     assert str(schema.field("healpix").type) == "int64"

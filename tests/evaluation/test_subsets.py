@@ -54,13 +54,18 @@ def test_a_batch_without_spectra_says_so_and_imputes_their_features_alone() -> N
 def test_calibrations_come_back_as_they_were_written(tmp_path: Path) -> None:
     path = tmp_path / "calibration.json"
     written = {
-        "image+spectrum": SubsetCalibration(calibration=Calibration(kind="platt", slope=2.0), threshold=0.3),
+        "image+spectrum": SubsetCalibration(
+            calibration=Calibration(kind="platt", slope=2.0),
+            threshold=0.3,
+            parts={"spectrum": Calibration(kind="platt", slope=3.0, prevalence=0.4)},
+        ),
         "image": SubsetCalibration(calibration=Calibration(kind="none", prevalence=0.2, reason="why"), threshold=0.5),
     }
     save_calibrations(path, written)
     result = load_calibrations(path)
     assert list(result) == list(written)
     assert result["image"] == written["image"]
+    assert result["image+spectrum"].parts == written["image+spectrum"].parts
     assert result["image+spectrum"].calibration.probability([0.5]) == pytest.approx(1 / (1 + np.exp(-1)))
     path.write_text('{"image": {"slope": 1}}', encoding="utf-8")
     with pytest.raises(ValueError, match="does not hold calibrations by subset of modalities"):

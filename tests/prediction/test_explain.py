@@ -32,6 +32,8 @@ def test_one_galaxy_is_explained_by_picture_and_numbers(world: dict, tmp_path: P
     assert picture.read_bytes().startswith(PNG)
     content = json.loads(numbers.read_text(encoding="utf-8"))
     assert content["modalities"] == "image+spectrum"
+    assert all(0 < content[f"p_{name}"] < 1 for name in ("image", "spectrum", "features"))
+    assert content["modalities_disagree"] in (True, False)
     shares = content["integrated_gradients"]
     assert sum(shares["total"].values()) + shares["gap"] == pytest.approx(
         content["logit"] - shares["baseline_logit"], abs=1e-5
@@ -50,6 +52,8 @@ def test_a_galaxy_without_spectrum_is_explained_by_its_image_alone(world: dict, 
     _, numbers = explain(world["config"], world["run"], catalog, tmp_path)
     content = json.loads(numbers.read_text(encoding="utf-8"))
     assert content["modalities"] == "image"
+    assert content["p_image"] is not None
+    assert content["p_spectrum"] is None
     assert content["integrated_gradients"]["total"]["spectrum"] == 0
     assert np.max(np.abs(content["spectrum"]["occlusion"])) < 1e-6  # rounding of single precision
     assert np.any(content["image"]["occlusion"])

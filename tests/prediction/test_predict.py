@@ -65,6 +65,9 @@ def test_pairs_get_the_logits_and_probabilities_of_the_evaluation(world: dict) -
     probability = used.calibration.probability(world["logits"])
     np.testing.assert_allclose(table["calibrated_probability"][rows], probability, atol=1e-6)
     np.testing.assert_array_equal(table["agn"][rows], probability >= used.threshold)
+    for name in member.model.branches:
+        alone = used.parts[name].probability(world["parts"][name])
+        np.testing.assert_allclose(table[f"p_{name}"][rows], alone, atol=1e-6)
     assert np.isnan(table["probability_spread"]).all()
 
 
@@ -98,6 +101,11 @@ def test_a_galaxy_without_its_spectrum_is_the_network_without_its_spectrum_branc
         np.testing.assert_allclose(table["logit"], logits, atol=1e-6)
         expected = member.calibrations[subset].calibration.probability(logits)
         np.testing.assert_allclose(table["calibrated_probability"], expected, atol=1e-6)
+        with torch.inference_mode():
+            parts = {name: values.double().numpy() for name, values in member.model.logits(masked).parts.items()}
+        for name, calibration in member.calibrations[subset].parts.items():
+            np.testing.assert_allclose(table[f"p_{name}"], calibration.probability(parts[name]), atol=1e-6)
+        assert np.isnan(table["p_spectrum" if subset == "image" else "p_image"]).all()
 
 
 def test_galaxies_of_one_survey_alone_are_counted_by_modality(world: dict) -> None:

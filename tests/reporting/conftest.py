@@ -9,6 +9,7 @@ from astropy.table import Table
 from mmagn.config.run_config import RunConfig, save_config
 from mmagn.evaluation.ceiling import noise_ceilings
 from mmagn.evaluation.config import EvaluationConfig
+from mmagn.evaluation.parts import input_scores, part_columns
 from mmagn.evaluation.permutation import Importance, save_importances
 from mmagn.evaluation.scores import scores
 from mmagn.labels.scheme import BPT_LINES
@@ -104,12 +105,16 @@ def scored_run(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
             "drops": {"no flux": 2},
         },
     }
-    write_json(run.scores, recorded)
-    inputs = [Importance(name="features", value=0.4, low=0.3, high=0.5)]
-    inputs.append(Importance(name="image", value=0.01, low=-0.02, high=0.03))
+    inputs = [Importance(name="features", value=0.4, low=0.3, high=0.5, share=0.9)]
+    inputs.append(Importance(name="image", value=0.01, low=-0.02, high=0.03, share=0.1))
     save_importances(run.importance, [], inputs)
+    alone = {"features": probability, "image": np.where(np.arange(GALAXIES) == probability.argmax(), 1e-3, probability)}
+    parts = part_columns(alone, 0.5)
+    scored = [each.as_dict() for each in input_scores(alone, truth, inputs)]
+    disagreeing = int(parts["modalities_disagree"].sum())
+    write_json(run.scores, recorded | {"inputs": scored, "modalities_disagree": disagreeing})
     measured.write(run.measurements, format="parquet")
-    columns = {"sdss_object_id": measured["object_id"], "bpt_class": measured["bpt_class"], "truth": truth}
+    columns = {**parts, "sdss_object_id": measured["object_id"], "bpt_class": measured["bpt_class"], "truth": truth}
     predictions = Table(
         {**columns, "calibrated_probability": probability, "probability": probability**2, "split": ["test"] * GALAXIES}
     )

@@ -17,6 +17,7 @@ from mmagn.reporting.page.html import Chart, Section, TableView, Tile
 from mmagn.reporting.page.labels import labels_section
 from mmagn.reporting.page.scores import (
     TEXT_CEILING,
+    inputs_section,
     number_range,
     number_text,
     numbers_text,
@@ -44,6 +45,8 @@ def ablation_page(run: RunFolder, recorded: Numbers, config: RunConfig, payload:
     table, measured = read_table(run.out_of_fold), read_table(run.measurements)
     metric = recorded["questions"][0]["metric"] if recorded["questions"] else "average_precision"
     sections = _ladder_sections(recorded, metric)
+    if (inputs := inputs_section(recorded.get("inputs", {}))) is not None:
+        sections.append(inputs)
     best, parts = _best_network(recorded["models"]), {}
     variant = next((name for name in CARD_VARIANTS if name in config.ablation.variants), None)
     if table is not None and measured is not None and variant is not None:

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
+from mmagn.evaluation.parts import parts_text
 from mmagn.labels.scheme import BPT_LINES
 from mmagn.records import PIXEL_SCALE_ARCSEC, Cutout, Floats, Pair, Spectrum
 from mmagn.reporting.figures.bpt import bpt_points
@@ -53,12 +54,15 @@ class Predictions:
         Calibrated probability.
     positive
         True where the probability is at or above the threshold.
+    parts
+        Columns of :func:`mmagn.evaluation.parts.part_columns`; None without them.
     """
 
     measured: Table
     truth: Floats
     probability: Floats
     positive: NDArray[np.bool_]
+    parts: Table | None = None
 
     def __len__(self) -> int:
         """Return the number of objects."""
@@ -135,6 +139,7 @@ def cards(
                 "class_name": class_name,
                 "truth": bool(predictions.truth[number] > 0),
                 "probability": float(predictions.probability[number]),
+                "alone": "" if predictions.parts is None else parts_text(predictions.parts[number]),
                 "outcome": outcome[number],
                 "surprise": float(surprise[number]),
                 "weakest_snr": float(weakest[number]),

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mmagn.evaluation.parts import BAYES_FACTOR
 from mmagn.evaluation.scorecard import Score, Scores
 from mmagn.reporting.figures.style import CLASS_NAMES, score_text
 from mmagn.reporting.page.html import Chart, Section, TableView, Tile
@@ -14,6 +15,15 @@ TEXT_BRIER = "The Brier score is the mean square of P(AGN) minus the label, 1 or
 TEXT_CEILING = (
     "The noise ceiling is the score of an oracle that knows the soft label P(AGN) of every object but not the noise of "
     "its label. A model that sees the lines of the very spectrum that the label was measured in can score above it."
+)
+TEXT_SHARE = (
+    "Each galaxy is given an input of another one, all else as it is. The share is the root mean square change of the "
+    "logit over the spread of the logits: 0 where the model ignores the input, about 1.4 where nothing else matters. "
+    "Average precision alone is that of a head which sees this input only."
+)
+TEXT_DISAGREE = (
+    "Modalities disagree where one alone raises the odds of an AGN over those of the prevalence by a factor of "
+    f"{BAYES_FACTOR:.1f} or more and another lowers them by as much."
 )
 
 
@@ -92,6 +102,39 @@ def probability_text(recorded: Numbers) -> str:
     by_bpt = recorded.get("labels", {}).get("source", "BPT") == "BPT"
     meaning = "Seyfert or composite on the BPT diagram" if by_bpt else "positive in the catalogue of labels"
     return f"P(AGN) is the calibrated probability that the label of a galaxy is AGN, which is {meaning}. {TEXT_BRIER}"
+
+
+def inputs_section(
+    inputs_of: Mapping[str, Sequence[Numbers]], disagreeing: int | None = None, objects: int = 0
+) -> Section | None:
+    """Return what each input of some models contributes; None without any.
+
+    Parameters
+    ----------
+    inputs_of
+        Recorded inputs by model, whose name is left out where it is "".
+    disagreeing, objects
+        Number of objects whose modalities disagree, and of all; None where it was not counted.
+    """
+    rows = [
+        [
+            *([model] if model else []),
+            each["name"],
+            number_text(each.get("share")),
+            numbers_text(each),
+            number_text(each.get("average_precision_alone")),
+        ]
+        for model, inputs in inputs_of.items()
+        for each in inputs
+    ]
+    if not rows:
+        return None
+    head = ["input", "share of the logit", "loss of average precision", "average precision alone"]
+    text = [TEXT_SHARE]
+    if disagreeing is not None:
+        text.append(f"{disagreeing:,} of {objects:,} galaxies have modalities that disagree. {TEXT_DISAGREE}")
+    table = TableView(caption="Inputs", head=head if "" in inputs_of else ["model", *head], rows=rows)
+    return Section(name="inputs", title="Share of each input", text=text, tables=[table])
 
 
 def sample_section(recorded: Numbers, charts: Sequence[Chart] = ()) -> Section:

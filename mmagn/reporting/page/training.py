@@ -8,6 +8,7 @@ import numpy as np
 from astropy.table import Table
 
 from mmagn.config.run_config import RunConfig
+from mmagn.evaluation.parts import DISAGREE_COLUMN, PART_COLUMNS
 from mmagn.evaluation.scorecard import Score
 from mmagn.labels.bpt import BPT_CLASSES
 from mmagn.records import SPLITS
@@ -19,7 +20,7 @@ from mmagn.reporting.page.files import read_json, read_score, read_scores, read_
 from mmagn.reporting.page.galaxies import Payload, diagram_section, galaxy_parts, image_section, score_charts
 from mmagn.reporting.page.html import Chart, Section
 from mmagn.reporting.page.labels import labels_section
-from mmagn.reporting.page.scores import sample_section, score_tiles, scores_section
+from mmagn.reporting.page.scores import inputs_section, sample_section, score_tiles, scores_section
 from mmagn.reporting.page.verdict import small_sample_warning, training_verdict
 from mmagn.storage.run_folder import RunFolder
 
@@ -45,6 +46,7 @@ def training_page(run: RunFolder, recorded: dict[str, Any], config: RunConfig, p
     ceiling, simulated = ceilings.get("average_precision", Score()), config.data.source == "embedded"
     sections = [
         scores_section(recorded, scores, charts),
+        inputs_section({"": recorded.get("inputs", [])}, recorded.get("modalities_disagree"), scores.objects),
         *after,
         sample_section(sample, sample_charts(recorded, measured, predictions, payload)),
         labels_section(recorded),
@@ -89,11 +91,13 @@ def _split_of_pairs(measured: Table, predictions: Table | None) -> np.ndarray[An
 
 def _predictions(scored: Table, measured: Table, threshold: float) -> Predictions:
     probability = np.asarray(scored["calibrated_probability"], dtype=np.float64)
+    columns = [*PART_COLUMNS.values(), DISAGREE_COLUMN]
     return Predictions(
         measured=rows_of(measured, np.asarray(scored["sdss_object_id"], dtype=np.str_)),
         truth=np.asarray(scored["truth"], dtype=np.float64),
         probability=probability,
         positive=probability >= threshold,
+        parts=scored[columns] if set(columns) <= set(scored.colnames) else None,
     )
 
 

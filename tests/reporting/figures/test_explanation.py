@@ -28,7 +28,7 @@ def explanation() -> Explanation:
         spectrum_occlusion=shares,
         line_falls={"hbeta": -0.1, "oiii_5007": 0.8},
         features=("ew_halpha", "contrast"),
-        importance=[Importance(name="contrast", value=0.1, low=0.05, high=0.2)],
+        importance=[Importance(name="contrast", value=0.1, low=0.05, high=0.2, share=0.5)],
         importance_split="test",
     )
 

@@ -105,6 +105,21 @@ def test_scores_have_interval_baseline_and_ceiling(page: str, scored_run: Simple
     assert "unknown" not in re.findall(r"<th scope=\"row\">commit</th><td>(.*?)</td>", page)
 
 
+def test_each_input_has_its_share_and_each_galaxy_what_single_inputs_state(
+    page: str, scored_run: SimpleNamespace
+) -> None:
+    recorded = json.loads((scored_run.path / "scores.json").read_text(encoding="utf-8"))
+    for each in recorded["inputs"]:
+        cells = [each["share"], each["average_precision_alone"]]
+        assert re.search(rf">{each['name']}</th>.*{cells[0]:.3f}.*{cells[1]:.3f}", page), each
+    disagreeing = recorded["modalities_disagree"]
+    assert 0 < disagreeing <= 1
+    assert f"{disagreeing} of {GALAXIES} galaxies have modalities that disagree" in words_of(page)
+    assert page.count("(they disagree)") == disagreeing
+    least = scored_run.probability.min()
+    assert f"alone: image {least:.2f}, features {least:.2f}<" in page
+
+
 def test_every_galaxy_has_a_card_with_both_views_and_links_to_viewers(
     elements: Elements, scored_run: SimpleNamespace
 ) -> None:

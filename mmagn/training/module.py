@@ -235,11 +235,13 @@ class AgnModule(lightning.LightningModule):
                 cast("EpochScores", self.branch_scores[name]).update(loss, logit, target)
         return {"logits": mean, "target": target}
 
-    def _losses(self, batch: dict[str, Tensor], learning: Collection[str]) -> tuple[Tensor, Tensor]:
+    def _losses(self, batch: Batch, learning: Collection[str]) -> tuple[Tensor, Tensor]:
         """(branch, batch) losses and logits of the branches that learn; the loss is 0 without the input of a branch."""
         with autocast(self.config, self.device):
-            branched = isinstance(self.model, BranchedModel)
-            parts = self.model.branch_logits(batch, learning) if branched else {"": self.model(batch)}
+            if isinstance(self.model, BranchedModel):
+                parts = self.model.branch_logits(batch, learning)
+            else:
+                parts = {"": self.model(batch)}
         logits = torch.stack([part.float() for part in parts.values()])
         losses = weighted_bce(logits, batch["target"].expand_as(logits), self.pos_weight)
         valid = [batch.get(f"{name}_valid") for name in parts]

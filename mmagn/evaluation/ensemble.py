@@ -86,7 +86,7 @@ def ensemble_columns(members: Sequence[MemberPrediction]) -> dict[str, NDArray[A
     stacked = {name: np.stack([getattr(member, name) for member in members]) for name in names}
     mean = {name: values.mean(axis=0) for name, values in stacked.items()}
     probability = stacked["calibrated_probability"]
-    parts = {name: np.mean([member.parts[name] for member in members], axis=0) for name in PARTS}
+    parts: dict[str, Floats] = {name: np.mean([member.parts[name] for member in members], axis=0) for name in PARTS}
     single = len(members) == 1
     return {
         **{name: mean[name] for name in names[:3]},

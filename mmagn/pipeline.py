@@ -328,6 +328,7 @@ def _datamodule(config: RunConfig, sample: Sample, scaling: FeatureScaling) -> P
         store=sample.store,
         rows=sample.rows,
         features=scaling.transform(*sample.features(config)) if "features" in branches else None,
+        features_valid=sample.features_valid(config),
         target=training_target(config, sample, sample.fold.train),
     )
     cache_dir, device = Path(config.data.cache_dir), device_name(config.training)

@@ -85,7 +85,8 @@ class FoldInputs:
             source = batch_source(pairs, tensors, names, cache_dir=cache_dir, device=self.device)
             self._sources[names, blank] = source
         features = torch.from_numpy(self.scaled(config, fold)[1]) if "features" in branches else None
-        return with_columns(self._sources[names, blank], features, torch.from_numpy(self.target(fold)))
+        target, present = torch.from_numpy(self.target(fold)), self.sample.features_valid(config)
+        return with_columns(self._sources[names, blank], features, target, present)
 
     def columns(self, variant: Variant) -> Features:
         """Raw columns of a logistic model and where they are defined."""

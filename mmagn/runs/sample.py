@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from astropy.table import Table
 from numpy.typing import NDArray
+from torch import Tensor
 
 from mmagn.config.run_config import RunConfig
 from mmagn.evaluation.folds import Fold, Rows
@@ -28,6 +29,7 @@ from mmagn.runs.outside_labels import labels_summary, outside_labels, targets
 from mmagn.spectroscopy.basis import ContinuumBasis
 from mmagn.storage.run_folder import RunFolder
 from mmagn.surveys.hats.dask_client import dask_client
+from mmagn.tensors.missing import features_present
 from mmagn.tensors.spectrum import spectrum_pixels
 from mmagn.training.losses import pos_weight
 
@@ -104,6 +106,17 @@ class Sample:
         values, valid = feature_matrix(self.labelled)
         columns = [FEATURE_NAMES.index(name) for name in config.tensors.features]
         return values[:, columns], valid[:, columns]
+
+    def features_valid(self, config: RunConfig) -> Tensor | None:
+        """Return whether each object (object,) has features, where a network has other modalities as well; else None.
+
+        None too where every object has them.
+        """
+        if len(config.models.branches) == 1 or "features" not in config.models.branches:
+            return None
+        every = np.ones(len(self.rows), dtype=bool)
+        present = features_present(self.features(config)[1], config.tensors.features, every, every)
+        return None if bool(present.all()) else present
 
     def part(self, objects: Rows) -> "Sample":
         """Return the sample with some of its labelled objects."""

@@ -36,12 +36,15 @@ class PairInputs:
         (object, feature) float32 scaled features of those rows; None for a network without them.
     target
         (object,) 1, 0, a probability or NaN of those rows.
+    features_valid
+        (object,) bool: the object has features; None where every object has.
     """
 
     store: PairSource
     rows: NDArray[np.int64]
     features: NDArray[np.float32] | None
     target: NDArray[np.floating]
+    features_valid: torch.Tensor | None = None
 
     def __post_init__(self) -> None:
         lengths = [len(self.rows), len(self.target), *([] if self.features is None else [len(self.features)])]
@@ -49,9 +52,10 @@ class PairInputs:
             raise ValueError(f"{lengths[0]} rows came with {lengths[1]} targets and {lengths[-1]} rows of features")
 
     def columns(self) -> dict[str, Any]:
-        """``features`` and ``target`` as tensors."""
+        """``features``, ``features_valid`` and ``target`` as tensors."""
         features = None if self.features is None else torch.from_numpy(self.features)
-        return {"features": features, "target": torch.as_tensor(np.asarray(self.target), dtype=torch.float32)}
+        target = torch.as_tensor(np.asarray(self.target), dtype=torch.float32)
+        return {"features": features, "features_valid": self.features_valid, "target": target}
 
 
 def pair_tensors(

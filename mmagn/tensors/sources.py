@@ -75,6 +75,8 @@ class PairTensors:
         (object, 2, pixel) float16, as ``spectrum_tensor`` gives it.
     features
         (object, feature) float32, scaled.
+    features_valid
+        (object,) bool: the object has features; None where every object has.
     target
         (object,) float32: 1, 0, a probability, or NaN where there is no label.
     softening
@@ -86,6 +88,7 @@ class PairTensors:
     features: Tensor | None
     target: Tensor
     softening: float = TensorsConfig.asinh_softening
+    features_valid: Tensor | None = None
 
     def __len__(self) -> int:
         """Return the number of objects."""
@@ -93,14 +96,15 @@ class PairTensors:
 
     def to(self, device: torch.device | str) -> Self:
         """Return the same tensors on a device."""
-        parts = (self.image, self.spectrum, self.features)
-        image, spectrum, features = (None if part is None else part.to(device) for part in parts)
-        return replace(self, image=image, spectrum=spectrum, features=features, target=self.target.to(device))
+        names = ("image", "spectrum", "features", "features_valid")
+        parts = {name: part.to(device) for name in names if (part := getattr(self, name)) is not None}
+        return replace(self, **parts, target=self.target.to(device))
 
     def gathered(self, rows: Tensor) -> dict[str, Tensor]:
         """Batch of the given (batch,) int64 rows; a selection on the device, which the host does not wait for."""
         rows = rows.to(self.target.device, non_blocking=True)
-        present = {"image": self.image, "spectrum": self.spectrum, "features": self.features, "target": self.target}
+        names = ("image", "spectrum", "features", "features_valid", "target")
+        present = {name: getattr(self, name) for name in names}
         return {**{name: tensor[rows] for name, tensor in present.items() if tensor is not None}, "index": rows}
 
     def batch(self, rows: Tensor) -> dict[str, Tensor]:
@@ -118,8 +122,8 @@ class MappedTensors:
         By branch: (pair, ...) float16, a row for each pair of the store.
     rows
         (object,) int64 row of each object in them.
-    features
-        (object, feature) float32, or None.
+    features, features_valid
+        (object, feature) float32, and (object,) bool: the object has features; or None.
     target
         (object,) float32.
     pinned
@@ -134,6 +138,7 @@ class MappedTensors:
     target: Tensor
     pinned: bool = False
     softening: float = TensorsConfig.asinh_softening
+    features_valid: Tensor | None = None
 
     def __len__(self) -> int:
         """Return the number of objects."""
@@ -146,7 +151,7 @@ class MappedTensors:
         for name, values in self.parts.items():
             batch[name] = torch.empty((len(wanted), *values.shape[1:]), dtype=torch.float16, pin_memory=self.pinned)
             np.take(values, wanted, axis=0, out=batch[name].numpy(), mode="clip")  # other modes copy once more
-        return {**batch, **_small(self.features, self.target, rows)}
+        return {**batch, **_small(self, rows)}
 
     def batch(self, rows: Tensor) -> dict[str, Tensor]:
         """Batch of the given (batch,) int64 rows as float32, and ``index``."""
@@ -165,8 +170,8 @@ class StreamedTensors:
         By branch: the (...) float32 array of the pair in a row of the store.
     rows
         (object,) int64 row of each object in the store.
-    features
-        (object, feature) float32, or None.
+    features, features_valid
+        (object, feature) float32, and (object,) bool: the object has features; or None.
     target
         (object,) float32.
     softening
@@ -179,6 +184,7 @@ class StreamedTensors:
     features: Tensor | None
     target: Tensor
     softening: float = TensorsConfig.asinh_softening
+    features_valid: Tensor | None = None
 
     def __len__(self) -> int:
         """Return the number of objects."""
@@ -191,20 +197,26 @@ class StreamedTensors:
             name: torch.from_numpy(np.stack([make(self.store, row).astype(np.float16) for row in wanted]))
             for name, make in self.makers.items()
         }
-        return {**batch, **_small(self.features, self.target, rows)}
+        return {**batch, **_small(self, rows)}
 
     def batch(self, rows: Tensor) -> dict[str, Tensor]:
         """Batch of the given (batch,) int64 rows as float32, and ``index``."""
         return as_floats(self.gathered(rows))
 
 
-def _small(features: Tensor | None, target: Tensor, rows: Tensor) -> dict[str, Tensor]:
-    named = {"target": target[rows], "index": rows}
-    return named if features is None else {"features": features[rows], **named}
+def _small(source: MappedTensors | StreamedTensors, rows: Tensor) -> dict[str, Tensor]:
+    columns = {"features": source.features, "features_valid": source.features_valid, "target": source.target}
+    return {**{name: values[rows] for name, values in columns.items() if values is not None}, "index": rows}
 
 
-def with_columns(source: BatchSource, features: Tensor | None, target: Tensor) -> BatchSource:
-    """Return the same images and spectra with other (object, feature) features and (object,) targets."""
+def with_columns(
+    source: BatchSource, features: Tensor | None, target: Tensor, features_valid: Tensor | None = None
+) -> BatchSource:
+    """Return the same images and spectra with other features, flags of objects that have any, and targets."""
     assert isinstance(source, PairTensors | MappedTensors | StreamedTensors)
     device = source.target.device
-    return replace(source, features=None if features is None else features.to(device), target=target.to(device))
+    moved = {
+        name: None if values is None else values.to(device)
+        for name, values in (("features", features), ("features_valid", features_valid))
+    }
+    return replace(source, **moved, target=target.to(device))

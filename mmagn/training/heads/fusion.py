@@ -59,13 +59,15 @@ class HeadsTask:
     heads
         The heads, which are fitted in place.
     embedding
-        (object, embedding) of objects that have every modality.
+        (object, embedding), 0 in place of modalities that an object lacks.
     target
         (object,) 1, 0 or the probability of 1.
     train, validation
         (object,) rows to fit the MLPs on, and rows that choose their epochs and fit the late fusion.
     settings
         How they are fitted.
+    present
+        (object, modality) bool: an object of those rows has this modality; None where all have every one.
     """
 
     heads: FusionHeads
@@ -74,6 +76,15 @@ class HeadsTask:
     train: NDArray[np.int64]
     validation: NDArray[np.int64]
     settings: HeadsSettings
+    present: Tensor | None = None
+
+    def having(self, rows: NDArray[np.int64], modalities: Collection[str]) -> NDArray[np.int64]:
+        """Those of some rows that have all the named modalities."""
+        if self.present is None:
+            return rows
+        columns = [number for number, name in enumerate(self.heads.widths) if name in modalities]
+        there = self.present[torch.from_numpy(rows).to(self.present.device)][:, columns].all(dim=1)
+        return rows[there.cpu().numpy()]
 
 
 def fit_model_heads(
@@ -109,14 +120,17 @@ def heads_task(
     device = device_name(settings.config)
     model.to(device)
     embedding = torch.zeros((len(source), sum(model.heads.widths.values())), device=device)
+    present = torch.zeros((len(source), len(model.heads.widths)), dtype=torch.bool, device=device)
     with torch.no_grad():
         for part in OrderedBatches(torch.from_numpy(np.concatenate(rows)), _BATCH).batches():
             batch = {name: values.to(device) for name, values in source.batch(part).items()}
             embedding[part.to(device)] = model.embedding(batch).float()
+            present[part.to(device)] = model.present(batch)
     target = source.target.to(device)
     return HeadsTask(
         heads=model.heads,
         embedding=embedding,
+        present=present,
         target=target,
         train=train,
         validation=validation,
@@ -139,7 +153,11 @@ def fit_heads(tasks: Sequence[HeadsTask]) -> None:
         Networks of one architecture and one number of objects.
     """
     whole = [task for task in tasks if "features" in task.heads.auxiliary]
-    _fit_mlps([task.heads.auxiliary["features"] for task in whole], whole, _features_alone)
+    having = [
+        replace(task, **{name: task.having(getattr(task, name), ["features"]) for name in ("train", "validation")})
+        for task in whole
+    ]
+    _fit_mlps([task.heads.auxiliary["features"] for task in having], having, _features_alone)
     _fit_mlps([task.heads.head for task in tasks], tasks, _with_each_left_out)
     for task in tasks:
         _fit_late_fusion(task)
@@ -212,13 +230,15 @@ def _restricted(task: HeadsTask, subset: Collection[str]) -> Tensor:
 
 def _fit_late_fusion(task: HeadsTask) -> None:
     """Fit the weights of every subset of modalities to the validation rows."""
-    rows = task.validation if len(task.validation) else task.train
-    target = task.target[torch.from_numpy(rows)].double().cpu().numpy()
     late_fusion, names = task.heads.late_fusion, list(task.heads.widths)
-    if late_fusion is None or target.min() == target.max():
+    if late_fusion is None:
         return
     for subset in range(1, 2 ** len(names)):
         members = [name for bit, name in enumerate(names) if subset >> bit & 1]
+        rows = task.having(task.validation if len(task.validation) else task.train, members)
+        target = task.target[torch.from_numpy(rows)].double().cpu().numpy()
+        if not len(rows) or target.min() == target.max():
+            continue
         logits = _subset_logits(task, rows, members)
         weights, bias = late_fusion_weights(logits, np.round(target))
         row = torch.tensor([weights.get(name, 0.0) for name in late_fusion.names])

@@ -93,6 +93,26 @@ def test_without_the_features_the_fused_network_is_not_worse_than_the_spectrum_a
     assert score["fused"] > score["spectrum"] - 0.01
 
 
+def test_objects_without_features_teach_the_heads_what_the_other_modalities_state() -> None:
+    one, lost = task(image=0.3, spectrum=1.0, features=1.5), np.arange(OBJECTS) % 2 == 0
+    present = torch.ones((OBJECTS, 3), dtype=torch.bool)
+    present[lost, 2] = False
+    wrong = one.embedding.clone()
+    wrong[lost, 4] = 9 * (1 - 2 * one.target[lost])  # in place of features that do not exist
+    fitted_heads = []
+    for embedding in (one.embedding * present[:, [0, 0, 1, 1, 2, 2, 2]], wrong):
+        each = replace(task(image=0.3, spectrum=1.0, features=1.5), embedding=embedding, present=present)
+        fit_heads([each])
+        fitted_heads.append(each.heads)
+    for name, value in fitted_heads[0].auxiliary["features"].state_dict().items():
+        assert torch.equal(fitted_heads[1].auxiliary["features"].state_dict()[name], value)
+    score = scores(replace(one, heads=fitted_heads[0]))
+    assert score["features"] > 0.9
+    assert score["fused"] > score["features"] - 0.01
+    without = scores(replace(one, heads=fitted_heads[0]), without="features")
+    assert without["fused"] > without["spectrum"] - 0.01
+
+
 def test_a_network_is_fitted_the_same_beside_others() -> None:
     alone, first, second = (task(image=0.3, spectrum=0.5, features=1.0) for _ in range(3))
     fit_heads([alone])

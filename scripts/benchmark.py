@@ -74,6 +74,7 @@ BENCHMARKS: dict[str, tuple[str, list[tuple[str, Any, str]]]] = {
             ("pairs", 800, "pairs of the embedded survey"),
             ("large", 2000, "pairs of the larger one"),
             ("repeats", 3, "repeats of the five folds"),
+            ("only", "", "parts to measure, separated by commas: cost, main, planted, large"),
             ("out", "checkpoints/benchmark-truth", "folder of truth.json and of all fits"),
         ],
     ),

@@ -323,16 +323,15 @@ def _new_run(config: RunConfig, sample: Sample) -> RunFolder:
 
 
 def _datamodule(config: RunConfig, sample: Sample, scaling: FeatureScaling) -> PairDataModule:
-    branches = config.models.branches
     pairs = PairInputs(
         store=sample.store,
         rows=sample.rows,
-        features=scaling.transform(*sample.features(config)) if "features" in branches else None,
+        features=scaling.transform(*sample.features(config)) if "features" in config.models.branches else None,
         features_valid=sample.features_valid(config),
         target=training_target(config, sample, sample.fold.train),
     )
     cache_dir, device = Path(config.data.cache_dir), device_name(config.training)
-    tensors = batch_source(pairs, config.tensors, branches, cache_dir=cache_dir, device=device)
+    tensors = batch_source(pairs, config.tensors, config.models.branches, cache_dir=cache_dir, device=device)
     plan = BatchPlan(
         batch_size=config.training.batch_size,
         augment=config.tensors.augment,

@@ -96,9 +96,10 @@ class PairTensors:
 
     def to(self, device: torch.device | str) -> Self:
         """Return the same tensors on a device."""
-        names = ("image", "spectrum", "features", "features_valid")
-        parts = {name: part.to(device) for name in names if (part := getattr(self, name)) is not None}
-        return replace(self, **parts, target=self.target.to(device))
+        parts = (self.image, self.spectrum, self.features, self.features_valid)
+        image, spectrum, features, valid = (_moved(part, device) for part in parts)
+        target = self.target.to(device)
+        return replace(self, image=image, spectrum=spectrum, features=features, features_valid=valid, target=target)
 
     def gathered(self, rows: Tensor) -> dict[str, Tensor]:
         """Batch of the given (batch,) int64 rows; a selection on the device, which the host does not wait for."""
@@ -215,8 +216,13 @@ def with_columns(
     """Return the same images and spectra with other features, flags of objects that have any, and targets."""
     assert isinstance(source, PairTensors | MappedTensors | StreamedTensors)
     device = source.target.device
-    moved = {
-        name: None if values is None else values.to(device)
-        for name, values in (("features", features), ("features_valid", features_valid))
-    }
-    return replace(source, **moved, target=target.to(device))
+    return replace(
+        source,
+        features=_moved(features, device),
+        features_valid=_moved(features_valid, device),
+        target=target.to(device),
+    )
+
+
+def _moved(part: Tensor | None, device: torch.device | str) -> Tensor | None:
+    return None if part is None else part.to(device)

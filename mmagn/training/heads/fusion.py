@@ -154,7 +154,11 @@ def fit_heads(tasks: Sequence[HeadsTask]) -> None:
     """
     whole = [task for task in tasks if "features" in task.heads.auxiliary]
     having = [
-        replace(task, **{name: task.having(getattr(task, name), ["features"]) for name in ("train", "validation")})
+        replace(
+            task,
+            train=task.having(task.train, ["features"]),
+            validation=task.having(task.validation, ["features"]),
+        )
         for task in whole
     ]
     _fit_mlps([task.heads.auxiliary["features"] for task in having], having, _features_alone)

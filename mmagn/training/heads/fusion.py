@@ -84,7 +84,7 @@ class HeadsTask:
             return rows
         columns = [number for number, name in enumerate(self.heads.widths) if name in modalities]
         there = self.present[torch.from_numpy(rows).to(self.present.device)][:, columns].all(dim=1)
-        return rows[there.cpu().numpy()]
+        return np.asarray(rows[there.cpu().numpy()])
 
 
 def fit_model_heads(

@@ -59,6 +59,7 @@ from mmagn.training.checkpoints import good_checkpoint
 from mmagn.training.device import device_name
 from mmagn.training.fit import FitResult, RunRecord, fit
 from mmagn.training.heads.fusion import HeadsSettings, fit_model_heads
+from mmagn.training.loggers import check_loggers
 from mmagn.training.module import AgnModule
 from mmagn.training.process_group import joined_group
 
@@ -187,6 +188,7 @@ def train(config: RunConfig, resume: str = "") -> FitResult:
     """
     with joined_group(config.training) as group:
         stopped = group.broadcast(run_to_resume(config, resume) if group.leads else None)
+        check_loggers(config.training.loggers)
         device_name(config.training)  # refuse an impossible device or network before data are read
         network(config)
         sample = labelled_sample(config)
@@ -203,7 +205,7 @@ def train(config: RunConfig, resume: str = "") -> FitResult:
             if result.complete and group.leads:
                 from mmagn.runs.scoring import scored_run  # where used: the first training step does not wait for it
 
-                scored_run(run, config, sample, data, "test")
+                scored_run(run, config, sample, data, "test", result.loggers)
         if group.leads:
             _print(f"run folder: {run.path}")
     return result
@@ -220,7 +222,6 @@ def _fitted(config: RunConfig, sample: Sample, run: RunFolder, data: PairDataMod
         figures=validation_figures(config.evaluation, pos_weight=float(module.pos_weight)),
         static_figures={"sample": partial(sample_gallery, sample.store, sample.rows, sample.bpt_class)},
         object_ids=sample.table["object_id"][sample.rows].tolist(),
-        classes=sample.bpt_class.tolist(),
         identity={"pairs": sample.store.fingerprint},
         finish=lambda model: fit_model_heads(model, data.tensors, rows, heads),
     )

@@ -98,7 +98,8 @@ class ConfigParser(Parser):
     def parsed(self, arguments: Sequence[str]) -> tuple[RunConfig, argparse.Namespace]:
         """Config and options of a command line; configs are applied first, in their order, then single settings.
 
-        Settings without effect are logged as warnings.
+        What will be done is logged, before the libraries that take seconds to load; settings without effect are
+        logged as warnings.
 
         Raises
         ------
@@ -116,6 +117,7 @@ class ConfigParser(Parser):
         config = config_from_settings(RunConfig, merged | settings)
         if options.print_config:
             _print_and_exit(yaml.safe_dump(config_dict(config), sort_keys=False))
+        logger.info("%s: %s, data.source %s; loading libraries", self.prog, config.name, config.data.source)
         for sentence in without_effect(config):
             logger.warning(sentence)
         return config, options

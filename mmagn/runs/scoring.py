@@ -1,7 +1,9 @@
 """Scores of a trained run: calibration per subset of modalities, scores with intervals on all and on clean objects."""
 
 import sys
+from collections.abc import Sequence
 
+from lightning.pytorch.loggers import Logger
 from scipy.special import expit
 
 from mmagn.config.run_config import RunConfig
@@ -12,18 +14,26 @@ from mmagn.evaluation.predictions import predictions_table, save_predictions
 from mmagn.evaluation.scorecard import Scores
 from mmagn.reporting.page.report import write_report
 from mmagn.runs.label_scores import label_scores
+from mmagn.runs.logged import ScoredNetwork, log_scored
 from mmagn.runs.members import evaluation_sample
 from mmagn.runs.sample import Sample, network
 from mmagn.storage.files import write_json
 from mmagn.storage.run_folder import RunFolder
 from mmagn.tensors.datamodule import PairDataModule
 from mmagn.tensors.scaling import FeatureScaling
-from mmagn.training.checkpoints import load_module
+from mmagn.training.checkpoints import load_module, read_checkpoint
 from mmagn.training.device import device_name
 
 
-def scored_run(run: RunFolder, config: RunConfig, sample: Sample, data: PairDataModule, split: str) -> Scores:
-    """Return the scores of the best checkpoint on one split, written into the run folder and to standard output.
+def scored_run(
+    run: RunFolder,
+    config: RunConfig,
+    sample: Sample,
+    data: PairDataModule,
+    split: str,
+    loggers: Sequence[Logger] = (),
+) -> Scores:
+    """Return the scores of the best checkpoint on one split, written to run folder, loggers and standard output.
 
     Calibrations and thresholds, fitted to the validation split for every subset of modalities, and the novelty
     measures are kept in the run folder for prediction.
@@ -34,7 +44,8 @@ def scored_run(run: RunFolder, config: RunConfig, sample: Sample, data: PairData
     model = network(config)
     weight = float(load_module(run.best, model, config.training).pos_weight)
     evaluated = evaluation_sample(config, sample, sample.fold, data.tensors, FeatureScaling.load(run.scaling), weight)
-    evaluation = network_evaluation(model, evaluated, config.evaluation, device_name(config.training))
+    device = device_name(config.training)
+    evaluation = network_evaluation(model, evaluated, config.evaluation, device)
     evaluation.save(run)
     subset, used = next(iter(evaluation.calibrations.items()))
     probability = used.calibration.probability(evaluation.logits)
@@ -67,5 +78,7 @@ def scored_run(run: RunFolder, config: RunConfig, sample: Sample, data: PairData
     write_json(path, content)
     page = write_report(run.path, sample.store)
     run.seal()
+    shown = ScoredNetwork(model=model, device=device, tensors=data.tensors, probability=probability)
+    log_scored(loggers, shown, sample, split, scored.main, int(read_checkpoint(run.best).get("global_step", 0)))
     sys.stdout.write(f"scores on the {split} split\n{scored.text}\nwritten to {path} and {page}\n")
     return scored.main

@@ -1,5 +1,6 @@
 """The run folder: the names of all its files, and the record of where it comes from."""
 
+import itertools
 import json
 import logging
 import shutil
@@ -277,6 +278,17 @@ class RunFolder:
     def tensorboard(self) -> Path:
         """Folder of TensorBoard events."""
         return self.path / "tensorboard"
+
+    @property
+    def new_csv(self) -> Path:
+        """Folder for a new ``metrics.csv``: ``csv``, and ``csv-2`` and so on where a run is resumed."""
+        folders = (self.path / (f"csv-{number}" if number > 1 else "csv") for number in itertools.count(1))
+        return next(folder for folder in folders if not folder.exists())
+
+    @property
+    def mlflow(self) -> Path:
+        """MLflow store of all runs beside this one."""
+        return self.path.absolute().parent / "mlflow.db"
 
     @property
     def log(self) -> Path:

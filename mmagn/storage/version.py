@@ -6,13 +6,14 @@ from pathlib import Path
 
 
 def _version() -> str:
-    """Version of the installed package, or of the clone that it is imported from."""
+    """Version of the installed package, which is that of its git tag; of a clone, what stands there for one."""
     try:
         return version("mmagn")
     except PackageNotFoundError:
         pyproject = Path(__file__).resolve().parents[2] / "pyproject.toml"
-        found = re.search(r'^version = "(.+)"$', pyproject.read_text(), re.MULTILINE) if pyproject.is_file() else None
-        return found[1] if found else "unknown"
+        text = pyproject.read_text(encoding="utf-8") if pyproject.is_file() else ""
+        fallback = re.search(r'^fallback_version = "(.+)"$', text, re.MULTILINE)
+        return fallback[1] if fallback else "unknown"
 
 
 __version__ = _version()

@@ -14,13 +14,14 @@ import psutil
 import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, TQDMProgressBar
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers import Logger
 from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics.utilities.distributed import gather_all_tensors
 
 from mmagn.storage.files import write_json
 from mmagn.storage.run_folder import RunFolder
+from mmagn.training.loggers import log_figure, log_pr_curve
 from mmagn.training.module import SELECTION, AgnModule
 from mmagn.training.side_by_side import wait_for_device
 
@@ -223,7 +224,7 @@ class StepWatch(Callback):
 
     def _stop(self, epoch: int, step: int, values: tuple[float, float], index: tuple[int, ...]) -> None:
         names = [self.object_ids[row] for row in index] if len(self.object_ids) else []
-        record = {"epoch": epoch, "step": step, "loss": str(values[0]), "gradient_norm": str(values[1])}
+        record = {"epoch": epoch + 1, "step": step + 1, "loss": str(values[0]), "gradient_norm": str(values[1])}
         where = ""
         if self.run is not None:
             write_json(self.run.bad_batch, {**record, "index": index, "object_ids": names})
@@ -251,7 +252,7 @@ class PairsProgressBar(TQDMProgressBar):
 
 
 class Figures(Callback):
-    """Draw figures into TensorBoard, in a thread of their own: no step waits for them.
+    """Draw figures for the loggers, in a thread of their own: no step waits for them.
 
     Parameters
     ----------
@@ -306,6 +307,8 @@ class Figures(Callback):
         target = parts["target"].double().cpu().numpy()
         score = parts["logits"].double().sigmoid().cpu().numpy()
         if 0 < target.sum() < target.size:
+            for logger in trainer.loggers if trainer.is_global_zero else ():
+                log_pr_curve(logger, "validation/precision_recall", target, score, trainer.global_step)
             for tag, draw in self.scored.items():
                 self._draw(trainer, tag, partial(draw, target, score))
 
@@ -320,12 +323,11 @@ class Figures(Callback):
         self._pool.shutdown(cancel_futures=True)
 
     def _draw(self, trainer: Trainer, tag: str, draw: StaticFigure) -> None:
-        boards = [board.experiment for board in trainer.loggers if isinstance(board, TensorBoardLogger)]
-        if trainer.is_global_zero and boards:
-            self._drawn.append(self._pool.submit(_add_figure, boards, tag, draw, trainer.global_step))
+        if trainer.is_global_zero and trainer.loggers:
+            self._drawn.append(self._pool.submit(_log_figure, trainer.loggers, tag, draw, trainer.global_step))
 
 
-def _add_figure(boards: Sequence[Any], tag: str, draw: StaticFigure, step: int) -> None:
+def _log_figure(loggers: Sequence[Logger], tag: str, draw: StaticFigure, step: int) -> None:
     figure = draw()
-    for board in boards:
-        board.add_figure(tag, figure, step, close=False)
+    for board in loggers:
+        log_figure(board, tag, figure, step)

@@ -5,6 +5,8 @@ from typing import ClassVar, Literal
 
 from mmagn.storage.settings import check_settings, setting
 
+LoggerName = Literal["tensorboard", "csv", "wandb", "mlflow"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
@@ -49,10 +51,13 @@ class TrainingConfig:
         ``auto`` is bf16 mixed precision on GPUs that have it and float32 elsewhere.
     checkpoint_every_minutes
         Minutes between checkpoints within an epoch, beside those after each epoch; 0 writes one after every step.
+    loggers
+        Where losses, scores and figures are logged. The training curves of the report come from TensorBoard; wandb and
+        mlflow need their packages, ``pip install 'mmagn[wandb]'``.
     log_every
         Steps between logged losses; a loss that is not finite is noticed as often.
     figures_every
-        Epochs between figures in TensorBoard.
+        Epochs between figures of the validation split.
     """
 
     SECTION: ClassVar[str] = "training"
@@ -73,6 +78,7 @@ class TrainingConfig:
     device: Literal["auto", "cpu", "cuda"] = setting("auto", "nothing")
     precision: Literal["auto", "32-true", "bf16-mixed"] = setting("auto", "fit", resumable=True)
     checkpoint_every_minutes: float = setting(5.0, "nothing", at_least=0)
+    loggers: tuple[LoggerName, ...] = setting(("tensorboard",), "nothing", each_once=True)
     log_every: int = setting(5, "nothing", at_least=1)
     figures_every: int = setting(5, "nothing", at_least=1)
 

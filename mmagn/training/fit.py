@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lightning import Callback, LightningDataModule, Trainer, seed_everything
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import DDPStrategy
 
 from mmagn.storage.run_folder import RunFolder
@@ -19,18 +19,16 @@ from mmagn.training.callbacks import Figures, PairsProgressBar, PatienceStop, Sc
 from mmagn.training.checkpoints import WholeCheckpointIO, read_checkpoint
 from mmagn.training.config import TrainingConfig
 from mmagn.training.device import device_name
+from mmagn.training.loggers import BEST_SCORE, log_settings, run_loggers
 from mmagn.training.memory import batch_too_large, is_out_of_memory
 from mmagn.training.module import AgnModule
 from mmagn.training.process_group import launched_group
-from mmagn.training.projector import EmbeddingProjector
 from mmagn.training.saving import BestAndLast
 from mmagn.training.signals import StopSignal, TrainingStopped
 from mmagn.training.trainer import calm_console, own_stream, plain_trainer
 from mmagn.training.weights import save_weights
 
 Stopped = Literal["epochs", "patience"] | StopSignal
-
-BEST_SCORE = "selection/best_score"
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +53,8 @@ class FitResult:
         ``sigterm``.
     seconds
         Wall time of this call.
+    loggers
+        Where the run is logged.
     """
 
     best_path: Path | None
@@ -65,6 +65,7 @@ class FitResult:
     steps: int
     stopped: Stopped
     seconds: float
+    loggers: Sequence[Logger] = ()
 
     @property
     def complete(self) -> bool:
@@ -84,11 +85,11 @@ class RunRecord:
     Attributes
     ----------
     hyperparameters
-        Settings for TensorBoard and checkpoints, may be nested.
+        Settings for loggers and checkpoints, may be nested.
     figures, static_figures
-        Figures for TensorBoard by tag: of validation target and probability, and of nothing.
-    object_ids, classes
-        (object,) name and class of each row that ``index`` of a batch can name; empty where there are none.
+        Figures for the loggers by tag: of validation target and probability, and of nothing.
+    object_ids
+        (object,) name of each row that ``index`` of a batch can name; empty where there are none.
     identity
         What the run is made from, such as the fingerprint of its pairs; a checkpoint of anything else is refused.
     callbacks
@@ -101,7 +102,6 @@ class RunRecord:
     figures: Mapping[str, ScoreFigure] = field(default_factory=dict)
     static_figures: Mapping[str, StaticFigure] = field(default_factory=dict)
     object_ids: Sequence[str] = ()
-    classes: Sequence[str] = ()
     identity: Mapping[str, str] = field(default_factory=dict)
     callbacks: Sequence[Callback] = ()
     finish: Callable[[Any], None] | None = None
@@ -126,7 +126,7 @@ def fit(
     module, datamodule
         What is trained, on what. Batches must be a function of seed, epoch and step for a resumed run to be exact.
     run
-        Folder for checkpoints and TensorBoard events.
+        Folder for checkpoints and what is logged.
     record
         What the run shows and records.
     resume
@@ -152,12 +152,12 @@ def fit(
     )
     drawing = Figures(record.figures, record.static_figures, config.figures_every)
     callbacks = [*([average] if average else []), watch, drawing, patience, checkpoints]
-    callbacks += [EmbeddingProjector(record.classes, config.figures_every)] if len(record.classes) else []
     callbacks += record.callbacks
-    board = _board(run, resume)
+    step = 0 if resume is None else int(read_checkpoint(resume).get("global_step", 0))
+    loggers = run_loggers(config.loggers, run, step=step)
     with calm_console():
-        trainer = _run_trainer(config, run, board, callbacks, watch)
-        board.log_hyperparams(dict(record.hyperparameters), {BEST_SCORE: 0.0})
+        trainer = _run_trainer(config, run, loggers, callbacks, watch)
+        log_settings(loggers, record.hyperparameters)
         if resume is not None and trainer.is_global_zero:
             _bring_best(resume, run)
         try:
@@ -167,8 +167,9 @@ def fit(
             if (explained := _explained(error, module, watch, run)) is None:
                 raise
             raise explained from None
-        board.log_metrics({BEST_SCORE: checkpoints.best_score}, trainer.global_step)
-        board.experiment.flush()
+        for board in loggers:
+            board.log_metrics({BEST_SCORE: checkpoints.best_score}, trainer.global_step)
+            board.save()
     result = FitResult(
         best_path=run.best if checkpoints.best_epoch >= 0 else None,
         last_path=run.last,
@@ -178,6 +179,7 @@ def fit(
         steps=checkpoints.steps,
         stopped=stopped or ("patience" if patience.out_of_patience else "epochs"),
         seconds=time.monotonic() - start_s,
+        loggers=loggers,
     )
     if result.complete and result.best_path is not None and trainer.is_global_zero:
         _finish(module, run, record)
@@ -207,14 +209,6 @@ def _explained(error: BaseException, module: AgnModule, watch: StepWatch, run: R
     return DeviceFailedError(f"the GPU failed ({reason}); {kept}")
 
 
-def _board(run: RunFolder, resume: Path | None) -> TensorBoardLogger:
-    """Logger whose events replace those that a killed run wrote after its last checkpoint."""
-    step = None if resume is None else int(read_checkpoint(resume).get("global_step", 0))
-    return TensorBoardLogger(
-        run.path, name="", version=run.tensorboard.name, default_hp_metric=False, purge_step=step or None
-    )
-
-
 def _stopped(
     trainer: Trainer, module: AgnModule, datamodule: LightningDataModule, resume: Path | None
 ) -> StopSignal | None:
@@ -234,7 +228,7 @@ def _stopped(
 
 
 def _run_trainer(
-    config: TrainingConfig, run: RunFolder, board: TensorBoardLogger, callbacks: list[Any], watch: StepWatch
+    config: TrainingConfig, run: RunFolder, loggers: list[Logger], callbacks: list[Any], watch: StepWatch
 ) -> Trainer:
     group = launched_group()
     progress = sys.stderr.isatty() and group.leads
@@ -249,7 +243,7 @@ def _run_trainer(
         sync_batchnorm=device_name(config) == "cuda" and group.world > 1,
         log_every_n_steps=config.log_every,
         default_root_dir=run.path,
-        logger=board,
+        logger=loggers or False,
         plugins=[WholeCheckpointIO()],
         enable_progress_bar=progress,
     )

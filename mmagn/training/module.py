@@ -254,7 +254,8 @@ class AgnModule(lightning.LightningModule):
             cast("EpochScores", scores).reset()
 
     def on_validation_epoch_end(self) -> None:
-        """Log the validation scores, those of several branches on their mean logit."""
+        """Log the validation scores, those of several branches on their mean logit, and the epoch, from 1."""
+        self._log_epoch()
         self._validation = self.validation_scores.compute()
         self.validation_scores.reset()
         self.log_dict({f"validation/{name}": value for name, value in self._validation.items()})
@@ -272,6 +273,7 @@ class AgnModule(lightning.LightningModule):
         grows as long as one of them improves. Where the validation split lacks a class it is undefined and minus the
         validation loss takes its place; where there is no validation split, minus the training loss.
         """
+        self._log_epoch()
         train = self.train_scores.compute()
         self.train_scores.reset()
         self.log_dict({f"train/{name}": value for name, value in train.items()})
@@ -283,6 +285,9 @@ class AgnModule(lightning.LightningModule):
             scores = {name: -values["loss"] for name, values in validation.items()}
             self._warn_about_selection("validation" if self._validation else "training")
         self.log(SELECTION, self.best.selection({name: float(score) for name, score in scores.items()}))
+
+    def _log_epoch(self) -> None:
+        self.log("epoch", float(self.current_epoch + 1))
 
     def _warn_about_selection(self, split: str) -> None:
         if not self._warned_about_selection:

@@ -71,7 +71,8 @@ class BestAndLast(Checkpoint):
         self.best_epoch = -1
         self.epochs = 0
         self.steps = 0
-        self._epoch_start_s = 0.0
+        self._start_s = self._epoch_start_s = 0.0
+        self._resumed = 0
         self._saved_s = 0.0
 
     def state_dict(self) -> dict[str, Any]:
@@ -114,7 +115,8 @@ class BestAndLast(Checkpoint):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
         """Write the very first checkpoint, so that a run can be resumed from its first step on; watch for signals."""
-        self._epoch_start_s = time.monotonic()
+        self._start_s = self._epoch_start_s = time.monotonic()
+        self._resumed = trainer.current_epoch
         if trainer.global_step == 0:
             self._save(trainer, epochs=0)
         self._saved_s = time.monotonic()
@@ -196,6 +198,15 @@ class BestAndLast(Checkpoint):
         parts = [f"{text} {float(values[name]):.4f}" for name, text in names.items() if name in values]
         parts.append(f"best so far, mean over branches {float(values[SELECTION]):.4f}{' (improved)' if better else ''}")
         last = trainer.max_epochs
-        seconds = time.monotonic() - self._epoch_start_s
-        head = f"epoch {trainer.current_epoch + 1:{len(str(last))}d}/{last}"
-        return "  ".join([head, *parts, f"{seconds:.1f} s"])
+        now_s, epoch = time.monotonic(), trainer.current_epoch + 1
+        parts.append(f"{now_s - self._epoch_start_s:.1f} s")
+        left_s = (now_s - self._start_s) / (epoch - self._resumed) * ((last or epoch) - epoch)
+        parts += [f"at most {duration_text(left_s)} left"] if left_s else []
+        return "  ".join([f"epoch {epoch:{len(str(last))}d}/{last}", *parts])
+
+
+def duration_text(seconds: float) -> str:
+    """Return a duration in the unit that suits it: ``40 s``, ``12 min``, ``3.5 h``."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

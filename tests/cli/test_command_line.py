@@ -1,6 +1,7 @@
 """A command answers every failure with one sentence and an exit code."""
 
 import errno
+import subprocess
 import sys
 from pathlib import Path
 
@@ -98,3 +99,20 @@ def test_scripts_are_the_commands() -> None:
     for name in COMMANDS:
         text = (scripts / f"{name.replace('-', '_')}.py").read_text(encoding="utf-8")
         assert f"import {name.replace('-', '_')} as main" in text
+
+
+def test_the_first_line_of_the_log_does_not_wait_for_torch() -> None:
+    code = (
+        "import sys\n"
+        "class Blocked:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name.partition('.')[0] in ('torch', 'lightning', 'astropy', 'datasets', 'sklearn'):\n"
+        "            raise ImportError(f'{name} is blocked')\n"
+        "sys.meta_path.insert(0, Blocked())\n"
+        "from mmagn.cli.main import main\n"
+        "sys.exit(main(['train', '--config', 'handcrafted.yaml']))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    first, *rest = done.stderr.splitlines()
+    assert first == "mmagn train: handcrafted, data.source embedded; loading libraries"
+    assert "is blocked" in " ".join(rest), "they are imported afterwards"

@@ -3,6 +3,7 @@ import json
 import logging
 import math
 import os
+import re
 import signal
 
 import pytest
@@ -182,7 +183,7 @@ def test_every_promised_quantity_is_in_tensorboard(trained, config, run):
     steps = [event.step for event in board(run).Images("validation/precision_recall_curve")]
     assert steps == [4, 16], "after epochs 1 and 4, with 4 steps each"
     hparams = board(run).PluginTagToContent("hparams")
-    assert any(b"training/learning_rate" in content for content in hparams.values())
+    assert any(b"training.learning_rate" in content for content in hparams.values())
     target, score = drawn[-1]
     assert target.shape == score.shape == (48,)
     assert 0 < target.sum() < 48
@@ -198,6 +199,7 @@ def test_the_console_gets_one_line_per_epoch(trained, caplog, capfd):
     epochs = [message for message in caplog.messages if message.startswith("epoch ")]
     assert [line.split()[1] for line in epochs] == ["1/4", "2/4", "3/4", "4/4"]
     assert all("validation loss" in line and "average precision" in line for line in epochs)
+    assert all(re.search(r" at most \d+ s left$", line) for line in epochs[:-1]) and "left" not in epochs[-1]
     assert caplog.messages[0].startswith("start-up took ")
     assert len(caplog.messages) == 6, "and one sentence at the end"
     assert capfd.readouterr().err == ""
@@ -211,7 +213,9 @@ def test_a_loss_that_is_not_a_number_stops_the_run_and_names_its_objects(trained
     order = torch.cat(data.train_dataloader().sampler.batches()).tolist()
     first = min(order.index(7), order.index(21)) // 16
     assert caught.value.index == tuple(order[16 * first : 16 * first + 16])
-    assert json.loads(run.bad_batch.read_text())["index"] == list(caught.value.index)
+    recorded = json.loads(run.bad_batch.read_text())
+    assert recorded["index"] == list(caught.value.index)
+    assert f"at epoch {recorded['epoch']}, step {recorded['step']}:" in str(caught.value), "both count from 1"
     weights = read_checkpoint(run.last)["state_dict"]
     assert all(torch.isfinite(value).all() for value in weights.values()), "what can be resumed is sound"
 

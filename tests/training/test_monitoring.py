@@ -10,7 +10,6 @@ from torch import nn
 
 from mmagn.training.callbacks import PairsProgressBar, StepWatch
 from mmagn.training.optimiser import clipped_gradients
-from mmagn.training.projector import THUMBNAIL_PIXELS, thumbnails
 
 
 class TwoBranches(nn.Module):
@@ -70,21 +69,3 @@ def test_the_progress_bar_shows_how_many_pairs_are_trained_on_per_second(run, mo
     watch = StepWatch(run, log_every=1)
     watch.pairs_per_s = 15234.4
     assert PairsProgressBar(watch).get_metrics(None, None) == {"loss": 1.0, "pairs/s": "15,234"}
-
-
-def test_the_projector_gets_embeddings_with_their_classes(trained, config, run, make_module):
-    classes = ["seyfert" if row % 2 else "liner" for row in range(48)]
-    trained(config=config, module=make_module(config, network=TwoBranches()), classes=classes)
-    (table,) = run.tensorboard.rglob("metadata.tsv")
-    assert table.read_text().split() == classes
-    (tensors,) = run.tensorboard.rglob("tensors.tsv")
-    rows = [line.split("\t") for line in tensors.read_text().splitlines()]
-    assert (len(rows), len(rows[0])) == (48, 6)
-
-
-def test_thumbnails_are_small_pictures_from_black_to_white():
-    image = torch.randn(4, 5, 96, 96, generator=torch.Generator().manual_seed(0))
-    found = thumbnails(image)
-    assert found.shape == (4, 3, THUMBNAIL_PIXELS, THUMBNAIL_PIXELS)
-    assert found.amin(dim=(1, 2, 3)).tolist() == [0.0] * 4
-    assert found.amax(dim=(1, 2, 3)).tolist() == [1.0] * 4

@@ -67,7 +67,7 @@ def training_curves(folder: Path) -> Curves:
     for quantity in QUANTITIES:
         for split in ("train", "validation"):
             if (tag := f"{split}/{quantity}") in tags:
-                curve = {epoch_at.get(event.step, event.step) + 1: event.value for event in events.Scalars(tag)}
+                curve = {epoch_at.get(event.step, event.step + 1): event.value for event in events.Scalars(tag)}
                 curves.setdefault(quantity, {})[split] = sorted(curve.items())
     return curves
 

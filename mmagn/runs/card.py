@@ -16,13 +16,22 @@ from mmagn.storage.run_folder import RunFolder
 
 HEADLINE = ("average_precision", "roc_auc", "accuracy", "mcc", "brier")
 """Scores in the head of the card, as a hub lists them."""
+LEVELS = {
+    "L0": (
+        "The model sees these lines, or what they are made of, so that it measures its label again: a high score is no "
+        "evidence that it finds AGN beyond what their lines state."
+    ),
+    "L2": "The diagnostic lines are hidden from the model: its score shows what the rest of its input contains.",
+    "L3": "The model sees the image alone, no line: its score shows what pixels contain.",
+    "L4": "No input contains what the labels are made of: its score shows AGN that optical lines do not define.",
+}
+"""What a score shows on each rung of the leakage ladder."""
 LIMITS = """\
 - The probabilities hold for galaxies like those of the training sample, at its prevalence; `prevalence` of `predict`
   corrects for another one.
 - The classifier does not apply to quasars, stars and broad-line objects: `agn` is null there, and `reason` states why.
 - `unlike_training` marks galaxies that lie outside what the training sample covers.
-- LINER count as not AGN, composite objects as AGN. Galaxies whose lines are fainter than the S/N cut have no label: no
-  score tells how the model does on them.
+- Galaxies without a label, such as those with lines below the S/N cut, enter no score.
 """
 
 
@@ -63,7 +72,7 @@ def card_text(run: RunFolder, repository: str) -> str:
             "## Scores\n",
             *_scores(scores, ceilings, split),
             "## What a high score shows\n",
-            f"{_leakage(config)}\n",
+            f"{_leakage(recorded)}\n",
             "## Limits\n",
             LIMITS,
             "## How it was trained\n",
@@ -127,20 +136,14 @@ def _plain(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"
 
 
-def _leakage(config: RunConfig) -> str:
-    """Return what the scores are evidence of, from what the network sees."""
-    label = "Labels are computed from emission lines (BPT diagram): Seyfert and composite are AGN."
-    if config.models.branches == ("image",):
-        return f"{label} The model sees the image alone, no line: its score shows what pixels contain."
-    if config.tensors.blank_lines:
-        return (
-            f"{label} The diagnostic lines are blanked in the spectrum: the score shows what the rest of the input "
-            "contains."
-        )
-    return (
-        f"{label} The model sees these lines, so that it measures its own label again: a high score is no evidence "
-        "that it finds AGN beyond what their lines state."
-    )
+def _leakage(recorded: Mapping[str, Any]) -> str:
+    """Return what the scores are evidence of, from the rung of the leakage ladder."""
+    labels = recorded.get("labels", {})
+    if labels.get("source") == "catalogue":
+        source = f"Labels are those of the catalogue {labels['catalogue']}, made of {labels['made_of']} data."
+    else:
+        source = "Labels are computed from emission lines (BPT diagram): Seyfert and composite are AGN."
+    return f"{source} {LEVELS[recorded['level']]}"
 
 
 def _training(provenance: Mapping[str, Any], config: RunConfig) -> list[str]:

@@ -26,6 +26,7 @@ _NAME = r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*"
 _ADDRESS = re.compile(rf"(?P<name>{_NAME})(?:@(?P<revision>\S+))?")
 _OF_OTHERS = ("dask.", "ablation.", "search.")
 """Sections that a training does not use; they may hold addresses and passwords."""
+_FOLDERS = ("runs_dir", "data.")
 _MATCH_NUMBERS = ("radius_arcsec", "left_objects", "right_objects", "pairs", "pairs_stored", "expected_by_chance")
 
 
@@ -78,7 +79,9 @@ def _stage(run: RunFolder, staged: RunFolder) -> None:
     staged.config.write_text(settings, encoding="utf-8")
     scores = json.loads(run.scores.read_text(encoding="utf-8"))
     matching = {name: value for name, value in scores.get("matching", {}).items() if name in _MATCH_NUMBERS}
-    write_json(staged.scores, {**scores, "matching": matching})
+    labels = scores.get("labels", {})
+    labels |= {"catalogue": Path(labels["catalogue"]).name} if "catalogue" in labels else {}
+    write_json(staged.scores, {**scores, "matching": matching, "labels": labels})
     recorded = json.loads(run.provenance.read_text(encoding="utf-8"))
     kept = ("started", "commit", "uncommitted_changes", "python", "versions")
     write_json(staged.provenance, {name: recorded[name] for name in kept if name in recorded})
@@ -86,14 +89,14 @@ def _stage(run: RunFolder, staged: RunFolder) -> None:
 
 
 def _portable(config: RunConfig) -> RunConfig:
-    """Return a config without paths and addresses of this machine."""
+    """Return a config without the folders and addresses of this machine; of files their names are left."""
     values, defaults = setting_values(config), setting_values(RunConfig())
     for name, declared in declared_settings(RunConfig).items():
         text = str(values[name] or "")
-        if name.startswith(_OF_OTHERS) or (declared.path and not text.startswith(PREFIX)):
+        if name.startswith(_OF_OTHERS):
             values[name] = defaults[name]
-    if config.spectroscopy.templates:
-        values["spectroscopy.templates"] = Path(config.spectroscopy.templates).name
+        elif declared.path and text and not text.startswith(PREFIX):
+            values[name] = defaults[name] if name.startswith(_FOLDERS) else Path(text).name
     portable: RunConfig = config_from_settings(RunConfig, values)
     return portable
 

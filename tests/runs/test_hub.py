@@ -16,8 +16,9 @@ from hub_server import TOKEN, HubServer, hub_server
 import mmagn
 from mmagn.cli.main import main
 from mmagn.config.run_config import load_config, save_config
-from mmagn.evaluation.scores import scores
+from mmagn.labels.config import CatalogConfig
 from mmagn.runs.hub import hub_address, local_run, push_run
+from mmagn.runs.label_scores import label_scores
 from mmagn.runs.members import load_members
 from mmagn.storage.files import write_json
 from mmagn.storage.provenance import provenance
@@ -40,9 +41,9 @@ def trained(world: dict, tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_config(replace(world["config"], runs_dir=str(run.path.parent), search=search), run.config)
     sample, (member,) = world["sample"], load_members([world["run"]])
     used, rows = member.calibrations["image+spectrum"], sample.split == "test"
-    truth, probability = sample.target[rows], used.calibration.probability(world["logits"][rows])
-    measured = scores(truth, probability, used.threshold, config=member.config.evaluation)
-    write_json(run.scores, {"split": "test", **measured.as_dict(), **sample.summary()})
+    probability = used.calibration.probability(world["logits"])
+    scored = label_scores(member.config, sample, rows, probability, used.threshold)
+    write_json(run.scores, {"split": "test", **scored.content})
     write_json(run.provenance, provenance())
     run.seal()
     return run.path
@@ -124,6 +125,19 @@ def test_nothing_of_this_machine_and_nothing_pickled_is_pushed(world: dict, trai
     assert pushed["versions"] == recorded["versions"]
     assert set(pushed["files"]) == PUSHED - {"README.md", "run.json"}
     assert load_config(folder / "config.yaml").tensors.image_size == 32
+
+
+def test_of_files_that_settings_name_the_names_are_pushed(trained: Path, models: HubServer, tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "other")
+    shutil.copytree(trained, run.path)
+    config = load_config(run.config)
+    labels = replace(config.labels, catalog=CatalogConfig(table="/archive/agn.fits", join="position", positive="z > 0"))
+    spectroscopy = replace(config.spectroscopy, continuum="templates", templates="/archive/miles")
+    save_config(replace(config, labels=labels, spectroscopy=spectroscopy), run.config)
+    RunFolder(run.path).seal()
+    push_run(run.path, NAME)
+    pushed = load_config(models.folder / NAME / "config.yaml")
+    assert (pushed.labels.catalog.table, pushed.spectroscopy.templates) == ("agn.fits", "miles")
 
 
 def test_weights_go_to_the_host_of_files_without_the_token(trained: Path, models: HubServer) -> None:
@@ -221,7 +235,7 @@ def test_the_card_states_data_prevalence_intervals_leakage_limits_and_licence(tr
         f"Prevalence of AGN in the test split: {scores['prevalence']:.3f}",
         "Too few galaxies to judge a model",
         "the survey is simulated",
-        "measures its own label again",
+        "measures its label again",
         "does not apply to quasars",
         "Code and weights: BSD-3-Clause",
         f'mmagn.load("{NAME}")',

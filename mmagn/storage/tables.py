@@ -1,6 +1,7 @@
 """Tables on disk, written batch by batch: Parquet, CSV, FITS, ECSV or VOTable by suffix, whole or not at all."""
 
 import contextlib
+import io
 import json
 import os
 import re
@@ -63,7 +64,7 @@ def table_file(out: Path) -> Iterator[Callable[[Table], None]]:
 
     Batches have the same columns in the same order. Parquet and CSV are written with bounded memory, however many
     batches come; in Parquet units are in each field's metadata under ``unit`` and, with descriptions and the table's
-    ``meta``, where ``astropy.table.Table.read`` looks for them; in CSV ``meta`` is a column. FITS, ECSV and VOTable go
+    ``meta``, where ``astropy.table.Table.read`` looks for them, and where STILTS and TOPCAT do (VOParquet); in CSV ``meta`` is a column. FITS, ECSV and VOTable go
     through astropy, which holds the whole table in memory once at the end; units, descriptions and UCDs (``ucd`` in the
     ``meta`` of a column) are where TOPCAT looks for them. A logical column with nulls is an integer one in FITS.
     The file appears under its name when the block ends well and at least one batch came; otherwise nothing is left.
@@ -146,6 +147,7 @@ def _write_whole(spool: Path, out: Path, writer: _SpoolWriter) -> None:
     header = _with_mask_columns(writer.header)
     metadata = {f"table::len::{name}": str(length) for name, length in writer.text_length.items()}
     metadata["table_meta_yaml"] = "\n".join(meta.get_yaml_from_table(header))
+    metadata |= _voparquet(header, writer.text_length)
     schema = _schema(header, metadata)
     with pq.ParquetFile(spool) as source, pq.ParquetWriter(out, schema) as target:
         for batch in source.iter_batches(batch_size=ROW_GROUP_ROWS):
@@ -187,12 +189,9 @@ def _convert(parquet: Path, out: Path, suffix: str, provenance: Mapping[str, Any
     if suffix == ".ecsv":
         table.write(out, format="ascii.ecsv")
         return
-    for column in table.itercols():
-        if column.unit == u.dex:
-            column.unit = None  # FITS and VOTable know no dex
-            column.description = ", ".join(filter(None, [column.description, "dex"]))
+    _describe_dex(table)
     if suffix == ".votable":
-        _write_votable(out, table)
+        _votable(table).to_xml(str(out))
     else:
         for column in list(table.itercols()):
             if isinstance(column, MaskedColumn) and column.dtype.kind == "b":
@@ -226,13 +225,37 @@ def _defused(column: pa.Array) -> pa.Array:
     return pc.if_else(pc.fill_null(formula, False), pc.binary_join_element_wise("'", column, ""), column)
 
 
-def _write_votable(out: Path, table: Table) -> None:
-    """Write a VOTable of version 1.3: its CDS units know the erg, which later versions call deprecated."""
+def _describe_dex(table: Table) -> None:
+    """Move the unit dex, which neither FITS nor VOTable knows, to the descriptions of the columns."""
+    for column in table.itercols():
+        if column.unit == u.dex:
+            column.unit = None
+            column.description = ", ".join(filter(None, [column.description, "dex"]))
+
+
+def _votable(table: Table) -> VOTableFile:
+    """Return a VOTable of version 1.3: its CDS units know the erg, which later versions call deprecated."""
     whole, resource = VOTableFile(version="1.3"), Resource()
     whole.resources.append(resource)
     resource.infos.extend(Info(name=name, value=str(value)) for name, value in table.meta.items())
     resource.tables.append(TableElement.from_table(whole, table))
-    whole.to_xml(str(out))
+    return whole
+
+
+def _voparquet(header: Table, text_length: Mapping[str, int]) -> dict[str, str]:
+    """Metadata of a Parquet file by the VOParquet convention: a VOTable without rows, a FIELD for each column."""
+    described = header.copy()
+    described.meta.pop("__serialized_columns__", None)
+    _describe_dex(described)
+    votable = _votable(described)
+    for field in votable.resources[0].tables[0].fields:
+        if field.datatype == "unicodeChar":
+            field.arraysize = str(text_length.get(field.name, 1))
+        elif field.datatype == "bit":
+            field.datatype = "boolean"
+    text = io.BytesIO()
+    votable.to_xml(text)
+    return {"IVOA.VOTable-Parquet.version": "1.0", "IVOA.VOTable-Parquet.content": text.getvalue().decode("utf-8")}
 
 
 def _describe_columns(out: Path, table: Table) -> None:

@@ -1,11 +1,16 @@
 """Tables appear whole, and a killed process leaves nothing that stays."""
 
+import io
 import os
 import subprocess
 import sys
 
 import numpy as np
-from astropy.table import Table
+import pyarrow.parquet as pq
+import pytest
+from astropy import units as u
+from astropy.io import votable
+from astropy.table import Column, MaskedColumn, Table
 
 from mmagn.storage.tables import table_file
 
@@ -34,3 +39,42 @@ def test_texts_that_a_spreadsheet_would_run_as_formulas_are_defused_in_csv(tmp_p
     table = Table.read(tmp_path / "names.csv", format="ascii.csv")
     assert table["name"].filled("").tolist() == ["'=1+1", "'+1", "'-1", "'@SUM(A1)", "J1234+5678", ""]
     assert (table["flux"] == -1).all()
+
+
+def catalogue(mask):
+    """Two galaxies with an id, a flux, a ratio and a logical column with nulls where the mask is True."""
+    table = Table({"object_id": ["299489677444933632", "7"]}, meta={"MMAGN": "0.3.0", "PREVAL": 0.2})
+    table["flux"] = Column([1.5, 2.5], unit="1e-17 erg / (s cm2)", description="of [N II]", meta={"ucd": "phot.flux"})
+    table["ratio"] = Column([0.1, 0.2], unit=u.dex, description="log [N II] / Ha")
+    table["agn"] = MaskedColumn([True, False], mask=mask, meta={"ucd": "meta.code"})
+    return table
+
+
+def test_parquet_is_voparquet_with_a_field_for_each_column_and_its_provenance(tmp_path):
+    with table_file(tmp_path / "scores.parquet") as append:
+        append(catalogue([False, True]))
+    file = pq.ParquetFile(tmp_path / "scores.parquet")
+    assert file.metadata.metadata[b"IVOA.VOTable-Parquet.version"] == b"1.0"
+    text = file.metadata.metadata[b"IVOA.VOTable-Parquet.content"]
+    described = votable.parse(io.BytesIO(text), verify="exception")
+    fields = described.get_first_table().fields
+    assert [field.name for field in fields] == file.schema_arrow.names, "one for one, in the same order"
+    assert b"<DATA" not in text
+    ids, flux, ratio, agn = fields[:4]
+    assert (ids.datatype, ids.arraysize) == ("unicodeChar", "18")
+    assert (flux.datatype, flux.ucd, flux.description) == ("double", "phot.flux", "of [N II]")
+    assert flux.unit.is_equivalent(u.Unit("1e-17 erg / (s cm2)"))
+    assert (ratio.unit, ratio.description) == (None, "log [N II] / Ha, dex")
+    assert (agn.datatype, agn.ucd) == ("boolean", "meta.code")
+    assert {info.name: info.value for info in described.resources[0].infos} == {"MMAGN": "0.3.0", "PREVAL": "0.2"}
+
+
+@pytest.mark.filterwarnings("ignore:In merged column 'ratio'")  # its unit is part of the description in a VOTable
+def test_astropy_reads_units_and_ucds_from_the_votable_within_parquet(tmp_path):
+    with table_file(tmp_path / "scores.parquet") as append:
+        append(catalogue([False, False]))
+    table = Table.read(tmp_path / "scores.parquet", format="parquet.votable")
+    assert table["object_id"].tolist() == ["299489677444933632", "7"]
+    assert table["flux"].tolist() == [1.5, 2.5] and table["flux"].unit == u.Unit("1e-17 erg / (s cm2)")
+    assert table["flux"].meta["ucd"] == "phot.flux"
+    assert table["agn"].tolist() == [True, False]

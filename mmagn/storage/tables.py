@@ -64,9 +64,10 @@ def table_file(out: Path) -> Iterator[Callable[[Table], None]]:
 
     Batches have the same columns in the same order. Parquet and CSV are written with bounded memory, however many
     batches come; in Parquet units are in each field's metadata under ``unit`` and, with descriptions and the table's
-    ``meta``, where ``astropy.table.Table.read`` looks for them, and where STILTS and TOPCAT do (VOParquet); in CSV ``meta`` is a column. FITS, ECSV and VOTable go
-    through astropy, which holds the whole table in memory once at the end; units, descriptions and UCDs (``ucd`` in the
-    ``meta`` of a column) are where TOPCAT looks for them. A logical column with nulls is an integer one in FITS.
+    ``meta``, where ``astropy.table.Table.read`` looks for them, and where STILTS and TOPCAT do (VOParquet); in CSV
+    ``meta`` is a column. FITS, ECSV and VOTable go through astropy, which holds the whole table in memory once at the
+    end; units, descriptions and UCDs (``ucd`` in the ``meta`` of a column) are where TOPCAT looks for them. A logical
+    column with nulls is an integer one in FITS.
     The file appears under its name when the block ends well and at least one batch came; otherwise nothing is left.
     What a killed process left behind of the same table is removed first.
 

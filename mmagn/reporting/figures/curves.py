@@ -241,7 +241,7 @@ def reliability_figure(
         counts.hist(np.asarray(probability), bins=edges, histtype="step", color=color, linestyle=line, linewidth=1.5)
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), ylabel="observed fraction of AGN")
     axes.set_title(f"{len(y)} objects, bins of about equal counts; {config.confidence:.0%} exact intervals")
-    axes.legend(loc="upper left")
+    figure.legend(loc="outside lower center", ncols=3, columnspacing=1.2)
     counts.set(xlabel="predicted probability of AGN", ylabel="objects")
     counts.yaxis.set_major_locator(MaxNLocator(nbins=3, integer=True, min_n_ticks=2))
     return figure

@@ -99,7 +99,7 @@ def test_the_reliability_figure_has_one_point_per_bin_and_a_histogram() -> None:
     y, p = sample()
     figure = reliability_figure(y, {"before": np.sqrt(p), "after": p}, config=CONFIG)
     upper, lower = figure.axes
-    assert [text.get_text() for text in upper.get_legend().get_texts()] == ["perfect calibration", "before", "after"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["perfect calibration", "before", "after"]
     points = [container.lines[0] for container in upper.containers]
     assert [len(data(each)[0]) for each in points] == [CONFIG.calibration_bins] * 2
     assert lower.get_xlabel() == "predicted probability of AGN"

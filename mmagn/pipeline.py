@@ -23,12 +23,7 @@ from mmagn.matching.push import push_store
 from mmagn.matching.report import match_report
 from mmagn.matching.selection import selected_spectra
 from mmagn.matching.store import PairStore, pair_store, verify_store
-from mmagn.measurement.stream import (
-    MeasurementSummary,
-    measured_tables,
-    sample_basis,
-    write_tables,
-)
+from mmagn.measurement.stream import MeasurementSummary, measured_tables, sample_basis, write_tables
 from mmagn.measurement.table import MeasurementSettings, measured_table
 from mmagn.records import Pair, Spectrum
 from mmagn.reporting.figures.matching import plan_figures

@@ -3,13 +3,16 @@
 from collections import Counter
 from pathlib import Path
 
+import datasets
 import numpy as np
+import pyarrow as pa
 import pytest
-from hats_files import write_hats
+from hats_files import SURVEYS, hats_table, write_hats
 from hub_server import hub_server
 
 from mmagn.matching.config import MatchingConfig
 from mmagn.matching.index import pair_index
+from mmagn.matching.objects import object_parts
 from mmagn.surveys.config import DataConfig, HubConfig
 from mmagn.surveys.hats.config import HatsConfig
 from mmagn.surveys.reader import iter_spectra
@@ -19,7 +22,7 @@ SPECTRA = ("sdss", "desi")
 pytestmark = pytest.mark.filterwarnings("ignore::pandas.errors.Pandas4Warning")
 
 ARRAYS = ("wavelength_angstrom", "flux", "ivar", "lsf_sigma")
-PLACES = [(150.1, 2.2), (150.11, 2.2), (150.12, 2.21), (150.3, 2.4), (149.9, 2.3), (149.8, 2.1)]
+PLACES = [(150.1, 2.2), (150.11, 2.2), (150.12, 2.21), (150.3, 2.4), (149.9, 2.3), (149.8, 2.1), (150.2, 2.3), (150.0, 2.2)]
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +68,7 @@ def test_every_spectrum_is_that_of_the_tree_and_so_are_the_pairs(kind, tree, col
             {each.object_id: each for each in iter_spectra(survey_reader(one), drops)} for one in (data, tree_data)
         )
         assert not drops
-        assert sorted(spectra) == sorted(expected) and len(spectra) == 7
+        assert sorted(spectra) == sorted(expected) and len(spectra) == 9
         for name, spectrum in spectra.items():
             other = expected[name]
             assert (spectrum.survey, bool(spectrum.zwarning)) == (other.survey, bool(other.zwarning))
@@ -84,7 +87,7 @@ def test_every_spectrum_is_that_of_the_tree_and_so_are_the_pairs(kind, tree, col
             )
             for each in (index, expected_index)
         )
-        assert pairs == expected_pairs and len(pairs) == 6
+        assert pairs == expected_pairs and len(pairs) == 8
 
 
 def test_only_the_surveys_of_data_spectra_are_read_and_unknown_ones_are_refused(tree, collections, tmp_path):
@@ -94,3 +97,74 @@ def test_only_the_surveys_of_data_spectra_are_read_and_unknown_ones_are_refused(
     for source in ("hats", "hub"):
         with pytest.raises(ValueError, match=rf"data.spectra is boss; data.source {source} has only sdss .*and desi"):
             survey_reader(DataConfig(source=source, hats=data.hats, spectra=("boss",)))
+
+
+@pytest.fixture
+def ready(tree, collections, tmp_path, monkeypatch):
+    """Writer, through ``datasets``, of pairs of DESI and HSC rows; gives the settings that read them from a hub."""
+    sides = {}
+    for kind in ("desi", "hsc"):
+        files = sorted((tree / SURVEYS[kind]).glob("*/*.hdf5"))
+        rows = pa.concat_tables([hats_table(path, kind, typed=False) for path in files]).to_pylist()
+        sides[kind] = {int(row["object_id"]): row for row in rows}
+
+    def written(repository, without=(), hsc_ids=True):
+        rows = []
+        for number in range(1, 6):
+            spectrum, cutout = sides["desi"][39627 + number], sides["hsc"][102 + number]
+            positions = {f"hsc_{name}": cutout[name] for name in ("ra", "dec")}
+            ids = {"hsc_object_id": cutout["object_id"]} if hsc_ids else {}
+            row = {**spectrum, "image": cutout["image"], **positions, **ids}
+            rows.append({name: value for name, value in row.items() if name not in without})
+        path = collections / repository / "data" / "train-00000.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        datasets.Dataset.from_list(rows).to_parquet(path)
+        hub = HubConfig(pairs=repository, desi="UniverseTBD/desi")
+        return DataConfig(source="hub-pairs", hub=hub, spectra=SPECTRA, cache_dir=str(tmp_path))
+
+    with hub_server(collections) as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        yield written
+
+
+POSITIONS = ("ra", "dec", "hsc_ra", "hsc_dec")
+
+
+@pytest.mark.parametrize(
+    ("name", "without", "hsc_ids"),
+    [
+        ("whole", (), True),
+        ("no_positions", POSITIONS, True),
+        ("no_redshifts", ("Z", "ZERR", "ZWARN"), True),
+        ("ids_alone", (*POSITIONS, "Z", "ZERR", "ZWARN"), False),
+    ],
+)
+def test_ready_made_desi_pairs_lacking_positions_or_redshifts_get_them_by_id(ready, tree, name, without, hsc_ids):
+    data = ready(f"Smith42/desi_hsc_{name}", without, hsc_ids)
+    expected = {
+        each.object_id: each for each in iter_spectra(survey_reader(settings_of("", tree, tree, tree)), Counter())
+    }
+    drops = Counter()
+    parts = object_parts(data, MatchingConfig(), "pairs", drops)
+    galaxies = [galaxy for part in parts for galaxy in part.galaxies(drops)]
+    assert not drops
+    assert sorted(int(galaxy.spectrum.object_id) for galaxy in galaxies) == list(range(39628, 39633))
+    for galaxy in galaxies:
+        spectrum = expected[galaxy.spectrum.object_id]
+        assert (galaxy.spectrum.ra_deg, galaxy.spectrum.redshift) == pytest.approx((spectrum.ra_deg, spectrum.redshift))
+        np.testing.assert_array_equal(galaxy.spectrum.flux, spectrum.flux)
+        if hsc_ids:
+            assert int(galaxy.cutout.object_id) == int(spectrum.object_id) - 39525
+        assert bool(galaxy.spectrum.zwarning) == (bool(spectrum.zwarning) and "ZWARN" not in without)
+
+
+@pytest.mark.parametrize(
+    ("without", "sentence"),
+    [
+        (("spectrum",), r"Smith42/desi_hsc_bad \(data.hub.pairs\) holds images without spectra, of which no pairs"),
+        (("object_id", "Z"), r"Smith42/desi_hsc_bad \(data.hub.pairs\) has no column object_id, .* for the identity"),
+    ],
+)
+def test_a_set_of_images_alone_or_without_ids_is_refused_by_name(ready, without, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        pair_index(ready("Smith42/desi_hsc_bad", without), MatchingConfig())

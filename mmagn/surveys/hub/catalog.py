@@ -8,7 +8,7 @@ import hashlib
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -55,6 +55,9 @@ class HubCatalog(Generic[Record]):
         Columns without which nothing can be read, and what each is needed for.
     payload
         What is read of a row.
+    places
+        Position and redshift by id, where the repository itself does not have them: columns ra, dec and Z of ids
+        (object,), NaN where unknown. The ids are the index column ``key``, or object_id.
     """
 
     setting: str
@@ -63,6 +66,7 @@ class HubCatalog(Generic[Record]):
     index: Mapping[str, str]
     needed: Mapping[str, str]
     payload: Payload[Record]
+    places: Callable[[NDArray[np.str_]], Mapping[str, Floats]] | None = None
 
     @property
     def survey(self) -> str:
@@ -100,8 +104,11 @@ def index_catalog(catalog: HubCatalog[Record], data: DataConfig, drops: Counter[
         If the hub fails, a column is missing, or no object is left.
     """
     files = hub_files(hub_client(data.hub), catalog.repository, catalog.revision)
-    table = _kept_index(catalog, data, files)
+    table = index_table(catalog, data, files)
     columns = {name: table.column(name).to_numpy() for name in table.column_names}
+    if catalog.places is not None:
+        columns = {**catalog.places(columns.get("key", columns["object_id"]).astype(np.str_)), **columns}
+        columns["cell"] = _cells(columns["ra"], columns["dec"])
     rows = IndexRows(
         object_id=columns["object_id"].astype(np.str_),
         ra_deg=columns["ra"],
@@ -128,7 +135,7 @@ def records(
     return parquet_records(HubFile.from_text(path).parquet(data.hub), rows, catalog.payload)
 
 
-def _kept_index(catalog: HubCatalog[Record], data: DataConfig, files: Sequence[HubFile]) -> pa.Table:
+def index_table(catalog: HubCatalog[Record], data: DataConfig, files: Sequence[HubFile]) -> pa.Table:
     """Return the index of a repository at a commit, from the cache folder where it was read before."""
     client = hub_client(data.hub)
     key = [INDEX_VERSION, client.endpoint, sorted(catalog.index.items()), data.cells, list(map(str, files))]
@@ -166,7 +173,9 @@ def _index_part(catalog: HubCatalog[Record], data: DataConfig, file: HubFile, nu
     wanted = {*catalog.index.values(), *([cell_column] if cell_column else [])}
     table = read_columns(parquet, groups, sorted(wanted))
     columns = {meaning: _values(table, name, meaning, parquet.name) for meaning, name in catalog.index.items()}
-    if cell_column is None:
+    if "ra" not in columns:
+        cell = np.full(len(table), -1, dtype=np.int64)
+    elif cell_column is None:
         cell = _cells(columns["ra"], columns["dec"])
     else:
         cell = table.column(cell_column).to_numpy().astype(np.int64) >> _CELL_COLUMNS[cell_column]
@@ -174,7 +183,7 @@ def _index_part(catalog: HubCatalog[Record], data: DataConfig, file: HubFile, nu
     row = np.concatenate([np.arange(lengths[group]) + starts[group] for group in groups] or [np.empty(0, np.int64)])
     numbers = np.full(len(cell), number, dtype=np.int32)
     part = pa.table({**columns, "cell": cell, "file": numbers, "row": row.astype(np.int64)})
-    return part.filter(pa.array(np.isin(cell, data.cells))) if data.cells else part
+    return part.filter(pa.array(np.isin(cell, data.cells))) if data.cells and "ra" in columns else part
 
 
 def _values(table: pa.Table, name: str, meaning: str, file: str) -> pa.Array:
@@ -187,7 +196,7 @@ def _values(table: pa.Table, name: str, meaning: str, file: str) -> pa.Array:
     """
     column = table.column(name)
     try:
-        if meaning == "object_id":
+        if meaning in ("object_id", "key"):
             return pa.array(id_texts(column.to_numpy()).tolist(), pa.string())
         return column.cast(pa.float64()).combine_chunks().to_numpy(zero_copy_only=False)
     except (ValueError, pa.ArrowException) as error:

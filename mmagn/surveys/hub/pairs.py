@@ -1,20 +1,26 @@
 """Ready-made pairs in a repository of a Hugging Face hub, read as two surveys.
 
 Two layouts are known: the rows of a store of pairs, as ``match.py --push`` writes them, and rows with a struct
-``image`` and a struct ``spectrum``, as a cross-match of two catalogues in HATS layout gives. The pairs are matched
-again by position, so that the same rules hold for them as for any other.
+``image`` and a struct ``spectrum`` of SDSS or DESI, as a cross-match of two catalogues in HATS layout gives. The pairs
+are matched again by position, so that the same rules hold for them as for any other. DESI pairs without positions or
+redshifts get them from the DESI catalogue by TARGETID.
 """
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
-from mmagn.records import Cutout, Spectrum
-from mmagn.surveys.hub.catalog import HubCatalog, repository_columns, source
-from mmagn.surveys.hub.reader import CUTOUTS_AT_ONCE, HUB_SURVEY, SPECTRA_AT_ONCE, HubSurveys
+from mmagn.records import Cutout, Floats, Spectrum
+from mmagn.surveys.config import DESI, DataConfig
+from mmagn.surveys.hub.catalog import HubCatalog, hub_files, index_table, repository_columns, source
+from mmagn.surveys.hub.client import hub_client
+from mmagn.surveys.hub.reader import CUTOUTS_AT_ONCE, HUB_SURVEY, SPECTRA_AT_ONCE, HubSurveys, spectra_catalog
 from mmagn.surveys.pair_rows import (
     BAND_COLUMNS,
     CLASS_COLUMNS,
@@ -23,21 +29,28 @@ from mmagn.surveys.pair_rows import (
     cutout_from_row,
     spectrum_from_row,
 )
-from mmagn.surveys.parquet.row_groups import Payload
+from mmagn.surveys.parquet.row_groups import ParquetFile, Payload
 from mmagn.surveys.parquet.rows import (
+    DESI_PAYLOAD,
     HSC_NEEDED,
     HSC_PAYLOAD,
     SDSS_PAYLOAD,
     SPECTRA_NEEDED,
     cutout_from_hats,
+    desi_from_hats,
+    desi_rows_of,
     spectrum_from_hats,
 )
 from mmagn.surveys.reader import Record, SourceFile, reading_settings
+from mmagn.surveys.screen import id_texts
 
 _STORED_SDSS = {"object_id": "sdss_object_id", "ra": "sdss_ra_deg", "dec": "sdss_dec_deg", "Z": "redshift"}
 _STORED_HSC = {"object_id": "hsc_object_id", "ra": "hsc_ra_deg", "dec": "hsc_dec_deg"}
 _STORED_SPECTRUM = (*_STORED_SDSS.values(), *CLASS_COLUMNS, *SPECTRUM_COLUMNS)
 _STORED_CUTOUT = (*_STORED_HSC.values(), *IMAGE_COLUMNS, *BAND_COLUMNS)
+_JOINED = ("ra", "dec", "Z")
+"""Columns that the DESI catalogue has where nested rows of DESI lack them."""
+_log = logging.getLogger(__name__)
 _MARK_OF_A_STORE = "image_flux"
 """Column that rows of a store have and nested rows have not."""
 
@@ -60,8 +73,10 @@ class HubPairsReader(HubSurveys):
 
     def sources(self) -> tuple[SourceFile, ...]:
         """Return the repository with the commit that is read."""
-        described = source(self.data, self._sdss())
-        return (replace(described, name=f"pairs {described.name.removeprefix('sdss ')}"),)
+        catalog = self._sdss()
+        described = source(self.data, catalog)
+        joined = () if catalog.places is None else (source(self.data, spectra_catalog(self.data.hub, DESI)),)
+        return (replace(described, name=f"pairs {described.name.partition(' ')[2]}"), *joined)
 
     def _spectra(self) -> tuple[HubCatalog[Spectrum], ...]:
         return (self._sdss(),)
@@ -73,15 +88,16 @@ class HubPairsReader(HubSurveys):
             needed |= {name: "spectrum" for name in _STORED_SPECTRUM if name not in needed}
             from_stored = partial(_stored_spectrum, surveys=self.data.spectra)
             return self._catalog(_STORED_SDSS, needed, self._payload(_STORED_SPECTRUM, from_stored))
-        if HUB_SURVEY not in self.data.spectra:
-            raise ValueError(
-                f"data.spectra is {', '.join(self.data.spectra)}; {self.data.hub.pairs} has only {HUB_SURVEY}"
-            )
-        names = _names(present, "sdss", SDSS_PAYLOAD)
-        needed = {names[name]: purpose for name, purpose in SPECTRA_NEEDED.items()}
-        return self._catalog(
-            names, needed, self._payload(tuple(names.values()), partial(_nested_spectrum, names=names))
-        )
+        survey = self._survey(present)
+        names = _names(present, survey, DESI_PAYLOAD if survey == DESI else SDSS_PAYLOAD)
+        places = self._places(present, names)
+        needed = {names[name]: purpose for name, purpose in SPECTRA_NEEDED.items() if not (places and name in _JOINED)}
+        if survey == DESI:
+            of_file = partial(_nested_desi_of, names=names, places=places)
+            payload = replace(self._payload(tuple(names.values()), desi_from_hats), survey=DESI, of_file=of_file)
+        else:
+            payload = self._payload(tuple(names.values()), partial(_nested_spectrum, names=names))
+        return replace(self._catalog(names, needed, payload), places=places)
 
     def _hsc(self) -> HubCatalog[Cutout]:
         present = self._present()
@@ -90,8 +106,34 @@ class HubPairsReader(HubSurveys):
             needed |= {name: "image" for name in _STORED_CUTOUT if name not in needed}
             return self._catalog(_STORED_HSC, needed, self._cutouts(_STORED_CUTOUT, _stored_cutout))
         names = _names(present, "hsc", HSC_PAYLOAD)
-        needed = {names[name]: purpose for name, purpose in HSC_NEEDED.items()}
-        return self._catalog(names, needed, self._cutouts(tuple(names.values()), partial(_nested_cutout, names=names)))
+        of_spectra = _names(present, self._survey(present), DESI_PAYLOAD)
+        places = self._places(present, of_spectra)
+        needed = {names[name]: purpose for name, purpose in HSC_NEEDED.items() if not (places and name in _JOINED)}
+        key = {"key": of_spectra["object_id"]} if places else {}
+        from_row = partial(_nested_cutout, names=names, key=of_spectra["object_id"], places=places)
+        payload = self._cutouts(tuple(dict.fromkeys((*names.values(), *key.values()))), from_row)
+        catalog = self._catalog(names, needed, payload)
+        return replace(catalog, places=places, index={**catalog.index, **key})
+
+    def _survey(self, present: frozenset[str]) -> str:
+        """Return the survey of the spectra of nested rows: ``desi`` where columns or name of the set tell so."""
+        repository = self.data.hub.pairs
+        if not any(name.startswith("spectrum.") for name in present):
+            raise ValueError(
+                f"the dataset repository {repository} (data.hub.pairs) holds images without spectra, of which no pairs "
+                f"can be made; its columns: {', '.join(sorted(name for name in present if '.' not in name)[:12])}"
+            )
+        survey = DESI if "ZWARN" in present or DESI in repository.lower() else HUB_SURVEY
+        if survey not in self.data.spectra:
+            raise ValueError(f"data.spectra is {', '.join(self.data.spectra)}; {repository} has only {survey}")
+        return survey
+
+    def _places(self, present: frozenset[str], names: Mapping[str, str]) -> "DesiPlaces | None":
+        """Return where positions and redshifts come from that nested rows of DESI lack; None where they have them."""
+        lacking = [name for name in _JOINED if names[name] not in present]
+        if not lacking or self._survey(present) != DESI or names["object_id"] not in present:
+            return None
+        return DesiPlaces(data=self.data, lacking=tuple(lacking))
 
     def _present(self) -> frozenset[str]:
         return repository_columns(self.data, self.data.hub.pairs, self.data.hub.pairs_revision)
@@ -108,22 +150,63 @@ class HubPairsReader(HubSurveys):
         self, names: Mapping[str, str], needed: Mapping[str, str], payload: Payload[Record]
     ) -> HubCatalog[Record]:
         """Return one survey; ``names`` gives the column of every published name that the layout has."""
-        meanings = ("object_id", "ra", "dec", *(["Z"] if payload.survey == "sdss" else []))
+        meanings = ("object_id", "ra", "dec", *(["Z"] if payload.survey != "hsc" else []))
         return HubCatalog(
             setting="data.hub.pairs",
             repository=self.data.hub.pairs,
             revision=self.data.hub.pairs_revision,
-            index={meaning: names[meaning] for meaning in meanings},
+            index={meaning: names[meaning] for meaning in meanings if names[meaning] in self._present()},
             needed=needed,
             payload=payload,
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DesiPlaces:
+    """Positions and redshifts of the DESI catalogue by TARGETID.
+
+    Attributes
+    ----------
+    data
+        Settings; ``data.hub.desi`` is the catalogue, of which the index alone is read, once.
+    lacking
+        Which of ra, dec and Z are wanted.
+    """
+
+    data: DataConfig
+    lacking: tuple[str, ...]
+
+    def __call__(self, object_id: NDArray[np.str_]) -> dict[str, Floats]:
+        """Return the wanted columns of ids (object,), NaN where the catalogue does not have them."""
+        table = _desi_table(self.data)
+        known = table["object_id"]
+        place = np.searchsorted(known, object_id).clip(0, len(known) - 1)
+        return {name: np.where(known[place] == object_id, table[name][place], np.nan) for name in self.lacking}
+
+
+@lru_cache(maxsize=2)
+def _desi_table(data: DataConfig) -> dict[str, NDArray[Any]]:
+    """Return id, position and redshift of the DESI catalogue, in the order of ids."""
+    everywhere = replace(data, cells=())
+    catalog = spectra_catalog(data.hub, DESI)
+    table = index_table(catalog, everywhere, hub_files(hub_client(data.hub), catalog.repository, catalog.revision))
+    _log.warning(
+        "%s lacks positions or redshifts: they are taken from data.hub.desi %s by TARGETID",
+        data.hub.pairs,
+        catalog.repository,
+    )
+    columns = {name: table.column(name).to_numpy() for name in ("object_id", *_JOINED)}
+    columns["object_id"] = columns["object_id"].astype(np.str_)
+    order = np.argsort(columns["object_id"])
+    return {name: values[order] for name, values in columns.items()}
 
 
 def _names(present: frozenset[str], side: str, published: Sequence[str]) -> dict[str, str]:
     """Return the column of every published name: with the survey's name before or after it, or as published."""
     names = {}
     for name in published:
-        spellings = (f"{side}_{name}", f"{name}_{side}") if "." not in name else ()
+        spellings = [f"{side}_{name}", f"{name}_{side}"] if "." not in name else []
+        spellings += [name, "TARGETID"] if (side, name) == (DESI, "object_id") else []
         names[name] = next((spelling for spelling in spellings if spelling in present), name)
     return names
 
@@ -134,12 +217,43 @@ def _published(rows: pa.RecordBatch, names: Mapping[str, str]) -> pa.RecordBatch
     return rows.rename_columns([published.get(column, column) for column in rows.schema.names])
 
 
+def _placed(rows: pa.RecordBatch, row: int, key: str, places: DesiPlaces | None) -> pa.RecordBatch:
+    """Return one row with the position and redshift that it lacks; ``key`` is its column with the TARGETID."""
+    rows = rows.slice(row, 1)
+    for name, values in ({} if places is None else places(id_texts(rows.column(key).to_numpy(False)))).items():
+        if name not in rows.schema.names:
+            rows = rows.append_column(name, pa.array(values))
+    return rows
+
+
 def _nested_spectrum(rows: pa.RecordBatch, row: int, names: Mapping[str, str]) -> Spectrum:
     return spectrum_from_hats(_published(rows, names), row, survey=HUB_SURVEY)
 
 
-def _nested_cutout(rows: pa.RecordBatch, row: int, names: Mapping[str, str]) -> Cutout:
-    return cutout_from_hats(_published(rows, names), row)
+def _nested_desi_of(
+    file: ParquetFile, names: Mapping[str, str], places: DesiPlaces | None
+) -> Callable[[pa.RecordBatch, int], Spectrum]:
+    """Return how the nested rows of a file become spectra."""
+    return partial(_nested_desi, read=desi_rows_of(file), names=names, places=places)
+
+
+def _nested_desi(
+    rows: pa.RecordBatch,
+    row: int,
+    read: Callable[[pa.RecordBatch, int], Spectrum],
+    names: Mapping[str, str],
+    places: DesiPlaces | None,
+) -> Spectrum:
+    return read(_placed(_published(rows, names), row, "object_id", places), 0)
+
+
+def _nested_cutout(
+    rows: pa.RecordBatch, row: int, names: Mapping[str, str], key: str, places: DesiPlaces | None
+) -> Cutout:
+    placed = _placed(rows, row, key, places)
+    if key != names["object_id"]:  # the id of the spectrum has the name that the id of the image gets
+        placed = placed.select([name for name in placed.schema.names if name != key])
+    return cutout_from_hats(_published(placed, names), 0)
 
 
 def _stored_spectrum(rows: pa.RecordBatch, row: int, surveys: Sequence[str]) -> Spectrum:

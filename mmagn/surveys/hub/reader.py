@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmagn.records import Catalog, Cutout, Spectrum
-from mmagn.surveys.config import DESI, DataConfig
+from mmagn.surveys.config import DESI, DataConfig, HubConfig
 from mmagn.surveys.hub.catalog import HubCatalog, hub_files, index_catalog, records, source
 from mmagn.surveys.hub.client import hub_client
 from mmagn.surveys.hub.files import HubFile
@@ -30,6 +30,18 @@ HUB_SURVEY = "sdss"
 HUB_SURVEYS = (HUB_SURVEY, DESI)
 CUTOUTS_AT_ONCE = 16
 SPECTRA_AT_ONCE = 256
+
+
+def spectra_catalog(hub: HubConfig, survey: str) -> HubCatalog[Spectrum]:
+    """Return the repository of ``survey``, one of ``HUB_SURVEYS``, and how its rows are read."""
+    return HubCatalog(
+        setting=f"data.hub.{survey}",
+        repository=getattr(hub, survey),
+        revision=getattr(hub, f"{survey}_revision"),
+        index={column: column for column in ("object_id", "ra", "dec", "Z")},
+        needed=SPECTRA_NEEDED,
+        payload=spectra_payload(survey, SPECTRA_AT_ONCE),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,18 +123,7 @@ class HubReader(HubSurveys):
         return (*(source(self.data, catalog) for catalog in self._spectra()), source(self.data, self._hsc()))
 
     def _spectra(self) -> tuple[HubCatalog[Spectrum], ...]:
-        hub = self.data.hub
-        return tuple(
-            HubCatalog(
-                setting=f"data.hub.{name}",
-                repository=getattr(hub, name),
-                revision=getattr(hub, f"{name}_revision"),
-                index={column: column for column in ("object_id", "ra", "dec", "Z")},
-                needed=SPECTRA_NEEDED,
-                payload=spectra_payload(name, SPECTRA_AT_ONCE),
-            )
-            for name in self._surveys
-        )
+        return tuple(spectra_catalog(self.data.hub, name) for name in self._surveys)
 
     def _hsc(self) -> HubCatalog[Cutout]:
         hub = self.data.hub

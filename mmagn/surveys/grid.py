@@ -15,7 +15,8 @@ variances v_j, widths d_j and weights W_ij of source flux densities in the resul
 The inverse variance of the result is that of the row sums and not of the diagonal: sum_k w_k C_ik / w_i, which is
 sum_j W_ij d_j v_j / w_i. Overlaps o_ij stand for W_ij w_i in it, so that it is positive where v_j jumps; its sum over
 pixels stays the same. Errors of what is summed or fitted over several pixels, such as the flux of a line, are then
-right although each pixel is treated as independent; a single pixel scatters by 4 % less than its inverse variance says.
+right although each pixel is treated as independent. The variance of a single pixel is lower, on the grid of DESI by 5 %
+on average and by 11 % below 3800 A, and so is chi2 per pixel.
 """
 
 from dataclasses import dataclass

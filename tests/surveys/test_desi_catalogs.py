@@ -22,7 +22,16 @@ SPECTRA = ("sdss", "desi")
 pytestmark = pytest.mark.filterwarnings("ignore::pandas.errors.Pandas4Warning")
 
 ARRAYS = ("wavelength_angstrom", "flux", "ivar", "lsf_sigma")
-PLACES = [(150.1, 2.2), (150.11, 2.2), (150.12, 2.21), (150.3, 2.4), (149.9, 2.3), (149.8, 2.1), (150.2, 2.3), (150.0, 2.2)]
+PLACES = [
+    (150.1, 2.2),
+    (150.11, 2.2),
+    (150.12, 2.21),
+    (150.3, 2.4),
+    (149.9, 2.3),
+    (149.8, 2.1),
+    (150.2, 2.3),
+    (150.0, 2.2),
+]
 
 
 @pytest.fixture(scope="module")

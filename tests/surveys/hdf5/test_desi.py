@@ -4,8 +4,12 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from astropy.io import fits
 
+from mmagn.spectroscopy.config import SpectroscopyConfig
+from mmagn.spectroscopy.emission import line_table
 from mmagn.surveys.config import DataConfig
+from mmagn.surveys.desi_files import desi_spectra
 from mmagn.surveys.reader import iter_spectra
 from mmagn.surveys.readers import survey_reader
 
@@ -63,3 +67,23 @@ def test_a_file_whose_warnings_tell_nothing_is_left_out_with_the_reason(tmp_path
     drops = Counter()
     assert spectra_of(v1_tree(tmp_path, desi=rows), drops) == []
     assert "ZWARN is True in 2 of 4 rows, which does not tell whether True or False is good" in " ".join(drops)
+
+
+def test_a_real_spectrum_has_one_set_of_lines_as_a_row_and_as_a_file(tmp_path, v1_tree, real_tree):
+    names = [real_tree / "desi_fits" / f"{kind}-4-80613-thru20210324.fits" for kind in ("coadd", "redrock")]
+    with fits.open(names[0]) as opened:
+        arms = {kind: [opened[f"{arm}_{kind}"].data[0] for arm in "BRZ"] for kind in ("FLUX", "IVAR")}
+        waves = [opened[f"{arm}_WAVELENGTH"].data for arm in "BRZ"]
+    parts = [(3599, 5780), (5780, 7570), (7570, 9825)]  # without the overlaps of the arms
+    used = [(wave > low) & (wave < high) for wave, (low, high) in zip(waves, parts, strict=True)]
+    flux, ivar = (np.concatenate([a[u] for a, u in zip(arms[kind], used, strict=True)]) for kind in ("FLUX", "IVAR"))
+    (_, single), *_ = desi_spectra(*names)
+    place = {"ra": single.ra_deg, "dec": single.dec_deg, "Z": single.redshift}
+    row = {"object_id": int(single.object_id), **place, "spectrum_flux": flux, "spectrum_ivar": ivar}
+    of_tree = spectra_of(v1_tree(tmp_path, desi=[row]))
+    assert [each.object_id for each in of_tree] == [single.object_id]
+    config = SpectroscopyConfig(device="cpu", continuum="local")
+    table = line_table([single, *of_tree], config)
+    for line in ("hbeta", "oiii_5007", "halpha", "nii_6584", "sii_6718"):
+        assert table[f"flux_{line}"][1] == pytest.approx(table[f"flux_{line}"][0], rel=0.01)
+        assert table[f"flux_{line}"][1] > 50 * table[f"flux_{line}_err"][1]

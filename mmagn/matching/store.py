@@ -197,7 +197,8 @@ class PairStore:
         reasons = ", ".join(f"{count} x {reason}" for reason, count in lost.items())
         if not kept.any():
             raise NoPairsError(f"the store {self.path} has no pair that is selected among {len(self)}: {reasons}")
-        _log.info("%d of %d pairs of %s are selected; left out: %s", kept.sum(), len(self), self.path, reasons)
+        level = logging.WARNING if "data.spectra" in reasons else logging.INFO  # matched for a sample, and not used
+        _log.log(level, "%d of %d pairs of %s are selected; left out: %s", kept.sum(), len(self), self.path, reasons)
         rows = np.flatnonzero(kept) if self._rows is None else self._rows[kept]
         return PairStore(self.path, tuple(rows.tolist()))
 

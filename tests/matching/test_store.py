@@ -246,6 +246,12 @@ def test_a_store_selects_the_pairs_that_its_surveys_would_give(data, store, sele
     assert f"pairs selected: {len(expected)}" in selected.report_text
 
 
+def test_pairs_of_a_survey_that_is_not_named_are_left_out_with_a_warning(store, caplog):
+    pair_store(DataConfig(source="store", root=str(store.path), spectra=("sdss",)), MatchingConfig())
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "survey is not in data.spectra sdss" in caplog.text
+
+
 def test_a_selection_without_a_pair_says_why(store):
     config = DataConfig(source="store", root=str(store.path), redshift_min=0.5)
     with pytest.raises(

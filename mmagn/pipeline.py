@@ -296,7 +296,8 @@ def verify(folder: Path) -> list[str]:
     """
     if (folder / PROVENANCE_FILE).is_file():
         return verify_store(folder)
-    return RunFolder.open(folder, needs=("run.json",)).damaged()
+    run = RunFolder.open(folder, needs=("run.json",))
+    return [*run.damaged(), *run.damaged_checkpoints()]
 
 
 def _new_run(config: RunConfig, sample: Sample) -> RunFolder:

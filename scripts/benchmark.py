@@ -29,6 +29,14 @@ BENCHMARKS: dict[str, tuple[str, list[tuple[str, Any, str]]]] = {
             ("device", "cpu", "where it trains: cpu or cuda"),
         ],
     ),
+    "faults": (
+        "damaged inputs and killed processes; exits with 1 where a command ends as none may",
+        [
+            ("inputs", 1000, "damaged inputs of every kind"),
+            ("kills", 30, "kills of the main process at random moments"),
+            ("worker_kills", 12, "kills of a worker at random moments"),
+        ],
+    ),
     "train": (
         "real training relative to its step alone; many fits at once",
         [

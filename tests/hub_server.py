@@ -221,7 +221,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.flush()
         self.hub.bytes_sent += len(sent)
         if fault == "stall":
-            self.hub.released.wait(20)
+            self.hub.released.wait()
         self.close_connection = self.close_connection or len(sent) < len(body)
 
     def do_PUT(self) -> None:

@@ -11,7 +11,7 @@ from mmagn.search.study import open_study, run_trials
 
 def main(storage: str, name: str, trials: int, fold_s: float) -> None:
     """Run trials whose three folds take ``fold_s`` seconds each until the study has enough of them."""
-    config = RunConfig(search=SearchConfig(storage=storage, trials=trials, folds=3, heartbeat_s=1, prune=False))
+    config = RunConfig(search=SearchConfig(storage=storage, trials=trials, folds=3, heartbeat_s=10, prune=False))
 
     def scores(tried: RunConfig) -> Iterator[float]:
         for _ in range(3):

@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 import mmagn
 
 README = Path(__file__).resolve().parent.parent / "README.md"
-pytestmark = pytest.mark.timeout(1800)
 
 
 @pytest.fixture(scope="module")

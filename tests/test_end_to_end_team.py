@@ -36,7 +36,6 @@ def trained(folder: Path, cache: Path, launcher: list[str], *more: str) -> tuple
         command(folder, cache, launcher, *more),
         capture_output=True,
         text=True,
-        timeout=1800,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         check=False,
     )
@@ -67,18 +66,15 @@ def stopped(folder: Path, cache: Path, *more: str) -> Path:
     with subprocess.Popen(
         command(folder, cache, TWO, *more), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment
     ) as process:
-        end_s = time.monotonic() + 100
         while not any("epoch  2/" in log.read_text(encoding="utf-8") for log in folder.glob("*/run.log")):
             assert process.poll() is None, process.stderr and process.stderr.read().decode()
-            assert time.monotonic() < end_s
             time.sleep(0.01)
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=600)
+        process.communicate()
     (run,) = folder.iterdir()
     return run
 
 
-@pytest.mark.timeout(3600)
 def test_two_processes_that_a_queue_stops_go_on_by_themselves_to_the_same_weights(tmp_path: Path) -> None:
     settings = ("--training.epochs", "40", "--training.patience", "40", "--training.log_every", "1")
     cut = stopped(tmp_path / "cut", tmp_path / "cache", *settings)

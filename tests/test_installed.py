@@ -9,7 +9,6 @@ import tomllib
 import venv
 from pathlib import Path
 
-import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -35,7 +34,6 @@ def run(*command: object, folder: Path) -> str:
     return result.stdout
 
 
-@pytest.mark.timeout(1800)
 def test_the_installed_command_trains_on_a_small_survey(tmp_path: Path) -> None:
     clone, fresh, elsewhere = tmp_path / "clone", tmp_path / "fresh", tmp_path / "elsewhere"
     clone.mkdir()

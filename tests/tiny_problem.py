@@ -79,6 +79,6 @@ def killed_run(path: Path, config: TrainingConfig, batch: int, delay_s: float) -
 
     def kill(_: Batch) -> None:
         threading.Timer(delay_s, os.kill, (os.getpid(), signal.SIGKILL)).start()
-        threading.Event().wait(0.0 if delay_s else 60.0)
+        threading.Event().wait(0.0 if delay_s else None)
 
     fit(at_training_batch(tiny_module(config), batch, kill), tiny_data(), RunFolder(path), RunRecord())

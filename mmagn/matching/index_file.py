@@ -3,6 +3,7 @@
 With it a store or a stream is made without reading the positions of both surveys again.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -22,7 +23,7 @@ from mmagn.storage.files import whole_file
 from mmagn.surveys.reader import SourceFile
 
 INDEX_FILE = "pairs.parquet"
-INDEX_FORMAT = 1
+INDEX_FORMAT = 2
 _CATALOG_COLUMNS = ("object_id", "ra_deg", "dec_deg", "healpix", "file_index", "row")
 _KEY = b"mmagn"
 
@@ -45,7 +46,9 @@ def write_index(path: Path, index: PairIndex, made_from: Provenance) -> None:
         "hsc_files": index.hsc.files,
         "lost": [matches.left_lost, matches.right_lost],
     }
-    table = pa.table(columns).replace_schema_metadata({_KEY: json.dumps(described).encode()})
+    table = pa.table(columns)
+    described["sha256"] = _digest(table, described)
+    table = table.replace_schema_metadata({_KEY: json.dumps(described).encode()})
     with whole_file(path) as part:
         pq.write_table(table, part, compression="zstd")
 
@@ -67,6 +70,8 @@ def read_index(path: Path, wanted: Provenance) -> PairIndex:
         described = json.loads(table.schema.metadata[_KEY])
         if described["format"] != INDEX_FORMAT:
             raise ValueError(f"it has format {described['format']}; this version reads {INDEX_FORMAT}")
+        if described.pop("sha256", None) != _digest(table, described):
+            raise ValueError("its content is not what was written (sha256 differs)")
         sources = tuple(SourceFile(**source) for source in described["sources"])
         made_from = Provenance(settings=described["settings"], sources=sources)
         index = _index(table, described)
@@ -79,6 +84,16 @@ def read_index(path: Path, wanted: Provenance) -> PairIndex:
         names = sorted({source.name for source in set(sources) ^ set(wanted.sources)})
         raise ValueError(f"the match index {path} was made of other files or versions: {', '.join(names)}")
     return index
+
+
+def _digest(table: pa.Table, described: Mapping[str, Any]) -> str:
+    """Return the hexadecimal sha256 of columns and description."""
+    digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
+    for name in table.column_names:
+        values = table.column(name).to_numpy()
+        digest.update(f"{name} {values.dtype}".encode())
+        digest.update("\n".join(map(str, values)).encode() if values.dtype == object else values.tobytes())
+    return digest.hexdigest()
 
 
 def _settings(made_from: Provenance) -> dict[str, Any]:

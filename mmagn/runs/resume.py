@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mmagn.config.run_config import RunConfig, differing_settings, load_config
+from mmagn.storage.checksums import check_archive
 from mmagn.storage.run_folder import RunFolder
 from mmagn.storage.settings import Effect, settings_affecting
 from mmagn.training.checkpoints import good_checkpoint
@@ -42,7 +43,7 @@ def run_to_resume(config: RunConfig, resume: str) -> RunFolder | None:
         raise ValueError(
             f"{run.path} was started with {name} {then}, not {now}; resume it with that setting, or start a new run"
         )
-    good_checkpoint(run)
+    _check_checkpoints(run)
     return run
 
 
@@ -75,6 +76,13 @@ def unfinished_run(config: RunConfig, result: str) -> RunFolder | None:
     return None
 
 
+def _check_checkpoints(run: RunFolder) -> None:
+    """Raise where there is no checkpoint to resume, or the best one so far, which a resumed run keeps, is damaged."""
+    good_checkpoint(run)
+    if run.best.is_file():
+        check_archive(run.best)
+
+
 def _latest_run(config: RunConfig) -> RunFolder | None:
     for path in sorted(Path(config.runs_dir).glob(f"*-{config.name}*"), reverse=True):
         try:
@@ -85,7 +93,7 @@ def _latest_run(config: RunConfig) -> RunFolder | None:
             if differing := disagreements(config, started):
                 logger.info("%s is not resumed: it was started with another %s", path, ", ".join(differing))
                 continue
-            good_checkpoint(run)
+            _check_checkpoints(run)
         except (FileNotFoundError, ValueError) as error:
             logger.warning("%s is not resumed: %s", path, error)
             continue

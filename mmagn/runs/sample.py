@@ -27,6 +27,7 @@ from mmagn.models.fusion import FusionModel
 from mmagn.records import SPLITS, Floats
 from mmagn.runs.outside_labels import labels_summary, outside_labels, targets
 from mmagn.spectroscopy.basis import ContinuumBasis
+from mmagn.storage.files import as_written
 from mmagn.storage.run_folder import RunFolder
 from mmagn.surveys.hats.dask_client import dask_client
 from mmagn.tensors.missing import features_present
@@ -162,9 +163,13 @@ def labelled_sample(config: RunConfig) -> Sample:
 
 def with_recorded_split(sample: Sample, run: RunFolder) -> Sample:
     """Return the sample with the objects, targets and split that the run was trained with."""
-    recorded = Table.read(run.split, format="parquet")
+    with as_written(run.split, "the objects of a run"):
+        recorded = Table.read(run.split, format="parquet")
+        ids, split = (np.asarray(recorded[name], dtype=np.str_).tolist() for name in ("object_id", "split"))
+        truth = np.asarray(recorded["target"], dtype=np.float64)
+        if len(set(ids)) < len(ids) or not {*split} <= {*SPLITS} or not np.isin(truth, (0, 1)).all():
+            raise ValueError(f"each object once, target 0 or 1, split {', '.join(SPLITS)}")
     row_of = {name: row for row, name in enumerate(np.asarray(sample.table["object_id"]).tolist())}
-    ids = np.asarray(recorded["object_id"]).tolist()
     if missing := [name for name in ids if name not in row_of]:
         raise ValueError(
             f"{run.path} was trained on other pairs than its settings give now: {len(missing)} of {len(ids)} objects "
@@ -173,8 +178,8 @@ def with_recorded_split(sample: Sample, run: RunFolder) -> Sample:
     return replace(
         sample,
         rows=np.array([row_of[name] for name in ids], dtype=np.int64),
-        target=np.asarray(recorded["target"], dtype=np.float64),
-        split=np.asarray(recorded["split"], dtype=np.str_),
+        target=truth,
+        split=np.array(split, dtype=np.str_),
     )
 
 

@@ -1,10 +1,15 @@
 """Checksums of files: whether they still hold what was written."""
 
 import hashlib
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
+_NO_COMMENT, _COMMENT = (0).to_bytes(2, "little"), (64).to_bytes(2, "little")
+"""Length of the comment of a zip archive, the last field before it: without a comment, and of a sha256."""
 _SOUND: dict[Path, tuple[int, int]] = {}
 """Size and time of the last change (ns) of the files that this process has verified."""
 
@@ -63,3 +68,53 @@ def damaged_files(folder: Path, files: Mapping[str, StoredFile]) -> list[str]:
         except ValueError as error:
             damaged.append(str(error))
     return damaged
+
+
+class HashedFile:
+    """A binary file that is only written to, and the sha256 of what was written."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file, self.digest = file, hashlib.sha256()
+
+    def write(self, content: bytes) -> int:
+        """Write, and return the number of bytes."""
+        self.digest.update(content)
+        return self.file.write(content)
+
+    def flush(self) -> None:
+        """Flush the file."""
+        self.file.flush()
+
+
+@contextmanager
+def sealed_archive(path: Path) -> Iterator[HashedFile]:
+    """Yield a file for a zip archive without a comment; its sha256 becomes the comment, the last bytes of the file.
+
+    Archive and checksum are one file, so that no moment of a kill can separate them.
+    """
+    with path.open("wb") as file:
+        hashed = HashedFile(file)
+        yield hashed
+        file.seek(-len(_NO_COMMENT), os.SEEK_END)
+        file.write(_COMMENT + hashed.digest.hexdigest().encode())
+
+
+def check_archive(path: Path) -> None:
+    """Check that a file of ``sealed_archive`` is what was written; every byte is read.
+
+    Raises
+    ------
+    ValueError
+        Where it has changed.
+    OSError
+        Where it cannot be read now.
+    """
+    left, digest = path.stat().st_size - 64 - len(_COMMENT), hashlib.sha256()
+    with path.open("rb") as file:
+        while left > 0 and (part := file.read(min(left, 2**20))):
+            digest.update(part)
+            left -= len(part)
+        seal = file.read()
+    digest.update(_NO_COMMENT)
+    if seal != _COMMENT + digest.hexdigest().encode():
+        raise ValueError(f"{path} is damaged: its content is not what was written (sha256 differs)")

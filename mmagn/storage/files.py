@@ -53,6 +53,16 @@ def file_stem(object_id: str) -> str:
     return re.sub(r"[^\w.-]", "_", object_id).lstrip(".")
 
 
+@contextmanager
+def as_written(path: Path, content: str) -> Iterator[None]:
+    """Turn what reading a file of other content raises into a ``ValueError`` that names it and what it should hold."""
+    try:
+        yield
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
+        text = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"{path} does not hold {content}: {text}") from error
+
+
 def remove_abandoned(folder: Path, name: str) -> None:
     """Remove files and folders that processes left which are no longer alive.
 

@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from filelock import FileLock, Timeout
 
-from mmagn.storage.checksums import StoredFile, check_file, damaged_files, stored_file
+from mmagn.storage.checksums import StoredFile, check_archive, check_file, damaged_files, stored_file
 from mmagn.storage.files import write_json
 from mmagn.storage.provenance import provenance
 from mmagn.storage.version import __version__
@@ -111,6 +111,17 @@ class RunFolder:
         for path in paths:
             if (written := files.get(path.relative_to(self.path).as_posix())) is not None:
                 check_file(path, written)
+
+    def damaged_checkpoints(self) -> list[str]:
+        """Return a sentence for each checkpoint to resume from that has changed; every byte is read."""
+        sentences = []
+        for path in (self.last, self.previous):
+            try:
+                if path.is_file():
+                    check_archive(path)
+            except ValueError as error:
+                sentences.append(str(error))
+        return sentences
 
     def damaged(self) -> list[str]:
         """Return a sentence for each sealed file that is missing or has changed; every file is read."""

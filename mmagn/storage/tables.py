@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import logging
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -30,6 +31,9 @@ MASK = ".mask"
 PROVENANCE = "provenance"
 """Column of a CSV file with the metadata of the table as JSON, since CSV has no other place for it."""
 _ABOUT = ("unit", "description", "meta")
+_EXACT = 2**53
+"""Largest integer up to which programs that read numbers as doubles tell all of them apart."""
+_log = logging.getLogger(__name__)
 
 
 def checked_suffix(out: Path) -> str:
@@ -210,12 +214,30 @@ def _write_csv(parquet: Path, out: Path, provenance: Mapping[str, Any]) -> None:
         constant = pa.scalar(json.dumps(dict(provenance), default=str)) if provenance else None
         if constant is not None:
             schema = schema.append(pa.field(PROVENANCE, pa.string()))
+        inexact: set[str] = set()
         with pyarrow.csv.CSVWriter(out, schema) as target:
             for batch in source.iter_batches(batch_size=ROW_GROUP_ROWS, columns=names):
+                inexact |= {name for name in names if name not in inexact and _is_inexact(batch.column(name))}
                 arrays = [_defused(column) for column in batch.columns]
                 if constant is not None:
                     arrays.append(pa.repeat(constant, len(batch)))
                 target.write_batch(pa.record_batch(arrays, schema=schema))
+    if inexact:
+        _log.warning(
+            "CSV has no types: spreadsheets and STILTS read %s as floating point and lose digits above 2^53; "
+            ".parquet, .fits, .ecsv and .votable keep them",
+            ", ".join(name for name in names if name in inexact),
+        )
+
+
+def _is_inexact(column: pa.Array) -> bool:
+    """Return whether a column holds whole numbers, such as ids as text, that a double cannot hold."""
+    if pa.types.is_string(column.type):
+        numbers = column.filter(pc.fill_null(pc.match_substring_regex(column, r"^[0-9]{16,}$"), False))
+        return any(int(text) > _EXACT for text in numbers.to_pylist())
+    return pa.types.is_integer(column.type) and any(
+        abs(value or 0) > _EXACT for value in pc.min_max(column).as_py().values()
+    )
 
 
 def _defused(column: pa.Array) -> pa.Array:

@@ -1,4 +1,4 @@
-"""Checkpoints on disk: written whole or not at all, read without running any code from them."""
+"""Checkpoints on disk: written whole or not at all with their checksum, read without running any code from them."""
 
 import errno
 import logging
@@ -12,6 +12,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor, nn
 
+from mmagn.storage.checksums import check_archive, sealed_archive
 from mmagn.storage.files import whole_file
 from mmagn.storage.run_folder import RunFolder
 from mmagn.training.config import TrainingConfig
@@ -33,8 +34,9 @@ def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: there is no such checkpoint")
     try:
+        check_archive(path)
         checkpoint = torch.load(path, map_location=map_location, weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError, OSError, KeyError, ValueError) as error:
+    except (RuntimeError, EOFError, pickle.UnpicklingError, LookupError, TypeError, ValueError) as error:
         reason = str(error).partition("\n")[0]
         raise ValueError(f"{path} is not a readable checkpoint (cut short, or of another kind): {reason}") from error
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
@@ -112,7 +114,8 @@ class WholeCheckpointIO(TorchCheckpointIO):
         """
         try:
             plain = _on_host(checkpoint)
-            with whole_file(Path(path), keep=(storage_options or {}).get("keep")) as part, part.open("wb") as file:
+            keep = (storage_options or {}).get("keep")
+            with whole_file(Path(path), keep=keep) as part, sealed_archive(part) as file:
                 torch.save(plain, file)
         except (OSError, RuntimeError) as error:
             if getattr(error, "errno", None) == errno.ENOSPC or "PytorchStreamWriter" in str(error):

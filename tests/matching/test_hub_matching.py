@@ -98,9 +98,8 @@ def test_a_killed_stream_goes_on_without_a_pair_lost_or_doubled(hub, hub_data, t
     script = [sys.executable, "-c", STREAM, hub_data.cache_dir, str(told)]
     process = subprocess.Popen(script, env={**os.environ, "OMP_NUM_THREADS": "1"})
     try:
-        until = time.monotonic() + 60
         while not (told.is_file() and told.read_text().count("\n") >= 6):
-            assert process.poll() is None and time.monotonic() < until
+            assert process.poll() is None
             time.sleep(0.02)
     finally:
         process.send_signal(signal.SIGKILL)
@@ -152,13 +151,11 @@ def test_ctrl_c_does_not_wait_for_a_hub_that_asks_to_wait(hub, hub_data, tmp_pat
     hub.fault = lambda path: "429" if path.endswith(".parquet") else None
     script = [sys.executable, "-c", STORE, hub_data.cache_dir, str(tmp_path / "store")]
     process = subprocess.Popen(script, stderr=subprocess.PIPE, text=True)
-    until = time.monotonic() + 600
-    while hub.calls["download"] < 3:
-        assert process.poll() is None and time.monotonic() < until
-        time.sleep(0.05)
-    time.sleep(0.3)
+    assert process.stderr is not None
+    assert any("next attempt in 600.0 s" in line for line in process.stderr)
     process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=300)
+    with process:
+        told = process.stderr.read()
     assert process.returncode == 130
     assert told.endswith("interrupted\n")
     assert not (tmp_path / "store").exists()

@@ -1,9 +1,11 @@
 """A match index in a file stands for the positions of both surveys, and for nothing else than what it was made of."""
 
 from dataclasses import replace
+from random import Random
 
 import numpy as np
 import pytest
+from damages import damage_file
 
 from mmagn.matching.config import MatchingConfig
 from mmagn.matching.index import pair_index
@@ -72,3 +74,21 @@ def test_a_file_that_is_no_index_is_refused(data, tmp_path):
     (tmp_path / "text.parquet").write_text("no")
     with pytest.raises(ValueError, match="cannot be read as a match index"):
         read_index(tmp_path / "text.parquet", wanted)
+
+
+def test_a_damaged_index_is_refused_or_the_same(data, index_file):
+    wanted, sound = provenance_of(data, MatchingConfig()), index_file.read_bytes()
+    expected, refused = read_index(index_file, wanted), 0
+    for seed in range(200):
+        index_file.write_bytes(sound)
+        damage_file(index_file, Random(seed))
+        try:
+            index = read_index(index_file, wanted)
+        except ValueError as error:
+            assert "cannot be read as a match index" in str(error)
+            refused += 1
+            continue
+        np.testing.assert_array_equal(index.sdss.object_id, expected.sdss.object_id)
+        np.testing.assert_array_equal(index.hsc.row, expected.hsc.row)
+        assert index.report == expected.report
+    assert refused > 100

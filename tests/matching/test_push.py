@@ -18,7 +18,7 @@ from mmagn.matching.store import pair_store
 from mmagn.surveys.config import DataConfig, HubConfig
 from mmagn.surveys.hub.files import HubFile
 
-HUB = HubConfig(pairs="someone/pairs", backoff_s=0.01, retries=1, timeout_s=5.0)
+HUB = HubConfig(pairs="someone/pairs", backoff_s=0.01, retries=1, timeout_s=60.0)
 
 
 @pytest.fixture

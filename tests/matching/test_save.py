@@ -48,7 +48,7 @@ SCRIPT = textwrap.dedent(
             for number, record in enumerate(super().read_cutouts(path, rows)):
                 if number == 2 and Path(path).parent.name == STUCK:
                     (folder / "stuck").touch()
-                    time.sleep(100)
+                    time.sleep(1e6)
                 yield record
 
     if __name__ == "__main__":
@@ -114,7 +114,7 @@ def test_a_stopped_run_goes_on_where_it_stopped(data, tmp_path, monkeypatch, wor
     others = 2 if workers == 1 else SHARDS - 1  # one process is stuck in the third shard, another goes on
     wait_until(lambda: (cache / "stuck").exists() and len(list(stores.glob(".store.*/pairs-*.json"))) == others)
     run.send_signal(blow)
-    run.communicate(timeout=600)
+    run.communicate()
     assert not (stores / "store").exists()
     (partial,) = stores.glob(".store.partial-*")
     assert len(list(partial.glob("*.arrow"))) == others
@@ -132,10 +132,8 @@ def test_a_stopped_run_goes_on_where_it_stopped(data, tmp_path, monkeypatch, wor
     assert files_of(store) == files_of(whole)
 
 
-def wait_until(condition, seconds=600.0):
-    end = time.monotonic() + seconds
+def wait_until(condition):
     while not condition():
-        assert time.monotonic() < end, "waited in vain"
         time.sleep(0.02)
 
 

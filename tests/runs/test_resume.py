@@ -5,11 +5,12 @@ import importlib.util
 from pathlib import Path
 
 import pytest
-import torch
 
 from mmagn.config.run_config import RunConfig, save_config
+from mmagn.pipeline import verify
 from mmagn.runs.resume import NEEDS, run_to_resume
 from mmagn.storage.run_folder import RunFolder
+from mmagn.training.checkpoints import WholeCheckpointIO, good_checkpoint
 
 
 def begun(config: RunConfig, *, checkpoint: bool = True) -> RunFolder:
@@ -19,7 +20,7 @@ def begun(config: RunConfig, *, checkpoint: bool = True) -> RunFolder:
         (run.path / name).touch()
     save_config(config, run.config)
     if checkpoint:
-        torch.save({"state_dict": {}}, run.last)
+        WholeCheckpointIO().save_checkpoint({"state_dict": {}}, run.last)
     return run
 
 
@@ -97,3 +98,34 @@ def test_the_script_hands_auto_on_with_the_settings_of_the_command_line(monkeypa
     )
     assert script.main(["--resume", "auto", "--name", "tiny"]) == 0
     assert requested == [("tiny", "auto")]
+
+
+def flipped(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "split.parquet", "scaling.json", "measurements.parquet", "best.ckpt"])
+def test_a_flipped_bit_in_anything_that_a_resumed_run_keeps_is_refused_by_name(config: RunConfig, name: str) -> None:
+    run = begun(config)
+    for each in NEEDS[1:]:
+        (run.path / each).write_text(each, encoding="utf-8")
+    run.seal()
+    WholeCheckpointIO().save_checkpoint({"state_dict": {}}, run.best)
+    assert run_to_resume(config, str(run.path)) == run
+    flipped(run.path / name)
+    with pytest.raises(ValueError, match=f"{name} is damaged"):
+        run_to_resume(config, str(run.path))
+    assert run_to_resume(config, "auto") is None
+
+
+def test_a_flipped_bit_in_the_last_checkpoint_costs_the_steps_since_the_one_before(config: RunConfig) -> None:
+    run = begun(config)
+    run.last.rename(run.previous)
+    WholeCheckpointIO().save_checkpoint({"state_dict": {}}, run.last)
+    assert (good_checkpoint(run), verify(run.path)) == (run.last, [])
+    flipped(run.last)
+    assert run_to_resume(config, "auto") == run
+    assert good_checkpoint(run) == run.previous
+    assert [sentence.partition(" is ")[0] for sentence in verify(run.path)] == [str(run.last)]

@@ -46,7 +46,7 @@ def small_config(base: Path) -> RunConfig:
         models=ModelsConfig(branches=("features",), dropout=0.3),
         training=TrainingConfig(device="cpu", epochs=3, learning_rate=0.01),
         evaluation=EvaluationConfig(bootstrap_draws=200),
-        search=SearchConfig(trials=6, folds=3, startup_trials=3, heartbeat_s=1),
+        search=SearchConfig(trials=6, folds=3, startup_trials=3),
     )
 
 

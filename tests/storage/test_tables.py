@@ -78,3 +78,23 @@ def test_astropy_reads_units_and_ucds_from_the_votable_within_parquet(tmp_path):
     assert table["flux"].tolist() == [1.5, 2.5] and table["flux"].unit == u.Unit("1e-17 erg / (s cm2)")
     assert table["flux"].meta["ucd"] == "phot.flux"
     assert table["agn"].tolist() == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("ids", "warned"),
+    [
+        (["299489677444933632", "7"], True),
+        ([str(2**53 + 1)], True),
+        ([str(2**53), "J123456789012345678"], False),
+        (np.array([2**53 + 1, 0]), True),
+        (np.array([-(2**53), 2**53]), False),
+        (np.array([2.99489677444933632e17]), False),
+    ],
+)
+def test_csv_warns_once_of_ids_that_other_programs_round(tmp_path, caplog, ids, warned):
+    table = Table({"object_id": ids, "flux": np.ones(len(ids))})
+    for suffix in (".csv", ".parquet"):
+        with table_file(tmp_path / f"ids{suffix}") as append:
+            append(table)
+            append(table)
+    assert [record.getMessage().count("read object_id as floating point") for record in caplog.records] == [1] * warned

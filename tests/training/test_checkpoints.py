@@ -1,4 +1,5 @@
 import errno
+import random
 
 import pytest
 import torch
@@ -47,14 +48,14 @@ def test_a_checkpoint_of_another_network_says_what_differs(undisturbed, config, 
 
 def test_a_file_that_could_run_code_is_refused(tmp_path):
     path = tmp_path / "foreign.ckpt"
-    torch.save({"state_dict": {}, "folder": RunFolder}, path)
+    WholeCheckpointIO().save_checkpoint({"state_dict": {}, "folder": RunFolder}, path)
     with pytest.raises(ValueError, match=r"foreign\.ckpt is not a readable checkpoint"):
         read_checkpoint(path)
 
 
 def test_a_file_of_weights_alone_is_no_checkpoint_of_a_run(tmp_path):
     path = tmp_path / "weights.ckpt"
-    torch.save({"weight": torch.zeros(2)}, path)
+    WholeCheckpointIO().save_checkpoint({"weight": torch.zeros(2)}, path)
     with pytest.raises(ValueError, match="it has no state_dict"):
         read_checkpoint(path)
 
@@ -72,3 +73,21 @@ def test_a_full_disk_is_said_and_the_last_good_checkpoint_kept(tmp_path, monkeyp
         WholeCheckpointIO().save_checkpoint({"state_dict": {}}, path)
     assert read_checkpoint(path) == {"state_dict": {}}
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_flipped_bit_anywhere_in_a_checkpoint_is_refused(undisturbed, tmp_path):
+    sound, path = undisturbed[1].last.read_bytes(), tmp_path / "last.ckpt"
+    rng = random.Random(0)
+    for place in [*(rng.randrange(len(sound)) for _ in range(200)), *range(len(sound) - 100, len(sound))]:
+        content = bytearray(sound)
+        content[place] ^= 1 << rng.randrange(8)
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"last\.ckpt is not a readable checkpoint .*sha256 differs"):
+            read_checkpoint(path)
+
+
+def test_a_checkpoint_without_a_checksum_is_refused(tmp_path):
+    path = tmp_path / "last.ckpt"
+    torch.save({"state_dict": {}}, path)
+    with pytest.raises(ValueError, match="sha256 differs"):
+        read_checkpoint(path)

@@ -47,7 +47,6 @@ def whole(whole_config, make_module, make_data, tmp_path_factory):
     return fit(make_module(whole_config), make_data(), run, RunRecord()), run
 
 
-@pytest.mark.timeout(1800)
 @pytest.mark.parametrize(("batch", "delay_s"), [(2, 0.0), (7, 0.004), (15, 0.0)])
 def test_a_run_killed_at_any_moment_ends_as_an_undisturbed_one(trained, whole_config, whole, run, batch, delay_s):
     child = get_context("spawn").Process(target=killed_run, args=(run.path, whole_config, batch, delay_s))

@@ -14,7 +14,7 @@ from mmagn.reporting.page.galaxies import Payload
 from mmagn.reporting.page.html import Page, rendered
 from mmagn.reporting.page.search import search_page
 from mmagn.reporting.page.training import training_page
-from mmagn.storage.files import whole_file
+from mmagn.storage.files import as_written, whole_file
 from mmagn.storage.run_folder import RunFolder
 
 KINDS = {"search.json": "search", "ablation.json": "ablation", "scores.json": "training", "scores-*.json": "training"}
@@ -42,8 +42,20 @@ def write_report(run_path: Path, store: PairStore | None = None) -> Path:
     results = [(kind, path) for name, kind in KINDS.items() for path in sorted(run.path.glob(name))]
     if not results:
         raise FileNotFoundError(f"{run.path} has nothing to report yet: it lacks {', '.join(KINDS)}")
-    kind, recorded = results[0][0], read_json(results[0][1])
-    config = load_config(run.config)
+    if damaged := run.damaged():
+        raise ValueError(damaged[0])
+    with as_written(run.path, "files as mmagn writes them"):
+        page = _page(run, *results[0], store)
+        save_figures({chart.name: chart.figure for chart in page.charts()}, run.figures)
+        text = rendered(page)
+    with whole_file(run.report) as part:
+        part.write_text(text, encoding="utf-8")
+    return run.report
+
+
+def _page(run: RunFolder, kind: str, result: Path, store: PairStore | None) -> Page:
+    """Page of a run whose result is this file."""
+    recorded, config, provenance = read_json(result), load_config(run.config), read_json(run.provenance)
     match kind:
         case "training":
             parts = training_page(run, recorded, config, _payload(config, store))
@@ -51,8 +63,7 @@ def write_report(run_path: Path, store: PairStore | None = None) -> Path:
             parts = ablation_page(run, recorded, config, _payload(config, store))
         case _:
             parts = search_page(run, recorded, config)
-    provenance = read_json(run.provenance)
-    page = Page(
+    return Page(
         title=run.path.name,
         kind=kind,
         started=str(provenance.get("started", "")).replace("T", " "),
@@ -62,10 +73,6 @@ def write_report(run_path: Path, store: PairStore | None = None) -> Path:
         command=str(provenance.get("command", "")),
         **parts,
     )
-    save_figures({chart.name: chart.figure for chart in page.charts()}, run.figures)
-    with whole_file(run.report) as part:
-        part.write_text(rendered(page), encoding="utf-8")
-    return run.report
 
 
 def _payload(config: RunConfig, store: PairStore | None) -> Payload:

@@ -247,6 +247,26 @@ def test_a_small_column_that_inflates_beyond_all_bounds_is_not_read(tree, monkey
     assert "its column CLASS takes 8e-05 GB; allowed: 6.6e-05 GB" in only_reason(tree, "sdss")
 
 
+@pytest.mark.parametrize("dtype", [h5py.string_dtype(), h5py.vlen_dtype(np.dtype("u1"))], ids=["text", "bytes"])
+def test_long_values_of_variable_length_are_not_read_without_a_bound(tree, monkeypatch, dtype):
+    monkeypatch.setattr(rows, "PLAIN_BYTES", 2**16)
+    path = file_of(tree, "sdss")
+    value = "G" * 20_000 if h5py.check_string_dtype(dtype) else np.zeros(20_000, "u1")
+    with h5py.File(path, "a") as file:
+        del file["CLASS"]
+        column = file.create_dataset("CLASS", OBJECTS, dtype)
+        for row in range(OBJECTS):
+            column[row] = value
+    assert "its column CLASS takes 8e-05 GB; allowed: 6.6e-05 GB" in only_reason(tree, "sdss")
+
+
+def test_short_texts_of_variable_length_are_read(tree):
+    change(file_of(tree, "sdss"), "CLASS", ["GALAXY", "QSO", "STAR", ""])
+    drops: Counter[str] = Counter()
+    read = reader(tree).read_spectra(str(file_of(tree, "sdss")), np.arange(OBJECTS))
+    assert [spectrum.spectral_class for _, spectrum in usable(read, drops)] == ["GALAXY", "QSO", "STAR", ""]
+
+
 def test_a_chunk_beyond_all_bounds_is_not_inflated(tree, monkeypatch):
     monkeypatch.setattr(chunks, "PART_BYTES", 1000)
     records = list(reader(tree).read_cutouts(str(file_of(tree, "hsc")), np.arange(4)))

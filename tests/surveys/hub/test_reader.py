@@ -250,7 +250,7 @@ def test_a_fault_that_stays_ends_in_one_sentence(hub, hub_data):
 
 def test_a_hub_that_stays_silent_ends_in_one_sentence(hub, hub_data, monkeypatch):
     data = replace(hub_data, hub=replace(hub_data.hub, timeout_s=0.1, retries=1))
-    monkeypatch.setattr(hub, "api_fault", lambda _: hub.released.wait(1) and None)
+    monkeypatch.setattr(hub, "api_fault", lambda _: hub.released.wait() and None)
     with pytest.raises(ValueError, match=r"gave no answer .* silent for longer than data.hub.timeout_s"):
         HubReader(data=data).sources()
 

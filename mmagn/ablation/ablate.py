@@ -87,7 +87,7 @@ def ablate(config: RunConfig) -> Ablation:
     """
     sample = labelled_sample(config)
     folds = ablation_folds(config, sample)
-    run = unfinished_run(config, "ablation.json") or RunFolder.create(config.runs_dir, config.name)
+    run = unfinished_run(config) or RunFolder.create(config.runs_dir, config.name)
     save_config(config, run.config)
     with run.locked(), run.log_lines():
         fits = FoldFits(config, sample)
@@ -100,9 +100,9 @@ def ablate(config: RunConfig) -> Ablation:
         sample.table.write(run.measurements, format="parquet", overwrite=True)
         result = _compared(config, sample, predictions, run, fits)
         shares = _keep_members(config, run, fits, folds)
-        _write_tables(config, sample, result, shares)  # last but the report: ablation.json marks the run as complete
+        _write_tables(config, sample, result, shares)
         write_report(run.path, sample.store)
-        run.seal()
+        run.seal()  # marks the run as complete
     sys.stdout.write(f"{result.text}\n")
     return result
 

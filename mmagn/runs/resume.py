@@ -54,21 +54,13 @@ def disagreements(config: RunConfig, started: RunConfig) -> dict[str, tuple[Any,
     return {name: values for name, values in differing.items() if name in deciding}
 
 
-def unfinished_run(config: RunConfig, result: str) -> RunFolder | None:
-    """Return the latest run folder of the same settings that a killed process left without its result.
-
-    Parameters
-    ----------
-    config
-        Settings of the run.
-    result
-        Name of the file that a complete run folder has.
-    """
+def unfinished_run(config: RunConfig) -> RunFolder | None:
+    """Return the latest run folder of the same settings that a killed process left before its results were sealed."""
     for path in sorted(Path(config.runs_dir).glob(f"*-{config.name}*"), reverse=True):
         run = RunFolder(path)
-        if run.config.is_file() and not (path / result).exists() and not run.in_use():
+        if run.config.is_file() and not run.in_use():
             try:
-                if not differing_settings(config, load_config(run.config)):
+                if not run.sealed() and not differing_settings(config, load_config(run.config)):
                     logger.info("continuing in %s, which was not completed", path)
                     return run
             except ValueError:

@@ -80,7 +80,7 @@ def search(config: RunConfig) -> Search:
     with study_storage(config) as storage:
         sample = searched_sample(labelled_sample(config))
         study = SampleStudy(config, sample, storage)  # a refused study leaves no run folder
-        run = unfinished_run(config, "search.json") or RunFolder.create(config.runs_dir, config.name)
+        run = unfinished_run(config) or RunFolder.create(config.runs_dir, config.name)
         save_config(config, run.config)
         with run.locked(), run.log_lines():
             result = _searched(config, sample, study, run)

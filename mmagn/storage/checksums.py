@@ -1,12 +1,16 @@
 """Checksums of files: whether they still hold what was written."""
 
 import hashlib
+import io
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 _NO_COMMENT, _COMMENT = (0).to_bytes(2, "little"), (64).to_bytes(2, "little")
 """Length of the comment of a zip archive, the last field before it: without a comment, and of a sha256."""
@@ -70,20 +74,17 @@ def damaged_files(folder: Path, files: Mapping[str, StoredFile]) -> list[str]:
     return damaged
 
 
-class HashedFile:
+class HashedFile(io.BufferedWriter):
     """A binary file that is only written to, and the sha256 of what was written."""
 
-    def __init__(self, file: BinaryIO) -> None:
-        self.file, self.digest = file, hashlib.sha256()
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(path, "wb"))
+        self.digest = hashlib.sha256()
 
-    def write(self, content: bytes) -> int:
+    def write(self, content: "Buffer", /) -> int:
         """Write, and return the number of bytes."""
         self.digest.update(content)
-        return self.file.write(content)
-
-    def flush(self) -> None:
-        """Flush the file."""
-        self.file.flush()
+        return super().write(content)
 
 
 @contextmanager
@@ -92,11 +93,11 @@ def sealed_archive(path: Path) -> Iterator[HashedFile]:
 
     Archive and checksum are one file, so that no moment of a kill can separate them.
     """
-    with path.open("wb") as file:
-        hashed = HashedFile(file)
-        yield hashed
+    with HashedFile(path) as file:
+        yield file
+        seal = _COMMENT + file.digest.hexdigest().encode()
         file.seek(-len(_NO_COMMENT), os.SEEK_END)
-        file.write(_COMMENT + hashed.digest.hexdigest().encode())
+        file.write(seal)
 
 
 def check_archive(path: Path) -> None:

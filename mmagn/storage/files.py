@@ -58,7 +58,7 @@ def as_written(path: Path, content: str) -> Iterator[None]:
     """Turn what reading a file of other content raises into a ``ValueError`` that names it and what it should hold."""
     try:
         yield
-    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError) as error:
         text = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"{path} does not hold {content}: {text}") from error
 

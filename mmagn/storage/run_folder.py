@@ -49,7 +49,7 @@ class RunFolder:
             Name of the run, put after the date and time; a second run of the same second gets a number appended.
         """
         stem = f"{datetime.now().astimezone():%Y%m%d-%H%M%S}-{name}"
-        number = 1
+        number, recorded = 1, provenance()  # before the folder is there: a killed process rarely leaves half of one
         while True:
             path = Path(runs_dir) / (stem if number == 1 else f"{stem}-{number}")
             try:
@@ -60,7 +60,7 @@ class RunFolder:
                 break
         run = cls(path)
         run.figures.mkdir()
-        write_json(run.provenance, provenance())
+        write_json(run.provenance, recorded)
         return run
 
     @classmethod
@@ -98,6 +98,10 @@ class RunFolder:
         content = self._provenance()
         files = {path.relative_to(self.path).as_posix(): asdict(stored_file(path)) for path in self._results()}
         write_json(self.provenance, {**content, "files": files})
+
+    def sealed(self) -> bool:
+        """Return whether checksums of results are recorded, which is done last."""
+        return bool(self._sealed())
 
     def unseal(self, *paths: Path) -> None:
         """Forget the checksums of files that are about to be written again."""

@@ -39,8 +39,9 @@ def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
     except (RuntimeError, EOFError, pickle.UnpicklingError, LookupError, TypeError, ValueError) as error:
         reason = str(error).partition("\n")[0]
         raise ValueError(f"{path} is not a readable checkpoint (cut short, or of another kind): {reason}") from error
-    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
-        raise ValueError(f"{path} is not a checkpoint of a training run: it has no state_dict")
+    state = checkpoint.get("state_dict") if isinstance(checkpoint, dict) else None
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ValueError(f"{path} is not a checkpoint of a training run: it has no state_dict of tensors")
     return checkpoint
 
 
@@ -136,7 +137,7 @@ class WholeCheckpointIO(TorchCheckpointIO):
             As :func:`read_checkpoint`, and where the checkpoint holds no more than weights.
         """
         checkpoint = read_checkpoint(Path(path), map_location or "cpu")
-        if "optimizer_states" not in checkpoint:
+        if not {"optimizer_states", "loops", "pytorch-lightning_version"} <= checkpoint.keys():
             raise ValueError(
                 f"{path} holds weights only, which is not enough to resume; resume from last.ckpt in the same folder"
             )

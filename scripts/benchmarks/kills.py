@@ -94,7 +94,7 @@ def _failures(base: Path, kills: int, seed: int, victim: str, killed: Callable[[
 def _commands(base: Path) -> dict[str, Command]:
     from sound_inputs import World, content_of
 
-    world = World(base / "sound", drawn=True)
+    world = World(base / "sound")
     tree, store = world.source("hdf5", world.tree), world.source("store", world.store)
     ablation = [text for name, value in SMALL_ABLATION.items() for text in (f"--{name}", value)]
 
@@ -121,11 +121,11 @@ def _commands(base: Path) -> dict[str, Command]:
         ),
         "train": Command(
             lambda folder: [*train, *often, *runs(folder)],
-            lambda folder: [(_only(folder) / name).read_bytes() for name in ("weights.safetensors", "scores.json")],
+            lambda folder: [_only(folder, name).read_bytes() for name in ("weights.safetensors", "scores.json")],
         ),
         "ablate": Command(
             lambda folder: ["ablate", "--config", "ablation.yaml", *fits(folder), *ablation],
-            lambda folder: json.loads((_only(folder) / "ablation.json").read_text(encoding="utf-8")),
+            lambda folder: json.loads(_only(folder, "ablation.json").read_text(encoding="utf-8")),
             ("--ablation.workers", "2"),
         ),
         "predict": Command(
@@ -134,10 +134,10 @@ def _commands(base: Path) -> dict[str, Command]:
     }
 
 
-def _only(folder: Path) -> Path:
-    """The run folder of these results, of which there must be one."""
-    (run,) = (folder / "runs").iterdir()
-    return run
+def _only(folder: Path, name: str) -> Path:
+    """The file of that name in a run folder, of which there must be one; a run without a checkpoint has none."""
+    (path,) = (folder / "runs").glob(f"*/{name}")
+    return path
 
 
 def _leftovers(folder: Path) -> list[str]:
@@ -148,14 +148,15 @@ def _leftovers(folder: Path) -> list[str]:
 
 def _started(arguments: Sequence[str]) -> int:
     """Process number of a command that runs in a silent process with all modules loaded."""
-    from sound_inputs import run_command
+    from sound_inputs import run_command, undrawn
 
     process = os.fork()
     if process:
         return process
     try:
         os.setsid()
-        state, message = run_command(arguments)
+        with undrawn():
+            state, message = run_command(arguments)
         if state != "0":
             sys.stderr.write(message)
         os._exit(int(state) if state.isdigit() else 1)

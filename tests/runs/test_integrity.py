@@ -91,12 +91,14 @@ def test_a_killed_ablation_is_completed_in_its_own_folder(tmp_path: Path) -> Non
     config = RunConfig(name="mine", runs_dir=str(tmp_path))
     run = RunFolder.create(tmp_path, "mine")
     save_config(config, run.config)
-    assert unfinished_run(config, "ablation.json") == run
-    assert unfinished_run(replace(config, seed=1), "ablation.json") is None
+    assert unfinished_run(config) == run
+    assert unfinished_run(replace(config, seed=1)) is None
     with run.locked():
-        assert unfinished_run(config, "ablation.json") is None
+        assert unfinished_run(config) is None
     run.ablation.write_text(json.dumps({}), encoding="utf-8")
-    assert unfinished_run(config, "ablation.json") is None
+    assert unfinished_run(config) == run, "it was killed before its report"
+    run.seal()
+    assert unfinished_run(config) is None
 
 
 def test_an_ablation_without_members_names_the_setting_that_keeps_them(tmp_path: Path) -> None:

@@ -296,8 +296,7 @@ def verify(folder: Path) -> list[str]:
     """
     if (folder / PROVENANCE_FILE).is_file():
         return verify_store(folder)
-    run = RunFolder.open(folder, needs=("run.json",))
-    return [*run.damaged(), *run.damaged_checkpoints()]
+    return RunFolder.open(folder, needs=("run.json",)).damaged(checkpoints=True)
 
 
 def _new_run(config: RunConfig, sample: Sample) -> RunFolder:

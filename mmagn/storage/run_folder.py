@@ -116,20 +116,16 @@ class RunFolder:
             if (written := files.get(path.relative_to(self.path).as_posix())) is not None:
                 check_file(path, written)
 
-    def damaged_checkpoints(self) -> list[str]:
-        """Return a sentence for each checkpoint to resume from that has changed; every byte is read."""
-        sentences = []
+    def damaged(self, *, checkpoints: bool = False) -> list[str]:
+        """Return a sentence for each result, or checkpoint to resume from, that is not what was written; reads all."""
+        sentences = damaged_files(self.path, self._sealed())
         for path in (self.last, self.previous):
             try:
-                if path.is_file():
+                if checkpoints and path.is_file():
                     check_archive(path)
             except ValueError as error:
                 sentences.append(str(error))
         return sentences
-
-    def damaged(self) -> list[str]:
-        """Return a sentence for each sealed file that is missing or has changed; every file is read."""
-        return damaged_files(self.path, self._sealed())
 
     def _sealed(self) -> dict[str, StoredFile]:
         files = self._provenance().get("files", {}) if self.provenance.is_file() else {}

@@ -42,7 +42,7 @@ def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
     state = checkpoint.get("state_dict") if isinstance(checkpoint, dict) else None
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ValueError(f"{path} is not a checkpoint of a training run: it has no state_dict of tensors")
-    return checkpoint
+    return dict(checkpoint)
 
 
 def good_checkpoint(run: RunFolder) -> Path:

@@ -3,9 +3,10 @@
 import hashlib
 import io
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,12 +64,13 @@ def assume_sound(path: Path) -> None:
     _SOUND[path] = (status.st_size, status.st_mtime_ns)
 
 
-def damaged_files(folder: Path, files: Mapping[str, StoredFile]) -> list[str]:
-    """Return a sentence for each file of a folder that is missing or has changed; every file is read."""
+def damaged_files(folder: Path, files: Mapping[str, StoredFile], archives: Sequence[Path] = ()) -> list[str]:
+    """Return a sentence for each file of a folder, and sealed archive, that is missing or has changed; reads all."""
+    checks = [partial(check_file, folder / name, written, again=True) for name, written in files.items()]
     damaged = []
-    for name, written in files.items():
+    for check in [*checks, *(partial(check_archive, path) for path in archives if path.is_file())]:
         try:
-            check_file(folder / name, written, again=True)
+            check()
         except ValueError as error:
             damaged.append(str(error))
     return damaged

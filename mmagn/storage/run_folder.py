@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from filelock import FileLock, Timeout
 
-from mmagn.storage.checksums import StoredFile, check_archive, check_file, damaged_files, stored_file
+from mmagn.storage.checksums import StoredFile, check_file, damaged_files, stored_file
 from mmagn.storage.files import write_json
 from mmagn.storage.provenance import provenance
 from mmagn.storage.version import __version__
@@ -118,14 +118,7 @@ class RunFolder:
 
     def damaged(self, *, checkpoints: bool = False) -> list[str]:
         """Return a sentence for each result, or checkpoint to resume from, that is not what was written; reads all."""
-        sentences = damaged_files(self.path, self._sealed())
-        for path in (self.last, self.previous):
-            try:
-                if checkpoints and path.is_file():
-                    check_archive(path)
-            except ValueError as error:
-                sentences.append(str(error))
-        return sentences
+        return damaged_files(self.path, self._sealed(), (self.last, self.previous) if checkpoints else ())
 
     def _sealed(self) -> dict[str, StoredFile]:
         files = self._provenance().get("files", {}) if self.provenance.is_file() else {}

@@ -25,6 +25,7 @@ from mmagn.surveys.config import DataConfig
 from mmagn.surveys.files.objects import ObjectFiles
 from mmagn.surveys.files.reader import row_cutout, row_spectrum
 from mmagn.surveys.files.wavelengths import Wavelengths
+from mmagn.surveys.grid import check_log_grid
 from mmagn.surveys.reader import SurveyReader, usable
 from mmagn.surveys.readers import survey_reader
 
@@ -158,7 +159,7 @@ class SinglePart:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class GivenPart:
-    """Galaxies that are in memory already."""
+    """Galaxies that are in memory already; a spectrum on another grid than that of ``Spectrum`` is refused."""
 
     given: tuple[Galaxy, ...]
 
@@ -167,8 +168,18 @@ class GivenPart:
         return len(self.given)
 
     def galaxies(self, drops: Counter[str]) -> Iterator[Galaxy]:  # noqa: ARG002 all of them are usable
-        """Yield them."""
-        yield from self.given
+        """Yield them.
+
+        Raises
+        ------
+        ValueError
+            If a spectrum is on another wavelength grid, which ``surveys.grid.log_grid`` resamples.
+        """
+        for galaxy in self.given:
+            if galaxy.spectrum is not None:
+                name = f"spectrum {galaxy.spectrum.object_id}: wavelength_angstrom"
+                check_log_grid(name, galaxy.spectrum.wavelength_angstrom)
+            yield galaxy
 
     def only(self, object_id: str) -> "GivenPart":
         """Return the galaxy with that id in one of the surveys."""

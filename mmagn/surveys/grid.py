@@ -35,6 +35,10 @@ NODES = 8
 GAP_RATIO = 2.0
 """A step more than so many times its neighbour is a gap: no pixel reaches further into it than half of that."""
 _NO_WEIGHT = 1e-9
+STEP_TOLERANCE = 0.05
+"""Largest relative error of a step of 1e-4 dex; float32 rounds to 0.0005."""
+LOWEST_ANGSTROM = 3000.0
+"""No optical spectrum lies below this as a whole; wavelengths in another unit do."""
 _ALIKE = 0.01
 """Largest relative difference of equal steps; float32 rounds those of 0.8 A to 0.0006."""
 _CACHED_GRIDS = 64
@@ -199,6 +203,15 @@ def _product(weights: csr_array, values: NDArray[np.generic]) -> Floats:
     """Return (..., pixel) weights (pixel, source pixel) times values (..., source pixel)."""
     flat = values.reshape(-1, values.shape[-1]).astype(np.float64)
     return np.asarray((weights @ flat.T).T).reshape(*values.shape[:-1], -1)
+
+
+def check_log_grid(name: str, wavelength: NDArray[np.floating]) -> None:
+    """Raise ValueError where the wavelengths (pixel,) are not Angstrom in steps of ``LOG10_STEP`` dex."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        steps = np.diff(np.log10(wavelength, dtype=np.float64))
+    alike = (np.abs(steps - LOG10_STEP) <= STEP_TOLERANCE * LOG10_STEP).all()
+    if not alike or not len(wavelength) or wavelength[-1] < LOWEST_ANGSTROM:
+        raise ValueError(f"{name} has {grid_text(wavelength)}; expected steps of {LOG10_STEP:g} dex in Angstrom")
 
 
 def grid_text(wavelength: NDArray[np.floating]) -> str:

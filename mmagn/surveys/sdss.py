@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmagn.records import LOG10_STEP, Spectrum
-from mmagn.surveys.grid import grid_text
+from mmagn.records import Spectrum
+from mmagn.surveys.grid import check_log_grid
 from mmagn.surveys.screen import Column, check_mask
 from mmagn.surveys.text import optional_number, optional_text, plain_text
 
@@ -20,10 +20,6 @@ PIXEL_FLAG_RUN = 100
 """Longest run of pixels that flags of single pixels make: at most 27 in real spectra, of whole fibres 150 and more."""
 IVAR_LIMIT = 1e30
 """An inverse variance above this is a division by a variance of zero."""
-STEP_TOLERANCE = 0.05
-"""Largest relative error of a step of the wavelength grid; float32 rounds to 0.0005."""
-FIRST_ANGSTROM = 3000.0
-"""Wavelengths of no spectrograph of SDSS are all below this; those in another unit are."""
 PIXEL_COLUMNS = ("spectrum_flux", "spectrum_ivar", "spectrum_lambda", "spectrum_mask", "spectrum_lsf_sigma")
 COLUMNS: Mapping[str, Column] = {
     "object_id": Column(purpose="identity", kind="id"),
@@ -73,7 +69,7 @@ def spectrum_from_row(row: Mapping[str, Any], *, survey: str) -> Spectrum:
     wavelength, flux, ivar, lsf_sigma = (
         values[used].astype(np.float32) for values in (wavelength, flux, ivar, lsf_sigma)
     )
-    _check_grid(wavelength)
+    check_log_grid("spectrum_lambda", wavelength)
     finite = np.isfinite(flux)
     bad = check_mask("spectrum_mask", mask[used])
     usable = finite & (ivar > 0) & (ivar <= IVAR_LIMIT) & np.isfinite(lsf_sigma)
@@ -121,14 +117,3 @@ def fibre_wide_flags(bad: NDArray[np.bool_], usable: NDArray[np.bool_]) -> NDArr
         if stop - start > PIXEL_FLAG_RUN and usable[start:stop].mean() > 0.5:
             wide[start:stop] = True
     return wide
-
-
-def _check_grid(wavelength: NDArray[np.float32]) -> None:
-    """Raise ValueError where the wavelengths (pixel,) are not Angstrom in steps of ``LOG10_STEP`` dex."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        steps = np.diff(np.log10(wavelength, dtype=np.float64))
-    alike = (np.abs(steps - LOG10_STEP) <= STEP_TOLERANCE * LOG10_STEP).all()
-    if not alike or wavelength[-1] < FIRST_ANGSTROM:
-        raise ValueError(
-            f"spectrum_lambda has {grid_text(wavelength)}; expected steps of {LOG10_STEP:g} dex in Angstrom"
-        )

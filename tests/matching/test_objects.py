@@ -1,14 +1,16 @@
 """Every galaxy of a source is in one part, with its partner where it has one."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from mmagn.matching.config import MatchingConfig
-from mmagn.matching.objects import object_parts
+from mmagn.matching.objects import Galaxy, GivenPart, object_parts
 from mmagn.surveys.config import DataConfig
+from mmagn.surveys.simulate.spectra import simulated_spectra
 
 MATCHING = MatchingConfig()
 
@@ -56,3 +58,18 @@ def test_a_part_is_narrowed_to_one_galaxy_by_either_id(data: DataConfig) -> None
                 views = [view.object_id for view in (galaxy.spectrum, galaxy.cutout) if view is not None]
                 assert object_id in views
     assert np.sum([len(p.only("60")) for p in object_parts(data, MATCHING, "all", Counter(), 100)]) == 1
+
+
+def test_a_spectrum_in_memory_on_another_grid_is_refused_by_what_it_looks_like():
+    (spectrum,), _ = simulated_spectra(1, np.random.default_rng(1))
+    assert len(list(GivenPart(given=(Galaxy(cutout=None, spectrum=spectrum),)).galaxies(Counter()))) == 1
+    wave = spectrum.wavelength_angstrom
+    grids = {
+        "steps of 0.8 A from 4000 A": 4000 + 0.8 * np.arange(len(wave)),
+        "which look like nanometres": wave / 10,
+        "which look like log10 of Angstrom": np.log10(wave),
+    }
+    for looks, grid in grids.items():
+        other = Galaxy(cutout=None, spectrum=replace(spectrum, wavelength_angstrom=grid))
+        with pytest.raises(ValueError, match=rf"spectrum 0: wavelength_angstrom has .*{looks}; expected steps of"):
+            list(GivenPart(given=(other,)).galaxies(Counter()))

@@ -36,7 +36,7 @@ def predict(arguments: Sequence[str]) -> int:
     )
     run_help = "folder of train, or of ablate with its members, or hf://ORG/NAME[@REVISION]; repeat it for an ensemble"
     parser.add_argument("--run", action="append", type=run_folder, required=True, metavar="RUN", help=run_help)
-    out_help = f"catalogue to write: {', '.join(SUFFIXES)}; not needed with --spectrum or --image"
+    out_help = f"catalogue to write: {', '.join(SUFFIXES)}, or hats:FOLDER on Dask; not needed with --spectrum, --image"
     parser.add_argument("--out", help=out_help)
     kinds = ("pairs", "images", "spectra", "all")
     objects_help = f"{', '.join(kinds)} (images and spectra are those alone), or a {OBJECTS_HELP}"
@@ -77,6 +77,13 @@ def predict(arguments: Sequence[str]) -> int:
             workers=options.workers,
         )
         out = Path(options.out) if options.out else None
+        if options.out and options.out.startswith("hats:"):
+            if objects == "images" or options.prevalence is not None or galaxy is not None:
+                parser.error("--out hats:FOLDER is for all galaxies with a spectrum, at the prevalence of the training")
+            from mmagn.prediction.hats_catalog import predict_hats  # its libraries are an optional extra
+
+            predict_hats(config, options.run, Path(options.out.removeprefix("hats:")), options.variant)
+            return
         pipeline.predict(config, options.run, out, requested)
 
     return exit_code(action)

@@ -241,6 +241,19 @@ def object_parts(
     return parts
 
 
+def parts_of_files(data: DataConfig, matching: MatchingConfig, drops: Counter[str]) -> dict[str, list[ObjectPart]]:
+    """Return the galaxies that have a spectrum, pairs and spectra alone, by the file of the spectrum."""
+    parts: dict[str, list[ObjectPart]] = {}
+    for part in object_parts(data, matching, "all", drops):
+        if isinstance(part, SinglePart) and part.kind == "spectra":
+            parts.setdefault(part.path, []).append(part)
+        elif isinstance(part, PairedPart):
+            for number, path in enumerate(part.shard.sdss_files):
+                members = np.flatnonzero(part.shard.sdss_file == number)
+                parts.setdefault(path, []).append(replace(part, shard=_piece(part.shard, members)))
+    return parts
+
+
 def galaxy_with_id(data: DataConfig, matching: MatchingConfig, object_id: str) -> Galaxy:
     """Return the galaxy with that SDSS or HSC object id, paired where it has a partner.
 

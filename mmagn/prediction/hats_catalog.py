@@ -1,0 +1,151 @@
+"""Predictions for the spectra of a HATS catalogue as a HATS catalogue, partition by partition on Dask.
+
+Each partition is read, decoded and predicted where it is and written by the worker that did so: no table of all
+galaxies is ever in one place, and another worker takes over the partition of one that ends.
+"""
+
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import healpy
+import numpy as np
+import pandas as pd
+from astropy.table import Table, vstack
+
+from mmagn.config.run_config import RunConfig, load_config
+from mmagn.matching.objects import ObjectPart, parts_of_files
+from mmagn.prediction.decode import Decoder
+from mmagn.prediction.networks import Ensemble
+from mmagn.runs.members import input_difference, load_members
+from mmagn.runs.sample import engine
+from mmagn.storage.run_folder import RunFolder
+from mmagn.surveys.hats.catalogs import described_hats, partition_paths, readable
+from mmagn.surveys.hats.reader import HatsReader
+
+HATS_PREFIX = "hats:"
+"""Beginning of the name of an output that is a HATS catalogue."""
+HEALPIX_ORDER = 29
+POSITIONS = {"ra_deg": "ra", "dec_deg": "dec"}
+"""Columns of positions, and what HATS calls them."""
+
+
+def predict_hats(config: RunConfig, runs: Sequence[Path], folder: Path, variant: str) -> int:
+    """Write a HATS catalogue of predictions for the pairs and single spectra of ``config.data``; return its rows.
+
+    Parameters
+    ----------
+    config
+        Settings of the first run, with ``data.source`` hats.
+    runs
+        Run folders; workers of a cluster must see them under the same path.
+    folder
+        New folder of the catalogue.
+    variant
+        Model of an ablation.
+
+    Raises
+    ------
+    ValueError
+        Where the source is another one, settings do not fit a run, or the folder is not empty.
+    """
+    if config.data.source != "hats":
+        raise ValueError(f"--out {HATS_PREFIX} needs data.source hats, not {config.data.source}")
+    reader = HatsReader(data=config.data)
+    surveys = list(reader.spectra_paths)
+    if len(surveys) != 1:
+        raise ValueError(f"--out {HATS_PREFIX} takes one survey of spectra; data.spectra has {', '.join(surveys)}")
+    if folder.exists() and any(folder.iterdir()):
+        raise ValueError(f"{folder} is not empty; a HATS catalogue needs a folder of its own")
+    if difference := input_difference(load_config(RunFolder(runs[0]).config), config):
+        raise ValueError(f"{runs[0]} was trained with other input (first) than these settings: {difference}")
+    paths = tuple(str(run.resolve()) for run in runs)
+    with engine(config):
+        drops: Counter[str] = Counter()
+        parts = parts_of_files(config.data, config.matching, drops)
+        catalog = reader.open_spectra(surveys[0])
+        task = PartitionPredictions(runs=paths, variant=variant, parts=parts, files=partition_paths(catalog))
+        meta = task.frame([])
+        predicted = catalog.map_partitions(task, include_pixel=True, meta=meta)
+        with readable(str(folder)):
+            predicted.write_catalog(folder, catalog_name=folder.name, progress_bar=False, should_write_skymap=False)
+    requested = sum(sum(map(len, of_file)) for of_file in parts.values())
+    rows = int(described_hats(str(folder), ("ra", "dec")).catalog_info.total_rows)
+    sys.stdout.write(f"{folder}: {rows} galaxies; could not be read: {requested - rows}\n")
+    for reason, count in drops.items():
+        sys.stdout.write(f"dropped: {count} x {reason}\n")
+    return rows
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PartitionPredictions:
+    """Predictions for the galaxies of one partition, as LSDB takes them.
+
+    Attributes
+    ----------
+    runs, variant
+        Folders of trained runs, and model of an ablation.
+    parts
+        Galaxies of each file of spectra.
+    files
+        File of each partition, by order and pixel.
+    """
+
+    runs: tuple[str, ...]
+    variant: str
+    parts: Mapping[str, Sequence[ObjectPart]]
+    files: Mapping[tuple[int, int], str]
+
+    def __call__(self, frame: Any, pixel: Any) -> pd.DataFrame:  # noqa: ARG002 LSDB gives the columns it has read
+        """Return the predictions of a partition."""
+        return self.frame(self.parts.get(self.files[pixel.order, pixel.pixel], ()))
+
+    def frame(self, parts: Sequence[ObjectPart]) -> pd.DataFrame:
+        """Return the predictions of some galaxies as a frame, sorted by HEALPix pixel; empty without galaxies."""
+        ensemble, decoder = _networks(self.runs, self.variant)
+        decoded = [decoder.decoded(part) for part in parts]
+        tables = [ensemble.table(each) for each in decoded if len(each)]
+        table = vstack(tables, metadata_conflicts="silent") if tables else ensemble.table(decoder.decoded(_Nothing()))
+        return _frame(table)
+
+
+class _Nothing:
+    """A part without galaxies, whose table has the columns of any other."""
+
+    def __len__(self) -> int:
+        return 0
+
+    def galaxies(self, drops: Counter[str]) -> Any:  # noqa: ARG002
+        return iter(())
+
+    def only(self, object_id: str) -> "_Nothing":  # noqa: ARG002
+        return self
+
+
+@lru_cache(maxsize=2)
+def _networks(runs: tuple[str, ...], variant: str) -> tuple[Ensemble, Decoder]:
+    """Return the networks of some runs and their decoder, loaded once in a process."""
+    ensemble = Ensemble(members=load_members([Path(run) for run in runs], variant), device="cpu")
+    return ensemble, Decoder(config=ensemble.members[0].config, bases=ensemble.bases)
+
+
+def _frame(table: Table) -> pd.DataFrame:
+    columns = {}
+    for name in table.colnames:
+        values = np.ma.asarray(table[name])
+        if values.dtype.kind == "U":
+            column: Any = pd.array(values.filled("").astype(object), dtype="string[pyarrow]")
+        elif values.dtype.kind == "b":
+            column = pd.array(values.filled(False), dtype="boolean")
+            column[np.ma.getmaskarray(values)] = pd.NA
+            column = column.astype("bool[pyarrow]")
+        else:
+            column = np.asarray(values)
+        columns[POSITIONS.get(name, name)] = column
+    ra_deg, dec_deg = (np.asarray(table[name], dtype=np.float64) for name in POSITIONS)
+    pixel = healpy.ang2pix(2**HEALPIX_ORDER, ra_deg, dec_deg, nest=True, lonlat=True).astype(np.int64)
+    return pd.DataFrame(columns, index=pd.Index(pixel, name=f"_healpix_{HEALPIX_ORDER}")).sort_index(kind="stable")

@@ -1,0 +1,64 @@
+"""Predictions written as a HATS catalogue by Dask are those of the table that one process writes."""
+
+import pickle
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from astropy.table import Table
+
+from mmagn.cli.prediction import predict
+from mmagn.config.run_config import save_config
+from mmagn.prediction.hats_catalog import PartitionPredictions
+from mmagn.surveys.hats.config import DaskConfig
+from mmagn.surveys.simulate.survey import embedded_root
+
+# nested_pandas 0.7 still says inplace= to pandas 3.1
+pytestmark = pytest.mark.filterwarnings("ignore::pandas.errors.Pandas4Warning")
+
+
+def test_the_hats_catalogue_of_predictions_is_the_table_of_one_process(world, hats_collections, tmp_path: Path, capsys):
+    import lsdb
+
+    root = embedded_root(world["config"].data)
+    data = replace(hats_collections(root, tmp_path / "hats", partition_rows=12), cache_dir=str(tmp_path / "cache"))
+    config = replace(world["config"], data=data, dask=DaskConfig(workers=0))
+    save_config(config, tmp_path / "config.yaml")
+    command = ["--run", str(world["run"]), "--config", str(tmp_path / "config.yaml")]
+    assert predict([*command, "--objects", "all", "--out", str(tmp_path / "all.parquet")]) == 0, capsys.readouterr()
+    assert predict([*command, "--out", f"hats:{tmp_path / 'scores'}"]) == 0, capsys.readouterr()
+    expected = Table.read(tmp_path / "all.parquet")
+    expected = expected[expected["sdss_object_id"] != ""]
+    expected.sort("sdss_object_id")
+    text = capsys.readouterr().out
+    assert f"{tmp_path / 'scores'}: {len(expected)} galaxies; could not be read: 0" in text
+    catalog = lsdb.open_catalog(tmp_path / "scores")
+    assert len(catalog.get_healpix_pixels()) > 1
+    written = catalog.compute().sort_values("sdss_object_id")
+    assert written["sdss_object_id"].tolist() == expected["sdss_object_id"].tolist()
+    assert written["modalities"].tolist() == expected["modalities"].tolist()
+    np.testing.assert_allclose(written["calibrated_probability"], expected["calibrated_probability"], rtol=1e-4)
+    np.testing.assert_allclose(written["ra"], expected["ra_deg"])
+    near = catalog.cone_search(float(expected["ra_deg"][0]), float(expected["dec_deg"][0]), 1.0).compute()
+    assert near["sdss_object_id"].tolist() == [expected["sdss_object_id"][0]]
+    assert predict([*command, "--out", f"hats:{tmp_path / 'scores'}"]) == 2
+    assert "is not empty; a HATS catalogue needs a folder of its own" in capsys.readouterr().err
+
+
+def test_the_task_of_a_worker_is_sent_between_processes(world):
+    task = PartitionPredictions(runs=(str(world["run"]),), variant="fused", parts={}, files={(4, 1): "a.parquet"})
+    sent = pickle.loads(pickle.dumps(task))
+    nothing = sent(None, SimpleNamespace(order=4, pixel=1))
+    assert len(nothing) == 0
+    assert {"ra", "dec", "calibrated_probability"} <= {*nothing.columns}
+
+
+def test_what_cannot_be_written_so_is_refused(world, capsys, tmp_path: Path):
+    command = ["--run", str(world["run"]), "--out", f"hats:{tmp_path / 'scores'}"]
+    assert predict(command) == 2
+    assert "--out hats: needs data.source hats, not embedded" in capsys.readouterr().err
+    assert predict([*command, "--data.source", "hats", "--data.spectra", "sdss,desi"]) == 2
+    assert "--out hats: takes one survey of spectra; data.spectra has sdss, desi" in capsys.readouterr().err
+    assert predict([*command, "--objects", "images"]) == 2

@@ -12,13 +12,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import healpy
 import numpy as np
 import pandas as pd
 from astropy.table import Table, vstack
 
 from mmagn.config.run_config import RunConfig, load_config
 from mmagn.matching.objects import ObjectPart, parts_of_files
+from mmagn.matching.sky import sky_group
 from mmagn.prediction.decode import Decoder
 from mmagn.prediction.networks import Ensemble
 from mmagn.runs.members import input_difference, load_members
@@ -147,5 +147,5 @@ def _frame(table: Table) -> pd.DataFrame:
             column = np.asarray(values)
         columns[POSITIONS.get(name, name)] = column
     ra_deg, dec_deg = (np.asarray(table[name], dtype=np.float64) for name in POSITIONS)
-    pixel = healpy.ang2pix(2**HEALPIX_ORDER, ra_deg, dec_deg, nest=True, lonlat=True).astype(np.int64)
+    pixel = sky_group(ra_deg, dec_deg, 2**HEALPIX_ORDER)
     return pd.DataFrame(columns, index=pd.Index(pixel, name=f"_healpix_{HEALPIX_ORDER}")).sort_index(kind="stable")

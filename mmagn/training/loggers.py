@@ -79,6 +79,7 @@ def log_settings(loggers: Sequence[Logger], settings: Mapping[str, Any]) -> None
         if not isinstance(logger, TensorBoardLogger):
             logger.log_hyperparams(dict(settings))
         elif settings and launched_group().leads:
+            logger.hparams.update(settings)
             for summary in hparams(_flat(settings), dict.fromkeys(METRICS, 0.0)):  # type: ignore[no-untyped-call]
                 logger.experiment._get_file_writer().add_summary(summary)
 

@@ -157,6 +157,12 @@ def test_the_run_folder_holds_trials_figures_hparams_and_a_page(finished: Search
     assert len(boards) == lasting.search.trials
     events = EventAccumulator(str(boards[0]))
     events.Reload()
+    numbers = [str(number) for number in range(1, len(rows) + 1)]
+    assert [row["number"] for row in rows] == numbers, "trials count from 1 in every file and on the page"
+    assert [board.name for board in boards] == [f"trial-{int(number):04d}" for number in numbers]
+    best = max(rows, key=lambda row: float(row["score"] or "-inf"))["number"]
+    assert content["best"]["number"] == int(best)
+    assert f"Trial {best} of {len(rows)} is the best" in (path / "report.html").read_text(encoding="utf-8")
     assert "_hparams_/experiment" in events.PluginTagToContent("hparams")
     assert events.Scalars("average_precision")[0].value == pytest.approx(float(rows[0]["score"]))
     assert (path / "report.html").stat().st_size > 5_000

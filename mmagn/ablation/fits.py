@@ -17,18 +17,20 @@ from numpy.typing import NDArray
 
 from mmagn.ablation.inputs import FoldInputs
 from mmagn.ablation.networks import FoldNetworks
+from mmagn.ablation.vectors import late_fusion_logits, probe_logits
 from mmagn.config.run_config import RunConfig
 from mmagn.evaluation.baselines import logistic_logits, rule_logits
 from mmagn.evaluation.folds import Fold
 from mmagn.evaluation.network import validation_calibration
 from mmagn.evaluation.strata import bpt_ratios
-from mmagn.evaluation.variants import Variant
+from mmagn.evaluation.variants import VARIANTS, Variant
 from mmagn.models.heads import FusionHeads
 from mmagn.records import Floats
 from mmagn.runs.sample import Sample
 from mmagn.storage.files import whole_file, write_json
 from mmagn.storage.run_folder import RunFolder
 from mmagn.storage.settings import settings_affecting
+from mmagn.storage.vectors import vectors_of
 from mmagn.storage.version import __version__
 from mmagn.workers import run_tasks
 
@@ -78,6 +80,13 @@ class FoldFits:
         self.inputs = FoldInputs(config, sample)
         self.networks = FoldNetworks(self.inputs)
         self.fitted = 0
+        self.vectors: Floats | None = None
+        if config.data.embeddings:
+            index = sample.store.index[sample.rows]
+            path = Path(config.data.embeddings).expanduser()
+            self.vectors = vectors_of(path, sample.object_id.tolist(), index["hsc_object_id"].tolist())
+            missing = int(np.isnan(self.vectors).all(axis=1).sum())
+            logger.info("vectors of length %d; %d of %d objects have none", self.vectors.shape[1], missing, len(index))
 
     def table(self, variant: Variant, fold: Fold) -> Table:
         """Return the predictions for the test objects of a fold, from the cache or a new fit.
@@ -98,6 +107,10 @@ class FoldFits:
             Concurrent processes on the CPU; on a GPU one process fits several folds side by side. The result does not
             depend on it.
         """
+        if later := [variant for variant in variants if variant.kind == "late-fusion"]:
+            parts = [VARIANTS[name] for variant in later for name in variant.members]
+            self.make([*(each for each in variants if each not in later), *parts], folds, workers)
+        variants = list({variant.name: variant for variant in later or variants}.values())
         missing = {
             variant.name: [fold for fold in folds if not self._path(variant, fold).is_file()] for variant in variants
         }
@@ -181,11 +194,27 @@ class FoldFits:
         target = self.sample.target
         if variant.kind == "constant":
             return np.full(len(target), -np.inf)
+        if variant.kind == "probe":
+            return probe_logits(self._vectors(), target, fold, pos_weight=self.networks.pos_weight(fold))
+        if variant.kind == "late-fusion":
+            parts = np.stack([self._part_logits(VARIANTS[name], fold) for name in variant.members])
+            return late_fusion_logits(parts, target, fold.validation)
         if variant.kind == "bpt-rule":
             return rule_logits(*bpt_ratios(self.sample.labelled), self.config.labels.seyfert_liner)
         values, valid = self.inputs.columns(variant)
         weight, splines = self.networks.pos_weight(fold), variant.kind == "spline-logistic"
         return logistic_logits(values, valid, target, fold.train, pos_weight=weight, splines=splines)
+
+    def _vectors(self) -> Floats:
+        if self.vectors is None:
+            raise ValueError("ablation.variants has embedding models, but data.embeddings names no file of vectors")
+        return self.vectors
+
+    def _part_logits(self, variant: Variant, fold: Fold) -> Floats:
+        """(object,) logits of a fitted part of a late fusion, NaN in training rows of a network."""
+        if variant.kind == "network":
+            return self.networks.logits(variant, fold, self._member(variant, fold))
+        return self._baseline_logits(variant, fold)
 
     def _write(self, variant: Variant, fold: Fold, logits: Floats) -> None:
         """Calibrate on the validation rows and write the predictions for the test rows."""
@@ -193,7 +222,7 @@ class FoldFits:
         if variant.kind == "constant":
             probability, threshold = np.zeros(len(target)), 0.5
         else:
-            weight = 1.0 if variant.kind == "bpt-rule" else self.networks.pos_weight(fold)
+            weight = 1.0 if variant.kind in ("bpt-rule", "late-fusion") else self.networks.pos_weight(fold)
             used = validation_calibration(
                 target[validation], logits[validation], self.config.evaluation, pos_weight=weight
             )
@@ -227,6 +256,8 @@ class FoldFits:
         config = self.inputs.variant_config(variant)
         settings = settings_affecting(config, "labels", "tensors", "fit", "calibration")
         settings |= {"variant": asdict(variant), "data": self.data_digest, "mmagn": __version__}
+        if variant.needs_vectors:
+            settings["vectors"] = hashlib.sha256(self._vectors().tobytes()).hexdigest()
         folder = self.folder / f"{variant.name}-{_digest(json.dumps(settings, sort_keys=True, default=list))}"
         if not folder.is_dir():
             folder.mkdir(parents=True, exist_ok=True)

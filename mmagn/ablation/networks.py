@@ -149,6 +149,10 @@ class FoldNetworks:
         model = self.load(variant, folder)
         network_evaluation(model, sample, config.evaluation, self.device, training_logits=False).save(RunFolder(folder))
 
+    def logits(self, variant: Variant, fold: Fold, folder: Path) -> Floats:
+        """(object,) logits of the network in a folder, NaN in training rows."""
+        return self._predicted(self.inputs.variant_config(variant), fold, self.load(variant, folder)).logits
+
     def embedding(self, variant: Variant, fold: Fold, folder: Path) -> NDArray[np.float32]:
         """(object, embedding) what the head of the network in a folder sees of all objects."""
         tensors = self.inputs.tensors(self.inputs.variant_config(variant), fold)

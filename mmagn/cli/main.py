@@ -11,6 +11,7 @@ COMMANDS = {
     "train": ("runs", "match, measure, train and score: the whole way from sky to score"),
     "evaluate": ("runs", "score a trained run on one split of its pairs"),
     "predict": ("prediction", "write a catalogue of P(AGN) for the galaxies of any source"),
+    "embed": ("prediction", "write the embeddings of a trained network, for other models"),
     "explain": ("prediction", "show what a prediction rests on: image, spectrum, features"),
     "match": ("data", "match both surveys into a store of pairs, or plan it"),
     "measure": ("data", "write lines, ten features and BPT classes of every spectrum or pair"),

@@ -1,5 +1,6 @@
-"""Commands that use trained runs: predict, explain."""
+"""Commands that use trained runs: predict, embed, explain."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,32 @@ def predict(arguments: Sequence[str]) -> int:
             predict_hats(config, options.run, Path(options.out.removeprefix("hats:")), options.variant)
             return
         pipeline.predict(config, options.run, out, requested)
+
+    return exit_code(action)
+
+
+def embed(arguments: Sequence[str]) -> int:
+    """Write what the head of a trained network sees of each pair: an id and a vector."""
+    run = "checkpoints/20260101-120000-fused"
+    parser = ConfigParser(
+        "embed",
+        f"{embed.__doc__} Settings are those of the run; --data.* says where the pairs are.",
+        [
+            f"mmagn embed --run {run} --out vectors.parquet",
+            f"mmagn embed --run {run} --data.source store --data.root STORE --out vectors.parquet",
+        ],
+        listed=_LISTED,
+        base="--run",
+    )
+    parser.add_argument("--run", required=True, help="folder of a training run")
+    parser.add_argument("--out", required=True, help="Parquet file to write, with the columns id and embedding")
+
+    def action() -> None:
+        config, options = parser.parsed(arguments)
+        from mmagn.api import Model  # after parsing, so that --help need not wait for torch
+
+        count = Model(options.run).write_embeddings(config, options.out)
+        sys.stdout.write(f"{options.out}: {count} vectors\n")
 
     return exit_code(action)
 

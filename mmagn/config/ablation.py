@@ -8,6 +8,7 @@ from mmagn.evaluation.variants import VARIANTS, question
 from mmagn.storage.settings import check_settings, setting
 
 _NETWORKS = tuple(name for name, variant in VARIANTS.items() if variant.kind == "network")
+_WITHOUT_VECTORS = tuple(name for name, variant in VARIANTS.items() if not variant.needs_vectors)
 _QUESTIONS = (
     "fused - handcrafted",
     "spectrum - handcrafted",
@@ -34,7 +35,8 @@ class AblationConfig:
     repeats
         How often everything is repeated with other folds and other weights; repeat r has the seed ``seed`` + r.
     variants
-        Names of the models, in the order of the tables.
+        Names of the models, in the order of the tables; those with ``embedding`` in their name take the vectors of
+        ``data.embeddings``.
     questions
         Pairs of models 'a - b' that are compared; all p values are corrected for their number.
     metric
@@ -60,7 +62,7 @@ class AblationConfig:
     folds: int = setting(5, "ablation", at_least=2, needs=("ablation.scheme", "folds"))
     repeats: int = setting(3, "ablation", at_least=1)
     variants: tuple[str, ...] = setting(
-        tuple(VARIANTS), "ablation", choices=tuple(VARIANTS), one_or_more=True, each_once=True
+        _WITHOUT_VECTORS, "ablation", choices=tuple(VARIANTS), one_or_more=True, each_once=True
     )
     questions: tuple[str, ...] = setting(_QUESTIONS, "ablation", each_once=True)
     metric: str = setting("average_precision", "ablation", choices=tuple(METRICS))

@@ -121,9 +121,7 @@ class Row:
         """Return one level of plain values: the score itself, ``_low`` and ``_high`` for each score."""
         flat: dict[str, Any] = {
             "variant": self.variant,
-            "level": "L4"
-            if self.independent and VARIANTS[self.variant].kind == "network"
-            else VARIANTS[self.variant].level,
+            "level": "L4" if self.independent and VARIANTS[self.variant].learns else VARIANTS[self.variant].level,
             "stratum": self.stratum,
             "part": self.part,
             "objects": self.objects,

@@ -1,7 +1,7 @@
 """Models of an ablation, which see more or less of a galaxy, baselines, and questions about two of them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from mmagn.features.names import FEATURE_NAMES, LINE_FREE_FEATURES
@@ -10,7 +10,7 @@ from mmagn.models.config import Branch
 Level = Literal["L0", "L2", "L3", "L4", "nuisance", "baseline"]
 """Level of the leakage ladder: all lines; diagnostic lines blanked; image only; a label that no input contains;
 nuisance quantities; no network."""
-Kind = Literal["network", "logistic", "spline-logistic", "bpt-rule", "constant"]
+Kind = Literal["network", "probe", "late-fusion", "logistic", "spline-logistic", "bpt-rule", "constant"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,10 +24,13 @@ class Variant:
     inputs
         Descriptions of its inputs.
     kind
-        A network; logistic regression on the inputs or on splines of them; the two-ratio rule; no positives.
+        A network; a linear probe of the vectors of ``data.embeddings``; the late fusion of ``members``; logistic
+        regression on the inputs or on splines of them; the two-ratio rule; no positives.
     branches, blank_lines, features
         Settings of the network: ``models.branches``, ``tensors.blank_lines`` and ``tensors.features``. Logistic
         regression on the ten features takes ``features`` too; else its name is that of its input.
+    members
+        Names of the models that a late fusion is made of.
     """
 
     name: str
@@ -37,6 +40,17 @@ class Variant:
     branches: tuple[Branch, ...] = ()
     blank_lines: bool = False
     features: tuple[str, ...] = FEATURE_NAMES
+    members: tuple[str, ...] = ()
+
+    @property
+    def learns(self) -> bool:
+        """Whether it is a network, a probe, or a fusion of these."""
+        return self.kind in ("network", "probe", "late-fusion")
+
+    @property
+    def needs_vectors(self) -> bool:
+        """Whether it takes the vectors of ``data.embeddings``."""
+        return self.kind in ("probe", "late-fusion")
 
     @property
     def title(self) -> str:
@@ -44,7 +58,7 @@ class Variant:
         words = [f"the {word}" for word in self.inputs]
         inputs = " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
         match self.kind:
-            case "network":
+            case "network" | "probe" | "late-fusion":
                 return inputs
             case "logistic" | "spline-logistic":
                 return f"logistic regression on {inputs}"
@@ -68,6 +82,18 @@ def _network(name: str, level: Level, *branches: Branch, blank: bool = False) ->
     )
 
 
+def _with_embedding(base: Variant) -> Variant:
+    """Late fusion of a network and the linear probe."""
+    return replace(
+        base,
+        name=f"{base.name}-embedding",
+        inputs=(*base.inputs, "embedding"),
+        kind="late-fusion",
+        branches=(),
+        members=(base.name, "embedding"),
+    )
+
+
 VARIANTS: dict[str, Variant] = {
     variant.name: variant
     for variant in (
@@ -80,6 +106,10 @@ VARIANTS: dict[str, Variant] = {
         _network("masked-image-spectrum", "L2", "image", "spectrum", blank=True),
         _network("masked-fused", "L2", "image", "spectrum", "features", blank=True),
         _network("image", "L3", "image"),
+        Variant(name="embedding", level="L0", inputs=("embedding",), kind="probe"),
+        _with_embedding(_network("image-spectrum", "L0", "image", "spectrum")),
+        _with_embedding(_network("fused", "L0", "image", "spectrum", "features")),
+        _with_embedding(_network("masked-image-spectrum", "L2", "image", "spectrum", blank=True)),
         Variant(name="redshift-only", level="nuisance", inputs=("redshift",), kind="spline-logistic"),
         Variant(name="snr-only", level="nuisance", inputs=("S/N of the spectrum",), kind="spline-logistic"),
         Variant(name="survey-only", level="nuisance", inputs=("survey of the spectrum",), kind="logistic"),
@@ -132,7 +162,7 @@ class Question:
     def change(self) -> str:
         """The change between the two models, as the beginning of a sentence."""
         more, less = self.better, self.base
-        if more.kind == less.kind == "network" and set(less.inputs) < set(more.inputs):
+        if more.learns and less.learns and set(less.inputs) < set(more.inputs):
             added = [f"the {word}" for word in more.inputs if word not in less.inputs]
             return f"adding {' and '.join(added)} to {less.title}"
         return f"taking {more.title} instead of {less.title}"

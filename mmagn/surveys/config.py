@@ -96,6 +96,14 @@ class HubConfig:
         check_settings(self)
 
 
+_EMBEDDING_VARIANTS = (
+    "embedding",
+    "image-spectrum-embedding",
+    "fused-embedding",
+    "masked-image-spectrum-embedding",
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
     """Where pairs come from.
@@ -130,6 +138,9 @@ class DataConfig:
         Spectra of lower redshift are dropped and counted.
     redshift_max
         Spectra of higher redshift are dropped and counted.
+    embeddings
+        Parquet file or HATS folder of vectors, an id and a vector in each row, such as the embeddings of a foundation
+        model or what ``mmagn embed`` writes; models of an ablation with ``embedding`` in their name take them.
     cache_dir
         Folder for the embedded survey and for stores made on the way.
     simulate
@@ -158,6 +169,7 @@ class DataConfig:
     cells: tuple[int, ...] = setting((), "pairs", at_least=0, below=12 * 16**2, each_once=True)
     redshift_min: float = setting(0.0, "pairs")
     redshift_max: float = setting(1.2, "pairs")
+    embeddings: str = setting("", "ablation", path=True, needs=("ablation.variants", *_EMBEDDING_VARIANTS))
     cache_dir: str = setting("~/.cache/mmagn", "nothing", one_or_more=True, path=True)
     simulate: SimulateConfig = section(SimulateConfig, needs=("data.source", "embedded"))
     hub: HubConfig = section(HubConfig)

@@ -29,7 +29,6 @@ from mmagn.runs.hub import local_run, push_run
 from mmagn.runs.members import load_members
 from mmagn.runs.sample import engine
 from mmagn.storage.run_folder import RunFolder
-from mmagn.storage.vectors import write_vectors
 from mmagn.surveys.files.objects import ObjectFiles, matching_files
 from mmagn.surveys.files.wavelengths import Wavelengths
 from mmagn.training.device import device_name
@@ -202,23 +201,6 @@ class Model:
         parts = [[output.arrays()[1] for output in self._ensemble.outputs(part)] for part in self._decoded(galaxies)]
         embeddings = np.stack([np.concatenate(of_member) for of_member in zip(*parts, strict=True)])
         return embeddings[0] if len(embeddings) == 1 else embeddings
-
-    def write_embeddings(self, galaxies: Galaxies, out: Path | str) -> int:
-        """Write id and head input of each galaxy to a Parquet file, and return their number.
-
-        The id is that of the spectrum, or of the image where there is no spectrum. ``data.embeddings`` of an ablation
-        takes the file.
-        """
-        if len(self._ensemble.members) > 1:
-            raise ValueError(f"{self.folder} holds {len(self._ensemble.members)} networks; allowed: a run of train")
-        ids: list[str] = []
-        parts: list[NDArray[np.float32]] = []
-        for part in self._decoded(galaxies):
-            spectra, images = (part.columns[name].tolist() for name in ("sdss_object_id", "hsc_object_id"))
-            ids += [spectrum or image for spectrum, image in zip(spectra, images, strict=True)]
-            parts.append(self._ensemble.outputs(part)[0].arrays()[1])
-        write_vectors(Path(out).expanduser(), ids, np.concatenate(parts))
-        return len(ids)
 
     def explain(self, galaxy: Any) -> Explanation:
         """Return what speaks for and against an AGN in one galaxy; its ``plot()`` draws it."""

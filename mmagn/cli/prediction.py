@@ -108,9 +108,9 @@ def embed(arguments: Sequence[str]) -> int:
 
     def action() -> None:
         config, options = parser.parsed(arguments)
-        from mmagn.api import Model  # after parsing, so that --help need not wait for torch
+        from mmagn.prediction.embed import write_embeddings  # after parsing, so that --help need not wait for torch
 
-        count = Model(options.run).write_embeddings(config, options.out)
+        count = write_embeddings(config, Path(options.run), Path(options.out))
         sys.stdout.write(f"{options.out}: {count} vectors\n")
 
     return exit_code(action)

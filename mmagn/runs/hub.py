@@ -26,7 +26,7 @@ _NAME = r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*"
 _ADDRESS = re.compile(rf"(?P<name>{_NAME})(?:@(?P<revision>\S+))?")
 _OF_OTHERS = ("dask.", "ablation.", "search.")
 """Sections that a training does not use; they may hold addresses and passwords."""
-_FOLDERS = ("runs_dir", "data.")
+_FOLDERS = ("runs_dir", "data.cache_dir")
 _MATCH_NUMBERS = ("radius_arcsec", "left_objects", "right_objects", "pairs", "pairs_stored", "expected_by_chance")
 
 
@@ -89,7 +89,7 @@ def _stage(run: RunFolder, staged: RunFolder) -> None:
 
 
 def _portable(config: RunConfig) -> RunConfig:
-    """Return a config without the folders and addresses of this machine; of files their names are left."""
+    """Return a config without the paths and addresses of this machine; of files and sources their names are left."""
     values, defaults = setting_values(config), setting_values(RunConfig())
     for name, declared in declared_settings(RunConfig).items():
         text = str(values[name] or "")

@@ -23,6 +23,7 @@ from mmagn.runs.members import load_members
 from mmagn.storage.files import write_json
 from mmagn.storage.provenance import provenance
 from mmagn.storage.run_folder import RunFolder
+from mmagn.surveys.config import DataConfig
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # huggingface_hub warns of itself
 NAME = "someone/agn"
@@ -133,11 +134,13 @@ def test_of_files_that_settings_name_the_names_are_pushed(trained: Path, models:
     config = load_config(run.config)
     labels = replace(config.labels, catalog=CatalogConfig(table="/archive/agn.fits", join="position", positive="z > 0"))
     spectroscopy = replace(config.spectroscopy, continuum="templates", templates="/archive/miles")
-    save_config(replace(config, labels=labels, spectroscopy=spectroscopy), run.config)
+    data = replace(config.data, source="hdf5", root="/archive/mmu")
+    save_config(replace(config, data=data, labels=labels, spectroscopy=spectroscopy), run.config)
     RunFolder(run.path).seal()
     push_run(run.path, NAME)
     pushed = load_config(models.folder / NAME / "config.yaml")
     assert (pushed.labels.catalog.table, pushed.spectroscopy.templates) == ("agn.fits", "miles")
+    assert (pushed.data.source, pushed.data.root, pushed.data.cache_dir) == ("hdf5", "mmu", DataConfig().cache_dir)
 
 
 def test_weights_go_to_the_host_of_files_without_the_token(trained: Path, models: HubServer) -> None:

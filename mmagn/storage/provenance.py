@@ -29,6 +29,7 @@ PACKAGES = (
     "torchmetrics",
 )
 """Packages whose versions are recorded with a run, besides its own."""
+_GPUS = Path("/proc/driver/nvidia/gpus")
 
 
 def provenance() -> dict[str, Any]:
@@ -43,9 +44,17 @@ def provenance() -> dict[str, Any]:
             "platform": platform.platform(),
             "cpus": os.cpu_count(),
             "torch_threads": torch.get_num_threads(),
-            "cuda_devices": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
+            "cuda_devices": _gpu_names(),
         },
     }
+
+
+def _gpu_names() -> list[str]:
+    """Return the names of the GPUs of this machine as their driver states them: asking CUDA takes memory on each."""
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        return [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    texts = [path.read_text(encoding="utf-8") for path in sorted(_GPUS.glob("*/information"))]
+    return [line.partition(":")[2].strip() for text in texts for line in text.splitlines() if line.startswith("Model:")]
 
 
 def commit(folder: Path) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """Commands whose main process or one of whose workers is killed, and whether they end like undisturbed ones."""
 
-import contextlib
 import json
 import os
 import random
@@ -12,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import psutil
 import torch
@@ -26,6 +26,10 @@ SMALL_ABLATION = {
     "ablation.variants": "handcrafted,logistic,redshift-only",
     "ablation.questions": "[handcrafted - redshift-only]",
 }
+
+
+TOO_LATE = "ended before"
+"""Instead of an exit code, where a command ended before it could be killed."""
 
 
 @dataclass(frozen=True)
@@ -69,14 +73,19 @@ def _failures(base: Path, kills: int, seed: int, victim: str, killed: Callable[[
         name = list(commands)[number % len(commands)]
         command, extra = commands[name], commands[name].workers if of_workers else ()
         if name not in wholes:
-            _ended([*command.arguments(base / "warm" / name), *extra])  # caches are filled; the second run is timed
+            _ended(
+                [*command.arguments(base / "warm" / victim / name), *extra]
+            )  # caches are filled; the second run is timed
             started_s = time.monotonic()
-            assert _ended([*command.arguments(base / "whole" / name), *extra]) == "0", name
-            wholes[name] = command.result(base / "whole" / name), time.monotonic() - started_s
+            assert _ended([*command.arguments(base / "whole" / victim / name), *extra]) == "0", name
+            wholes[name] = command.result(base / "whole" / victim / name), time.monotonic() - started_s
         whole, seconds = wholes[name]
         folder, moment_s = base / "killed" / f"{victim} {number}", draws.uniform(0, seconds)
         arguments = [*command.arguments(folder), *extra]
-        end = killed(arguments, moment_s)
+        while (end := killed(arguments, moment_s)) == TOO_LATE:
+            shutil.rmtree(folder, ignore_errors=True)
+            moment_s /= 2
+            assert moment_s > 1e-4, f"no {victim} of {name} can be killed"
         if not of_workers:
             end = f"{end}, run again: {_ended(arguments)}"
         agree = end.endswith("0") and command.result(folder) == whole and not _leftovers(folder)
@@ -155,7 +164,7 @@ def _started(arguments: Sequence[str]) -> int:
         return process
     try:
         os.setsid()
-        with undrawn():
+        with undrawn(), patch("mmagn.matching.shard_files.PAIRS_PER_PROCESS", 1):
             state, message = run_command(arguments)
         if state != "0":
             sys.stderr.write(message)
@@ -176,9 +185,9 @@ def _ended(arguments: Sequence[str]) -> str:
 def _killed_after(arguments: Sequence[str], moment_s: float) -> str:
     process = _started(arguments)
     time.sleep(moment_s)
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(process, signal.SIGKILL)
-    return _end_of(process)
+    os.kill(process, signal.SIGKILL)  # a process that has ended waits for its parent, which is this one
+    end = _end_of(process)
+    return TOO_LATE if end == "0" else end
 
 
 def _worker_killed_after(arguments: Sequence[str], moment_s: float) -> str:
@@ -193,7 +202,8 @@ def _worker_killed_after(arguments: Sequence[str], moment_s: float) -> str:
                 random.choice(workers).kill()
                 return _end_of(process)
             if psutil.Process(process).status() == psutil.STATUS_ZOMBIE:
-                return _end_of(process)
+                _end_of(process)
+                return TOO_LATE
         except psutil.NoSuchProcess:
             pass
         time.sleep(0.05)

@@ -23,8 +23,9 @@ SMALL_ABLATION = {
     "ablation.repeats": "1",
     "ablation.features_epochs": "2",
     "ablation.members": "[]",
-    "ablation.variants": "handcrafted,logistic,redshift-only",
-    "ablation.questions": "[handcrafted - redshift-only]",
+    "ablation.variants": "handcrafted,masked-spectrum",
+    "ablation.questions": "[handcrafted - masked-spectrum]",
+    "models.spectrum.widths": "4,8",
 }
 
 

@@ -10,7 +10,7 @@ from mmagn.spectroscopy.batch import PIXEL_ANGSTROM, REST_ANGSTROM, SLOTS, slots
 MEAN_WIDTHS_ANGSTROM = (4.5, 3.5)
 """Gaussian sigma and Lorentzian half-width of a Balmer absorption between the narrow lines of old stars and the wide
 wings of A stars."""
-EXTREME_WIDTHS_ANGSTROM = ((3.0, 2.0), (7.0, 6.0))
+EXTREME_WIDTHS_ANGSTROM = ((3.0, 3.0), (7.0, 3.5))
 """The same of a narrow and of a wide absorption."""
 METAL_SIGMA_ANGSTROM = 4.0
 METALS: tuple[tuple[int, float], ...] = (

@@ -31,8 +31,8 @@ OTHER_LINES_ANGSTROM = (
 """Emission lines (and interstellar Na D) that no free flux describes; their cores are left out of the continuum fit."""
 OTHER_LINE_RADIUS = 7
 """Half-width of those cores in pixels (480 km/s)."""
-ABSORPTION_MEAN = (5.5, 3.8, 0.0, 0.0, 0.5, 0.5)
-ABSORPTION_SCATTER = (2.0, 1.5, 1.1, 0.75, 0.4, 0.4)
+ABSORPTION_MEAN = (5.5, 3.8, 0.0, 0.0, 0.4, 0.4)
+ABSORPTION_SCATTER = (2.0, 1.5, 1.1, 0.75, 0.5, 0.5)
 ABSORPTION_CORRELATION = 0.9
 """Prior of the local model: equivalent widths (Angstrom) of H-beta and H-alpha absorption with their wide wings, how
 much narrower both are than the mean profile (Angstrom), and metal absorption in both windows relative to old stars.

@@ -237,7 +237,7 @@ def test_an_unknown_suffix_is_refused_before_any_work(tmp_path):
         raise AssertionError("the source must not be read")
         yield
 
-    with pytest.raises(ValueError, match=r"table\.txt; allowed suffixes: \.parquet, \.fits, \.ecsv, \.csv, \.votable"):
+    with pytest.raises(ValueError, match=r"table\.txt is no name of a table; allowed suffixes: "):
         write_tables(measured_tables(source(), SETTINGS), tmp_path / "table.txt", progress=False)
 
 

@@ -124,7 +124,7 @@ def test_the_probe_sees_the_same_folds_and_counts_missing_vectors(
 
     count, rng = 240, np.random.default_rng(5)
     table = Table({name: rng.normal(size=count) for name in (*FEATURE_NAMES, "redshift", "snr_median")})
-    table["object_id"] = np.arange(count).astype(str)
+    table["object_id"], table["survey"] = np.arange(count).astype(str), "sdss"
     table["ra_deg"], table["dec_deg"] = rng.uniform(0, 360, count), rng.uniform(-60, 60, count)
     store = SimpleNamespace(fingerprint="1", index=Table({"hsc_object_id": np.arange(count).astype(str)}))
     target = (rng.random(count) < 0.3).astype(np.float64)

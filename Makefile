@@ -50,4 +50,4 @@ lock:
 	rm -rf .venv.lock
 
 clean:
-	rm -rf $(VENV) docs/_build .venv.lowest .venv.lock *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) docs/_build docs/.jupyter_cache docs/jupyter_execute .venv.lowest .venv.lock *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -28,7 +28,7 @@ _LFS = re.compile(r"/(?:datasets/)?([^/]+/[^/]+)\.git/info/lfs/objects/batch")
 
 
 def _no_fault(path: str) -> None:
-    """Answer as asked."""
+    """Answer a request."""
 
 
 class HubServer:
@@ -94,8 +94,8 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(body)
 
-    def _json(self, told: object, **headers: str) -> None:
-        self._answer(200, json.dumps(told).encode(), Content_Type="application/json", **headers)
+    def _json(self, content: object, **headers: str) -> None:
+        self._answer(200, json.dumps(content).encode(), Content_Type="application/json", **headers)
 
     def _failed(self, fault: str | None) -> bool:
         if fault == "429":
@@ -196,11 +196,11 @@ class _Handler(BaseHTTPRequestHandler):
             return
         stored_file = (self.hub.state(str(stored), revision) or self.hub.folder) / path
         length = stored_file.stat().st_size
-        asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
-        if asked is None or fault == "whole":
+        byte_range = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+        if byte_range is None or fault == "whole":
             self._body(200, stored_file.read_bytes(), {}, fault)
             return
-        start, stop = int(asked[1]), min(int(asked[2]) + 1, length)
+        start, stop = int(byte_range[1]), min(int(byte_range[2]) + 1, length)
         if start >= length:
             self._answer(416)
             return

@@ -17,8 +17,8 @@ def server_binaries() -> Path | None:
     """Folder of initdb and postgres: beside what PATH finds, where pg_config points, or where Debian puts them."""
     folders = [Path(found).resolve().parent for found in (shutil.which("initdb"), shutil.which("postgres")) if found]
     if config := shutil.which("pg_config"):
-        told = subprocess.run([config, "--bindir"], capture_output=True, text=True, check=False)
-        folders.append(Path(told.stdout.strip()))
+        result = subprocess.run([config, "--bindir"], capture_output=True, text=True, check=False)
+        folders.append(Path(result.stdout.strip()))
     folders += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
     return next(
         (folder for folder in folders if (folder / "initdb").is_file() and (folder / "postgres").is_file()), None

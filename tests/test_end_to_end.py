@@ -68,25 +68,25 @@ def test_a_run_folder_holds_all_it_takes_to_judge_and_repeat_the_run(places: dic
 
 
 def test_scores_state_their_interval_prevalence_and_baseline(places: dict[str, Path]) -> None:
-    told = json.loads((places["run"] / "scores.json").read_text(encoding="utf-8"))
-    precision = told["scores"]["average_precision"]
+    stated = json.loads((places["run"] / "scores.json").read_text(encoding="utf-8"))
+    precision = stated["scores"]["average_precision"]
     assert precision["low"] <= precision["value"] <= precision["high"]
-    assert told["all_negative"]["average_precision"] == pytest.approx(told["prevalence"])
-    ceiling = told["noise_ceiling"]["average_precision"]
-    assert told["prevalence"] < ceiling["low"] <= ceiling["value"] <= ceiling["high"] <= 1
-    assert told["classes"]["unclassified"] == sum(told["unclassified"].values())
-    assert told["matching"]["pairs"] == 120
-    assert 0 < told["clean"]["objects"] < told["objects"]
-    assert set(told["clean"]["scores"]) == set(told["scores"])
+    assert stated["all_negative"]["average_precision"] == pytest.approx(stated["prevalence"])
+    ceiling = stated["noise_ceiling"]["average_precision"]
+    assert stated["prevalence"] < ceiling["low"] <= ceiling["value"] <= ceiling["high"] <= 1
+    assert stated["classes"]["unclassified"] == sum(stated["unclassified"].values())
+    assert stated["matching"]["pairs"] == 120
+    assert 0 < stated["clean"]["objects"] < stated["objects"]
+    assert set(stated["clean"]["scores"]) == set(stated["scores"])
 
 
 def test_every_subset_of_modalities_has_its_own_calibration_and_threshold(places: dict[str, Path]) -> None:
-    told = json.loads((places["run"] / "calibration.json").read_text(encoding="utf-8"))
-    assert list(told) == ["image+spectrum", "image", "spectrum"]
-    for each in told.values():
+    stated = json.loads((places["run"] / "calibration.json").read_text(encoding="utf-8"))
+    assert list(stated) == ["image+spectrum", "image", "spectrum"]
+    for each in stated.values():
         assert each["kind"] == "platt"
         assert 0 < each["threshold"] < 1
-    assert told["image"]["slope"] != told["spectrum"]["slope"]
+    assert stated["image"]["slope"] != stated["spectrum"]["slope"]
 
 
 def test_predict_and_explain_take_the_run_as_it_is(places: dict[str, Path], tmp_path: Path) -> None:
@@ -179,10 +179,10 @@ def test_match_writes_a_store_that_datasets_opens_and_training_starts_from(
     assert script("match")(["--config", "fused.yaml", *SMALL, *folders(places), "--out", str(store)]) == 0
     assert "expected by chance" in capsys.readouterr().out
     assert len(datasets.load_from_disk(str(store))) == 120
-    asked = ["--config", "handcrafted.yaml", "--data.source", "store", "--data.root", str(store)]
+    arguments = ["--config", "handcrafted.yaml", "--data.source", "store", "--data.root", str(store)]
     quick = ["--runs_dir", str(tmp_path / "runs"), "--training.epochs", "2", "--evaluation.bootstrap_draws", "20"]
-    assert script("train")([*asked, *quick]) == 0
-    assert script("train")([*asked, *quick, "--matching.radius_arcsec", "2"]) == 2
+    assert script("train")([*arguments, *quick]) == 0
+    assert script("train")([*arguments, *quick, "--matching.radius_arcsec", "2"]) == 2
     assert "matching.radius_arcsec" in capsys.readouterr().err
 
 
@@ -215,5 +215,5 @@ def test_real_spectra_run_through_measure_and_train(real_tree: Path, tmp_path: P
     assert len(Table.read(tmp_path / "table.ecsv")) == 29
     runs = ["--runs_dir", str(tmp_path / "runs")]
     assert script("train")(["--config", "fused.yaml", *SMALL[6:], *source, *runs]) == 0
-    told = json.loads((only_run(tmp_path / "runs") / "scores.json").read_text(encoding="utf-8"))
-    assert sum(told["classes"].values()) == 28
+    stated = json.loads((only_run(tmp_path / "runs") / "scores.json").read_text(encoding="utf-8"))
+    assert sum(stated["classes"].values()) == 28

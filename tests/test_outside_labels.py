@@ -99,7 +99,7 @@ def test_one_label_against_another_is_that_of_scikit_learn(survey: dict, trained
     assert against["objects_with_both"] == both.sum()
     assert against["agreement"]["value"] == pytest.approx((truth == bpt)[both].mean())
     assert against["kappa"]["value"] == pytest.approx(cohen_kappa_score(bpt[both], truth[both]))
-    for each in (against["agreement"], against["kappa"], against["found"]):
+    for each in (against["agreement"], against["kappa"], against["recall"]):
         assert each["low"] < each["value"] < each["high"]
     assert against["counts"][0][2] == (np.isnan(truth) & (bpt == 1)).sum()
     assert sum(map(sum, against["counts"])) == len(truth)

@@ -34,8 +34,8 @@ def test_a_plan_is_text_numbers_and_figures_without_a_pixel(v1_tree, tmp_path, c
         monkeypatch.setattr(readers.Hdf5Reader, name, None)
     assert planned(v1_tree, tmp_path, 0.3) == 0
     assert {path.name for path in (tmp_path / "plan").iterdir()} == {*FIGURES, "plan.json", "pairs.parquet"}
-    told = json.loads((tmp_path / "plan" / "plan.json").read_text())
-    assert (told["pairs"], told["cells"]["pairs"]) == (3, [3])
+    content = json.loads((tmp_path / "plan" / "plan.json").read_text())
+    assert (content["pairs"], content["cells"]["pairs"]) == (3, [3])
     assert "sky in common" in capsys.readouterr().out
 
 
@@ -44,9 +44,9 @@ def test_without_a_pair_the_plan_is_there_and_the_exit_code_is_2(v1_tree, tmp_pa
     printed = capsys.readouterr()
     assert "nearest two objects: 6 arcsec apart" in printed.out
     assert "no SDSS object has an HSC object within 1 arcsec" in printed.err
-    told = json.loads((tmp_path / "plan" / "plan.json").read_text())
-    assert told["pairs"] == 0
-    assert told["radii"]["false_fraction"][0] is None
+    content = json.loads((tmp_path / "plan" / "plan.json").read_text())
+    assert content["pairs"] == 0
+    assert content["radii"]["false_fraction"][0] is None
     assert {path.name for path in (tmp_path / "plan").iterdir()} >= FIGURES
 
 

@@ -29,7 +29,7 @@ class Agreement:
         Fraction of the objects with both labels that have the same one, with its exact binomial interval.
     kappa
         Cohen's kappa (1960), the agreement beyond chance, with a percentile interval over resampled objects.
-    found
+    recall
         Fraction of the objects that are positive in the second label which the first one calls positive; their number
         is that of positives with both labels.
     """
@@ -38,7 +38,7 @@ class Agreement:
     counts: list[list[int]]
     agreement: Score
     kappa: Score
-    found: Score
+    recall: Score
 
     @property
     def both(self) -> int:
@@ -54,7 +54,7 @@ class Agreement:
             "objects_with_both": self.both,
             "agreement": self.agreement.as_dict(),
             "kappa": self.kappa.as_dict(),
-            "found": self.found.as_dict(),
+            "recall": self.recall.as_dict(),
         }
 
 
@@ -80,7 +80,9 @@ def label_agreement(first: ArrayLike, second: ArrayLike, names: tuple[str, str],
         counts=counts,
         agreement=_fraction(same, both, config.confidence, "no object has both labels"),
         kappa=_kappa_score(square, config),
-        found=_fraction(counts[0][0], int(square[:, 0].sum()), config.confidence, f"{names[1]} has no positive object"),
+        recall=_fraction(
+            counts[0][0], int(square[:, 0].sum()), config.confidence, f"{names[1]} has no positive object"
+        ),
     )
 
 

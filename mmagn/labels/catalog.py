@@ -262,8 +262,8 @@ def _spectrum_names(columns: Sequence[Any], names: Sequence[str]) -> Labels:
         raise ValueError(
             f"labels.catalog.columns names {len(columns)} columns; allowed for plate-mjd-fiber: three, or one of text"
         )
-    found = [re.search(r"(\d+)-(\d+)-(\d+)", text) for text in _id_texts(columns[0], names[0]).tolist()]
-    return np.array(["-".join(str(int(part)) for part in each.groups()) if each else "" for each in found], np.str_)
+    matches = [re.search(r"(\d+)-(\d+)-(\d+)", text) for text in _id_texts(columns[0], names[0]).tolist()]
+    return np.array(["-".join(str(int(part)) for part in each.groups()) if each else "" for each in matches], np.str_)
 
 
 def _plate_mjd_fiber(object_id: Labels) -> Labels:

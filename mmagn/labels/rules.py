@@ -103,8 +103,8 @@ class Rule:
         ValueError
             Where there is no such column, bit or operation.
         """
-        found = dict(zip(self.names, column_names(self.names, list(columns)), strict=True))
-        values = {name: columns[found[name]] for name in self.names}
+        name_of = dict(zip(self.names, column_names(self.names, list(columns)), strict=True))
+        values = {name: columns[name_of[name]] for name in self.names}
         with np.errstate(all="ignore"):
             return _Evaluation(self.text, values, tuple(missing), bits or {}).truth(self._tree)
 

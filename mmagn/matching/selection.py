@@ -15,7 +15,7 @@ from scipy.spatial import cKDTree
 from mmagn.matching.config import MatchingConfig
 from mmagn.matching.sky import Matches, Positions, chord_length
 from mmagn.records import CELL_NSIDE, Catalog, Floats, Spectrum
-from mmagn.storage.tables import read_table
+from mmagn.storage.table_reading import read_table
 from mmagn.surveys.config import DataConfig
 from mmagn.surveys.reader import iter_spectra
 from mmagn.surveys.readers import survey_reader

@@ -91,12 +91,12 @@ def catalog_scores(config: RunConfig, truth: Floats, probability: Floats, thresh
 
 def agreement_text(against: dict[str, Any]) -> str:
     """Return agreement and kappa of two labels as a sentence."""
-    agreement, kappa, found = (
+    agreement, kappa, recall = (
         Score(**{key: against[name].get(key) for key in ("value", "low", "high")}, reason=against[name]["reason"] or "")
-        for name in ("agreement", "kappa", "found")
+        for name in ("agreement", "kappa", "recall")
     )
     first, second = against["labels"]
     return (
         f"{first} against {second}: {against['objects_with_both']:,} objects have both labels; agreement {agreement}, "
-        f"kappa {kappa}; {first} finds {found} of the positives of {second}"
+        f"kappa {kappa}; {first} finds {recall} of the positives of {second}"
     )

@@ -78,7 +78,9 @@ def scored_run(
     write_json(path, content)
     page = write_report(run.path, sample.store)
     run.seal()
-    shown = ScoredNetwork(model=model, device=device, tensors=data.tensors, probability=probability)
-    log_scored(loggers, shown, sample, split, scored.main, int(read_checkpoint(run.best).get("global_step", 0)))
+    scored_network = ScoredNetwork(model=model, device=device, tensors=data.tensors, probability=probability)
+    log_scored(
+        loggers, scored_network, sample, split, scored.main, int(read_checkpoint(run.best).get("global_step", 0))
+    )
     sys.stdout.write(f"scores on the {split} split\n{scored.text}\nwritten to {path} and {page}\n")
     return scored.main

@@ -25,12 +25,17 @@ FORMATS = {
 }
 """Format of a table by the suffix of its name; ``.gz`` may follow, other than with Parquet."""
 
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "votable": {"table_id": 0},
+    "ascii.csv": {"converters": {"*_id": str, "id": str}},
+}
+
 
 def read_table(path: Path) -> Table:
     """Return the table in a file or in a folder of Parquet files, such as a HATS catalogue.
 
     Missing values are masked, texts may be bytes, a list of numbers in each row is a two-dimensional column. Of several
-    tables in a FITS file or a VOTable the first one is read.
+    tables in a FITS file or a VOTable the first one is read. In CSV the columns ``id`` and ``*_id`` are text.
 
     Raises
     ------
@@ -64,8 +69,7 @@ def _astropy_table(path: Path, kind: str) -> Table:
         if not numbers:
             raise ValueError("it holds no table")
         return Table.read(path, format="fits", hdu=numbers[0])
-    options = {"table_id": 0} if kind == "votable" else {}
-    return Table.read(path, format=kind, **options)
+    return Table.read(path, format=kind, **_OPTIONS.get(kind, {}))
 
 
 def _parquet_table(path: Path) -> Table:

@@ -43,25 +43,6 @@ def checked_suffix(out: Path) -> str:
     return out.suffix
 
 
-def read_table(path: Path) -> Table:
-    """Return a table that a user wrote, in any of the formats of ``SUFFIXES``; ids in CSV stay text.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        Where it is missing, of another format, or cannot be read.
-    """
-    suffix = checked_suffix(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"the table {path} is missing")
-    formats = {".csv": "ascii.csv", ".ecsv": "ascii.ecsv"}
-    options = {"converters": {"*_id": str}} if suffix == ".csv" else {}
-    try:
-        return Table.read(path, format=formats.get(suffix, suffix[1:]), **options)
-    except (ValueError, OSError, TypeError, LookupError, pa.ArrowException) as error:
-        raise ValueError(f"{path} cannot be read as a table: {' '.join(str(error).split())}") from error
-
-
 @contextlib.contextmanager
 def table_file(out: Path) -> Iterator[Callable[[Table], None]]:
     """Give a function that appends a batch of rows to the table file ``out``.

@@ -87,9 +87,9 @@ def vectors_of(path: Path, *ids: Sequence[str]) -> Floats:
     for kind in ids:
         rows = np.array([row_of.get(str(name), -1) for name in kind], dtype=np.int64)
         if (rows >= 0).any():
-            found = np.where(rows[:, None] >= 0, vectors[rows], np.nan)
-            if np.isfinite(found).any():
-                return np.asarray(found)
+            wanted = np.where(rows[:, None] >= 0, vectors[rows], np.nan)
+            if np.isfinite(wanted).any():
+                return np.asarray(wanted)
     examples = ", ".join(str(kind[0]) for kind in ids if len(kind))
     raise ValueError(
         f"{path} has no vector for any of {len(ids[0])} objects: its first id is {names[0] if names else 'none'}; "

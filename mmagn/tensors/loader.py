@@ -1,5 +1,6 @@
 """Pairs of any source as a torch loader: batches that are known before they are read, for training code of others."""
 
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from mmagn.records import BANDS
 from mmagn.tensors.config import TensorsConfig
 from mmagn.tensors.image import image_tensor
 from mmagn.tensors.spectrum import spectrum_pixels, spectrum_tensors
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -37,9 +40,12 @@ class PartTensors(Dataset[dict[str, Any]]):
 
     def __getitem__(self, number: int) -> dict[str, Any]:
         """Return a batch, read now."""
-        galaxies = self.parts[number].galaxies(Counter())
+        drops: Counter[str] = Counter()
+        galaxies = self.parts[number].galaxies(drops)
         pairs = [(each.cutout, each.spectrum) for each in galaxies]
         seen = [(cutout, spectrum) for cutout, spectrum in pairs if cutout is not None and spectrum is not None]
+        for reason, count in drops.items():
+            _log.warning("batch %d: %d x %s", number, count, reason)
         cutouts, spectra = [cutout for cutout, _ in seen], [spectrum for _, spectrum in seen]
         size = self.config.image_size
         images = np.empty((0, len(BANDS), size, size), np.float32)

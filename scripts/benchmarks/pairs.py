@@ -75,11 +75,11 @@ def _storing(data: DataConfig, folder: Path, pairs: int, repeats: int, workers: 
         pair_store(data, replace(matching, image_dtype="float32"), folder / "store-float32")
     shutil.rmtree(folder / "store-float32")
     (plain_wall, plain_processor), (wall, processor) = (np.transpose(measured) for measured in (plain, stored))
-    told = ", ".join(f"{ratio:.2f}" for ratio in plain_wall / wall)
+    figures = ", ".join(f"{ratio:.2f}" for ratio in plain_wall / wall)
     return [
         ("inflating every needed chunk, plain zlib, one core", "", f"{pairs / np.median(plain_wall):.0f} pairs/s"),
         (f"store from v1 HDF5, float16, {workers} processes", "", f"{pairs / np.median(wall):.0f} pairs/s"),
-        ("  over plain zlib", ">= 1.5 x", f"{np.median(plain_wall / wall):.2f} x ({told})"),
+        ("  over plain zlib", ">= 1.5 x", f"{np.median(plain_wall / wall):.2f} x ({figures})"),
         ("  processor time, zlib over store", "", f"{np.median(plain_processor / processor):.2f} x"),
         ("  peak memory of all processes", "<= 2 GB", f"{max(peaks) / 1e9:.2f} GB"),
         ("  the same as float32", "<= 2 GB", f"{wide.peak_bytes / 1e9:.2f} GB"),
@@ -143,14 +143,14 @@ def _matching(seed: int, repeats: int, astropy: bool) -> list[Row]:
             (theirs if one_way else seconds).append(took)
             peaks += [] if one_way else [peak_bytes]
     what = f"reciprocal match of {LARGE_OBJECTS / 1e6:g} M x {SMALL_OBJECTS / 1e3:g} k positions"
-    told = ", ".join(f"{value:.1f}" for value in seconds)
+    figures = ", ".join(f"{value:.1f}" for value in seconds)
     rows = [
-        (what, "<= 10 s", f"{np.median(seconds):.1f} s ({told})"),
+        (what, "<= 10 s", f"{np.median(seconds):.1f} s ({figures})"),
         ("  peak memory", "<= 2 GB", f"{max(peaks) / 1e9:.2f} GB"),
     ]
     if astropy:
-        told = ", ".join(f"{value:.1f}" for value in theirs)
-        rows.append(("  one way by astropy match_to_catalog_sky", "", f"{np.median(theirs):.1f} s ({told})"))
+        figures = ", ".join(f"{value:.1f}" for value in theirs)
+        rows.append(("  one way by astropy match_to_catalog_sky", "", f"{np.median(theirs):.1f} s ({figures})"))
     return rows
 
 

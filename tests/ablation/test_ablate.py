@@ -44,7 +44,7 @@ UNTIL = 18
 
 
 def sample_of(count: int = 240, leak: float = 0.0, seed: int = 0) -> Sample:
-    """Labelled objects all over the sky with ten features of noise, one of which tells the label as far as asked."""
+    """Labelled objects all over the sky with ten features, one of which holds the label with a given strength."""
     rng = np.random.default_rng(seed)
     target = (rng.random(count) < 0.3).astype(np.float64)
     table = Table({name: rng.normal(size=count) for name in FEATURE_NAMES})

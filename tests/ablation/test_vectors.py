@@ -59,8 +59,7 @@ def verdict(signal: float, seed: int = 0, count: int = 1600) -> tuple[float, flo
         )
         for name, each in probability.items()
     }
-    asked = [question("image-spectrum-embedding - image-spectrum")]
-    (answer,) = answers(pooled, asked, "average_precision", CONFIG)
+    (answer,) = answers(pooled, [question("image-spectrum-embedding - image-spectrum")], "average_precision", CONFIG)
     assert answer.sentence.startswith("adding the embedding to the image and the spectrum changes average precision")
     change = answer.difference
     assert answer.significant == (change.low > 0 or change.high < 0)

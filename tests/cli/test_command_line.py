@@ -43,10 +43,10 @@ def test_an_unexpected_failure_is_one_sentence_with_the_file_of_its_traceback(
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     assert exit_code(raising(KeyError("flux"))) == 1
-    told = capsys.readouterr().err
-    assert told.count("\n") == 1
+    messages = capsys.readouterr().err
+    assert messages.count("\n") == 1
     (log,) = tmp_path.iterdir()
-    assert told.endswith(f"KeyError: 'flux'); the traceback is in {log}\n")
+    assert messages.endswith(f"KeyError: 'flux'); the traceback is in {log}\n")
     assert "Traceback (most recent call last)" in log.read_text(encoding="utf-8")
 
 

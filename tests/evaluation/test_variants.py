@@ -1,4 +1,4 @@
-"""What an ablation compares is named, refused where unknown, and told in plain words."""
+"""What an ablation compares is named, refused where unknown, and described in plain words."""
 
 import pytest
 

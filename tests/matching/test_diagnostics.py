@@ -95,6 +95,6 @@ def test_a_radius_of_its_own_has_a_row(crowd):
 
 
 def test_the_numbers_are_plain(crowd):
-    told = json.loads(json.dumps(match_plan(*crowd, 1.0, {}).as_dict()))
-    assert told["pairs"] == match_plan(*crowd, 1.0, {}).pairs
-    assert len(told["radii"]["radius_arcsec"]) == 10
+    content = json.loads(json.dumps(match_plan(*crowd, 1.0, {}).as_dict()))
+    assert content["pairs"] == match_plan(*crowd, 1.0, {}).pairs
+    assert len(content["radii"]["radius_arcsec"]) == 10

@@ -28,11 +28,11 @@ from mmagn.matching.pairs import open_pairs
 from mmagn.surveys.config import DataConfig
 
 pairs = open_pairs(DataConfig(source="hub", cache_dir=sys.argv[1]), MatchingConfig())
-with open(sys.argv[2], "w") as told:
+with open(sys.argv[2], "w") as rows_file:
     for row in pairs:
         line = {"id": str(row["sdss_object_id"]), "state": pairs.state_dict()}
-        told.write(json.dumps(line) + "\\n")
-        told.flush()
+        rows_file.write(json.dumps(line) + "\\n")
+        rows_file.flush()
         time.sleep(0.05)
 """
 STORE = """
@@ -94,17 +94,17 @@ def compressed_bytes(path, group):
 
 
 def test_a_killed_stream_goes_on_without_a_pair_lost_or_doubled(hub, hub_data, tmp_path):
-    told = tmp_path / "told.jsonl"
-    script = [sys.executable, "-c", STREAM, hub_data.cache_dir, str(told)]
+    rows_file = tmp_path / "rows.jsonl"
+    script = [sys.executable, "-c", STREAM, hub_data.cache_dir, str(rows_file)]
     process = subprocess.Popen(script, env={**os.environ, "OMP_NUM_THREADS": "1"})
     try:
-        while not (told.is_file() and told.read_text().count("\n") >= 6):
+        while not (rows_file.is_file() and rows_file.read_text().count("\n") >= 6):
             assert process.poll() is None
             time.sleep(0.02)
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
-    seen = [json.loads(line) for line in told.read_text().splitlines(keepends=True) if line.endswith("\n")]
+    seen = [json.loads(line) for line in rows_file.read_text().splitlines(keepends=True) if line.endswith("\n")]
     hub.forget()
     pairs = open_pairs(hub_data, MatchingConfig())
     assert not hub.ranges, "the index was kept"
@@ -155,7 +155,7 @@ def test_ctrl_c_does_not_wait_for_a_hub_that_asks_to_wait(hub, hub_data, tmp_pat
     assert any("next attempt in 600.0 s" in line for line in process.stderr)
     process.send_signal(signal.SIGINT)
     with process:
-        told = process.stderr.read()
+        message = process.stderr.read()
     assert process.returncode == 130
-    assert told.endswith("interrupted\n")
+    assert message.endswith("interrupted\n")
     assert not (tmp_path / "store").exists()

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from astropy.table import Table
+from astropy.table import MaskedColumn, Table
 
 from mmagn.cli.data import match, measure
 from mmagn.matching.config import MatchingConfig
@@ -32,7 +32,8 @@ def tree(v1_tree, tmp_path) -> DataConfig:
 
 
 def listed(data: DataConfig, tmp_path, name: str = "list.ecsv", **columns) -> DataConfig:
-    Table(columns).write(tmp_path / name, overwrite=True)
+    kind = {".csv": "ascii.csv", ".votable": "votable"}.get((tmp_path / name).suffix)
+    Table(columns).write(tmp_path / name, overwrite=True, **({"format": kind} if kind else {}))
     return replace(data, objects=str(tmp_path / name))
 
 
@@ -45,6 +46,15 @@ def test_ids_of_either_survey_pick_pairs(tree, tmp_path):
     assert pairs_of(listed(tree, tmp_path, object_id=["2", "14"])) == ["2", "4"]
     assert pairs_of(listed(tree, tmp_path, object_id=[2, 14])) == ["2", "4"]
     assert pairs_of(listed(tree, tmp_path, sdss_object_id=["1"], hsc_object_id=["13"])) == ["1", "3"]
+
+
+@pytest.mark.parametrize("name", ["list.parquet", "list.fits", "list.csv", "list.ecsv", "list.votable"])
+def test_a_list_may_know_an_object_by_the_id_of_one_survey_alone(tree, tmp_path, name):
+    ids = {
+        "sdss_object_id": MaskedColumn([2, 0], mask=[False, True]),
+        "hsc_object_id": MaskedColumn([0, 14], mask=[True, False]),
+    }
+    assert pairs_of(listed(tree, tmp_path, name, **ids)) == ["2", "4"]
 
 
 def test_positions_pick_what_lies_within_the_radius(tree, tmp_path):

@@ -319,8 +319,8 @@ def test_a_file_cut_between_two_batches_says_so(data, tmp_path, monkeypatch):
 
 
 def test_a_store_of_another_format_is_refused(own_store):
-    told = json.loads((own_store / "mmagn.json").read_text())
-    (own_store / "mmagn.json").write_text(json.dumps({**told, "format": 99}))
+    described = json.loads((own_store / "mmagn.json").read_text())
+    (own_store / "mmagn.json").write_text(json.dumps({**described, "format": 99}))
     with pytest.raises(ValueError, match="store format 99; this version reads 3"):
         open_store(own_store)
 

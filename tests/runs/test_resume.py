@@ -13,7 +13,7 @@ from mmagn.storage.run_folder import RunFolder
 from mmagn.training.checkpoints import WholeCheckpointIO, good_checkpoint
 
 
-def begun(config: RunConfig, *, checkpoint: bool = True) -> RunFolder:
+def started_run(config: RunConfig, *, checkpoint: bool = True) -> RunFolder:
     """A run folder as a run leaves it that is killed after its first checkpoint."""
     run = RunFolder.create(config.runs_dir, config.name)
     for name in NEEDS:
@@ -35,9 +35,9 @@ def changed(config: RunConfig, **training: object) -> RunConfig:
 
 def test_auto_takes_the_latest_run_of_the_name_and_starts_a_new_one_where_there_is_none(config: RunConfig) -> None:
     assert run_to_resume(config, "auto") is None
-    begun(config)
-    latest = begun(config)
-    begun(dataclasses.replace(config, name="tiny2"))
+    started_run(config)
+    latest = started_run(config)
+    started_run(dataclasses.replace(config, name="tiny2"))
     assert run_to_resume(config, "auto") == latest
     assert run_to_resume(config, "") is None
 
@@ -45,9 +45,9 @@ def test_auto_takes_the_latest_run_of_the_name_and_starts_a_new_one_where_there_
 def test_auto_passes_over_runs_of_other_settings_and_runs_without_a_checkpoint(
     config: RunConfig, caplog: pytest.LogCaptureFixture
 ) -> None:
-    good = begun(config)
-    begun(changed(config, learning_rate=0.5))
-    begun(config, checkpoint=False)
+    good = started_run(config)
+    started_run(changed(config, learning_rate=0.5))
+    started_run(config, checkpoint=False)
     (RunFolder.create(config.runs_dir, "tiny").path / "config.yaml").touch()
     assert run_to_resume(config, "auto") == good
     assert "holds no checkpoint to resume from" in caplog.text
@@ -55,14 +55,14 @@ def test_auto_passes_over_runs_of_other_settings_and_runs_without_a_checkpoint(
 
 
 def test_a_longer_run_or_another_device_is_the_same_run(config: RunConfig) -> None:
-    run = begun(config)
+    run = started_run(config)
     assert run_to_resume(changed(config, epochs=99, device="cpu", log_every=1), "auto") == run
 
 
 def test_a_cut_checkpoint_is_passed_over_for_the_one_before(
     config: RunConfig, caplog: pytest.LogCaptureFixture
 ) -> None:
-    run = begun(config)
+    run = started_run(config)
     run.previous.write_bytes(run.last.read_bytes())
     run.last.write_bytes(run.last.read_bytes()[:100])
     assert run_to_resume(config, "auto") == run
@@ -71,13 +71,13 @@ def test_a_cut_checkpoint_is_passed_over_for_the_one_before(
 
 
 def test_a_named_run_of_other_settings_is_refused_with_both_values(config: RunConfig) -> None:
-    run = begun(config)
+    run = started_run(config)
     with pytest.raises(ValueError, match=f"was started with training.batch_size {config.training.batch_size}, not 8"):
         run_to_resume(changed(config, batch_size=8), str(run.path))
 
 
 def test_a_named_run_without_a_checkpoint_is_refused_and_kept(config: RunConfig) -> None:
-    run = begun(config, checkpoint=False)
+    run = started_run(config, checkpoint=False)
     with pytest.raises(FileNotFoundError, match="holds no checkpoint to resume from"):
         run_to_resume(config, str(run.path))
     assert run.path.is_dir()
@@ -108,7 +108,7 @@ def flipped(path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["config.yaml", "split.parquet", "scaling.json", "measurements.parquet", "best.ckpt"])
 def test_a_flipped_bit_in_anything_that_a_resumed_run_keeps_is_refused_by_name(config: RunConfig, name: str) -> None:
-    run = begun(config)
+    run = started_run(config)
     for each in NEEDS[1:]:
         (run.path / each).write_text(each, encoding="utf-8")
     run.seal()
@@ -121,7 +121,7 @@ def test_a_flipped_bit_in_anything_that_a_resumed_run_keeps_is_refused_by_name(c
 
 
 def test_a_flipped_bit_in_the_last_checkpoint_costs_the_steps_since_the_one_before(config: RunConfig) -> None:
-    run = begun(config)
+    run = started_run(config)
     run.last.rename(run.previous)
     WholeCheckpointIO().save_checkpoint({"state_dict": {}}, run.last)
     assert (good_checkpoint(run), verify(run.path)) == (run.last, [])

@@ -19,7 +19,7 @@ from mmagn.training.config import TrainingConfig
 
 
 def planted_sample(count: int = 150, signal: float = 1.5, seed: int = 0) -> Sample:
-    """Labelled objects all over the sky; one of the ten features tells the label as far as asked, the rest is noise."""
+    """Labelled objects all over the sky; one of ten features holds the label with a given strength."""
     rng = np.random.default_rng(seed)
     target = (rng.random(count) < 0.35).astype(np.float64)
     table = Table({name: rng.normal(size=count) for name in FEATURE_NAMES})

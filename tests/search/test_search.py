@@ -229,7 +229,7 @@ def script() -> ModuleType:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["--search.space", "[magic]"], "search.space has magic; allowed: hidden_dim"),
         (["--search.space", "[image_size]"], "search.space has image_size, which changes what is below the head"),
@@ -244,11 +244,11 @@ def script() -> ModuleType:
     ],
 )
 def test_the_script_refuses_with_one_sentence(
-    script: ModuleType, arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
+    script: ModuleType, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     try:
         code = script.main(["--config", "search.yaml", *arguments])
     except SystemExit as exit_:
         code = exit_.code
     assert code == 2
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err

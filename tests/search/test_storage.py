@@ -54,7 +54,7 @@ def worker(url: str) -> ForkServerProcess:
 
 
 def running_trial(study: Study, pid: int | None) -> FrozenTrial | None:
-    """The trial that a process is in the middle of: begun, one fold told, not finished."""
+    """The trial that a process is in the middle of: started, one fold reported, not finished."""
     for trial in study.get_trials(states=(TrialState.RUNNING,)):
         if trial.user_attrs.get("worker", "").endswith(f":{pid}") and trial.intermediate_values:
             return trial
@@ -111,17 +111,17 @@ def test_a_database_that_does_not_answer_is_one_sentence(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("url", "told"),
+    ("url", "sentence"),
     [
         ("no url at all", "search.storage is not the URL of a database"),
         ("oracle://someone@host/studies", "needs a driver that is not installed"),
         ("magic://someone@host/studies", "magic"),
     ],
 )
-def test_a_storage_that_cannot_be_is_refused_with_one_sentence(url: str, told: str) -> None:
+def test_a_storage_that_cannot_be_is_refused_with_one_sentence(url: str, sentence: str) -> None:
     with pytest.raises(ValueError, match=r"search\.storage") as error:
         opened(RunConfig(search=SearchConfig(storage=url)))
-    assert told in str(error.value)
+    assert sentence in str(error.value)
     assert "\n" not in str(error.value)
 
 
@@ -165,7 +165,7 @@ def test_the_dashboard_is_shown_or_its_command_told(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert "pip install optuna-dashboard, then optuna-dashboard sqlite:///" in show_dashboard(small)
-    content = tmp_path / "told"
+    content = tmp_path / "content"
     stub = tmp_path / "optuna-dashboard"
     stub.write_text(f'#!/bin/sh\necho "$1" > {content}\n')
     stub.chmod(0o755)

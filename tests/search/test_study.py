@@ -82,7 +82,7 @@ def test_more_trials_go_on_with_the_same_study(small: RunConfig, storage: BaseSt
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "sentence"),
     [
         ({"seed": 1}, "seed 0, now it is 1"),
         ({"training.epochs": 4}, "training.epochs 3, now it is 4"),
@@ -91,7 +91,7 @@ def test_more_trials_go_on_with_the_same_study(small: RunConfig, storage: BaseSt
     ],
 )
 def test_another_space_or_setting_is_refused_by_naming_the_difference(
-    small: RunConfig, storage: BaseStorage, changes: dict[str, object], told: str
+    small: RunConfig, storage: BaseStorage, changes: dict[str, object], sentence: str
 ) -> None:
     open_study(small, storage, "study", "objects")
     other = small
@@ -100,7 +100,7 @@ def test_another_space_or_setting_is_refused_by_naming_the_difference(
         other = replace(other, **{room: replace(getattr(other, room), **{last: value})} if room else {last: value})
     with pytest.raises(ValueError, match="study study was made with") as error:
         open_study(other, storage, "study", "objects")
-    assert told in str(error.value)
+    assert sentence in str(error.value)
 
 
 def test_other_objects_are_refused(small: RunConfig, storage: BaseStorage) -> None:

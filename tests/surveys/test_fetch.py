@@ -72,8 +72,8 @@ class IndexServer:
                 self.wfile.write(body)
 
             def send_file(self, content: bytes, *, with_body: bool) -> None:
-                asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
-                start = int(asked[1]) if asked and outer.ranges else 0
+                byte_range = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+                start = int(byte_range[1]) if byte_range and outer.ranges else 0
                 tag = outer.tags.get(self.path.lstrip("/"), '"first"')
                 if self.headers.get("If-Range", tag) != tag:
                     start = 0
@@ -157,7 +157,7 @@ def test_a_cut_download_goes_on_where_it_stopped(index: IndexServer, tmp_path: P
     assert fetched(index, cells, tmp_path) == cells[0].size_bytes
     name = "hsc/pdr3_dud_22.5/healpix=1106/001-of-001.hdf5"
     assert (tmp_path / name).read_bytes() == PAYLOAD[name]
-    assert any(asked for _, path, asked in index.requests if path == name)
+    assert any(byte_range for _, path, byte_range in index.requests if path == name)
 
 
 def test_a_server_without_ranges_is_asked_from_the_start(index: IndexServer, tmp_path: Path) -> None:

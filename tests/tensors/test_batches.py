@@ -128,18 +128,18 @@ def test_where_there_are_fewer_rows_than_processes_each_judges_all() -> None:
 
 
 def test_threads_ahead_of_the_steps_keep_the_order_and_no_more_than_they_may() -> None:
-    asked: list[int] = []
+    calls: list[int] = []
 
     def slow(rows: Tensor) -> dict[str, Tensor]:
-        asked.append(1)
-        time.sleep(0.01 * (len(asked) % 3))
+        calls.append(1)
+        time.sleep(0.01 * (len(calls) % 3))
         return {"index": rows}
 
     plain, ahead = seen(BatchLoader(select, order())), []
     iterator = iter(BatchLoader(slow, order(), workers=3))
     for number, batch in enumerate(iterator, start=1):
         ahead.append(batch["index"].tolist())
-        assert len(asked) <= number + 3
+        assert len(calls) <= number + 3
     assert ahead == plain
 
 

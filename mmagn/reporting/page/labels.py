@@ -37,7 +37,7 @@ def labels_section(recorded: Numbers) -> Section | None:
     rows = [
         ["agreement", numbers_text(against["agreement"])],
         ["Cohen's kappa", numbers_text(against["kappa"])],
-        [f"positives of {second} that {first} finds", numbers_text(against["found"])],
+        [f"positives of {second} that {first} finds", numbers_text(against["recall"])],
     ]
     tables = [
         TableView(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mmagn.records import BANDS
-from mmagn.storage.tables import read_table
+from mmagn.storage.table_reading import read_table
 from mmagn.surveys.files.spectra import coadd_targets
 from mmagn.surveys.text import optional_number, plain_text
 

@@ -111,8 +111,10 @@ def test_right_ascension_never_exceeds_360_where_a_field_crosses_it(
     measured.write(tmp_path / "run" / "measurements.parquet", overwrite=True)
     places = np.asarray(measured["ra_deg"]), np.asarray(measured["dec_deg"])
     opened(browser, tmp_path / "run", SimpleNamespace(**(vars(scored_run.store) | {"positions": lambda _: places})))
-    shown = browser.execute_script("return [...document.querySelectorAll('.card')].map((card) => +card.dataset.ra)")
-    np.testing.assert_allclose(np.sort(shown), np.sort(measured["ra_deg"] % 360), atol=1e-5)
+    right_ascension = browser.execute_script(
+        "return [...document.querySelectorAll('.card')].map((card) => +card.dataset.ra)"
+    )
+    np.testing.assert_allclose(np.sort(right_ascension), np.sort(measured["ra_deg"] % 360), atol=1e-5)
     numbers = {float(text) for text in text_of(browser, "coverage") if text.replace(".", "", 1).isdigit()}
     assert {359.0, 0.0, 1.0} <= numbers
     assert not [number for number in numbers if 360 <= number < 400], "larger numbers are those of cells"

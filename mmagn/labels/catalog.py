@@ -14,17 +14,19 @@ from numpy.typing import NDArray
 
 from mmagn.labels.config import LISTED, REST, CatalogConfig
 from mmagn.labels.presets import desi_bits, presets
-from mmagn.labels.rules import Truth, column_names, parsed_rule, plain_text
+from mmagn.labels.rules import EXACT_FLOAT, Truth, column_names, parsed_rule, plain_text
 from mmagn.matching.moc import SkyRegion, read_moc
-from mmagn.matching.sky import sky_matches
+from mmagn.matching.sky import TIE_DECIMALS, Positions, neighbours
 from mmagn.records import Floats
 from mmagn.storage.table_reading import read_table
+from mmagn.surveys.config import DESI
+from mmagn.surveys.files.other_spectra import OWN_SURVEY
 
 POSITIVE, NEGATIVE, UNKNOWN = "positive", "negative", "unknown"
 ABSENT, ABSENT_COVERED = "not in the catalogue", "not in the catalogue, which covers the place"
 UNMEASURED, NEITHER = "the rules need a value that is missing", "neither the positive nor the negative rule holds"
 BOTH, DISAGREE = "both rules hold", "rows of the catalogue disagree"
-EXACT_FLOAT = 2**53
+UNJOINABLE = "it has no id or position that rows are joined by"
 _FORMS = {
     "specobjid": "whole numbers or texts of digits such as 299489677444933632, not plate, mjd and fiber",
     "plate-mjd-fiber": "three columns such as plate 266, mjd 51630, fiberid 1, or one text such as 266-51630-1",
@@ -46,7 +48,8 @@ class Objects:
     ra_deg, dec_deg
         (object,) positions.
     columns
-        (object,) quantities that a depth rule may name.
+        (object,) quantities that a depth rule may name; where ``survey`` is among them, it says which objects have an
+        id of the kind that rows are joined by.
     """
 
     object_id: Labels
@@ -129,13 +132,14 @@ class LabelCatalog:
 
     def labels(self, objects: Objects) -> CatalogLabels:
         """Return the labels of some objects; ``ValueError`` where the columns of the ids are missing or of no use."""
+        joinable = _joinable(objects, self.config.join)
         try:
             pairs = _joined(objects, self.table, self.config)
         except ValueError as error:
             raise ValueError(f"{self.file}: {error}") from None
-        covered = _covered(objects, self.config, self.region)
+        covered = joinable & _covered(objects, self.config, self.region)
         label = np.where(covered, NEGATIVE, UNKNOWN).astype("U8")
-        reason = np.where(covered, ABSENT_COVERED, ABSENT).astype("U64")
+        reason = np.select([covered, joinable], [ABSENT_COVERED, ABSENT], UNJOINABLE).astype("U64")
         order = np.argsort(pairs[:, 0], kind="stable")
         places, starts = np.unique(pairs[order, 0], return_index=True)
         groups = np.split(pairs[order, 1], starts[1:]) if len(places) else []
@@ -190,6 +194,21 @@ def _rule_truth(name: str, columns: Mapping[str, Any], config: CatalogConfig) ->
         raise ValueError(f"labels.catalog.{name}: {error}") from None
 
 
+def _joinable(objects: Objects, join: str) -> NDArray[np.bool_]:
+    """(object,) True where an object has what rows are joined by: the others are not absent from the table."""
+    if join == "position":
+        return np.isfinite(objects.ra_deg) & np.isfinite(objects.dec_deg)
+    if join == "hsc":
+        return np.asarray(objects.hsc_object_id != "")
+    ids = _plate_mjd_fiber(objects.object_id) if join == "plate-mjd-fiber" else objects.object_id
+    survey = objects.columns.get("survey")
+    if survey is None:
+        return np.asarray(ids != "")
+    survey = np.asarray(survey, dtype=np.str_)
+    of_survey = survey == DESI if join == "targetid" else ~np.isin(survey, (DESI, OWN_SURVEY))
+    return np.asarray((ids != "") & of_survey)
+
+
 def _joined(objects: Objects, table: Table, config: CatalogConfig) -> NDArray[np.int64]:
     """(pair, 2) rows of objects and of the table that belong together."""
     try:
@@ -214,21 +233,32 @@ def _joined(objects: Objects, table: Table, config: CatalogConfig) -> NDArray[np
 
 
 def _near(objects: Objects, columns: Sequence[Any], config: CatalogConfig) -> NDArray[np.int64]:
+    """(pair, 2) each object with its nearest row within the radius, with all of those that are equally near."""
     if len(columns) != 2:
         raise ValueError(f"labels.catalog.columns names {len(columns)} columns; allowed for position: RA and Dec")
     ra_deg, dec_deg = (_degrees(column) for column in columns)
     theirs = np.flatnonzero(np.isfinite(ra_deg) & np.isfinite(dec_deg))
-    ours = np.flatnonzero(np.isfinite(objects.ra_deg) & np.isfinite(objects.dec_deg))
-    positions = (objects.ra_deg[ours], objects.dec_deg[ours], ra_deg[theirs], dec_deg[theirs])
-    matches = sky_matches(*positions, config.radius_arcsec)
-    return np.stack([ours[matches.left_index], theirs[matches.right_index]], axis=1)
+    ours = np.flatnonzero(_joinable(objects, "position"))
+    left = Positions.checked(objects.ra_deg[ours], objects.dec_deg[ours], "object")
+    right = Positions.checked(ra_deg[theirs], dec_deg[theirs], "catalogue")
+    pairs = [np.empty((0, 2), dtype=np.int64)]
+    for left_rows, right_rows, separation in neighbours(left, right, config.radius_arcsec):
+        nearest, rounded = np.full(len(ours), np.inf), np.round(separation, TIE_DECIMALS)
+        np.minimum.at(nearest, left_rows, rounded)
+        near = rounded == nearest[left_rows]
+        pairs.append(np.stack([ours[left_rows[near]], theirs[right_rows[near]]], axis=1))
+    return np.concatenate(pairs)
 
 
 def _degrees(column: Any) -> Floats:
+    """(row,) a coordinate in degrees; without a unit it is taken as degrees."""
     if column.dtype.kind not in "iuf":
         raise ValueError(f"the column {column.name} holds no numbers; allowed: positions in degrees")
+    unit = u.deg if column.unit is None else u.hourangle if column.unit == u.hour else u.Unit(column.unit)
+    if not unit.is_equivalent(u.deg):
+        raise ValueError(f"the column {column.name} has the unit {unit}; allowed: a unit of angle, or none for degrees")
     values = np.asarray(np.ma.filled(np.ma.asarray(column).astype(np.float64), np.nan))
-    return np.asarray(values * u.Unit(column.unit).to(u.deg)) if column.unit in (u.rad, u.hourangle) else values
+    return np.asarray(values * unit.to(u.deg))
 
 
 def _id_texts(column: Any, name: str) -> Labels:
@@ -299,7 +329,7 @@ def _nothing_joined(objects: Objects, table: Table, config: CatalogConfig, file:
         "position": f"{objects.ra_deg[0]:.5f}, {objects.dec_deg[0]:.5f} deg",
         "plate-mjd-fiber": _plate_mjd_fiber(objects.object_id[:1])[0] or f"no plate in the id {objects.object_id[0]}",
     }.get(config.join, f"id {objects.object_id[0]}")
-    hint = _FORMS.get(config.join, f"degrees (ICRS), and each other's nearest within {config.radius_arcsec:g} arcsec")
+    hint = _FORMS.get(config.join, f"degrees (ICRS), within {config.radius_arcsec:g} arcsec of an object")
     return (
         f"{file}: none of {len(table)} rows belongs to one of {len(objects.object_id)} objects (labels.catalog.join "
         f"{config.join}): its first row has {first}, the first object {ours}; allowed: {hint}"

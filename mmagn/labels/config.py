@@ -35,8 +35,8 @@ class CatalogConfig:
         here stand above its own.
     join
         How rows of the table belong to objects: ``specobjid``, ``plate-mjd-fiber`` (three columns, or one text such as
-        266-51630-1), ``targetid`` (DESI), ``hsc`` (HSC object id) or ``position`` (each other's nearest within
-        ``radius_arcsec``).
+        266-51630-1), ``targetid`` (DESI), ``hsc`` (HSC object id) or ``position`` (the row nearest to an
+        object within ``radius_arcsec``).
     columns
         Columns of the ids or of RA and Dec in degrees; empty takes those of the preset, or the usual names.
     radius_arcsec
@@ -76,7 +76,7 @@ class CatalogConfig:
     missing: tuple[float, ...] = setting((-99.0, -999.0, -9999.0), "fit")
     moc: str = setting("", "fit", path=True)
     depth: str = setting("", "fit")
-    unknown: Literal["excluded", "background"] = setting("excluded", "fit")
+    unknown: Literal["excluded", "background"] = setting("excluded", "fit", needs=("labels.catalog.use", "train"))
     made_of: Literal["unstated", "optical", "mixed", "infrared", "x-ray", "radio"] = setting("unstated", "fit")
     use: Literal["train", "score"] = setting("train", "fit")
 
@@ -92,6 +92,17 @@ class CatalogConfig:
             raise ValueError(
                 f"labels.catalog.{name} is not given; allowed: give it, or labels.catalog.preset, one of "
                 f"{', '.join(presets())}"
+            )
+        preset = presets().get(self.preset)
+        if "radius_arcsec" in changed and self.join == "preset" and preset and preset.join != "position":
+            raise ValueError(
+                f"labels.catalog.radius_arcsec is set, but the preset {self.preset} joins by {preset.join}; leave it "
+                "out, or set labels.catalog.join position"
+            )
+        if LISTED in (self.positive, not self.positive and preset and preset.positive) and self.negative:
+            raise ValueError(
+                f"labels.catalog.negative is {self.negative}, but labels.catalog.positive is {LISTED}: no row is left "
+                "to be negative; give a rule for the positive rows"
             )
         for name in ("positive", "negative", "depth"):
             text = getattr(self, name)
@@ -172,3 +183,8 @@ class LabelsConfig:
     def catalog_trains(self) -> bool:
         """Whether networks are trained on the labels of a catalogue, not on the BPT label."""
         return bool(self.catalog.table) and self.catalog.use == "train"
+
+    @property
+    def of_fit(self) -> Self:
+        """The same without a catalogue that no network is trained on."""
+        return self if self.catalog_trains else replace(self, catalog=CatalogConfig())

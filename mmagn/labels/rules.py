@@ -24,6 +24,8 @@ from numpy.typing import NDArray
 from mmagn.records import Floats
 
 MOST_CHARACTERS = 1000
+EXACT_FLOAT = 2**53
+"""From here on double precision loses the last digits of whole numbers."""
 BIT_FUNCTIONS = ("any_bit", "all_bits")
 FUNCTIONS: dict[str, tuple[int, Callable[..., Any]]] = {
     "log10": (1, np.log10),
@@ -210,6 +212,8 @@ def _check_value(node: ast.expr, names: dict[str, None]) -> None:
 def _constant(node: ast.expr) -> int | float | str:
     """Return the number or text of a node."""
     match node:
+        case ast.Constant(value=int() as value) if value >= EXACT_FLOAT:
+            raise ValueError(f"{value} is 2**53 or more, where double precision cannot tell whole numbers apart")
         case ast.Constant(value=str() | int() | float() as value) if not isinstance(value, bool):
             return value
         case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as value)):
@@ -230,13 +234,11 @@ class _Evaluation:
         match node:
             case ast.BoolOp(op=op, values=parts):
                 answers = [self.truth(part) for part in parts]
-                decides = "false" if isinstance(op, ast.And) else "true"
-                decided = np.logical_or.reduce([getattr(each, decides) for each in answers])
-                known = np.logical_and.reduce([each.known for each in answers]) | decided
-                return Truth(known & ~decided if decides == "false" else decided, known)
+                if isinstance(op, ast.And):
+                    return _all_of(answers)
+                return _negated(_all_of([_negated(each) for each in answers]))
             case ast.UnaryOp(operand=part):
-                answer = self.truth(part)
-                return Truth(answer.false, answer.known)
+                return _negated(self.truth(part))
             case ast.Call(func=ast.Name(id=name), args=[ast.Name(id=column), *items]):
                 return self._bits(name, column, items)
             case ast.Compare(left=left, ops=[ast.In() | ast.NotIn() as op], comparators=[ast.List(elts=items)]):
@@ -248,8 +250,7 @@ class _Evaluation:
                 answers = [
                     self._compared(_OPERATORS[type(op)], *pair) for op, *pair in zip(ops, sides, others, strict=False)
                 ]
-                known = np.logical_and.reduce([each.known for each in answers])
-                return Truth(known & np.logical_and.reduce([each.true for each in answers]), known)
+                return _all_of(answers)
         raise AssertionError(ast.dump(node))  # parsing allows nothing else
 
     def _compared(self, compare: Callable[..., Any], left: ast.expr, right: ast.expr) -> Truth:
@@ -289,6 +290,11 @@ class _Evaluation:
         if raw.dtype.kind in "SUO":
             text = plain_text(raw.filled(b"" if raw.dtype.kind == "S" else ""))
             return text, known & (text != "")
+        if raw.dtype.kind in "iu" and not _exact(raw.filled(0)[known]):
+            raise ValueError(
+                f"the rule {self.text!r} compares {name}, which holds whole numbers of 2**53 and more that double "
+                "precision cannot tell apart; allowed: smaller ones, or their bits by any_bit and all_bits"
+            )
         values: Floats = np.asarray(raw.filled(0), dtype=np.float64)
         return values, known & np.isfinite(values) & ~np.isin(values, self.missing)
 
@@ -315,6 +321,21 @@ class _Evaluation:
     @property
     def _shape(self) -> tuple[int, ...]:
         return next((np.shape(each) for each in self.columns.values()), ())
+
+
+def _all_of(answers: Sequence[Truth]) -> Truth:
+    """True where all are true, false where one is false (Kleene)."""
+    true = np.logical_and.reduce([each.true for each in answers])
+    return Truth(true, true | np.logical_or.reduce([each.false for each in answers]))
+
+
+def _negated(answer: Truth) -> Truth:
+    return Truth(answer.false, answer.known)
+
+
+def _exact(values: NDArray[np.integer[Any]]) -> bool:
+    """Whether each of some whole numbers has its own double-precision number."""
+    return bool(np.all((values < EXACT_FLOAT) & (values > -EXACT_FLOAT)))
 
 
 def plain_text(values: NDArray[Any]) -> NDArray[np.str_]:

@@ -154,10 +154,10 @@ def _separation_arcsec(
     return np.asarray(radians * ARCSEC_PER_RADIAN, dtype=np.float64)
 
 
-def _candidates(
+def neighbours(
     large: Positions, small: Positions, radius_arcsec: float
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], Floats]]:
-    """Yield all neighbours within the radius (large row, small row, arcsec), blocks ascending in the large row."""
+    """Yield all neighbours within the radius (large row, small row, arcsec), blocks of whole large rows, ascending."""
     # The chord is widened by one part in a million (rounding is below 1e-9 of it); astropy's separation decides.
     chord = chord_length(radius_arcsec) * (1 + 1e-6)
     tree = cKDTree(small.unit_vectors())
@@ -185,7 +185,7 @@ def _reciprocal(
     nearest_large = np.full(len(small.ra_deg), -1, dtype=np.int64)
     nearest_arcsec = np.full(len(small.ra_deg), np.inf)
     chosen: list[tuple[NDArray[np.int64], NDArray[np.int64], Floats]] = []
-    for large_rows, small_rows, separation in _candidates(large, small, radius_arcsec):
+    for large_rows, small_rows, separation in neighbours(large, small, radius_arcsec):
         distance = np.round(separation, TIE_DECIMALS)
         order = np.lexsort((small_rows, distance, large_rows))
         first = order[np.unique(large_rows[order], return_index=True)[1]]

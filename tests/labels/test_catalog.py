@@ -1,13 +1,25 @@
 """Labels from outside: joined by id and by place, three states, and coverage; checked on tables that others made."""
 
+import dataclasses
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
-from astropy.table import MaskedColumn, Table
+from astropy import units as u
+from astropy.table import Column, MaskedColumn, Table
 
-from mmagn.labels.catalog import ABSENT, ABSENT_COVERED, BOTH, DISAGREE, NEITHER, UNMEASURED, LabelCatalog, Objects
+from mmagn.labels.catalog import (
+    ABSENT,
+    ABSENT_COVERED,
+    BOTH,
+    DISAGREE,
+    NEITHER,
+    UNJOINABLE,
+    UNMEASURED,
+    LabelCatalog,
+    Objects,
+)
 from mmagn.labels.config import CatalogConfig
 from mmagn.surveys.config import DataConfig
 from mmagn.surveys.readers import survey_reader
@@ -60,12 +72,63 @@ def test_plate_mjd_and_fiber_are_those_inside_specobjid(tmp_path: Path) -> None:
         assert labels.label.tolist() == ["unknown", "positive", "unknown", "positive"]
 
 
-def test_positions_join_each_others_nearest_within_the_radius(tmp_path: Path) -> None:
+def test_objects_join_their_nearest_row_within_the_radius(tmp_path: Path) -> None:
     ra_deg = np.array([10.0, 10.0, 10.1 + 3 / 3600]) + 0.2 / 3600
     table = Table({"ra": ra_deg, "dec": [0.0, 0.4 / 3600, 0.0], "agn": [1, 0, 1]})
     labels = labels_of(table, tmp_path, join="position", negative="rest")
     assert labels.label.tolist() == ["positive", "unknown", "unknown", "unknown"]
     assert labels_of(table, tmp_path, join="position", radius_arcsec=4.0).joined == 2
+
+
+def placed(ra_arcsec: list[float]) -> Objects:
+    count = len(ra_arcsec)
+    objects = objects_of(np.arange(1, count + 1).astype(str))
+    return dataclasses.replace(objects, ra_deg=10 + np.array(ra_arcsec) / 3600, dec_deg=np.zeros(count))
+
+
+def test_the_join_by_position_does_not_depend_on_the_other_objects(tmp_path: Path) -> None:
+    table = Table({"ra": [10.0, 10.0, 10 + 0.9 / 3600], "dec": np.zeros(3), "agn": [1, 1, 0]})
+    near, nearer = [0.4], [-0.1]
+    settings = {"join": "position", "negative": "rest", "depth": "redshift < 9"}
+    together = labels_of(table, tmp_path, placed(near + nearer), **settings)
+    alone = [labels_of(table, tmp_path, placed(each), **settings).label[0] for each in (near, nearer)]
+    assert together.label.tolist() == alone == ["positive", "positive"]
+
+
+def test_what_cannot_be_joined_is_not_absent(tmp_path: Path) -> None:
+    ids = np.array(["299489677444933632", "39627902966927364", "444874804017784832", "7"])
+    objects = objects_of(ids, survey=np.array(["sdss", "desi", "boss", "own"]))
+    objects = dataclasses.replace(
+        objects,
+        hsc_object_id=np.array(["1", "2", "", "4"]),
+        ra_deg=np.array([10.0, np.nan, 10.2, 10.3]),
+    )
+    table = Table({"specobjid": [int(ids[0])], "targetid": [int(ids[0])], "object_id": [1], "agn": [1]})
+    table["ra"], table["dec"] = [10.0], [0.0]
+    table["name"] = ["266-51630-1"]
+    expected = {
+        "specobjid": ["", UNJOINABLE, ABSENT_COVERED, UNJOINABLE],
+        "plate-mjd-fiber": ["", UNJOINABLE, ABSENT_COVERED, UNJOINABLE],
+        "hsc": ["", ABSENT_COVERED, UNJOINABLE, ABSENT_COVERED],
+        "position": ["", UNJOINABLE, ABSENT_COVERED, ABSENT_COVERED],
+    }
+    for join, reasons in expected.items():
+        columns = ("name",) if join == "plate-mjd-fiber" else ()
+        labels = labels_of(table, tmp_path, objects, join=join, columns=columns, depth="redshift < 9")
+        assert labels.reason.tolist() == reasons, join
+        names = {"": "positive", UNJOINABLE: "unknown", ABSENT_COVERED: "negative"}
+        assert labels.label.tolist() == [names[each] for each in reasons]
+    table["targetid"] = [int(ids[1])]
+    labels = labels_of(table, tmp_path, objects, join="targetid", depth="redshift < 9")
+    assert labels.reason.tolist() == [UNJOINABLE, "", UNJOINABLE, UNJOINABLE]
+
+
+@pytest.mark.parametrize("unit", ["deg", "hourangle", "h", "arcsec", "rad"])
+def test_positions_are_in_the_unit_of_their_column(tmp_path: Path, unit: str) -> None:
+    ra = u.Quantity([10.0], "deg").to_value("hourangle" if unit == "h" else unit)
+    table = Table({"ra": Column(ra, unit=unit), "dec": [0.0], "agn": [1]})
+    labels = labels_of(table, tmp_path, join="position", suffix="ecsv")
+    assert labels.label.tolist() == ["positive", "unknown", "unknown", "unknown"]
 
 
 def test_each_row_is_positive_negative_or_unknown_for_a_reason(tmp_path: Path) -> None:
@@ -90,7 +153,6 @@ def test_absent_is_unknown_unless_the_catalogue_covers_the_place(tmp_path: Path)
     assert shallow.reason.tolist() == ["", ABSENT_COVERED, ABSENT, ABSENT]
     moc = tmp_path / "region.json"
     mocpy = pytest.importorskip("mocpy")
-    u = pytest.importorskip("astropy.units")
     circle = mocpy.MOC.from_cone(10.2 * u.deg, 0 * u.deg, radius=0.15 * u.deg, max_depth=12)
     circle.save(str(moc), format="json")
     inside = labels_of(table, tmp_path, moc=str(moc))
@@ -108,6 +170,7 @@ def test_absent_is_unknown_unless_the_catalogue_covers_the_place(tmp_path: Path)
         ({"specobjid": [299489677444933632.0], "agn": [1]}, {}, r"floating-point numbers, whose last digits are lost"),
         ({"specobjid": [1], "agn": [1]}, {}, r"none of 1 rows belongs to one of 4 objects .*join specobjid.*299489677"),
         ({"ra": ["a"], "dec": ["b"], "agn": [1]}, {"join": "position"}, r"the column ra holds no numbers"),
+        ({"ra": Column([1.0], unit="m"), "dec": [1.0], "agn": [1]}, {"join": "position"}, r"ra has the unit m;"),
         ({"specobjid": [1], "agn": [1]}, {"depth": "magnitude < 1"}, r"labels\.catalog\.depth: there is no single"),
         ({"plate": [266], "agn": [1]}, {"join": "plate-mjd-fiber", "columns": ("plate",)}, r"none of 1 rows"),
         ({"a": [1], "b": [2], "agn": [1]}, {"columns": ("a", "b")}, r"names 2 columns; allowed for specobjid: one"),
@@ -147,6 +210,9 @@ def test_a_file_that_is_no_table_is_named(tmp_path: Path, name: str, content: by
         ({"table": "t.csv", "join": "hsc"}, r"labels\.catalog\.positive is not given"),
         ({"table": "t.csv", "join": "hsc", "positive": "exec('1')"}, r"labels\.catalog\.positive: .* is no rule"),
         ({"table": "t.csv", "preset": "no"}, r"labels\.catalog\.preset is no; allowed"),
+        ({"table": "t.csv", "preset": "mpa-jhu", "radius_arcsec": 2.0}, r"the preset mpa-jhu joins by specobjid"),
+        ({"table": "t.csv", "join": "hsc", "positive": "listed", "negative": "rest"}, r"no row is left to be negative"),
+        ({"table": "t.csv", "preset": "type2-quasars-yuan2016", "negative": "z > 1"}, r"no row is left to be negative"),
     ],
 )
 def test_settings_that_make_no_label_are_refused(settings: dict, sentence: str) -> None:

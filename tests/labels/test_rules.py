@@ -12,6 +12,7 @@ COLUMNS = {
     "class": np.array([b"Seyfert ", b"LINER", b"\xef\xbb", b"", b"Composite"]),
     "bits": np.array([0, 1 << 10, 1 << 15, (1 << 10) | 1, -1]),
     "odd name": np.array([1, 2, 3, 4, 5]),
+    "ids": np.ma.array([2**53 + 1, 2**53, 2, 1, 0], dtype=np.uint64),
 }
 
 
@@ -29,6 +30,7 @@ def answers(text: str) -> list[bool | None]:
         ("w1 - w2 >= 0.8 and w2 < 13.5", [False, False, None, None, None]),
         ("w1 - w2 >= 0.8 or w2 < 13.5", [True, False, None, True, True]),
         ("13.5 < w2 <= 14", [True, False, None, False, False]),
+        ("2 < `odd name` < w1", [False, False, True, None, None]),
         ("`class` in ['Seyfert', 'Composite']", [True, False, False, None, True]),
         ("`class` not in ['Seyfert', 'Composite']", [False, True, True, None, False]),
         ("`class` == 'LINER'", [False, True, False, None, False]),
@@ -79,6 +81,8 @@ def test_what_is_no_rule_is_refused_and_never_runs(text: str) -> None:
         ("any_bit(w2, 1)", r"bits of w2, which holds no whole numbers"),
         ("any_bit(bits, NO_BIT)", r"the bit NO_BIT; known: AGN_ANY"),
         ("any_bit(bits, 64)", r"bit 64; allowed: 0 to 63"),
+        ("ids == 299489677444933632", r"is no rule \(299489677444933632 is 2\*\*53 or more"),
+        ("ids > 3", r"compares ids, which holds whole numbers of 2\*\*53 and more"),
     ],
 )
 def test_a_rule_that_does_not_fit_the_table_says_why(text: str, sentence: str) -> None:

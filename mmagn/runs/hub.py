@@ -17,6 +17,7 @@ from mmagn.runs.card import card_text
 from mmagn.storage.files import write_json
 from mmagn.storage.run_folder import RunFolder
 from mmagn.storage.settings import declared_settings, setting_values
+from mmagn.surveys.http_index import plain_name
 from mmagn.surveys.hub.client import hub_endpoint, network_errors
 from mmagn.surveys.hub.push import Repository, push_files
 
@@ -26,7 +27,10 @@ _NAME = r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*"
 _ADDRESS = re.compile(rf"(?P<name>{_NAME})(?:@(?P<revision>\S+))?")
 _OF_OTHERS = ("dask.", "ablation.", "search.")
 """Sections that a training does not use; they may hold addresses and passwords."""
-_FOLDERS = ("runs_dir", "data.cache_dir")
+_OF_THIS_MACHINE = ("runs_dir", "data.cache_dir", "data.objects", "data.embeddings")
+"""Folders that are written to, and lists of objects that a user of the model does not have."""
+_PATHS = ("data.hats.margin",)
+"""Settings that may be a path besides those that always are."""
 _MATCH_NUMBERS = ("radius_arcsec", "left_objects", "right_objects", "pairs", "pairs_stored", "expected_by_chance")
 
 
@@ -79,9 +83,7 @@ def _stage(run: RunFolder, staged: RunFolder) -> None:
     staged.config.write_text(settings, encoding="utf-8")
     scores = json.loads(run.scores.read_text(encoding="utf-8"))
     matching = {name: value for name, value in scores.get("matching", {}).items() if name in _MATCH_NUMBERS}
-    labels = scores.get("labels", {})
-    labels |= {"catalogue": Path(labels["catalogue"]).name} if "catalogue" in labels else {}
-    write_json(staged.scores, {**scores, "matching": matching, "labels": labels})
+    write_json(staged.scores, {**scores, "matching": matching})
     recorded = json.loads(run.provenance.read_text(encoding="utf-8"))
     kept = ("started", "commit", "uncommitted_changes", "python", "versions")
     write_json(staged.provenance, {name: recorded[name] for name in kept if name in recorded})
@@ -93,10 +95,10 @@ def _portable(config: RunConfig) -> RunConfig:
     values, defaults = setting_values(config), setting_values(RunConfig())
     for name, declared in declared_settings(RunConfig).items():
         text = str(values[name] or "")
-        if name.startswith(_OF_OTHERS):
+        if name.startswith(_OF_OTHERS) or name in _OF_THIS_MACHINE:
             values[name] = defaults[name]
-        elif declared.path and text and not text.startswith(PREFIX):
-            values[name] = defaults[name] if name.startswith(_FOLDERS) else Path(text).name
+        elif (declared.path or name in _PATHS) and text and not text.startswith(PREFIX):
+            values[name] = plain_name(text)
     portable: RunConfig = config_from_settings(RunConfig, values)
     return portable
 
@@ -125,7 +127,8 @@ def hub_address(run: Path | str) -> tuple[str, str] | None:
 def local_run(run: Path | str) -> Path:
     """Return the folder of a run; one on a hub is downloaded to the cache of ``huggingface_hub`` first.
 
-    Only safetensors, JSON and YAML are fetched. Without a network the copy in the cache is used.
+    Only safetensors, JSON and YAML are fetched. Without a network the copy in the cache is used. Its settings are those
+    of a stranger: they must be as :func:`push_run` leaves them, without a path or an address of any machine.
 
     Parameters
     ----------
@@ -135,7 +138,8 @@ def local_run(run: Path | str) -> Path:
     Raises
     ------
     ValueError
-        Where the hub has no such repository or revision, it is no trained run, or the hub cannot be reached.
+        Where the hub has no such repository or revision, it is no trained run, its settings name a path or an address,
+        or the hub cannot be reached.
     """
     if (address := hub_address(run)) is None:
         return Path(run).expanduser()
@@ -163,6 +167,14 @@ def local_run(run: Path | str) -> Path:
     needed = (downloaded.config, downloaded.provenance, downloaded.weights, downloaded.scaling, downloaded.calibration)
     if missing := [path.name for path in needed if not path.is_file()]:
         raise ValueError(f"{name}@{revision} of {hub} is no trained run of mmagn: it lacks {', '.join(missing)}")
+    downloaded.check(downloaded.config)
+    config = load_config(downloaded.config)
+    values, allowed = setting_values(config), setting_values(_portable(config))
+    if foreign := [setting for setting, value in values.items() if value != allowed[setting]]:
+        raise ValueError(
+            f"{name}@{revision} of {hub} has settings that no model on a hub may have: {', '.join(foreign)}; allowed: "
+            "their defaults, or the name of a file without its folder"
+        )
     return downloaded.path
 
 

@@ -15,7 +15,7 @@ from mmagn.labels.catalog import ABSENT_COVERED, NEGATIVE, POSITIVE, UNKNOWN, Ca
 from mmagn.labels.presets import presets
 from mmagn.labels.scheme import target
 from mmagn.records import Floats
-from mmagn.surveys.http_index import local_file
+from mmagn.surveys.http_index import local_file, plain_name
 
 LABEL_COLUMN, REASON_COLUMN = "catalog_label", "catalog_reason"
 """Columns of the table of measurements that hold the label of the catalogue."""
@@ -136,11 +136,11 @@ def labels_summary(config: RunConfig, table: Table, labels: CatalogLabels | None
     catalog = config.labels.catalog
     if labels is None:
         return {"source": "BPT", "independent": False}
-    names = ("BPT", catalog.preset or Path(catalog.table).name)
+    names = ("BPT", catalog.preset or plain_name(catalog.table))
     agreement = label_agreement(target(table["bpt_class"]), labels.target, names, config.evaluation)
     return {
         "source": "catalogue" if config.labels.catalog_trains else "BPT",
-        "catalogue": catalog.table,
+        "catalogue": plain_name(catalog.table),
         "publication": presets()[catalog.preset].source if catalog.preset else "",
         "made_of": catalog.resolved.made_of,
         "independent": catalog.independent,

@@ -98,6 +98,11 @@ def listed_names(session: requests.Session, url: str) -> list[str]:
     return names
 
 
+def plain_name(address: str) -> str:
+    """Return the name of the file of a path or address: without folder, query, credentials, ``~`` or dot in front."""
+    return Path(unquote(urlsplit(address).path) if "://" in address else address).name.lstrip("~.")
+
+
 def local_file(address: str, folder: Path) -> Path:
     """Return the path of a file; what an http(s) address names is downloaded into ``folder`` once.
 

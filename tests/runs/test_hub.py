@@ -15,11 +15,13 @@ from hub_server import TOKEN, HubServer, hub_server
 
 import mmagn
 from mmagn.cli.main import main
-from mmagn.config.run_config import load_config, save_config
+from mmagn.config.run_config import config_dict, load_config, save_config
+from mmagn.labels.catalog import POSITIVE, CatalogLabels
 from mmagn.labels.config import CatalogConfig
 from mmagn.runs.hub import hub_address, local_run, push_run
 from mmagn.runs.label_scores import label_scores
 from mmagn.runs.members import load_members
+from mmagn.runs.outside_labels import labels_summary
 from mmagn.storage.files import write_json
 from mmagn.storage.provenance import provenance
 from mmagn.storage.run_folder import RunFolder
@@ -134,13 +136,65 @@ def test_of_files_that_settings_name_the_names_are_pushed(trained: Path, models:
     config = load_config(run.config)
     labels = replace(config.labels, catalog=CatalogConfig(table="/archive/agn.fits", join="position", positive="z > 0"))
     spectroscopy = replace(config.spectroscopy, continuum="templates", templates="/archive/miles")
-    data = replace(config.data, source="hdf5", root="/archive/mmu")
+    data = replace(
+        config.data, source="hdf5", root="/archive/mmu", objects="/archive/list.csv", embeddings="/archive/v.parquet"
+    )
     save_config(replace(config, data=data, labels=labels, spectroscopy=spectroscopy), run.config)
     RunFolder(run.path).seal()
     push_run(run.path, NAME)
     pushed = load_config(models.folder / NAME / "config.yaml")
     assert (pushed.labels.catalog.table, pushed.spectroscopy.templates) == ("agn.fits", "miles")
     assert (pushed.data.source, pushed.data.root, pushed.data.cache_dir) == ("hdf5", "mmu", DataConfig().cache_dir)
+    assert (pushed.data.objects, pushed.data.embeddings) == (None, ""), "lists that a user of the model does not have"
+    assert local_run(NAME).is_dir(), "what push writes is taken"
+
+
+def test_a_token_in_the_address_of_a_catalogue_is_never_pushed(
+    world: dict, trained: Path, models: HubServer, tmp_path: Path
+) -> None:
+    run, sample = RunFolder(tmp_path / "other"), world["sample"]
+    shutil.copytree(trained, run.path)
+    config, objects = load_config(run.config), len(sample.table)
+    address = "https://someone:hunter2@archive.org/agn.fits?token=hunter2#hunter2"
+    catalog = CatalogConfig(table=address, join="position", positive="z > 0")
+    config = replace(config, labels=replace(config.labels, catalog=catalog))
+    save_config(config, run.config)
+    text = np.full(objects, POSITIVE)
+    labels = CatalogLabels(label=text, reason=text, rows=objects, joined=objects)
+    scores = json.loads(run.scores.read_text())
+    write_json(run.scores, {**scores, "labels": labels_summary(config, sample.table, labels)})
+    run.seal()
+    push_run(run.path, NAME)
+    for path in (models.folder / NAME).iterdir():
+        assert b"hunter2" not in path.read_bytes(), path.name
+    assert load_config(models.folder / NAME / "config.yaml").labels.catalog.table == "agn.fits"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("dask.scheduler", "tcp://stranger.org:8786"),
+        ("data.root", "/home/user/private"),
+        ("data.table", "../private.csv"),
+        ("data.objects", "objects.csv"),
+        ("data.cache_dir", "elsewhere"),
+        ("runs_dir", "~/.ssh"),
+        ("data.hats.margin", "/home/user/private"),
+        ("labels.catalog.table", "https://stranger.org/t.fits"),
+        ("search.storage", "postgresql://stranger.org/studies"),
+    ],
+)
+def test_a_stranger_chooses_no_address_and_no_path_of_this_machine(
+    trained: Path, models: HubServer, name: str, value: str
+) -> None:
+    push_run(trained, NAME)
+    published = RunFolder(models.folder / NAME)
+    rule = {"labels.catalog.join": "position", "labels.catalog.positive": "z > 0"} if "catalog" in name else {}
+    config = load_config(published.config, **{name: value}, **rule)
+    published.config.write_text(yaml.safe_dump(config_dict(config)))
+    published.seal()
+    with pytest.raises(ValueError, match=rf"has settings that no model on a hub may have: {name}; allowed: their def"):
+        mmagn.load(NAME)
 
 
 def test_weights_go_to_the_host_of_files_without_the_token(trained: Path, models: HubServer) -> None:

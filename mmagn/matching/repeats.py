@@ -41,7 +41,8 @@ def without_repeats(
     catalog
         Spectra of all surveys.
     images
-        Only galaxies with one of these objects within the radius are looked at; None looks at all.
+        Only spectra with one of these objects within the radius are compared, so that none gives way to a better one
+        that has no image; None compares all.
     reader
         Where the spectra are.
     radius_arcsec
@@ -59,7 +60,7 @@ def without_repeats(
     close = close[survey[close[:, 0]] != survey[close[:, 1]]]
     if images is not None and len(close):
         distance, _ = cKDTree(Positions(images.ra_deg, images.dec_deg).unit_vectors()).query(vectors[close], k=1)
-        close = close[(distance <= chord_length(radius_arcsec)).any(axis=1)]
+        close = close[(distance <= chord_length(radius_arcsec)).all(axis=1)]
     if not len(close):
         return catalog
     links = csr_array((np.ones(len(close)), (close[:, 0], close[:, 1])), shape=(len(catalog), len(catalog)))

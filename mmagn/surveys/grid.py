@@ -37,6 +37,8 @@ GAP_RATIO = 2.0
 _NO_WEIGHT = 1e-9
 STEP_TOLERANCE = 0.05
 """Largest relative error of a step of 1e-4 dex; float32 rounds to 0.0005."""
+DRIFT_PIXELS = 0.25
+"""Pixels from which on a wavelength is not that of its pixel: errors of steps add up."""
 LOWEST_ANGSTROM = 3000.0
 """No optical spectrum lies below this as a whole; wavelengths in another unit do."""
 _ALIKE = 0.01
@@ -205,12 +207,19 @@ def _product(weights: csr_array, values: NDArray[np.generic]) -> Floats:
     return np.asarray((weights @ flat.T).T).reshape(*values.shape[:-1], -1)
 
 
+def is_log_grid(wavelength: NDArray[np.floating]) -> bool:
+    """Whether wavelengths (pixel,) step by ``LOG10_STEP`` dex, each of them and all together."""
+    if not len(wavelength):
+        return False
+    with np.errstate(invalid="ignore", divide="ignore"):
+        pixel = np.log10(wavelength, dtype=np.float64) / LOG10_STEP
+        drift = pixel - pixel[0] - np.arange(len(pixel))
+    return bool((np.abs(np.diff(drift)) <= STEP_TOLERANCE).all() and (np.abs(drift) < DRIFT_PIXELS).all())
+
+
 def check_log_grid(name: str, wavelength: NDArray[np.floating]) -> None:
     """Raise ValueError where the wavelengths (pixel,) are not Angstrom in steps of ``LOG10_STEP`` dex."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        steps = np.diff(np.log10(wavelength, dtype=np.float64))
-    alike = (np.abs(steps - LOG10_STEP) <= STEP_TOLERANCE * LOG10_STEP).all()
-    if not alike or not len(wavelength) or wavelength[-1] < LOWEST_ANGSTROM:
+    if not is_log_grid(wavelength) or wavelength[-1] < LOWEST_ANGSTROM:
         raise ValueError(f"{name} has {grid_text(wavelength)}; expected steps of {LOG10_STEP:g} dex in Angstrom")
 
 

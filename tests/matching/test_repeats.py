@@ -43,11 +43,19 @@ def test_the_spectrum_with_the_better_signal_to_noise_is_kept_though_the_other_i
 
 
 def test_three_surveys_of_one_galaxy_leave_one_spectrum(tmp_path, v1_tree):
-    v1_tree(tmp_path, sdss=[spectrum(1, 0.0, 2.0, 200)], desi=[spectrum(39627, 1.6, 3.0)], hsc=HSC)
+    middle = [{"object_id": 7, **PLACE, "dec": 2.2 + 0.8 * ARCSEC}]
+    v1_tree(tmp_path, sdss=[spectrum(1, 0.0, 2.0, 200)], desi=[spectrum(39627, 1.6, 3.0)], hsc=middle)
     v1_tree(tmp_path, sdss=[spectrum(2, 0.8, 1.0, 200)], sdss_survey="boss")
     objects, report = pairs_of(tmp_path)
     assert objects == ["2"]
     assert report.drops[REPEAT] == 2
+
+
+def test_a_better_spectrum_beyond_the_radius_of_the_image_does_not_cost_the_pair(tmp_path, v1_tree):
+    v1_tree(tmp_path, sdss=[spectrum(1, 0.8, 1.0, 200)], desi=[spectrum(39627, 1.6, 0.1)], hsc=HSC)
+    objects, report = pairs_of(tmp_path)
+    assert objects == ["1"]
+    assert REPEAT not in report.drops
 
 
 def test_an_unusable_spectrum_never_displaces_a_usable_one(tmp_path, v1_tree):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.special import erf
 
 from mmagn.records import LOG10_STEP
-from mmagn.surveys.grid import log_grid
+from mmagn.surveys.grid import check_log_grid, is_log_grid, log_grid
 
 DESI = 3600 + 0.8 * np.arange(7781)
 GRIDS = {
@@ -123,3 +123,12 @@ def test_the_scatter_of_a_fitted_line_is_what_its_error_says(angstrom, sigma_pix
 def test_a_grid_that_does_not_rise_or_covers_nothing_is_refused(wavelength):
     with pytest.raises(ValueError, match="wavelength"):
         log_grid(wavelength)
+
+
+@pytest.mark.parametrize("step", [70 / 69.03e4, 0.99e-4, 1.0001e-4])
+def test_small_errors_of_every_step_add_up_to_another_grid(step):
+    wavelength = 10 ** (3.58 + step * np.arange(3800))
+    assert not is_log_grid(wavelength)
+    with pytest.raises(ValueError, match=r"own\.fits has steps of .* dex from 3801\.89 A; expected steps of"):
+        check_log_grid("own.fits", wavelength)
+    assert is_log_grid(GRIDS["the grid of the result"].astype(np.float32))

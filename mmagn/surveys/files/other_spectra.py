@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from astropy import units as u
 
-from mmagn.records import LOG10_STEP, Floats, Spectrum
+from mmagn.records import Floats, Spectrum
 from mmagn.surveys.files.fits_file import header_number, is_fits, opened_fits, warn_once
 from mmagn.surveys.files.wavelengths import Wavelengths, agreed_medium, header_medium, vacuum_angstrom
-from mmagn.surveys.grid import log_grid
+from mmagn.surveys.grid import is_log_grid, log_grid
 from mmagn.surveys.text import optional_text
 
 OWN_SURVEY = "own"
@@ -58,7 +58,7 @@ def other_spectrum(path: str, wavelengths: Wavelengths) -> Spectrum:
         warn_once("spectra without a resolving power (SPEC_RES) are taken as sampled with two pixels per FWHM")
     steps = np.gradient(axis)
     sigma = SIGMA_PER_FWHM * (axis / power if power > 0 else NYQUIST_PIXELS * steps)
-    if np.allclose(np.diff(np.log10(axis)), LOG10_STEP, rtol=0.01):
+    if is_log_grid(axis):
         wave, lsf = axis.astype(np.float32), (sigma / steps).astype(np.float32)
         values = np.where(ivar > 0, flux, 0).astype(np.float32), ivar.astype(np.float32), lsf
     else:

@@ -173,3 +173,12 @@ def test_a_file_that_is_no_spectrum_and_a_missing_specutils_are_named(tmp_path, 
     monkeypatch.setitem(__import__("sys").modules, "specutils", None)
     with pytest.raises(ImportError, match=r"pip install 'mmagn\[specutils\]'"):
         read_spectrum(str(tmp_path / "notes.txt"))
+
+
+def test_pixels_a_little_wider_than_1e_4_dex_are_resampled_and_the_line_is_fitted_in_its_place(monkeypatch, tmp_path):
+    native = read(monkeypatch, tmp_path, *a_galaxy(0))
+    axis = 10 ** (3.7 + 1.008e-4 * np.arange(740)) * u.AA
+    flux = np.interp(axis, *a_galaxy(0.01))
+    spectrum = read(monkeypatch, tmp_path, axis, flux)
+    assert fitted(spectrum) == pytest.approx(fitted(native), rel=0.02)
+    np.testing.assert_allclose(np.diff(np.log10(spectrum.wavelength_angstrom.astype(float))), 1e-4, atol=1e-7)

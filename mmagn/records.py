@@ -24,6 +24,8 @@ The build code of the Multimodal Universe cuts HSC images one pixel off the midd
 PIXEL_SCALE_ARCSEC = 0.168
 LOG10_STEP = 1e-4
 """Step of the SDSS wavelength grid in dex per pixel (69.03 km/s)."""
+IVAR_LIMIT = 1e30
+"""An inverse variance above this is a division by a variance of zero."""
 CELL_NSIDE = 16
 """HEALPix resolution (NESTED) of the Multimodal Universe cells."""
 LIGHT_SPEED_KMS = 299792.458
@@ -89,14 +91,14 @@ class Cutout:
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)
 class Spectrum:
-    """An SDSS spectrum of one object, padding removed.
+    """A spectrum of one object, padding removed.
 
     Attributes
     ----------
     object_id
-        SDSS SPECOBJID, text of digits.
+        SDSS SPECOBJID or DESI TARGETID, text of digits; of a file of another survey what it states.
     survey
-        Name of the survey directory it came from: ``sdss``, ``boss``, ``eboss``.
+        Name of the survey: ``sdss``, ``boss``, ``eboss``, ``desi``; ``own`` where the file belongs to none.
     ra_deg, dec_deg
         Position (ICRS).
     redshift, redshift_err
@@ -104,7 +106,7 @@ class Spectrum:
     zwarning
         0 where the redshift is good; a bit mask, or 1 where the source only says that there is a warning.
     spectral_class, spectral_subclass
-        CLASS and SUBCLASS of the SDSS pipeline (``GALAXY``, ``QSO``, ``BROADLINE`` ...), "" where the source has none.
+        CLASS and SUBCLASS of SDSS (``GALAXY``, ``QSO``, ``BROADLINE`` ...) or SPECTYPE of DESI, "" where there is none.
     wavelength_angstrom
         (pixel,) float32, vacuum, observed frame, steps of ``LOG10_STEP`` dex.
     flux
@@ -146,7 +148,7 @@ class Pair:
     separation_arcsec
         Angle between the two catalogue positions.
     healpix
-        Multimodal Universe cell (NSIDE 16, NESTED) of the SDSS position.
+        Multimodal Universe cell (NSIDE 16, NESTED) of the position of the spectrum.
     """
 
     cutout: Cutout

@@ -145,7 +145,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if what == "revision":
             sha = self.hub.commit(repository) if revision == "main" else revision
-            self._json({"id": repository, "sha": sha, "siblings": []})
+            self._json({"id": repository, "sha": sha, "private": repository in self.hub.private, "siblings": []})
             return
         folder = self.hub.state(repository, revision)
         assert folder is not None
@@ -268,9 +268,11 @@ class _Handler(BaseHTTPRequestHandler):
         if repository in self.hub.renamed:
             self._answer(409, json.dumps({"url": f"{self.hub.url}/{self.hub.renamed[repository]}"}).encode())
             return
+        if not (self.hub.folder / repository).is_dir() and (
+            request.get("private") or request.get("visibility") == "private"
+        ):
+            self.hub.private.add(repository)  # a repository that exists stays what it is
         (self.hub.folder / repository).mkdir(parents=True, exist_ok=True)
-        if request.get("private") or request.get("visibility") == "private":
-            self.hub.private.add(repository)
         self._json({"url": f"{self.hub.url}/datasets/{repository}", "id": "0"})
 
     def _lfs_batch(self, objects: list[dict[str, Any]]) -> None:

@@ -118,8 +118,10 @@ class ConfigParser(Parser):
         if options.print_config:
             _print_and_exit(yaml.safe_dump(config_dict(config), sort_keys=False))
         logger.info("%s: %s, data.source %s; loading libraries", self.prog, config.name, config.data.source)
+        of_file = ("data.wavelengths ",) if getattr(options, "spectrum", None) else ()
         for sentence in without_effect(config):
-            logger.warning(sentence)
+            if not sentence.startswith(of_file):
+                logger.warning(sentence)
         return config, options
 
     def _base(self, options: argparse.Namespace) -> list[str]:

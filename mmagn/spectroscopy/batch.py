@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from mmagn.lines import LINES
-from mmagn.records import LOG10_STEP, Floats, Spectrum
+from mmagn.records import IVAR_LIMIT, LOG10_STEP, Floats, Spectrum
 
 REST_MIN_ANGSTROM = 3700.0
 REST_MAX_ANGSTROM = 7000.0
@@ -23,8 +23,6 @@ BIN_PIXELS = 4
 """Native pixels summed (not resampled: weights add up) where only the smooth continuum matters."""
 FIRST_SLOT = round(np.log10(REST_MIN_ANGSTROM) / LOG10_STEP)
 SLOTS = (round(np.log10(REST_MAX_ANGSTROM) / LOG10_STEP) - FIRST_SLOT) // BIN_PIXELS * BIN_PIXELS
-IVAR_LIMIT = 1e30
-"""Larger inverse variances are what a variance of zero becomes in the published files; not valid."""
 
 REST_ANGSTROM: Floats = 10.0 ** ((FIRST_SLOT + np.arange(SLOTS)) * LOG10_STEP)
 """(pixel,) rest wavelength of every slot at phase 0."""

@@ -9,10 +9,13 @@ from mmagn.surveys.hats.config import HatsConfig
 
 Source = Literal["embedded", "hdf5", "store", "hub", "hub-pairs", "hats", "files"]
 
+_HUBS = ("data.source", "hub", "hub-pairs")
 _TREE = ("data.source", "embedded", "hdf5")
 _NAMED = (*_TREE, "store", "hub", "hub-pairs", "hats")
 DESI = "desi"
 """Name of DESI among the surveys of ``data.spectra``; all others are of SDSS."""
+DEFAULT_SPECTRA = ("sdss", "boss", "eboss")
+"""``data.spectra`` where nothing was asked for: a source without one of them is as good."""
 _REPOSITORY = pattern(r"[\w.-]+/[\w.-]+", "ORG/NAME of a dataset repository")
 _REVISION = pattern(r"\S+", "a commit, or a branch such as main")
 
@@ -57,7 +60,8 @@ class HubConfig:
     sdss_revision
         Its commit; a branch such as ``main`` is resolved to its commit once and recorded.
     desi
-        Repository ORG/NAME of the DESI catalogue in HATS layout, read where ``data.spectra`` has ``desi``.
+        Repository ORG/NAME of the DESI catalogue in HATS layout, read where ``data.spectra`` has ``desi``;
+        ``hub-pairs`` takes from it what pairs of DESI lack, positions or redshifts.
     desi_revision
         Its commit or branch.
     hsc
@@ -81,8 +85,8 @@ class HubConfig:
     SECTION: ClassVar[str] = "data.hub"
     sdss: str = setting("UniverseTBD/mmu_sdss_sdss", "pairs", rule=_REPOSITORY, needs=("data.source", "hub"))
     sdss_revision: str = setting("main", "pairs", rule=_REVISION, needs=("data.source", "hub"))
-    desi: str = setting("UniverseTBD/mmu_desi_edr_sv3", "pairs", rule=_REPOSITORY, needs=("data.source", "hub"))
-    desi_revision: str = setting("main", "pairs", rule=_REVISION, needs=("data.source", "hub"))
+    desi: str = setting("UniverseTBD/mmu_desi_edr_sv3", "pairs", rule=_REPOSITORY, needs=_HUBS)
+    desi_revision: str = setting("main", "pairs", rule=_REVISION, needs=_HUBS)
     hsc: str = setting("UniverseTBD/mmu_hsc_pdr3_dud_22.5", "pairs", rule=_REPOSITORY, needs=("data.source", "hub"))
     hsc_revision: str = setting("main", "pairs", rule=_REVISION, needs=("data.source", "hub"))
     pairs: str = setting("Smith42/sdss_hsc_crossmatched", "pairs", rule=_REPOSITORY, needs=("data.source", "hub-pairs"))
@@ -159,11 +163,9 @@ class DataConfig:
     table: str | None = setting(
         None, "pairs", one_or_more=True, needs=("data.source", "files"), path=True, resumable=True
     )
-    wavelengths: Wavelengths = setting("header", "pairs")
+    wavelengths: Wavelengths = setting("header", "pairs", needs=("data.source", "files"))
     objects: str | None = setting(None, "pairs", one_or_more=True, path=True, resumable=True)
-    spectra: tuple[str, ...] = setting(
-        ("sdss", "boss", "eboss"), "pairs", one_or_more=True, each_once=True, needs=_NAMED
-    )
+    spectra: tuple[str, ...] = setting(DEFAULT_SPECTRA, "pairs", one_or_more=True, each_once=True, needs=_NAMED)
     desi_survey: str = setting("edr_sv3", "pairs", one_or_more=True, needs=("data.source", "hdf5"))
     hsc_survey: str = setting("pdr3_dud_22.5", "pairs", one_or_more=True, needs=_TREE)
     cells: tuple[int, ...] = setting((), "pairs", at_least=0, below=12 * 16**2, each_once=True)

@@ -11,34 +11,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmagn.records import Spectrum
+from mmagn.records import IVAR_LIMIT, Spectrum
+from mmagn.surveys.config import DESI
 from mmagn.surveys.grid import grid_text, log_grid
-from mmagn.surveys.screen import Column, check_mask
+from mmagn.surveys.screen import SPECTRUM_COLUMNS, Column, check_mask, pixel_arrays
 from mmagn.surveys.text import optional_number, optional_text, plain_text
 
-SURVEY = "desi"
-"""Value of ``Spectrum.survey``."""
 FIRST_ANGSTROM, STEP_ANGSTROM, PIXELS = 3600.0, 0.8, 7781
 GRID_ANGSTROM = FIRST_ANGSTROM + STEP_ANGSTROM * np.arange(PIXELS)
 """(pixel,) the grid of every spectrum, vacuum (Guy et al. 2023, AJ 165, 144)."""
 GRID_TOLERANCE_ANGSTROM = 0.05
-IVAR_LIMIT = 1e30
-"""An inverse variance above this is a division by a variance of zero."""
 MAJORITY = 0.6
 """Share of one value among the redshift warnings of a file from which that value means good."""
 LEAD = 2
 """Rows by which that value must lead: with 5 % of bad redshifts the odds against it are then 1 to 361."""
-PIXEL_COLUMNS = ("spectrum_flux", "spectrum_ivar", "spectrum_lambda", "spectrum_mask", "spectrum_lsf_sigma")
 COLUMNS: Mapping[str, Column] = {
-    "object_id": Column(purpose="identity", kind="id"),
-    "ra": Column(purpose="position", kind="number"),
-    "dec": Column(purpose="position", kind="number"),
-    "Z": Column(purpose="redshift", kind="number"),
-    "spectrum_flux": Column(purpose="flux", kind="number", axes=("pixel",)),
-    "spectrum_ivar": Column(purpose="noise", kind="number", axes=("pixel",)),
-    "spectrum_lambda": Column(purpose="wavelength", kind="number", axes=("pixel",)),
-    "spectrum_mask": Column(purpose="bad pixels", kind="mask", axes=("pixel",)),
-    "spectrum_lsf_sigma": Column(purpose="instrumental width", kind="number", axes=("pixel",)),
+    **SPECTRUM_COLUMNS,
     "ZERR": Column(purpose="redshift error", kind="number", required=False),
     "ZWARN": Column(purpose="redshift warning", kind="number", required=False),
     "SPECTYPE": Column(purpose="class", kind="text", required=False),
@@ -61,13 +49,10 @@ def spectrum_from_row(row: Mapping[str, Any]) -> Spectrum:
     Raises
     ------
     ValueError
-        If the row is no usable spectrum: another wavelength grid than DESI's, a mask that is not bool or 0 and 1, a
-        dispersion that is not finite and positive, no valid pixel.
+        If the row is no usable spectrum: columns of different length, another wavelength grid than DESI's, a mask that
+        is not bool or 0 and 1, no valid pixel. Pixels whose dispersion is not finite and positive are not valid.
     """
-    flux, ivar, wavelength, mask, lsf_sigma = (np.asarray(row[name]) for name in PIXEL_COLUMNS)
-    for name, values in zip(PIXEL_COLUMNS, (flux, ivar, wavelength, mask, lsf_sigma), strict=True):
-        if values.shape != wavelength.shape:
-            raise ValueError(f"{name} has {values.size} pixels but spectrum_lambda {wavelength.size}")
+    flux, ivar, wavelength, mask, lsf_sigma = pixel_arrays(row)
     _check_grid(wavelength)
     with np.errstate(invalid="ignore"):
         usable_width = np.isfinite(lsf_sigma) & (lsf_sigma > 0)
@@ -114,7 +99,7 @@ def grid_spectrum(
     if not (ivar > 0).any():
         raise ValueError("spectrum has no valid pixel")
     return Spectrum(
-        survey=SURVEY,
+        survey=DESI,
         spectral_subclass="",
         redshift_err=redshift_err if redshift_err > 0 else float("nan"),
         wavelength_angstrom=grid.wavelength_angstrom,

@@ -10,8 +10,8 @@ from astropy.io import fits
 from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter1d
 
-from mmagn.records import Floats, Spectrum
-from mmagn.surveys.desi import GRID_ANGSTROM, GRID_TOLERANCE_ANGSTROM, IVAR_LIMIT, STEP_ANGSTROM, grid_spectrum
+from mmagn.records import IVAR_LIMIT, Floats, Spectrum
+from mmagn.surveys.desi import GRID_ANGSTROM, GRID_TOLERANCE_ANGSTROM, STEP_ANGSTROM, grid_spectrum
 from mmagn.surveys.text import optional_text, plain_text
 
 ARMS = ("B", "R", "Z")

@@ -148,9 +148,9 @@ def chosen_cells(cells: Sequence[Cell], max_gb: float) -> list[Cell]:
 
 def plan_text(cells: Sequence[Cell], chosen: Sequence[Cell], rows: int = 40) -> str:
     """Return the plan as a table, one row a cell, chosen cells marked."""
-    lines = ["cell    fetchspectra MB     HSC MB   expected pairs   pairs per GB"]
+    lines = ["cell    fetch spectra MB     HSC MB   expected pairs   pairs per GB"]
     lines += [
-        f"{cell.healpix:<7d} {'yes' if cell in chosen else 'no':<5s} {cell.spectra_bytes / 1e6:9.1f} "
+        f"{cell.healpix:<7d} {'yes' if cell in chosen else 'no':<5s} {cell.spectra_bytes / 1e6:10.1f} "
         f"{cell.hsc_bytes / 1e6:10.1f} {cell.expected_pairs:16.1f} {cell.pairs_per_gb:14.1f}"
         for cell in cells[:rows]
     ]

@@ -10,14 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmagn.records import BANDS, CUTOUT_PIXELS, PIXEL_SCALE_ARCSEC, Cutout
+from mmagn.records import BANDS, CUTOUT_PIXELS, IVAR_LIMIT, PIXEL_SCALE_ARCSEC, Cutout
 from mmagn.surveys.screen import Column, check_mask
 from mmagn.surveys.text import optional_number, plain_text
 
 COUNT_NJY = 57.54399
 """Flux density of one coadd count: AB zero point 27.0 (Aihara et al. 2022, PASJ 74, 247), 10**(0.4 * (31.4 - 27))."""
-IVAR_LIMIT = 1e30
-"""An inverse variance above this, in counts^-2, is a division by a variance of zero."""
 IMAGE_BANDS = tuple(f"hsc-{band}" for band in BANDS)
 """What ``image_band`` must hold, in this order."""
 CUTOUT_SHAPE = (len(BANDS), CUTOUT_PIXELS, CUTOUT_PIXELS)

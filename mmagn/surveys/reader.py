@@ -3,8 +3,9 @@
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmagn.records import Catalog, Cutout, Spectrum
-from mmagn.surveys.config import DataConfig
+from mmagn.surveys.config import DEFAULT_SPECTRA, DataConfig
 from mmagn.surveys.damage import DAMAGE, damage_text
 from mmagn.surveys.screen import file_name
 
@@ -55,7 +56,7 @@ class SurveyReader(Protocol):
         ...
 
     def read_sdss_catalog(self, drops: Counter[str]) -> Catalog:
-        """Return ids and positions of SDSS, every id once; objects left out are counted in ``drops`` by reason."""
+        """Return ids and positions of the spectra, every id once; those left out are counted in ``drops`` by reason."""
         ...
 
     def read_hsc_catalog(self, drops: Counter[str]) -> Catalog:
@@ -138,6 +139,19 @@ def row_records(
         _log.warning(reason)
         for row in left:
             yield row, reason
+
+
+def warn_of_absent_surveys(data: DataConfig, present: Iterable[str]) -> None:
+    """Warn, once in a process, of names in ``data.spectra`` that a source does not hold; the default takes what is."""
+    absent = [name for name in data.spectra if name not in set(present)]
+    if absent and data.spectra != DEFAULT_SPECTRA:
+        warn_once(f"data.spectra has {', '.join(absent)}; data.source {data.source} has only {', '.join(present)}")
+
+
+@cache
+def warn_once(sentence: str) -> None:
+    """Log a warning that holds for many files, once in a process."""
+    _log.warning(sentence)
 
 
 def reading_settings(data: DataConfig) -> dict[str, Any]:

@@ -51,6 +51,21 @@ class Column:
     required: bool = True
 
 
+SPECTRUM_COLUMNS: Mapping[str, Column] = {
+    "object_id": Column(purpose="identity", kind="id"),
+    "ra": Column(purpose="position", kind="number"),
+    "dec": Column(purpose="position", kind="number"),
+    "Z": Column(purpose="redshift", kind="number"),
+    "spectrum_flux": Column(purpose="flux", kind="number", axes=("pixel",)),
+    "spectrum_ivar": Column(purpose="noise", kind="number", axes=("pixel",)),
+    "spectrum_lambda": Column(purpose="wavelength", kind="number", axes=("pixel",)),
+    "spectrum_mask": Column(purpose="bad pixels", kind="mask", axes=("pixel",)),
+    "spectrum_lsf_sigma": Column(purpose="instrumental width", kind="number", axes=("pixel",)),
+}
+"""Columns of a row of spectra without which there is none, whatever the survey."""
+PIXEL_COLUMNS = tuple(name for name, column in SPECTRUM_COLUMNS.items() if column.axes)
+
+
 class Stored(NamedTuple):
     """Type and shape of a stored column, (row, ...); a length is None where the format does not state it."""
 
@@ -100,6 +115,22 @@ def check_mask(name: str, values: NDArray[Any]) -> NDArray[np.bool_]:
         strange = values[(values != 0) & (values != 1)].flat[0]
         raise ValueError(f"{name} holds {strange}; allowed: bool, or 0 and 1")
     return values.astype(bool, copy=False)
+
+
+def pixel_arrays(row: Mapping[str, Any]) -> tuple[NDArray[Any], ...]:
+    """Return the values (pixel,) of ``PIXEL_COLUMNS`` of a row, in this order.
+
+    Raises
+    ------
+    ValueError
+        If their lengths differ.
+    """
+    arrays = tuple(np.asarray(row[name]) for name in PIXEL_COLUMNS)
+    wavelength = arrays[PIXEL_COLUMNS.index("spectrum_lambda")]
+    for name, values in zip(PIXEL_COLUMNS, arrays, strict=True):
+        if values.shape != wavelength.shape:
+            raise ValueError(f"{name} has {values.size} pixels but spectrum_lambda {wavelength.size}")
+    return arrays
 
 
 def id_texts(values: NDArray[Any]) -> NDArray[np.str_]:

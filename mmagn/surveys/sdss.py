@@ -11,26 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmagn.records import Spectrum
+from mmagn.records import IVAR_LIMIT, Spectrum
 from mmagn.surveys.grid import check_log_grid
-from mmagn.surveys.screen import Column, check_mask
+from mmagn.surveys.screen import SPECTRUM_COLUMNS, Column, check_mask, pixel_arrays
 from mmagn.surveys.text import optional_number, optional_text, plain_text
 
 PIXEL_FLAG_RUN = 100
 """Longest run of pixels that flags of single pixels make: at most 27 in real spectra, of whole fibres 150 and more."""
-IVAR_LIMIT = 1e30
-"""An inverse variance above this is a division by a variance of zero."""
-PIXEL_COLUMNS = ("spectrum_flux", "spectrum_ivar", "spectrum_lambda", "spectrum_mask", "spectrum_lsf_sigma")
 COLUMNS: Mapping[str, Column] = {
-    "object_id": Column(purpose="identity", kind="id"),
-    "ra": Column(purpose="position", kind="number"),
-    "dec": Column(purpose="position", kind="number"),
-    "Z": Column(purpose="redshift", kind="number"),
-    "spectrum_flux": Column(purpose="flux", kind="number", axes=("pixel",)),
-    "spectrum_ivar": Column(purpose="noise", kind="number", axes=("pixel",)),
-    "spectrum_lambda": Column(purpose="wavelength", kind="number", axes=("pixel",)),
-    "spectrum_mask": Column(purpose="bad pixels", kind="mask", axes=("pixel",)),
-    "spectrum_lsf_sigma": Column(purpose="instrumental width", kind="number", axes=("pixel",)),
+    **SPECTRUM_COLUMNS,
     "Z_ERR": Column(purpose="redshift error", kind="number", required=False),
     "ZWARNING": Column(purpose="redshift warning", kind="number", required=False),
     "CLASS": Column(purpose="class", kind="text", required=False),
@@ -58,10 +47,7 @@ def spectrum_from_row(row: Mapping[str, Any], *, survey: str) -> Spectrum:
         If the row is no usable spectrum: columns of different length, a mask that is not bool or 0 and 1, another
         wavelength grid than steps of 1e-4 dex, no valid pixel.
     """
-    flux, ivar, wavelength, mask, lsf_sigma = (np.asarray(row[name]) for name in PIXEL_COLUMNS)
-    for name, values in zip(PIXEL_COLUMNS, (flux, ivar, wavelength, mask, lsf_sigma), strict=True):
-        if values.shape != wavelength.shape:
-            raise ValueError(f"{name} has {values.size} pixels but spectrum_lambda {wavelength.size}")
+    flux, ivar, wavelength, mask, lsf_sigma = pixel_arrays(row)
     inside = np.flatnonzero(wavelength > 0)
     if len(inside) == 0:
         raise ValueError("spectrum has no wavelength above zero")

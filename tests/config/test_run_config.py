@@ -168,6 +168,15 @@ def test_a_repository_that_is_not_read_has_no_effect() -> None:
     assert without_effect(config) == [f"data.root {reason}", f"data.hub.pairs {reason}"]
 
 
+def test_the_desi_catalogue_of_ready_made_pairs_has_an_effect_and_the_medium_of_files_that_are_not_read_has_none() -> (
+    None
+):
+    hub = HubConfig(desi="someone/desi", desi_revision="v1")
+    assert without_effect(RunConfig(data=DataConfig(source="hub-pairs", hub=hub))) == []
+    sentence = "data.wavelengths has no effect: data.source is embedded"
+    assert without_effect(RunConfig(data=DataConfig(wavelengths="air"))) == [sentence]
+
+
 def test_unknown_names_point_to_the_nearest_or_to_the_help() -> None:
     assert unknown_setting("zzzzqqq", RunConfig) == "zzzzqqq is not a setting; --help-all lists them all"
     assert unknown_setting("training", RunConfig).startswith("training is a group of settings; name one of them")

@@ -15,7 +15,7 @@ from mmagn.matching.index import pair_index
 from mmagn.matching.objects import object_parts
 from mmagn.surveys.config import DataConfig, HubConfig
 from mmagn.surveys.hats.config import HatsConfig
-from mmagn.surveys.reader import iter_spectra
+from mmagn.surveys.reader import iter_spectra, warn_once
 from mmagn.surveys.readers import survey_reader
 
 SPECTRA = ("sdss", "desi")
@@ -108,6 +108,16 @@ def test_only_the_surveys_of_data_spectra_are_read_and_unknown_ones_are_refused(
             survey_reader(DataConfig(source=source, hats=data.hats, spectra=("boss",)))
 
 
+@pytest.mark.parametrize("source", ["hats", "hub"])
+def test_a_survey_that_was_asked_for_and_is_not_there_is_said_once(source, caplog):
+    warn_once.cache_clear()
+    for _ in range(2):
+        survey_reader(DataConfig(source=source))
+        survey_reader(DataConfig(source=source, spectra=("sdss", "boss")))
+    (record,) = caplog.records
+    assert record.getMessage().startswith(f"data.spectra has boss; data.source {source} has only sdss")
+
+
 @pytest.fixture
 def ready(tree, collections, tmp_path, monkeypatch):
     """Writer, through ``datasets``, of pairs of DESI and HSC rows; gives the settings that read them from a hub."""
@@ -117,13 +127,14 @@ def ready(tree, collections, tmp_path, monkeypatch):
         rows = pa.concat_tables([hats_table(path, kind, typed=False) for path in files]).to_pylist()
         sides[kind] = {int(row["object_id"]): row for row in rows}
 
-    def written(repository, without=(), hsc_ids=True):
+    def written(repository, without=(), hsc_ids=True, renamed=()):
         rows = []
         for number in range(1, 6):
             spectrum, cutout = sides["desi"][39627 + number], sides["hsc"][102 + number]
             positions = {f"hsc_{name}": cutout[name] for name in ("ra", "dec")}
             ids = {"hsc_object_id": cutout["object_id"]} if hsc_ids else {}
             row = {**spectrum, "image": cutout["image"], **positions, **ids}
+            row |= {name: row.pop(published) for published, name in renamed}
             rows.append({name: value for name, value in row.items() if name not in without})
         path = collections / repository / "data" / "train-00000.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -165,6 +176,13 @@ def test_ready_made_desi_pairs_lacking_positions_or_redshifts_get_them_by_id(rea
         if hsc_ids:
             assert int(galaxy.cutout.object_id) == int(spectrum.object_id) - 39525
         assert bool(galaxy.spectrum.zwarning) == (bool(spectrum.zwarning) and "ZWARN" not in without)
+
+
+@pytest.mark.parametrize("name", ["ZWARN", "ZWARN_desi", "desi_ZWARN"])
+def test_the_redshift_warning_of_ready_made_pairs_means_the_same_whatever_its_column_is_called(ready, name):
+    data = ready("Smith42/two_surveys", renamed=[("ZWARN", name)])
+    spectra = {each.object_id: each.zwarning for each in iter_spectra(survey_reader(data), Counter())}
+    assert [number for number, warning in spectra.items() if warning] == ["39630"]
 
 
 @pytest.mark.parametrize(

@@ -275,3 +275,9 @@ def test_the_plan_marks_what_will_be_fetched(index: IndexServer) -> None:
     assert re.search(rf"^{cells[0].healpix}\s+yes", text, re.MULTILINE)
     assert re.search(rf"^{cells[1].healpix}\s+no", text, re.MULTILINE)
     assert "1 of 2 cells" in text
+    heading, row = text.splitlines()[:2]
+    assert re.split(r"\s\s+", heading)[:3] == ["cell", "fetch spectra MB", "HSC MB"]
+    ends = [
+        [match.end() for match in re.finditer(pattern, line)] for pattern, line in (("MB", heading), (r"\.\d", row))
+    ]
+    assert ends[0] == ends[1][:2]

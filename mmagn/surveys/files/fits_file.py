@@ -1,10 +1,8 @@
 """FITS files opened whole, and what their headers state."""
 
-import logging
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,6 @@ from astropy.io.fits.verify import VerifyWarning
 from mmagn.surveys.text import optional_number
 
 FITS_SUFFIXES = (".fits", ".fit", ".fits.gz", ".fit.gz")
-_log = logging.getLogger(__name__)
 
 
 def is_fits(path: str) -> bool:
@@ -64,9 +61,3 @@ def column(table: Any, name: str, where: str) -> Any:
         if present.lower() == name.lower():
             return table[present]
     raise ValueError(f"{where} has no column {name}")
-
-
-@cache
-def warn_once(sentence: str) -> None:
-    """Log a warning that holds for many files once in a process."""
-    _log.warning(sentence)

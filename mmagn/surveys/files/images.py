@@ -15,9 +15,9 @@ from astropy.wcs import WCS
 from astropy.wcs.utils import proj_plane_pixel_scales
 from numpy.typing import NDArray
 
-from mmagn.records import BANDS, CUTOUT_PIXELS, PIXEL_SCALE_ARCSEC, SOURCE_PIXEL, Cutout
-from mmagn.surveys.files.fits_file import header_number, opened_fits, warn_once
-from mmagn.surveys.hsc import IVAR_LIMIT
+from mmagn.records import BANDS, CUTOUT_PIXELS, IVAR_LIMIT, PIXEL_SCALE_ARCSEC, SOURCE_PIXEL, Cutout
+from mmagn.surveys.files.fits_file import header_number, opened_fits
+from mmagn.surveys.reader import warn_once
 
 BAD_PLANES = ("BAD", "SAT", "NO_DATA")
 """Planes of an LSST-style mask whose pixels are not valid, as in the published sample."""

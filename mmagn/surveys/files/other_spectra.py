@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from astropy import units as u
 
-from mmagn.records import Floats, Spectrum
-from mmagn.surveys.files.fits_file import header_number, is_fits, opened_fits, warn_once
+from mmagn.records import IVAR_LIMIT, Floats, Spectrum
+from mmagn.surveys.files.fits_file import header_number, is_fits, opened_fits
 from mmagn.surveys.files.wavelengths import Wavelengths, agreed_medium, header_medium, vacuum_angstrom
 from mmagn.surveys.grid import is_log_grid, log_grid
+from mmagn.surveys.reader import warn_once
 from mmagn.surveys.text import optional_text
 
 OWN_SURVEY = "own"
@@ -129,7 +130,7 @@ def _physical(spectrum: Any, name: str) -> tuple[Floats, Floats, Floats]:
     deviation = (deviation if deviation.unit != u.one else deviation.value * spectrum.flux.unit).to_value(
         FLUX_UNIT, density
     )
-    valid = np.isfinite(flux) & np.isfinite(deviation) & (deviation > 0)
+    valid = np.isfinite(flux) & np.isfinite(deviation) & (deviation >= IVAR_LIMIT**-0.5)
     if spectrum.mask is not None:
         valid &= ~np.broadcast_to(np.asarray(spectrum.mask, dtype=bool), valid.shape)
     ivar = np.where(valid, 1 / np.square(np.where(valid, deviation, 1.0)), 0.0)

@@ -20,13 +20,11 @@ from mmagn.surveys.hats.dask_client import computed
 from mmagn.surveys.hub.files import HubParquet
 from mmagn.surveys.parquet import rows as parquet_rows
 from mmagn.surveys.parquet.row_groups import LocalParquet, ParquetFile, Payload, parquet_records
-from mmagn.surveys.reader import Record, SourceFile, reading_settings, usable
+from mmagn.surveys.reader import Record, SourceFile, reading_settings, usable, warn_of_absent_surveys
 from mmagn.surveys.screen import IndexRows, id_texts, joined_catalogs, screened_catalog, usable_rows
 
 Result = TypeVar("Result")
 
-CUTOUTS_AT_ONCE = 16
-SPECTRA_AT_ONCE = 256
 BATCH_SPECTRA = 512
 """Spectra that a function of ``mapped_spectra`` is given at once."""
 
@@ -47,6 +45,7 @@ class HatsReader:
         if not self.spectra_paths:
             known = f"{self.data.hats.sdss_survey} (data.hats.sdss_survey) and {DESI}"
             raise ValueError(f"data.spectra is {', '.join(self.data.spectra)}; data.source hats has only {known}")
+        warn_of_absent_surveys(self.data, self.spectra_paths)
 
     def settings(self) -> dict[str, Any]:
         """Return the settings that shape what is read, by dotted name; ``sources`` describes the catalogues."""
@@ -115,13 +114,15 @@ class HatsReader:
         """Yield (row, spectrum or reason) of the wanted rows of one partition, a few rows at a time in memory."""
         paths = self.spectra_paths
         survey = next((name for name in paths if path.startswith(f"{paths[name].rstrip('/')}/")), next(iter(paths)))
-        return self._records(path, rows, parquet_rows.spectra_payload(survey, SPECTRA_AT_ONCE))
+        return self._records(path, rows, parquet_rows.spectra_payload(survey))
 
     def read_cutouts(self, path: str, rows: NDArray[np.int64]) -> Iterator[tuple[int, Cutout | str]]:
         """Yield (row, cutout or reason) of the wanted rows of one partition, a few rows at a time in memory."""
         columns, from_row = parquet_rows.HSC_PAYLOAD, parquet_rows.cutout_from_hats
         return self._records(
-            path, rows, Payload(survey="hsc", columns=columns, from_row=from_row, rows_at_once=CUTOUTS_AT_ONCE)
+            path,
+            rows,
+            Payload(survey="hsc", columns=columns, from_row=from_row, rows_at_once=parquet_rows.CUTOUTS_AT_ONCE),
         )
 
     def _records(

@@ -24,6 +24,7 @@ from mmagn.surveys.hdf5.chunks import BLOCK_BYTES, wanted_rows
 from mmagn.surveys.hdf5.tree import SurveyFile
 from mmagn.surveys.reader import Record, row_records
 from mmagn.surveys.screen import (
+    PIXEL_COLUMNS,
     Column,
     IndexRows,
     Stored,
@@ -68,13 +69,13 @@ class Survey(Generic[Record]):
 SDSS: Survey[Spectrum] = Survey(
     name="sdss",
     columns=sdss.COLUMNS,
-    pixel_columns=sdss.PIXEL_COLUMNS,
+    pixel_columns=PIXEL_COLUMNS,
     from_row=lambda row, folder: sdss.spectrum_from_row(row, survey=folder),
 )
 DESI: Survey[Spectrum] = Survey(
     name="desi",
     columns=desi.COLUMNS,
-    pixel_columns=desi.PIXEL_COLUMNS,
+    pixel_columns=PIXEL_COLUMNS,
     from_row=lambda row, _: desi.spectrum_from_row(row),
     plain_columns=desi.with_warnings,
 )

@@ -1,14 +1,13 @@
 """Which files of a Multimodal Universe v1 tree hold which survey and which cell."""
 
-import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmagn.surveys.config import DataConfig
+from mmagn.surveys.config import DEFAULT_SPECTRA, DESI, DataConfig
+from mmagn.surveys.reader import warn_once
 
-_log = logging.getLogger(__name__)
 _CELL_NAME = re.compile(r"healpix=(0|[1-9]\d*)")
 
 
@@ -69,9 +68,11 @@ def _survey_files(config: DataConfig, surveys: Sequence[str], setting: str) -> l
             f"{folder.name}/ holds {_listing(folder)}" for folder in dict.fromkeys(folder.parent for folder in folders)
         )
         raise FileNotFoundError(f"data.root {root} has no folder {' or '.join(surveys)} ({setting}); {holds}")
-    for survey, folder in zip(surveys, folders, strict=True):
+    for survey, folder in zip(surveys, folders, strict=True) if config.spectra != DEFAULT_SPECTRA else ():
         if folder not in present:
-            _log.info("data.root %s has no folder %s (%s)", root, survey, setting)
+            name = f"{setting}, data.desi_survey" if survey.startswith(f"{DESI}/") else setting
+            holds = f"{folder.parent.name}/ holds {_listing(folder.parent)}"
+            warn_once(f"data.root {root} has no folder {survey} ({name}); {holds}")
     files = [file for folder in present for file in _cell_files(folder)]
     if not files:
         raise FileNotFoundError(f"{present[0]} holds no healpix=N/*.hdf5; it holds {_listing(present[0])}")

@@ -20,7 +20,7 @@ from mmagn.records import Cutout, Floats, Spectrum
 from mmagn.surveys.config import DESI, DataConfig
 from mmagn.surveys.hub.catalog import HubCatalog, hub_files, index_table, repository_columns, source
 from mmagn.surveys.hub.client import hub_client
-from mmagn.surveys.hub.reader import CUTOUTS_AT_ONCE, HUB_SURVEY, SPECTRA_AT_ONCE, HubSurveys, spectra_catalog
+from mmagn.surveys.hub.reader import HUB_SURVEY, HubSurveys, spectra_catalog
 from mmagn.surveys.pair_rows import (
     BAND_COLUMNS,
     CLASS_COLUMNS,
@@ -31,17 +31,19 @@ from mmagn.surveys.pair_rows import (
 )
 from mmagn.surveys.parquet.row_groups import ParquetFile, Payload
 from mmagn.surveys.parquet.rows import (
+    CUTOUTS_AT_ONCE,
     DESI_PAYLOAD,
     HSC_NEEDED,
     HSC_PAYLOAD,
     SDSS_PAYLOAD,
+    SPECTRA_AT_ONCE,
     SPECTRA_NEEDED,
     cutout_from_hats,
     desi_from_hats,
     desi_rows_of,
     spectrum_from_hats,
 )
-from mmagn.surveys.reader import Record, SourceFile, reading_settings
+from mmagn.surveys.reader import Record, SourceFile, reading_settings, warn_of_absent_surveys
 from mmagn.surveys.screen import id_texts
 
 _STORED_SDSS = {"object_id": "sdss_object_id", "ra": "sdss_ra_deg", "dec": "sdss_dec_deg", "Z": "redshift"}
@@ -123,9 +125,11 @@ class HubPairsReader(HubSurveys):
                 f"the dataset repository {repository} (data.hub.pairs) holds images without spectra, of which no pairs "
                 f"can be made; its columns: {', '.join(sorted(name for name in present if '.' not in name)[:12])}"
             )
-        survey = DESI if "ZWARN" in present or DESI in repository.lower() else HUB_SURVEY
+        warning = _names(present, DESI, ["ZWARN"])["ZWARN"]
+        survey = DESI if warning in present or DESI in repository.lower() else HUB_SURVEY
         if survey not in self.data.spectra:
             raise ValueError(f"data.spectra is {', '.join(self.data.spectra)}; {repository} has only {survey}")
+        warn_of_absent_surveys(self.data, (survey,))
         return survey
 
     def _places(self, present: frozenset[str], names: Mapping[str, str]) -> "DesiPlaces | None":
@@ -234,7 +238,7 @@ def _nested_desi_of(
     file: ParquetFile, names: Mapping[str, str], places: DesiPlaces | None
 ) -> Callable[[pa.RecordBatch, int], Spectrum]:
     """Return how the nested rows of a file become spectra."""
-    return partial(_nested_desi, read=desi_rows_of(file), names=names, places=places)
+    return partial(_nested_desi, read=desi_rows_of(file, names["ZWARN"]), names=names, places=places)
 
 
 def _nested_desi(

@@ -22,7 +22,7 @@ class Repository:
     kind
         What it holds.
     private
-        Whether it is created so that only its owners see it; None leaves that to the hub.
+        Whether only its owners may see it; None leaves that to the hub.
     """
 
     name: str
@@ -48,7 +48,7 @@ def push_files(repository: Repository, files: Mapping[str, Path], message: str, 
     Raises
     ------
     ValueError
-        Where the hub is unreachable or refuses.
+        Where the hub is unreachable or refuses, or what shall be private would go to a public repository.
     """
     endpoint, kind = hub_endpoint(), repository.kind
     refusals: tuple[type[Exception], ...] = (
@@ -58,6 +58,8 @@ def push_files(repository: Repository, files: Mapping[str, Path], message: str, 
     api = HfApi(endpoint=endpoint, library_name="mmagn", library_version=version("mmagn"))
     try:
         api.create_repo(repository.name, repo_type=kind, private=repository.private, exist_ok=True)
+        if repository.private and not api.repo_info(repository.name, repo_type=kind, revision="main").private:
+            raise ValueError(f"{repository.name} on {endpoint} is public; allowed with private: a new or private one")
         present = api.list_repo_files(repository.name, repo_type=kind)
         stale = [path for path in present if replaces(path) and path not in files]
         added = [CommitOperationAdd(path, file) for path, file in files.items()]

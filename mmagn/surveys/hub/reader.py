@@ -16,20 +16,19 @@ from mmagn.surveys.hub.client import hub_client
 from mmagn.surveys.hub.files import HubFile
 from mmagn.surveys.parquet.row_groups import Payload
 from mmagn.surveys.parquet.rows import (
+    CUTOUTS_AT_ONCE,
     HSC_NEEDED,
     HSC_PAYLOAD,
     SPECTRA_NEEDED,
     cutout_from_hats,
     spectra_payload,
 )
-from mmagn.surveys.reader import SourceFile, reading_settings
+from mmagn.surveys.reader import SourceFile, reading_settings, warn_of_absent_surveys
 from mmagn.surveys.screen import joined_catalogs
 
 HUB_SURVEY = "sdss"
 """The one SDSS survey that these repositories hold."""
 HUB_SURVEYS = (HUB_SURVEY, DESI)
-CUTOUTS_AT_ONCE = 16
-SPECTRA_AT_ONCE = 256
 
 
 def spectra_catalog(hub: HubConfig, survey: str) -> HubCatalog[Spectrum]:
@@ -40,7 +39,7 @@ def spectra_catalog(hub: HubConfig, survey: str) -> HubCatalog[Spectrum]:
         revision=getattr(hub, f"{survey}_revision"),
         index={column: column for column in ("object_id", "ra", "dec", "Z")},
         needed=SPECTRA_NEEDED,
-        payload=spectra_payload(survey, SPECTRA_AT_ONCE),
+        payload=spectra_payload(survey),
     )
 
 
@@ -105,6 +104,7 @@ class HubReader(HubSurveys):
             raise ValueError(
                 f"data.spectra is {', '.join(self.data.spectra)}; data.source hub has only {' and '.join(HUB_SURVEYS)}"
             )
+        warn_of_absent_surveys(self.data, HUB_SURVEYS)
 
     @property
     def _surveys(self) -> tuple[str, ...]:

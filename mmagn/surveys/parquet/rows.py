@@ -20,6 +20,7 @@ from mmagn.records import Cutout, Spectrum
 from mmagn.surveys import desi, hsc, sdss
 from mmagn.surveys.config import DESI
 from mmagn.surveys.parquet.row_groups import ParquetFile, Payload, read_columns
+from mmagn.surveys.screen import PIXEL_COLUMNS
 
 IMAGE_FIELDS = {
     "image_band": "band",
@@ -30,7 +31,7 @@ IMAGE_FIELDS = {
     "image_scale": "scale",
 }
 """v1 column and the field of the struct ``image`` that holds it."""
-SPECTRUM_FIELDS = {name: name.removeprefix("spectrum_") for name in sdss.PIXEL_COLUMNS}
+SPECTRUM_FIELDS = {name: name.removeprefix("spectrum_") for name in PIXEL_COLUMNS}
 """v1 column and the field of the struct ``spectrum`` that holds it."""
 POSITION_COLUMNS = ("object_id", "ra", "dec")
 HSC_COLUMNS = (*POSITION_COLUMNS, *(name for name in hsc.OPTIONAL_COLUMNS if name != "image_scale"), "image")
@@ -39,6 +40,9 @@ SDSS_COLUMNS = (*POSITION_COLUMNS, "Z", "Z_ERR", "ZWARNING", "spectrum")
 """Columns of an SDSS row that a spectrum is made from; these sources have no CLASS."""
 DESI_COLUMNS = (*POSITION_COLUMNS, "Z", "ZERR", "ZWARN", "SPECTYPE", "spectrum")
 """Columns of a DESI row that a spectrum is made from; the published files have no SPECTYPE."""
+CUTOUTS_AT_ONCE = 16
+SPECTRA_AT_ONCE = 256
+"""Rows of a file that are decoded together."""
 NEEDED_HSC_COLUMNS = (*POSITION_COLUMNS, "image")
 NEEDED_SPECTRA_COLUMNS = (*POSITION_COLUMNS, "Z", "spectrum")
 
@@ -71,18 +75,18 @@ def cutout_from_hats(rows: pa.RecordBatch, row: int) -> Cutout:
     return hsc.cutout_from_row(hsc_row(rows, row))
 
 
-def spectra_payload(survey: str, rows_at_once: int) -> Payload[Spectrum]:
+def spectra_payload(survey: str) -> Payload[Spectrum]:
     """Return what is read of a row of a catalogue of spectra of one survey, ``desi`` or one of SDSS."""
     if survey == DESI:
         return Payload(
             survey=DESI,
             columns=DESI_PAYLOAD,
             from_row=desi_from_hats,
-            rows_at_once=rows_at_once,
+            rows_at_once=SPECTRA_AT_ONCE,
             of_file=desi_rows_of,
         )
     from_row = partial(spectrum_from_hats, survey=survey)
-    return Payload(survey="sdss", columns=SDSS_PAYLOAD, from_row=from_row, rows_at_once=rows_at_once)
+    return Payload(survey="sdss", columns=SDSS_PAYLOAD, from_row=from_row, rows_at_once=SPECTRA_AT_ONCE)
 
 
 def spectrum_from_hats(rows: pa.RecordBatch, row: int, *, survey: str) -> Spectrum:
@@ -110,8 +114,10 @@ def desi_from_hats(rows: pa.RecordBatch, row: int, *, true_is_good: bool = False
     return desi.spectrum_from_row(raw)
 
 
-def desi_rows_of(file: ParquetFile) -> Callable[[pa.RecordBatch, int], Spectrum]:
+def desi_rows_of(file: ParquetFile, zwarn: str = "ZWARN") -> Callable[[pa.RecordBatch, int], Spectrum]:
     """Return how the rows of a file of DESI become spectra, with what most of its rows say that ``ZWARN`` means.
+
+    ``zwarn`` is the name that this column has in the file; the rows have the published one.
 
     Raises
     ------
@@ -120,14 +126,14 @@ def desi_rows_of(file: ParquetFile) -> Callable[[pa.RecordBatch, int], Spectrum]
     """
     footer = file.footer()
     schema = footer.schema.to_arrow_schema()
-    if "ZWARN" not in schema.names or not pa.types.is_boolean(schema.field("ZWARN").type):
+    if zwarn not in schema.names or not pa.types.is_boolean(schema.field(zwarn).type):
         return desi_from_hats
-    return partial(desi_from_hats, true_is_good=_true_is_good(file))
+    return partial(desi_from_hats, true_is_good=_true_is_good(file, zwarn))
 
 
 @lru_cache(maxsize=2048)
-def _true_is_good(file: ParquetFile) -> bool:
-    column = read_columns(file, range(file.footer().num_row_groups), ["ZWARN"]).column("ZWARN").drop_null()
+def _true_is_good(file: ParquetFile, zwarn: str) -> bool:
+    column = read_columns(file, range(file.footer().num_row_groups), [zwarn]).column(zwarn).drop_null()
     return desi.true_means_good(column.to_numpy(), file.name)
 
 

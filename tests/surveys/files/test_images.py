@@ -7,9 +7,9 @@ from astropy.wcs import WCS
 from fits_images import DEC_DEG, PLANES, RA_DEG, SCALE_DEG, write_bands, write_cutout
 
 from mmagn.records import BANDS
-from mmagn.surveys.files.fits_file import warn_once
 from mmagn.surveys.files.images import cutout_of, read_planes
 from mmagn.surveys.hsc import COUNT_NJY
+from mmagn.surveys.reader import warn_once
 
 NOISE = "images without variances"
 

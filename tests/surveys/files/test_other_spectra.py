@@ -10,9 +10,11 @@ from astropy.table import QTable
 from mmagn.spectroscopy.config import SpectroscopyConfig
 from mmagn.spectroscopy.emission import line_table
 from mmagn.surveys.files import other_spectra
-from mmagn.surveys.files.fits_file import warn_once
 from mmagn.surveys.files.spectra import read_spectrum
 from mmagn.surveys.files.wavelengths import header_medium, vacuum_angstrom
+from mmagn.surveys.reader import warn_once
+from mmagn.tensors.config import TensorsConfig
+from mmagn.tensors.spectrum import spectrum_tensors
 
 specutils = pytest.importorskip("specutils")
 
@@ -141,6 +143,21 @@ def test_what_specutils_reads_but_cannot_be_measured_is_refused(monkeypatch, tmp
     for parts, wave, values, sentence in refused:
         with pytest.raises(ValueError, match=sentence):
             read(monkeypatch, tmp_path, wave, values, **parts)
+
+
+@pytest.mark.parametrize("step_angstrom", [0.0, 1.3])
+def test_uncertainties_near_zero_are_not_valid_and_never_infinite(monkeypatch, tmp_path, step_angstrom):
+    axis, flux = a_galaxy(step_angstrom)
+    errors = np.full(len(axis), ERROR)
+    errors[100:103] = 1e-25
+    loaded = specutils.Spectrum(
+        spectral_axis=axis, flux=flux, uncertainty=StdDevUncertainty(errors * UNIT), meta={"header": HEADER}
+    )
+    monkeypatch.setattr(specutils.Spectrum, "read", lambda _: loaded)
+    (tmp_path / "own.dat").touch()
+    spectrum = read_spectrum(str(tmp_path / "own.dat"))
+    assert 3 <= np.count_nonzero(~spectrum.valid[90:130]) < 20
+    assert np.isfinite(spectrum_tensors([spectrum], TensorsConfig())).all()
 
 
 def test_an_unknown_resolution_is_said_once(monkeypatch, tmp_path, caplog):

@@ -10,7 +10,7 @@ from mmagn.spectroscopy.config import SpectroscopyConfig
 from mmagn.spectroscopy.emission import line_table
 from mmagn.surveys.config import DataConfig
 from mmagn.surveys.desi_files import desi_spectra
-from mmagn.surveys.reader import iter_spectra
+from mmagn.surveys.reader import iter_spectra, warn_once
 from mmagn.surveys.readers import survey_reader
 
 PLACE = {"ra": 150.1, "dec": 2.2}
@@ -41,6 +41,22 @@ def test_a_folder_of_desi_alone_is_enough_and_a_missing_one_is_named(tmp_path, v
     assert [each.object_id for each in spectra_of(tmp_path)] == ["39627"]
     with pytest.raises(FileNotFoundError, match=r"no folder sdss/sdss or .*desi/dr1_main .data.spectra.*holds edr_sv3"):
         spectra_of(tmp_path, desi_survey="dr1_main")
+
+
+def test_a_missing_folder_that_was_asked_for_is_a_warning_with_its_setting(tmp_path, v1_tree, caplog):
+    v1_tree(tmp_path, sdss=[{"object_id": 1, **PLACE}], desi=[{"object_id": 39627, **PLACE}])
+    warn_once.cache_clear()
+    spectra_of(tmp_path, desi_survey="edr_sv33")
+    assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING"]
+    assert "no folder sdss/boss (data.spectra); sdss/ holds sdss" in caplog.text
+    assert "no folder desi/edr_sv33 (data.spectra, data.desi_survey); desi/ holds edr_sv3" in caplog.text
+
+
+def test_the_default_surveys_are_those_that_are_there(tmp_path, v1_tree, caplog):
+    caplog.set_level("INFO")
+    v1_tree(tmp_path, sdss=[{"object_id": 1, **PLACE}])
+    assert len(list(iter_spectra(survey_reader(DataConfig(source="hdf5", root=str(tmp_path))), Counter()))) == 1
+    assert "no folder" not in caplog.text
 
 
 def test_losses_of_desi_are_counted_under_its_name(tmp_path, v1_tree):

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 from astropy.table import Table
 
 from mmagn.config.run_config import RunConfig, config_dict, load_config, save_config
@@ -29,7 +30,7 @@ from mmagn.records import Pair, Spectrum
 from mmagn.reporting.figures.matching import plan_figures
 from mmagn.reporting.figures.style import save_figures
 from mmagn.reporting.figures.training import sample_gallery, validation_figures
-from mmagn.runs.outside_labels import labelled_tables
+from mmagn.runs.outside_labels import check_depth, labelled_tables
 from mmagn.runs.resume import run_to_resume
 from mmagn.runs.sample import (
     Sample,
@@ -144,23 +145,25 @@ def measure(config: RunConfig, out: Path, *, of_pairs: bool = False, workers: in
 def _measured_here(config: RunConfig, out: Path, *, of_pairs: bool, workers: int) -> MeasurementSummary:
     """Counts of the table measured on this machine."""
     drops: Counter[str] = Counter()
-    total: int | None = None
+    total, magnitude = None, None
     rows: Iterator[Spectrum] | Iterator[Pair]
     if of_pairs or config.data.source == "store":
         with engine(config):
             store = pair_store(config.data, config.matching)
         drops.update(store.report["pair_drops"])
-        total = len(store)
+        total, magnitude = len(store), np.asarray(store.index["i_magnitude"], dtype=np.float64)
         rows = (store.pair(number) for number in range(total))
     else:
+        check_depth(config)
         rows = selected_spectra(config.data, config.matching, drops)
     settings = MeasurementSettings(spectroscopy=config.spectroscopy, labels=config.labels)
     tables = measured_tables(rows, settings, workers)
-    return write_tables(labelled_tables(config, tables), out, total=total, drops=drops)
+    return write_tables(labelled_tables(config, tables, magnitude), out, total=total, drops=drops)
 
 
 def _measured_on_dask(config: RunConfig, out: Path) -> MeasurementSummary:
     """Counts of the table measured on a Dask cluster, each partition of the SDSS catalogue by its worker."""
+    check_depth(config)
     drops: Counter[str] = Counter()
     with engine(config):
         reader = HatsReader(data=config.data)

@@ -2,19 +2,23 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from astropy.table import Table
 from sklearn.metrics import average_precision_score, cohen_kappa_score, recall_score
 
+from mmagn.ablation.ablate import _catalog_rows, _compared, _write_tables
 from mmagn.cli.main import main
-from mmagn.config.run_config import load_config
+from mmagn.config.run_config import RunConfig, load_config
+from mmagn.evaluation.pooled import OutOfFold
 from mmagn.labels.scheme import target
 from mmagn.reporting.page.labels import labels_section
 from mmagn.runs.label_scores import label_scores
 from mmagn.runs.outside_labels import labelled_tables
-from mmagn.runs.sample import labelled_sample
+from mmagn.runs.sample import Sample, labelled_sample
+from mmagn.storage.run_folder import RunFolder
 from mmagn.storage.tables import table_file
 
 SMALL = {
@@ -48,7 +52,14 @@ def survey(tmp_path_factory: pytest.TempPathFactory) -> dict:
     wise[listed & hidden].write(base / "red.csv", format="ascii.csv")
     truth = np.where(listed, hidden, np.nan)
     truth[:3] = np.nan
-    return {"base": base, "settings": settings, "truth": truth, "bpt": bpt, "id": np.asarray(table["object_id"])}
+    return {
+        "base": base,
+        "settings": settings,
+        "truth": truth,
+        "bpt": bpt,
+        "id": np.asarray(table["object_id"]),
+        "i_magnitude": sample.store.index["i_magnitude"],
+    }
 
 
 def run_of(survey: dict, name: str, command: str, *options: str) -> tuple[int, Path]:
@@ -182,6 +193,63 @@ def test_an_ablation_puts_models_of_the_bpt_label_on_rung_l4_too(survey: dict) -
     assert result["catalog_models"][0]["objects"] == known.sum()
     assert "On the labels of the catalogue" in (run / "ablation.md").read_text(encoding="utf-8")
     assert "Labels against labels" in (run / "report.html").read_text(encoding="utf-8")
+
+
+def background_sample(survey: dict, **catalog: str) -> tuple[RunConfig, Sample, OutOfFold]:
+    """Objects with a list of positives alone, and predictions of a model that knows nothing."""
+    settings = {"table": str(survey["base"] / "red.csv"), "preset": "stern2012"} | catalog
+    named = {f"labels.catalog.{name}": value for name, value in settings.items()}
+    few = {"ablation.variants": ["handcrafted"], "ablation.questions": []}
+    config = load_config("handcrafted", **survey["settings"], **named, **few)
+    sample = labelled_sample(config)
+    probability = np.random.default_rng(5).random((1, len(sample.target)))
+    return config, sample, OutOfFold(target=sample.target, probability=probability, called=(probability >= 0.5) * 1.0)
+
+
+def test_models_of_positive_unlabelled_data_have_no_score_that_needs_negatives(survey: dict, tmp_path: Path) -> None:
+    config, sample, model = background_sample(survey, unknown="background")
+    run, fits = RunFolder(tmp_path), SimpleNamespace(fitted=0)
+    _write_tables(config, sample, _compared(config, sample, {"handcrafted": model}, run, fits), {})
+    result = json.loads(run.ablation.read_text(encoding="utf-8"))
+    (row,) = result["models"]
+    assert row["background"] == result["background"] == row["objects"] - row["positives"] > 0
+    assert 0 < row["average_precision_low"] < row["average_precision"]
+    assert row["precision"] is row["mcc"] is row["brier"] is None
+    assert result["strata"]
+    assert all(part["brier"] is None for part in result["strata"])
+    assert "positive-unlabelled data" in run.ablation.with_suffix(".md").read_text(encoding="utf-8")
+    section = labels_section({**result["sample"], **result})
+    assert any("Positive-unlabelled data" in text for text in section.text)
+
+
+def test_an_ablation_scores_a_list_of_positives_against_its_background_as_training_does(survey: dict) -> None:
+    config, sample, model = background_sample(survey, use="score")
+    every = np.ones(len(sample.target), dtype=bool)
+    trained = label_scores(config, sample, every, model.probability[0], 0.5).content["catalog_scores"]
+    (row,) = _catalog_rows(config, sample, {"handcrafted": model})
+    assert (row.objects, row.background) == (trained["objects"], trained["background"])
+    assert row.background > 0
+    for name, score in row.scores.items():
+        expected = trained["scores"][name]["value"]
+        assert score.value == (None if expected is None else pytest.approx(expected)), name
+
+
+def test_a_depth_rule_may_name_the_magnitude_of_the_image_where_there_are_images(
+    survey: dict, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = survey["base"] / "deep.parquet"
+    command = ["measure", "--out", str(out), *catalogue(survey, "red.csv", depth="i_magnitude < 20")]
+    assert run_of(survey, "none", *command, "--pairs")[0] == 0
+    table = Table.read(out)
+    listed = np.asarray(table["catalog_label"]) == "positive"
+    magnitude = np.asarray(survey["i_magnitude"])
+    assert 0 < (magnitude < 20).sum() < len(magnitude)
+    np.testing.assert_array_equal((np.asarray(table["catalog_label"]) == "negative")[~listed], magnitude[~listed] < 20)
+    out.unlink()
+    monkeypatch.setattr("mmagn.pipeline.measured_tables", None)
+    assert run_of(survey, "none", *command)[0] == 2
+    assert "spectra alone have no i_magnitude; allowed: --pairs" in capsys.readouterr().err
+    assert not out.exists()
 
 
 def test_measured_tables_carry_the_label(survey: dict) -> None:

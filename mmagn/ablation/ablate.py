@@ -25,6 +25,7 @@ from mmagn.evaluation.variants import VARIANTS, question
 from mmagn.matching.sky import sky_group
 from mmagn.records import CELL_NSIDE
 from mmagn.reporting.page.report import write_report
+from mmagn.runs.label_scores import catalog_objects
 from mmagn.runs.resume import unfinished_run
 from mmagn.runs.sample import Sample, labelled_sample
 from mmagn.storage.files import whole_file, write_json
@@ -133,16 +134,21 @@ def _compared(
     catalog, trained = config.labels.catalog, config.labels.catalog_trains
     p_agn = np.where(trained, np.nan, sample.column("p_agn"))  # P(AGN) of the BPT label is no ceiling of another one
     everyone: Part = ("", "", np.ones(len(p_agn), dtype=bool))
-    independent = trained and catalog.independent
+    independent, background = trained and catalog.independent, sample.background(config)
     return Ablation(
         path=run.path,
         rows=[
-            replace(score_row(name, each, config.evaluation), independent=independent) for name, each in pooled.items()
+            score_row(name, each, config.evaluation, independent=independent, background=int(background.sum()))
+            for name, each in pooled.items()
         ],
         strata=[
-            replace(
-                score_row(name, pooled_scores(each.of(members), config.evaluation), config.evaluation, (stratum, part)),
+            score_row(
+                name,
+                pooled_scores(each.of(members), config.evaluation),
+                config.evaluation,
+                (stratum, part),
                 independent=independent,
+                background=int(background[members].sum()),
             )
             for stratum, part, members in parts
             for name, each in predictions.items()
@@ -159,17 +165,23 @@ def _compared(
 
 
 def _catalog_rows(config: RunConfig, sample: Sample, predictions: Mapping[str, OutOfFold]) -> list[Row]:
-    """Scores of models that were trained on the BPT label on the objects that have a label of a catalogue."""
-    truth = sample.catalog_target
-    if config.labels.catalog_trains or len(np.unique(truth[np.isfinite(truth)])) < 2:
+    """Scores of models that were trained on the BPT label on the labels of a catalogue."""
+    if sample.catalog is None or config.labels.catalog_trains:
         return []
-    known = np.isfinite(truth)
-    pooled = {
-        name: pooled_scores(replace(each.of(known), target=truth[known]), config.evaluation)
+    rows, target, background = catalog_objects(sample.catalog_target)
+    if len(np.unique(target)) < 2:
+        logger.warning("labels of the catalogue: %d objects of one class, no scores", len(target))
+        return []
+    return [
+        score_row(
+            name,
+            pooled_scores(replace(each.of(rows), target=target), config.evaluation),
+            config.evaluation,
+            independent=config.labels.catalog.independent,
+            background=background,
+        )
         for name, each in predictions.items()
-    }
-    independent = config.labels.catalog.independent
-    return [replace(score_row(name, each, config.evaluation), independent=independent) for name, each in pooled.items()]
+    ]
 
 
 def _parts(config: RunConfig, sample: Sample) -> list[Part]:
@@ -206,6 +218,7 @@ def _write_tables(
         "strata_noise_ceiling": [ceiling.as_dict() for ceiling in result.ceilings[1:]],
         "catalog_models": [row.as_dict() for row in result.catalog_rows],
         "inputs": {name: [asdict(each) for each in inputs] for name, inputs in shares.items()},
+        "background": rows[0].background,
         "sample": sample.summary(config),
     }
     write_json(run.ablation, content)

@@ -8,7 +8,7 @@ import json
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +29,6 @@ from mmagn.records import Floats
 from mmagn.runs.sample import Sample
 from mmagn.storage.files import whole_file, write_json
 from mmagn.storage.run_folder import RunFolder
-from mmagn.storage.settings import settings_affecting
 from mmagn.storage.vectors import vectors_of
 from mmagn.storage.version import __version__
 from mmagn.workers import run_tasks
@@ -80,13 +79,6 @@ class FoldFits:
         self.inputs = FoldInputs(config, sample)
         self.networks = FoldNetworks(self.inputs)
         self.fitted = 0
-        self.vectors: Floats | None = None
-        if config.data.embeddings:
-            index = sample.store.index[sample.rows]
-            path = Path(config.data.embeddings).expanduser()
-            self.vectors = vectors_of(path, sample.object_id.tolist(), index["hsc_object_id"].tolist())
-            missing = int(np.isnan(self.vectors).all(axis=1).sum())
-            logger.info("vectors of length %d; %d of %d objects have none", self.vectors.shape[1], missing, len(index))
 
     def table(self, variant: Variant, fold: Fold) -> Table:
         """Return the predictions for the test objects of a fold, from the cache or a new fit.
@@ -195,9 +187,9 @@ class FoldFits:
         if variant.kind == "constant":
             return np.full(len(target), -np.inf)
         if variant.kind == "probe":
-            return probe_logits(self._vectors(), target, fold, pos_weight=self.networks.pos_weight(fold))
+            return probe_logits(self._vectors, target, fold, pos_weight=self.networks.pos_weight(fold))
         if variant.kind == "late-fusion":
-            parts = np.stack([self._part_logits(VARIANTS[name], fold) for name in variant.members])
+            parts = {name: self._part_logits(VARIANTS[name], fold) for name in variant.members}
             return late_fusion_logits(parts, target, fold.validation)
         if variant.kind == "bpt-rule":
             return rule_logits(*bpt_ratios(self.sample.labelled), self.config.labels.seyfert_liner)
@@ -205,10 +197,19 @@ class FoldFits:
         weight, splines = self.networks.pos_weight(fold), variant.kind == "spline-logistic"
         return logistic_logits(values, valid, target, fold.train, pos_weight=weight, splines=splines)
 
+    @cached_property
     def _vectors(self) -> Floats:
-        if self.vectors is None:
-            raise ValueError("ablation.variants has embedding models, but data.embeddings names no file of vectors")
-        return self.vectors
+        """(object, length) vectors of ``data.embeddings``, NaN where an object has none."""
+        sample, path = self.sample, Path(self.config.data.embeddings).expanduser()
+        images = np.asarray(sample.store.index["hsc_object_id"])[sample.rows]
+        vectors = vectors_of(path, sample.object_id.tolist(), images.tolist())
+        missing = int(np.isnan(vectors).all(axis=1).sum())
+        logger.info("vectors of length %d; %d of %d objects have none", vectors.shape[1], missing, len(vectors))
+        return vectors
+
+    @cached_property
+    def _vectors_digest(self) -> str:
+        return hashlib.sha256(self._vectors.tobytes()).hexdigest()
 
     def _part_logits(self, variant: Variant, fold: Fold) -> Floats:
         """(object,) logits of a fitted part of a late fusion, NaN in training rows of a network."""
@@ -254,10 +255,10 @@ class FoldFits:
     def _path(self, variant: Variant, fold: Fold) -> Path:
         """File of a fit, in a folder named by a digest of all settings that affect it."""
         config = self.inputs.variant_config(variant)
-        settings = settings_affecting(config, "labels", "tensors", "fit", "calibration")
+        settings = config.fit_settings("labels", "tensors", "fit", "calibration")
         settings |= {"variant": asdict(variant), "data": self.data_digest, "mmagn": __version__}
         if variant.needs_vectors:
-            settings["vectors"] = hashlib.sha256(self._vectors().tobytes()).hexdigest()
+            settings["vectors"] = self._vectors_digest
         folder = self.folder / f"{variant.name}-{_digest(json.dumps(settings, sort_keys=True, default=list))}"
         if not folder.is_dir():
             folder.mkdir(parents=True, exist_ok=True)

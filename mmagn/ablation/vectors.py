@@ -1,6 +1,7 @@
 """Models on vectors that were computed elsewhere: a linear probe, and its late fusion with a network."""
 
 import logging
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,7 @@ from sklearn.metrics import average_precision_score
 from mmagn.evaluation.folds import Fold
 from mmagn.records import Floats
 from mmagn.tensors.scaling import FeatureScaling
+from mmagn.training.heads.late_fusion import late_fusion_weights
 
 STRENGTHS = (1e-4, 1e-3, 1e-2, 0.1, 1.0)
 """Inverse strengths of the penalty of the probe; the validation rows choose."""
@@ -49,32 +51,20 @@ def probe_logits(vectors: Floats, target: Floats, fold: Fold, *, pos_weight: flo
     return best
 
 
-def late_fusion_logits(parts: Floats, target: Floats, validation: NDArray[np.int64]) -> Floats:
+def late_fusion_logits(parts: Mapping[str, Floats], target: Floats, validation: NDArray[np.int64]) -> Floats:
     """Return the fused logits (object,): a weight for each part and a bias, fitted to the validation rows.
 
-    Rows that the parts were trained on would trust the part that remembers them best. Weights are not negative: a part
-    that says nothing gets none.
+    Rows that the parts were trained on would trust the part that remembers them best.
 
     Parameters
     ----------
     parts
-        (part, object) logits of models that were fitted without the validation rows; NaN in training rows.
+        (object,) logits by name of models that were fitted without the validation rows; NaN in training rows.
     target
         (object,) 1 positive, 0 negative.
     validation
         Rows of both.
     """
-    seen = parts[:, validation]
-    center, spread = seen.mean(axis=1), np.maximum(seen.std(axis=1), 1e-9)
-    scaled = ((parts - center[:, None]) / spread[:, None]).T
-    used = np.arange(len(parts))
-    while True:
-        model = LogisticRegression(C=1.0).fit(scaled[np.ix_(validation, used)], target[validation])
-        weights = model.coef_[0]
-        if (weights > 0).all() or len(used) == 1:
-            break
-        used = np.delete(used, int(np.argmin(weights)))
-    logits = np.full(parts.shape[1], np.nan)
-    known = np.isfinite(scaled).all(axis=1)
-    logits[known] = scaled[np.ix_(known, used)] @ weights + model.intercept_[0]
-    return logits
+    seen = {name: logits[validation] for name, logits in parts.items()}
+    weights, bias = late_fusion_weights(seen, target[validation])
+    return np.asarray(bias + sum(weights[name] * logits for name, logits in parts.items()))

@@ -11,11 +11,14 @@ from mmagn.config.ablation import AblationConfig
 from mmagn.config.reading import config_from_settings, full_name, setting_from_value, settings_in_file
 from mmagn.config.search import SearchConfig
 from mmagn.evaluation.config import EvaluationConfig
-from mmagn.labels.config import LabelsConfig
+from mmagn.evaluation.unlabelled import SCORABLE
+from mmagn.evaluation.variants import VARIANTS
+from mmagn.labels.config import CatalogConfig, LabelsConfig
 from mmagn.matching.config import MatchingConfig, SplitsConfig
 from mmagn.models.config import ModelsConfig
 from mmagn.spectroscopy.config import SpectroscopyConfig
 from mmagn.storage.settings import (
+    Effect,
     check_settings,
     declared_settings,
     pattern,
@@ -23,6 +26,7 @@ from mmagn.storage.settings import (
     section,
     setting,
     setting_values,
+    settings_affecting,
     unmet_needs,
 )
 from mmagn.surveys.config import DataConfig
@@ -94,6 +98,27 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         check_settings(self)
+        vectors = [name for name in self.ablation.variants if VARIANTS[name].needs_vectors]
+        if vectors and not self.data.embeddings:
+            raise ValueError(
+                f"ablation.variants has {vectors[0]}, but data.embeddings names no file of vectors; name it, or leave "
+                "the model out"
+            )
+        unlabelled = self.labels.catalog_trains and self.labels.catalog.unknown == "background"
+        if unlabelled and self.ablation.metric not in SCORABLE:
+            raise ValueError(
+                f"ablation.metric is {self.ablation.metric}, which needs negatives, but labels.catalog.unknown is "
+                f"background; allowed: {', '.join(SCORABLE)}"
+            )
+
+    def fit_settings(self, *effects: Effect, resumable: bool = True) -> dict[str, Any]:
+        """Return the settings in effect that directly affect one of ``effects``, as plain JSON values.
+
+        Those of a catalogue of labels that no network is trained on are left out.
+        """
+        settings, unused = settings_affecting(self, *effects, resumable=resumable), f"{CatalogConfig.SECTION}."
+        trained = self.labels.catalog_trains
+        return {name: value for name, value in settings.items() if trained or not name.startswith(unused)}
 
 
 def config_file(name: Path | str) -> Path:

@@ -10,6 +10,7 @@ from mmagn.evaluation.comparison import Difference, holm
 from mmagn.evaluation.config import EvaluationConfig
 from mmagn.evaluation.pooled import PooledScores, difference
 from mmagn.evaluation.scorecard import Score
+from mmagn.evaluation.unlabelled import background_text, scorable
 from mmagn.evaluation.variants import VARIANTS, Question
 
 TABLE_METRICS = (
@@ -107,6 +108,8 @@ class Row:
         By name, those of ``TABLE_METRICS``.
     independent
         Whether the label is made of what no input contains.
+    background
+        Objects of unknown label that count as negative; scores that need negatives are undefined where there are any.
     """
 
     variant: str
@@ -116,6 +119,7 @@ class Row:
     positives: int
     scores: Mapping[str, Score]
     independent: bool = False
+    background: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """Return one level of plain values: the score itself, ``_low`` and ``_high`` for each score."""
@@ -127,21 +131,33 @@ class Row:
             "objects": self.objects,
             "positives": self.positives,
             "prevalence": self.positives / self.objects,
+            "background": self.background,
         }
         for name, score in self.scores.items():
             flat |= {name: score.value, f"{name}_low": score.low, f"{name}_high": score.high}
         return flat
 
 
-def score_row(variant: str, pooled: PooledScores, config: EvaluationConfig, part: tuple[str, str] = ("", "")) -> Row:
-    """Return the scores of ``TABLE_METRICS`` of a model on a part of the sample (stratum, name)."""
+def score_row(
+    variant: str,
+    pooled: PooledScores,
+    config: EvaluationConfig,
+    part: tuple[str, str] = ("", ""),
+    *,
+    independent: bool = False,
+    background: int = 0,
+) -> Row:
+    """Return the scores of ``TABLE_METRICS`` of a model on a part of the sample (stratum, name); see :class:`Row`."""
+    scores = {name: pooled.score(name, config) for name in TABLE_METRICS}
     return Row(
         variant=variant,
         stratum=part[0],
         part=part[1],
         objects=pooled.objects,
         positives=pooled.positives,
-        scores={name: pooled.score(name, config) for name in TABLE_METRICS},
+        scores=scorable(scores) if background else scores,
+        independent=independent,
+        background=background,
     )
 
 
@@ -168,13 +184,17 @@ def markdown(
     if answered:
         parts.append("\n".join(f"- {answer.sentence}" for answer in answered))
     leading = ("level", "variant", "objects", "positives")
-    parts.append(_markdown_table(rows, leading))
+    parts += [*_background_lines(rows), _markdown_table(rows, leading)]
     if catalog:
-        parts += ["## On the labels of the catalogue", _markdown_table(catalog, leading)]
+        parts += ["## On the labels of the catalogue", *_background_lines(catalog), _markdown_table(catalog, leading)]
     for stratum in dict.fromkeys(row.stratum for row in strata):
         members = [row for row in strata if row.stratum == stratum]
         parts += [f"## By {stratum}", _markdown_table(members, ("variant", "part", "objects", "positives"))]
     return "\n\n".join(parts) + "\n"
+
+
+def _background_lines(rows: Sequence[Row]) -> list[str]:
+    return [background_text(row.positives, row.background) for row in rows[:1] if row.background]
 
 
 def _markdown_table(rows: Sequence[Row], leading: Sequence[str]) -> str:

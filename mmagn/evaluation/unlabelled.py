@@ -6,6 +6,7 @@ it, and lie below those against true negatives (Elkan & Noto 2008, for labels mi
 MCC, Brier score and calibration would need negatives and stay undefined.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from mmagn.evaluation.scorecard import Score, Scores
@@ -26,22 +27,25 @@ def against_background(scored: Scores, background: int) -> Scores:
     """
     if not background:
         return scored
-    text = background_text(scored, background)
+    text = background_text(scored.positives, background)
     return replace(
         scored,
-        scores={
-            name: score if name in SCORABLE else Score(reason=NEEDS_NEGATIVES) for name, score in scored.scores.items()
-        },
+        scores=scorable(scored.scores),
         all_negative={name: value if name in SCORABLE else None for name, value in scored.all_negative.items()},
         report={},
         report_text=text,
     )
 
 
-def background_text(scored: Scores, background: int) -> str:
+def scorable(scores: Mapping[str, Score]) -> dict[str, Score]:
+    """Return scores by name, undefined where they need negatives."""
+    return {name: score if name in SCORABLE else Score(reason=NEEDS_NEGATIVES) for name, score in scores.items()}
+
+
+def background_text(positives: int, background: int) -> str:
     """Return what positive-unlabelled scores mean, in one sentence."""
     return (
-        f"positive-unlabelled data: {scored.positives} known positives against a background of {background} objects of "
+        f"positive-unlabelled data: {positives} known positives against a background of {background} objects of "
         f"unknown label, which holds positives; average precision and ROC-AUC are of known positives against this "
         "background, the prevalence is a lower limit, and scores that need negatives are undefined"
     )

@@ -183,8 +183,3 @@ class LabelsConfig:
     def catalog_trains(self) -> bool:
         """Whether networks are trained on the labels of a catalogue, not on the BPT label."""
         return bool(self.catalog.table) and self.catalog.use == "train"
-
-    @property
-    def of_fit(self) -> Self:
-        """The same without a catalogue that no network is trained on."""
-        return self if self.catalog_trains else replace(self, catalog=CatalogConfig())

@@ -77,16 +77,19 @@ def label_scores(
 
 
 def catalog_scores(config: RunConfig, truth: Floats, probability: Floats, threshold: float) -> tuple[Scores, int]:
-    """Return the scores on the labels of a catalogue, (object,) 1, 0 or NaN, and the size of their background.
+    """Return the scores on the labels of a catalogue, (object,) 1, 0 or NaN, and the size of their background."""
+    rows, target, unknown = catalog_objects(truth)
+    scored = scores(target, probability[rows], threshold, config=config.evaluation)
+    return against_background(scored, unknown), unknown
+
+
+def catalog_objects(truth: Floats) -> tuple[NDArray[np.bool_], Floats, int]:
+    """Return which objects are scored on the labels of a catalogue, their targets, and the size of the background.
 
     Objects of unknown label are left out where the catalogue has negatives, else they are the background.
     """
-    if (truth == 0).any():
-        known = np.isfinite(truth)
-        return scores(truth[known], probability[known], threshold, config=config.evaluation), 0
-    unknown = int(np.isnan(truth).sum())
-    scored = scores(np.nan_to_num(truth, nan=0.0), probability, threshold, config=config.evaluation)
-    return against_background(scored, unknown), unknown
+    rows = np.isfinite(truth) | ~(truth == 0).any()
+    return rows, np.nan_to_num(truth[rows], nan=0.0), int(np.isnan(truth[rows]).sum())
 
 
 def agreement_text(against: dict[str, Any]) -> str:

@@ -86,7 +86,8 @@ def load_members(runs: Sequence[Path], variant: str = DEFAULT_VARIANT) -> list[T
     FileNotFoundError
         Where a folder is no run, or lacks a file.
     ValueError
-        Where weights do not fit the settings in their folder, or members take other input than the first.
+        Where weights do not fit the settings in their folder, or members take other input or were trained on other
+        labels than the first.
     """
     members = [member for run in runs for member in _members_of(run, variant)]
     for member in members[1:]:
@@ -94,12 +95,19 @@ def load_members(runs: Sequence[Path], variant: str = DEFAULT_VARIANT) -> list[T
             raise ValueError(
                 f"{members[0].path} and {member.path} take different input and cannot be averaged: {difference}"
             )
+        if difference := _first_difference(_label_settings(members[0].config), _label_settings(member.config)):
+            raise ValueError(
+                f"{members[0].path} and {member.path} were trained on other labels and cannot be averaged: {difference}"
+            )
     return members
 
 
 def input_difference(trained: RunConfig, config: RunConfig) -> str:
     """Return the first setting by which the input of a trained network differs from that of ``config``, else ""."""
-    ours, theirs = _input_settings(trained), _input_settings(config)
+    return _first_difference(_input_settings(trained), _input_settings(config))
+
+
+def _first_difference(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
     for name in sorted({*ours, *theirs}):
         if ours.get(name) != theirs.get(name):
             return f"{name} is {ours.get(name)} in one and {theirs.get(name)} in the other"
@@ -123,6 +131,14 @@ def evaluation_sample(
 def _input_settings(config: RunConfig) -> dict[str, Any]:
     branches = {"models.branches": sorted(config.models.branches)}
     return settings_affecting(config, "measurements", "tensors") | branches
+
+
+def _label_settings(config: RunConfig) -> dict[str, Any]:
+    """Settings that decide what is positive; of files the name alone, which may lie elsewhere."""
+    settings = config.fit_settings("labels", "fit")
+    labels = {name: value for name, value in settings.items() if name.startswith("labels.")}
+    files = {f"labels.catalog.{name}" for name in ("table", "moc")} & {*labels}
+    return labels | {name: Path(labels[name]).name for name in files}
 
 
 def _members_of(path: Path, variant: str) -> list[TrainedMember]:

@@ -13,12 +13,15 @@ from mmagn.config.run_config import RunConfig
 from mmagn.evaluation.agreement import label_agreement
 from mmagn.labels.catalog import ABSENT_COVERED, NEGATIVE, POSITIVE, UNKNOWN, CatalogLabels, LabelCatalog, Objects
 from mmagn.labels.presets import presets
+from mmagn.labels.rules import parsed_rule
 from mmagn.labels.scheme import target
 from mmagn.records import Floats
 from mmagn.surveys.http_index import local_file, plain_name
 
 LABEL_COLUMN, REASON_COLUMN = "catalog_label", "catalog_reason"
 """Columns of the table of measurements that hold the label of the catalogue."""
+IMAGE_MAGNITUDE = "i_magnitude"
+"""Quantity of the image that a depth rule may name."""
 
 logger = logging.getLogger(__name__)
 
@@ -51,8 +54,27 @@ def outside_labels(config: RunConfig, table: Table, i_magnitude: Floats | None =
     return labels
 
 
-def labelled_tables(config: RunConfig, tables: Iterable[Table]) -> Iterator[Table]:
+def check_depth(config: RunConfig) -> None:
+    """Raise where ``labels.catalog.depth`` asks for what a table without images does not have."""
+    depth = config.labels.catalog.depth
+    if depth and IMAGE_MAGNITUDE in [name.lower() for name in parsed_rule(depth).names]:
+        raise ValueError(
+            f"labels.catalog.depth is {depth}, but spectra alone have no {IMAGE_MAGNITUDE}; allowed: --pairs, or "
+            "another rule"
+        )
+
+
+def labelled_tables(config: RunConfig, tables: Iterable[Table], i_magnitude: Floats | None = None) -> Iterator[Table]:
     """Yield tables of measurements with the two columns of the labels, where there is a catalogue.
+
+    Parameters
+    ----------
+    config
+        Settings of the run.
+    tables
+        Tables of measurements, one after another.
+    i_magnitude
+        (object,) AB magnitude of all their rows, for a depth rule.
 
     Raises
     ------
@@ -63,9 +85,10 @@ def labelled_tables(config: RunConfig, tables: Iterable[Table]) -> Iterator[Tabl
         yield from tables
         return
     catalog = label_catalog(config)
-    joined, counts, reasons = 0, Counter[str](), Counter[str]()
+    joined, counts, reasons, start = 0, Counter[str](), Counter[str](), 0
     for table in tables:
-        objects = _objects(table, None)
+        objects = _objects(table, None if i_magnitude is None else i_magnitude[start : start + len(table)])
+        start += len(table)
         labels = _labelled(table, objects, catalog)
         joined += labels.joined
         counts.update(labels.label.tolist())
@@ -84,7 +107,7 @@ def _labelled(table: Table, objects: Objects, catalog: LabelCatalog) -> CatalogL
 
 def _objects(table: Table, i_magnitude: Floats | None) -> Objects:
     images = table["hsc_object_id"] if "hsc_object_id" in table.colnames else np.full(len(table), "")
-    magnitude = {} if i_magnitude is None else {"i_magnitude": i_magnitude}
+    magnitude = {} if i_magnitude is None else {IMAGE_MAGNITUDE: i_magnitude}
     return Objects(
         object_id=np.asarray(table["object_id"], dtype=np.str_),
         hsc_object_id=np.asarray(images, dtype=np.str_),

@@ -7,7 +7,7 @@ from typing import Any
 from mmagn.config.run_config import RunConfig, differing_settings, load_config
 from mmagn.storage.checksums import check_archive
 from mmagn.storage.run_folder import RunFolder
-from mmagn.storage.settings import Effect, settings_affecting
+from mmagn.storage.settings import Effect
 from mmagn.training.checkpoints import good_checkpoint
 
 AUTO = "auto"
@@ -50,7 +50,7 @@ def run_to_resume(config: RunConfig, resume: str) -> RunFolder | None:
 def disagreements(config: RunConfig, started: RunConfig) -> dict[str, tuple[Any, Any]]:
     """Return the settings, with both values, that prevent a run from being resumed."""
     differing = differing_settings(config, started)
-    deciding = {name for each in (config, started) for name in settings_affecting(each, *DECIDING, resumable=False)}
+    deciding = {name for each in (config, started) for name in each.fit_settings(*DECIDING, resumable=False)}
     return {name: values for name, values in differing.items() if name in deciding}
 
 

@@ -42,6 +42,7 @@ class HeadScores:
         self.pos_weight = [fits.networks.pos_weight(fold) for fold in folds]
         self.heads = [fold_heads(fits, fold) for fold in folds]
         self.origins = [fits.inputs.origin(fits.config, fold) for fold in folds]
+        self.present = _present(fits.sample.features_valid(fits.config), list(self.heads[0].widths), device)
 
     def __call__(self, config: RunConfig) -> Iterator[float]:
         """Average precision on the test objects of one inner fold after another; all but the first are one batch."""
@@ -52,7 +53,7 @@ class HeadScores:
         tasks = [self._task(config, number) for number in numbers]
         with one_thread():
             fit_heads(tasks)
-            logits = [fused_logits(task.heads, task.embedding).cpu().numpy() for task in tasks]
+            logits = [fused_logits(task.heads, task.embedding, task.present).cpu().numpy() for task in tasks]
         tests = [self.folds[number].test for number in numbers]
         return [
             float(average_precision_score(self.truth[test], row[test])) for row, test in zip(logits, tests, strict=True)
@@ -69,6 +70,7 @@ class HeadScores:
         return HeadsTask(
             heads=heads.to(self.embeddings.device),
             embedding=self.embeddings[number],
+            present=self.present,
             target=self.target[number],
             train=fold.train,
             validation=fold.validation,
@@ -79,6 +81,14 @@ class HeadScores:
                 seed=fold.seed,
             ),
         )
+
+
+def _present(features_valid: Tensor | None, names: Sequence[str], device: str) -> Tensor | None:
+    """(object, modality) which modalities an object has; None where all have every one."""
+    if features_valid is None:
+        return None
+    every = torch.ones_like(features_valid)
+    return torch.stack([features_valid if name == "features" else every for name in names], dim=1).to(device)
 
 
 def fold_embeddings(fits: FoldFits, folds: Sequence[Fold]) -> Tensor:

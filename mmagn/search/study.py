@@ -20,7 +20,6 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from mmagn.config.run_config import RunConfig
 from mmagn.config.search import SearchConfig
 from mmagn.search.space import base_parameters, suggested_values, with_values
-from mmagn.storage.settings import settings_affecting
 from mmagn.training.callbacks import NonFiniteLossError
 
 logger = logging.getLogger(__name__)
@@ -129,7 +128,7 @@ def _pruner(search: SearchConfig) -> BasePruner:
 
 def deciding_settings(config: RunConfig) -> dict[str, Any]:
     """Return the dotted settings that affect the score of a trial, as plain JSON values."""
-    return settings_affecting(config, "labels", "tensors", "fit", "search")
+    return config.fit_settings("labels", "tensors", "fit", "search")
 
 
 def _refuse_other(name: str, stored: Mapping[str, Any], settings: Mapping[str, Any]) -> None:

@@ -21,7 +21,7 @@ from torchmetrics.utilities.distributed import gather_all_tensors
 
 from mmagn.storage.files import write_json
 from mmagn.storage.run_folder import RunFolder
-from mmagn.training.loggers import log_figure, log_pr_curve
+from mmagn.training.loggers import log_figure, log_pr_curve, takes_figures
 from mmagn.training.module import SELECTION, AgnModule
 from mmagn.training.side_by_side import wait_for_device
 
@@ -323,8 +323,9 @@ class Figures(Callback):
         self._pool.shutdown(cancel_futures=True)
 
     def _draw(self, trainer: Trainer, tag: str, draw: StaticFigure) -> None:
-        if trainer.is_global_zero and trainer.loggers:
-            self._drawn.append(self._pool.submit(_log_figure, trainer.loggers, tag, draw, trainer.global_step))
+        boards = [logger for logger in trainer.loggers if takes_figures(logger)]
+        if trainer.is_global_zero and boards:
+            self._drawn.append(self._pool.submit(_log_figure, boards, tag, draw, trainer.global_step))
 
 
 def _log_figure(loggers: Sequence[Logger], tag: str, draw: StaticFigure, step: int) -> None:

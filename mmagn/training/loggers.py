@@ -95,6 +95,11 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def takes_figures(logger: Logger) -> bool:
+    """Whether :func:`log_figure` logs anything there."""
+    return isinstance(logger, TensorBoardLogger | WandbLogger | MLFlowLogger)
+
+
 def log_figure(logger: Logger, tag: str, figure: "Figure", step: int) -> None:
     """Log a figure where the logger takes figures."""
     match logger:

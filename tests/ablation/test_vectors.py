@@ -46,8 +46,9 @@ def verdict(signal: float, seed: int = 0, count: int = 1600) -> tuple[float, flo
     fold = fold_of(count, seed)
     network = 1.2 * target + rng.normal(size=count)
     probe = probe_logits(vectors, target, fold, pos_weight=2.0)
-    parts = np.stack([network, probe])
-    parts[:, fold.train] = np.nan
+    parts = {"network": network.copy(), "probe": probe}
+    for logits in parts.values():
+        logits[fold.train] = np.nan
     fused = late_fusion_logits(parts, target, fold.validation)
     probability = {
         "image-spectrum": 1 / (1 + np.exp(-network[fold.test])),
@@ -80,8 +81,10 @@ def test_a_part_without_information_gets_no_weight() -> None:
     rng = np.random.default_rng(3)
     target = (rng.random(600) < 0.3).astype(float)
     good, opposed = 2 * target + rng.normal(size=600), -target + rng.normal(size=600)
-    fused = late_fusion_logits(np.stack([good, opposed]), target, np.arange(300))
+    fused = late_fusion_logits({"good": good, "opposed": opposed}, target, np.arange(300))
     assert np.corrcoef(fused, good)[0, 1] == pytest.approx(1)
+    alone = late_fusion_logits({"opposed": opposed}, target, np.arange(300))
+    assert np.ptp(alone) < 1e-6, "a part that is worse than chance is not turned around"
 
 
 def test_vectors_come_back_as_they_were_written(tmp_path: Path) -> None:
@@ -169,12 +172,15 @@ def test_vectors_of_one_network_enter_an_ablation_of_others(world: dict, tmp_pat
     )
     fits, folds = FoldFits(config, sample, tmp_path / "fits"), ablation_folds(config, sample)
     fits.make([VARIANTS[name] for name in names], folds)
+    assert fits._vectors_digest is fits._vectors_digest
     assert fits.fitted == 6
     for fold in folds:
         table = fits.table(VARIANTS[names[2]], fold)
         assert table["object_id"].tolist() == sample.object_id[fold.test].tolist()
         assert np.isfinite(np.asarray(table["logit"])).all()
-    with pytest.raises(ValueError, match=r"data\.embeddings names no file of vectors"):
-        FoldFits(replace(config, data=world["config"].data), sample, tmp_path / "none").make(
-            [VARIANTS["embedding"]], folds
-        )
+    with pytest.raises(ValueError, match=r"variants has embedding, but data\.embeddings names no file of vectors"):
+        replace(config, data=world["config"].data)
+    missing = replace(config.data, embeddings=str(tmp_path / "missing.parquet"))
+    lazy = FoldFits(replace(config, data=missing), sample, tmp_path / "fits")
+    lazy.make([VARIANTS[names[0]]], folds)
+    assert lazy.fitted == 0

@@ -22,6 +22,8 @@ from mmagn.models.config import ModelsConfig
 from mmagn.storage.settings import declared_settings, setting_types, setting_values
 from mmagn.surveys.config import DataConfig, HubConfig
 
+CATALOG = {"table": "wise.fits", "preset": "stern2012"}
+
 
 def written(folder: Path, text: str) -> Path:
     path = folder / "some.yaml"
@@ -160,6 +162,28 @@ def test_a_setting_that_changes_nothing_is_reported() -> None:
     )
     assert without_effect(config) == ["models.image.embedding_dim has no effect: models.branches has no image"]
     assert without_effect(RunConfig()) == []
+
+
+def test_what_an_ablation_cannot_do_is_refused_at_once() -> None:
+    changes = {"ablation.variants": ["fused", "embedding"], "ablation.questions": []}
+    with pytest.raises(ValueError, match=r"ablation\.variants has embedding, but data\.embeddings names no file"):
+        load_config(**changes)
+    assert load_config(**changes, **{"data.embeddings": "vectors.parquet"}).data.embeddings
+    unlabelled = {f"labels.catalog.{name}": value for name, value in CATALOG.items()}
+    unlabelled["labels.catalog.unknown"] = "background"
+    with pytest.raises(ValueError, match=r"ablation\.metric is mcc, which needs negatives, .* average_precision"):
+        load_config(**unlabelled, **{"ablation.metric": "mcc"})
+    assert load_config(**unlabelled).ablation.metric == "average_precision"
+
+
+def test_a_catalogue_that_is_only_scored_decides_no_fit() -> None:
+    trained = load_config(**{f"labels.catalog.{name}": value for name, value in CATALOG.items()})
+    scored = load_config(**{f"labels.catalog.{name}": value for name, value in {**CATALOG, "use": "score"}.items()})
+    assert scored.fit_settings("labels", "fit") == RunConfig().fit_settings("labels", "fit")
+    assert trained.fit_settings("labels", "fit")["labels.catalog.preset"] == "stern2012"
+    unused = dataclasses.replace(scored.labels.catalog, unknown="background")
+    config = dataclasses.replace(scored, labels=dataclasses.replace(scored.labels, catalog=unused))
+    assert without_effect(config) == ["labels.catalog.unknown has no effect: labels.catalog.use is score"]
 
 
 def test_a_repository_that_is_not_read_has_no_effect() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from mmagn.config.run_config import RunConfig, save_config
+from mmagn.labels.config import CatalogConfig, LabelsConfig
 from mmagn.pipeline import verify
 from mmagn.runs.resume import NEEDS, run_to_resume
 from mmagn.storage.run_folder import RunFolder
@@ -52,6 +53,15 @@ def test_auto_passes_over_runs_of_other_settings_and_runs_without_a_checkpoint(
     assert run_to_resume(config, "auto") == good
     assert "holds no checkpoint to resume from" in caplog.text
     assert "is not a complete run folder: it lacks split.parquet" in caplog.text
+
+
+def test_a_catalogue_that_is_only_scored_does_not_make_another_run(config: RunConfig) -> None:
+    run = started_run(config)
+    catalog = CatalogConfig(table="wise.fits", preset="stern2012", use="score")
+    scored = dataclasses.replace(config, labels=dataclasses.replace(config.labels, catalog=catalog))
+    assert run_to_resume(scored, "auto") == run
+    trained = dataclasses.replace(config, labels=LabelsConfig(catalog=dataclasses.replace(catalog, use="train")))
+    assert run_to_resume(trained, "auto") is None
 
 
 def test_a_longer_run_or_another_device_is_the_same_run(config: RunConfig) -> None:

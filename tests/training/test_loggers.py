@@ -77,6 +77,14 @@ def test_csv_has_the_losses_of_every_epoch_and_keeps_those_of_before_a_resume(tr
     assert len([row for row in csv_rows(run, "csv-2") if row["train/loss"]]) == 2
 
 
+def test_no_figure_is_drawn_for_loggers_that_take_none(trained, run, config):
+    counts = []
+    figures = {"validation/roc": lambda *parts: counts.append(len(parts)) or drawn()}
+    for loggers, count in ((("csv",), 0), (("csv", "tensorboard"), 1)):
+        trained(config=dataclasses.replace(config, epochs=1, loggers=loggers), figures=figures)
+        assert len(counts) == count
+
+
 def test_a_run_without_loggers_trains(trained, run, config):
     assert trained(config=dataclasses.replace(config, epochs=1, loggers=())).complete
     assert not run.tensorboard.exists()

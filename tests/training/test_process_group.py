@@ -14,7 +14,6 @@ from mmagn.training.checkpoints import read_checkpoint
 from mmagn.training.config import TrainingConfig
 from mmagn.training.process_group import ProcessGroup, joined_group, launched_group
 
-"""Only a process that hangs reaches it."""
 WORKER = Path(__file__).resolve().parent.parent / "process_group_worker.py"
 SLURM = {
     "SLURM_NTASKS": "8",

@@ -168,9 +168,10 @@ def fit_heads(tasks: Sequence[HeadsTask]) -> None:
 
 
 @torch.no_grad()
-def fused_logits(heads: FusionHeads, embedding: Tensor) -> Tensor:
-    """(object,) fused logits of objects that have every modality, from their (object, embedding) head inputs."""
-    present = torch.ones((len(embedding), len(heads.widths)), dtype=torch.bool, device=embedding.device)
+def fused_logits(heads: FusionHeads, embedding: Tensor, present: Tensor | None = None) -> Tensor:
+    """(object,) fused logits from (object, embedding) head inputs and, where not all have every one, modalities."""
+    if present is None:
+        present = torch.ones((len(embedding), len(heads.widths)), dtype=torch.bool, device=embedding.device)
     logits: Tensor = heads.eval()(embedding, present).fused
     return logits
 

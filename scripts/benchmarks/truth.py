@@ -4,6 +4,7 @@ import json
 import logging
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -36,6 +37,8 @@ from mmagn.tensors.sources import BatchSource, PairTensors
 
 QUESTIONS = 8
 """Questions that the default ablation corrects its p values for."""
+LEVEL = 0.05
+"""Largest corrected p value that counts as significant."""
 COST_EPOCHS = 3
 LOST = 0.2
 SWAPS = 5
@@ -60,14 +63,14 @@ class Survey:
     folds: Sequence[Fold]
 
     @classmethod
-    def of(cls, folder: Path, *, seed: int, pairs: int, repeats: int) -> "Survey":
-        """Survey of a seed, with folds and networks of the same seed."""
+    def of(cls, folder: Path, *, seed: int, pairs: int, repeats: int, training: int | None = None) -> "Survey":
+        """Survey of a seed, with folds and networks of the same seed or of another one."""
         config = load_config("ablation.yaml")
         data = replace(
             config.data, cache_dir=str(folder), simulate=replace(config.data.simulate, seed=seed, pairs=pairs)
         )
         ablation = replace(config.ablation, repeats=repeats, fits_dir=str(folder / f"fits-{seed}-{pairs}"))
-        config = replace(config, seed=seed, data=data, ablation=ablation)
+        config = replace(config, seed=seed if training is None else training, data=data, ablation=ablation)
         sample = labelled_sample(config)
         return cls(config=config, fits=FoldFits(config, sample), folds=ablation_folds(config, sample))
 
@@ -141,7 +144,7 @@ class PlantedInputs(FoldInputs):
         if values is not None:
             marked = torch.from_numpy(np.flatnonzero(self.marked)).to(values.device)
             if self.modality == "image":
-                values[marked, :, 20:28, 20:28] += 1.0
+                values[marked, :, 16:32, 16:32] += 2.0
             else:
                 values[marked, 0, 300:306] += 2.0
         return PairTensors(
@@ -183,7 +186,7 @@ def main_rows(survey: Survey) -> Iterator[Row]:
     yield Row(
         what="masked-fused - masked-handcrafted", value=gain.value or 0.0, unit="", goal=0.0, note=_interval(gain)
     )
-    yield Row(what="  its p value after correction for 8 questions", value=corrected, unit="", goal=0.05, most=True)
+    yield Row(what="  its p value after correction for 8 questions", value=corrected, unit="", goal=LEVEL, most=True)
     yield from _probe_rows(survey)
 
 
@@ -250,6 +253,23 @@ def _interval(answer: Difference) -> str:
     return f"[{low:+.3f}, {high:+.3f}]"
 
 
+def verdict_rows(folder: Path, trainings: int, **survey_of: int) -> Iterator[Row]:
+    """How often whole ablations of one survey, with other folds and networks, give the same answer."""
+    answers: dict[str, list[str]] = {}
+    for number in range(trainings):
+        survey = Survey.of(folder, **survey_of, training=1000 * (number + 1))
+        for prefix in ("", "masked-"):
+            gain = survey.compared(f"{prefix}fused", f"{prefix}handcrafted")
+            significant = QUESTIONS * (gain.p_value or 1.0) < LEVEL
+            answer = "not significant" if not significant else "better" if (gain.value or 0.0) > 0 else "worse"
+            answers.setdefault(f"{prefix}fused - {prefix}handcrafted", []).append(answer)
+    for question, each in answers.items():
+        counts = Counter(each).most_common()
+        note = ", ".join(f"{answer} {count}" for answer, count in counts)
+        what = f"{question}: share of {trainings} ablations with the same verdict"
+        yield Row(what=what, value=counts[0][1] / trainings, unit="", goal=0.9, note=note)
+
+
 def cost_row(survey: Survey) -> Row:
     """CPU time of a fit of the fused network relative to those of its image and its spectrum branch alone."""
     training = replace(survey.config.training, epochs=COST_EPOCHS, head_epochs=COST_EPOCHS)
@@ -265,17 +285,21 @@ def cost_row(survey: Survey) -> Row:
     return Row(what=what, value=ratio, unit="", goal=1.3, most=True, note=note)
 
 
-def truth_benchmark(seed: int, minutes: float, pairs: int, large: int, repeats: int, out: str, only: str) -> None:
-    """Print each row when it is known, and exit with 1 where a goal is missed."""
+def truth_benchmark(*, large: int, trainings: int, minutes: float, out: str, only: str, **survey_of: int) -> None:
+    """Print each row when it is known, and exit with 1 where a goal is missed.
+
+    ``survey_of`` are the seed, pairs and repeats of the survey that most rows are about.
+    """
     logging.getLogger("mmagn").setLevel(logging.WARNING)
     start_s, folder, rows = time.monotonic(), Path(out), []
     folder.mkdir(parents=True, exist_ok=True)
+    seed = survey_of["seed"]
     print(f"{machine()}; survey seed {seed}")
     print(f"{'what':<{WIDTH}}{'goal':>12}  {'measured':>12}")
     small: list[Survey] = []
 
     def survey() -> Survey:
-        small[:] = small or [Survey.of(folder, seed=seed, pairs=pairs, repeats=repeats)]
+        small[:] = small or [Survey.of(folder, **survey_of)]
         return small[0]
 
     def planted_rows() -> Iterator[Row]:
@@ -296,6 +320,7 @@ def truth_benchmark(seed: int, minutes: float, pairs: int, large: int, repeats: 
         "main": lambda: main_rows(survey()),
         "planted": planted_rows,
         "large": large_rows,
+        "verdict": lambda: verdict_rows(folder, trainings, **survey_of),
     }
     for part in [part for name, part in parts.items() if name in (only.split(",") if only else parts)]:
         if time.monotonic() - start_s > 60 * minutes:

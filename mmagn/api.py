@@ -1,6 +1,7 @@
 """The Python interface: pairs, runs and trained models as a notebook uses them; paths may be text or Path."""
 
 import json
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -280,8 +281,11 @@ def read_galaxy(
     Raises
     ------
     FileNotFoundError, ValueError
-        Where a file is missing or cannot be used, or the redshift of the spectrum is unknown.
+        Where a file is missing or cannot be used, the redshift of the spectrum is unknown, or there is one without a
+        spectrum.
     """
+    if not spectrum and not math.isnan(redshift):
+        raise ValueError(f"redshift {redshift:g} needs a spectrum, whose redshift it is")
     paths = [path for each in ([image] if isinstance(image, Path | str) else image) for path in matching_files(each)]
     files = ObjectFiles(
         spectrum=str(Path(spectrum).expanduser()) if spectrum else "",

@@ -26,7 +26,7 @@ def exit_code(action: Callable[[], int | None]) -> int:
     sentence that names the file of its traceback.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    for talkative in ("urllib3", "httpx", "httpx2"):
+    for talkative in ("urllib3", "httpx", "httpx2", "matplotlib.font_manager"):
         logging.getLogger(talkative).setLevel(logging.ERROR)
     try:
         return action() or 0

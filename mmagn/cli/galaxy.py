@@ -26,7 +26,7 @@ def add_galaxy_options(parser: Parser, *, image: bool = True) -> None:
     else:
         parser.set_defaults(image=None, position=None)
     parser.set_defaults(views=image)
-    text = "redshift of it, where the file of the spectrum has none"
+    text = "redshift of the spectrum, in place of that of its file"
     parser.add_argument("--redshift", metavar="Z", type=number(float, above=-1), help=text)
 
 

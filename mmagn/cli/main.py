@@ -30,8 +30,8 @@ COMMANDS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Return the exit code of ``mmagn COMMAND ...``."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    name = given[0].replace("_", "-") if given else "--help"
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    name = words[0].replace("_", "-") if words else "--help"
     if name in ("--help", "-h"):
         lines = "".join(f"  {command:<14} {does}\n" for command, (_, does) in COMMANDS.items())
         sys.stdout.write(f"usage: mmagn COMMAND [options]\n\ncommands:\n{lines}\nmmagn COMMAND --help explains each.\n")
@@ -45,5 +45,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"error: mmagn has no command {name}; {hint}\n")
         return 2
     module = import_module(f"mmagn.cli.{COMMANDS[name][0]}")
-    code: int = getattr(module, name.replace("-", "_"))(given[1:])
+    code: int = getattr(module, name.replace("-", "_"))(words[1:])
     return code

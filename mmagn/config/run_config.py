@@ -129,8 +129,8 @@ def config_file(name: Path | str) -> Path:
     ValueError
         Where there is none.
     """
-    given = Path(name).expanduser()
-    for path in (given, given / "config.yaml", CONFIGS_DIR / given, CONFIGS_DIR / f"{given}.yaml"):
+    named = Path(name).expanduser()
+    for path in (named, named / "config.yaml", CONFIGS_DIR / named, CONFIGS_DIR / f"{named}.yaml"):
         if path.is_file():
             return path
     shipped = ", ".join(sorted(path.name for path in CONFIGS_DIR.glob("*.yaml")))

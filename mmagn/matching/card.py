@@ -30,6 +30,8 @@ CREDITS = """\
   instrument and software were developed by the National Astronomical Observatory of Japan (NAOJ), Kavli IPMU, the
   University of Tokyo, KEK, ASIAA and Princeton University. Based on data collected at the Subaru Telescope and
   retrieved from the HSC data archive system, operated by the Subaru Telescope and the Astronomy Data Center at NAOJ.
+- **DESI**, where spectra are of this survey: Early Data Release (DESI Collaboration 2024, AJ 168, 58) or Data Release 1
+  (DESI Collaboration 2025, arXiv:2503.14745).
 - **Multimodal Universe**: both samples as published by the Multimodal Universe collaboration (2024, NeurIPS).
 
 The terms of SDSS and of HSC-SSP hold for what is theirs.
@@ -51,7 +53,7 @@ def card_text(store: PairStore, repository: str, versions: Mapping[str, str]) ->
     """
     report, provenance = store.report, read_provenance(store.path)
     head = {
-        "pretty_name": "Pairs of SDSS spectra and HSC images",
+        "pretty_name": f"Pairs of {'simulated' if store.simulated else 'SDSS'} spectra and HSC images",
         "license": "other",
         "tags": ["astronomy", "spectra", "images", "sdss", "hsc"],
         "size_categories": [next((size for most, size in _SIZES if len(store) < most), "n>100K")],
@@ -67,6 +69,7 @@ def card_text(store: PairStore, repository: str, versions: Mapping[str, str]) ->
             f"{len(store)} galaxies, each with its SDSS spectrum and its HSC image, matched one to one within "
             f"{report['radius_arcsec']:g} arcsec among {report['left_objects']} SDSS and {report['right_objects']} HSC "
             f"objects; {report['expected_by_chance']:.2g} of the matches are expected by chance.\n",
+            *(["**The survey is simulated: these pairs say nothing about the sky.**\n"] if store.simulated else []),
             "## Columns\n",
             *markdown_table("column", "meaning", COLUMNS),
             "## How it was made\n",
@@ -77,8 +80,7 @@ def card_text(store: PairStore, repository: str, versions: Mapping[str, str]) ->
             "",
             *markdown_table("left out", "objects", {reason: str(count) for reason, count in sorted(lost.items())}),
             *markdown_table("package", "version", versions),
-            "## Credits\n",
-            CREDITS,
+            *([] if store.simulated else ["## Credits\n", CREDITS]),
         ]
     )
 

@@ -108,6 +108,11 @@ class PairStore:
         return self._provenance.settings
 
     @property
+    def simulated(self) -> bool:
+        """Whether the pairs are known to be those of the embedded survey."""
+        return bool(self.settings.get("data.source") == "embedded")
+
+    @property
     def report(self) -> dict[str, Any]:
         """Match report, and what was left out or changed while writing."""
         return dict(self._provenance.report)

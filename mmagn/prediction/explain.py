@@ -29,7 +29,7 @@ from mmagn.prediction.networks import Ensemble
 from mmagn.records import Cutout, Floats
 from mmagn.reporting.figures.explanation import Explanation, explanation_figure
 from mmagn.reporting.figures.style import save_figures
-from mmagn.runs.members import TrainedMember, input_difference, load_members
+from mmagn.runs.members import TrainedMember, load_members
 from mmagn.runs.sample import engine
 from mmagn.storage.files import file_stem, write_json
 from mmagn.tensors.batches import Batch
@@ -71,16 +71,13 @@ def explain(
     FileNotFoundError, ValueError
         Where the folder is no complete run, settings do not fit, or there is no such galaxy.
     """
-    ensemble = Ensemble(members=load_members([run_path], variant), device="cpu")
-    first = ensemble.members[0].config
-    if difference := input_difference(first, config):
-        raise ValueError(f"{run_path} was trained with other input (first) than these settings: {difference}")
+    ensemble = Ensemble(members=load_members([run_path], variant, config), device="cpu")
     if isinstance(about, Galaxy):
         galaxy = about
     else:
         with engine(config):
             galaxy = galaxy_with_id(config.data, config.matching, about)
-    decoded = Decoder(config=first, bases=ensemble.bases).decoded(GivenPart(given=(galaxy,)))
+    decoded = Decoder(config=ensemble.members[0].config, bases=ensemble.bases).decoded(GivenPart(given=(galaxy,)))
     row = ensemble.table(decoded)[0]
     result = explanation(ensemble, decoded, row, galaxy.cutout)
     name = file_stem(about if isinstance(about, str) else row["sdss_object_id"] or row["hsc_object_id"])

@@ -4,6 +4,7 @@ Each partition is read, decoded and predicted where it is and written by the wor
 galaxies is ever in one place, and another worker takes over the partition of one that ends.
 """
 
+import logging
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,22 +17,24 @@ import numpy as np
 import pandas as pd
 from astropy.table import Table, vstack
 
-from mmagn.config.run_config import RunConfig, load_config
+from mmagn.config.run_config import RunConfig
 from mmagn.matching.objects import ObjectPart, parts_of_files
 from mmagn.matching.sky import sky_group
 from mmagn.prediction.decode import Decoder
 from mmagn.prediction.networks import Ensemble
-from mmagn.runs.members import input_difference, load_members
+from mmagn.prediction.predict import catalog_meta
+from mmagn.runs.members import load_members
 from mmagn.runs.sample import engine
-from mmagn.storage.run_folder import RunFolder
 from mmagn.surveys.hats.catalogs import described_hats, partition_paths, readable
 from mmagn.surveys.hats.reader import HatsReader
+from mmagn.training.config import TrainingConfig
+from mmagn.training.device import device_name
 
-HATS_PREFIX = "hats:"
-"""Beginning of the name of an output that is a HATS catalogue."""
 HEALPIX_ORDER = 29
 POSITIONS = {"ra_deg": "ra", "dec_deg": "dec"}
 """Columns of positions, and what HATS calls them."""
+
+logger = logging.getLogger(__name__)
 
 
 def predict_hats(config: RunConfig, runs: Sequence[Path], folder: Path, variant: str) -> int:
@@ -54,25 +57,31 @@ def predict_hats(config: RunConfig, runs: Sequence[Path], folder: Path, variant:
         Where the source is another one, settings do not fit a run, or the folder is not empty.
     """
     if config.data.source != "hats":
-        raise ValueError(f"--out {HATS_PREFIX} needs data.source hats, not {config.data.source}")
+        raise ValueError(f"a HATS catalogue is made of data.source hats, not {config.data.source}")
     reader = HatsReader(data=config.data)
     surveys = list(reader.spectra_paths)
     if len(surveys) != 1:
-        raise ValueError(f"--out {HATS_PREFIX} takes one survey of spectra; data.spectra has {', '.join(surveys)}")
+        raise ValueError(f"a HATS catalogue has one survey of spectra; data.spectra has {', '.join(surveys)}")
     if folder.exists() and any(folder.iterdir()):
         raise ValueError(f"{folder} is not empty; a HATS catalogue needs a folder of its own")
-    if difference := input_difference(load_config(RunFolder(runs[0]).config), config):
-        raise ValueError(f"{runs[0]} was trained with other input (first) than these settings: {difference}")
+    meta = catalog_meta(load_members(runs, variant, config), runs, "pairs, spectra")
     paths = tuple(str(run.resolve()) for run in runs)
     with engine(config):
         drops: Counter[str] = Counter()
         parts = parts_of_files(config.data, config.matching, drops)
         catalog = reader.open_spectra(surveys[0])
-        task = PartitionPredictions(runs=paths, variant=variant, parts=parts, files=partition_paths(catalog))
-        meta = task.frame([])
-        predicted = catalog.map_partitions(task, include_pixel=True, meta=meta)
+        task = PartitionPredictions(
+            runs=paths, variant=variant, training=config.training, parts=parts, files=partition_paths(catalog)
+        )
+        predicted = catalog.map_partitions(task, include_pixel=True, meta=task.frame([]))
         with readable(str(folder)):
-            predicted.write_catalog(folder, catalog_name=folder.name, progress_bar=False, should_write_skymap=False)
+            predicted.write_catalog(
+                folder,
+                catalog_name=folder.name,
+                addl_hats_properties={name.lower(): str(value) for name, value in meta.items()},
+                progress_bar=False,
+                should_write_skymap=False,
+            )
     requested = sum(sum(map(len, of_file)) for of_file in parts.values())
     rows = int(described_hats(str(folder), ("ra", "dec")).catalog_info.total_rows)
     sys.stdout.write(f"{folder}: {rows} galaxies; could not be read: {requested - rows}\n")
@@ -89,6 +98,8 @@ class PartitionPredictions:
     ----------
     runs, variant
         Folders of trained runs, and model of an ablation.
+    training
+        Settings that name the device of the networks, where the worker is.
     parts
         Galaxies of each file of spectra.
     files
@@ -97,6 +108,7 @@ class PartitionPredictions:
 
     runs: tuple[str, ...]
     variant: str
+    training: TrainingConfig
     parts: Mapping[str, Sequence[ObjectPart]]
     files: Mapping[tuple[int, int], str]
 
@@ -106,8 +118,10 @@ class PartitionPredictions:
 
     def frame(self, parts: Sequence[ObjectPart]) -> pd.DataFrame:
         """Return the predictions of some galaxies as a frame, sorted by HEALPix pixel; empty without galaxies."""
-        ensemble, decoder = _networks(self.runs, self.variant)
+        ensemble, decoder = _networks(self.runs, self.variant, device_name(self.training))
         decoded = [decoder.decoded(part) for part in parts]
+        for reason, count in sum((each.drops for each in decoded), Counter()).items():
+            logger.warning("dropped: %d x %s", count, reason)
         tables = [ensemble.table(each) for each in decoded if len(each)]
         table = vstack(tables, metadata_conflicts="silent") if tables else ensemble.table(decoder.decoded(_Nothing()))
         return _frame(table)
@@ -127,9 +141,9 @@ class _Nothing:
 
 
 @lru_cache(maxsize=2)
-def _networks(runs: tuple[str, ...], variant: str) -> tuple[Ensemble, Decoder]:
+def _networks(runs: tuple[str, ...], variant: str, device: str) -> tuple[Ensemble, Decoder]:
     """Return the networks of some runs and their decoder, loaded once in a process."""
-    ensemble = Ensemble(members=load_members([Path(run) for run in runs], variant), device="cpu")
+    ensemble = Ensemble(members=load_members([Path(run) for run in runs], variant), device=device)
     return ensemble, Decoder(config=ensemble.members[0].config, bases=ensemble.bases)
 
 

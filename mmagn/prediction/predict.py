@@ -16,7 +16,7 @@ import torch
 from astropy.table import Table
 from tqdm import tqdm
 
-from mmagn.config.run_config import RunConfig, load_config
+from mmagn.config.run_config import RunConfig
 from mmagn.evaluation.network import NetworkOutput
 from mmagn.evaluation.subsets import seen_modalities
 from mmagn.evaluation.variants import DEFAULT_VARIANT
@@ -24,9 +24,8 @@ from mmagn.matching.objects import OBJECTS, Galaxy, GivenPart, ObjectPart, Objec
 from mmagn.prediction.decode import Decoded, Decoder, decoded_parts, default_workers
 from mmagn.prediction.networks import Ensemble
 from mmagn.runs.hub import run_name
-from mmagn.runs.members import TrainedMember, input_difference, load_members
+from mmagn.runs.members import TrainedMember, load_members
 from mmagn.runs.sample import counts_text, engine
-from mmagn.storage.run_folder import RunFolder
 from mmagn.storage.tables import checked_suffix, table_file
 from mmagn.storage.version import __version__
 from mmagn.tensors.missing import SUBSETS
@@ -139,9 +138,7 @@ def predict(
     if out is not None:
         checked_suffix(out)
     keep_freed_memory()
-    members = load_members(runs, options.variant)
-    if difference := input_difference(load_config(RunFolder(runs[0]).config), config):
-        raise ValueError(f"{runs[0]} was trained with other input (first) than these settings: {difference}")
+    members = load_members(runs, options.variant, config)
     tally = _Tally()
     parts: list[ObjectPart] = [GivenPart(given=options.galaxies)]
     if not options.galaxies:
@@ -152,7 +149,7 @@ def predict(
         members=members,
         device=device_name(config.training),
         prevalence=options.prevalence,
-        meta=_meta(members, runs, options),
+        meta=catalog_meta(members, runs, options.objects, options.prevalence),
     )
     decoder = Decoder(config=replace(members[0].config, spectroscopy=config.spectroscopy), bases=ensemble.bases)
     galaxies = sum(map(len, parts))
@@ -219,8 +216,10 @@ def _predictable(objects: Objects, member: TrainedMember) -> Objects:
     return objects
 
 
-def _meta(members: Sequence[TrainedMember], runs: Sequence[Path], options: PredictionOptions) -> dict[str, Any]:
-    """Provenance of a catalogue; keys of at most eight letters, as FITS requires."""
+def catalog_meta(
+    members: Sequence[TrainedMember], runs: Sequence[Path], objects: str, prevalence: float | None = None
+) -> dict[str, Any]:
+    """Return the provenance of a catalogue; keys of at most eight letters, as FITS requires."""
     quantiles = {novelty.quantile for member in members for novelty in member.novelty.values()}
     thresholds = {
         subset: round(float(np.mean([member.calibrations[subset].threshold for member in members])), 6)
@@ -231,8 +230,8 @@ def _meta(members: Sequence[TrainedMember], runs: Sequence[Path], options: Predi
         "MMAGN": __version__,
         "RUNS": json.dumps([run_name(run) for run in runs]),
         "MEMBERS": len(members),
-        "OBJECTS": options.objects,
-        "PREVAL": "as in validation" if options.prevalence is None else options.prevalence,
+        "OBJECTS": objects,
+        "PREVAL": "as in validation" if prevalence is None else prevalence,
         "THRESH": json.dumps(thresholds),
         "QUANTILE": json.dumps(sorted(quantiles)),
     }

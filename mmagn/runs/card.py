@@ -53,14 +53,14 @@ def card_text(run: RunFolder, repository: str) -> str:
         ceilings.get("average_precision", Score()),
         split,
         inputs_of(run, config),
-        simulated=config.data.source == "embedded",
+        simulated=recorded["simulated"],
     )
     warning = small_sample_warning(scores.objects, scores.positives, f"{split} split")
     return "\n".join(
         [
-            f"---\n{yaml.safe_dump(_head(repository, scores, config, split), sort_keys=False)}---\n",
+            f"---\n{yaml.safe_dump(_head(repository, scores, recorded, config), sort_keys=False)}---\n",
             f"# {repository}\n",
-            "P(AGN) of a galaxy from an HSC image, an SDSS spectrum or both, with its uncertainty. "
+            "P(AGN) of a galaxy from an HSC image, a spectrum of SDSS or DESI or both, with its uncertainty. "
             f"The model sees: {', '.join(config.models.branches)}.\n",
             *([f"**{warning}**\n"] if warning else []),
             *(f"{sentence}\n" for sentence in verdict),
@@ -78,18 +78,18 @@ def card_text(run: RunFolder, repository: str) -> str:
             "## How it was trained\n",
             *_training(read_json(run.provenance), config),
             "## Licence and credits\n",
-            "Code and weights: BSD-3-Clause.\n" + ("" if config.data.source == "embedded" else f"\n{CREDITS}"),
+            "Code and weights: BSD-3-Clause.\n" + ("" if recorded["simulated"] else f"\n{CREDITS}"),
         ]
     )
 
 
-def _head(repository: str, scores: Scores, config: RunConfig, split: str) -> dict[str, Any]:
+def _head(repository: str, scores: Scores, recorded: Mapping[str, Any], config: RunConfig) -> dict[str, Any]:
     metrics = [
         {"type": name, "name": score_name(name), "value": round(scores[name].value or 0.0, 4)}
         for name in HEADLINE
         if scores[name].value is not None
     ]
-    data = {"type": config.data.source, "name": _survey(config), "split": split}
+    data = {"type": config.data.source, "name": _survey(recorded), "split": recorded["split"]}
     result = {"task": {"type": "other", "name": "AGN or not"}, "dataset": data, "metrics": metrics}
     return {
         "license": "bsd-3-clause",
@@ -99,15 +99,19 @@ def _head(repository: str, scores: Scores, config: RunConfig, split: str) -> dic
     }
 
 
-def _survey(config: RunConfig) -> str:
-    return "simulated survey of mmagn" if config.data.source == "embedded" else "SDSS spectra and HSC images"
+def _survey(recorded: Mapping[str, Any]) -> str:
+    """Return whose spectra and images the pairs are, as the surveys of the spectra state."""
+    if recorded["simulated"]:
+        return "simulated survey of mmagn"
+    names = {"SDSS" if name in ("boss", "eboss") else name.upper() for name in recorded["surveys"]}
+    return f"{', '.join(sorted(names))} spectra and HSC images".lstrip()
 
 
 def _data(recorded: Mapping[str, Any], scores: Scores, config: RunConfig) -> list[str]:
     classes, splits = recorded["classes"], recorded["splits"]
     prevalence = "undefined" if scores.prevalence is None else f"{scores.prevalence:.3f}"
     return [
-        f"{_survey(config)[:1].upper()}{_survey(config)[1:]} (`data.source` {config.data.source}): "
+        f"{_survey(recorded)[:1].upper()}{_survey(recorded)[1:]} (`data.source` {config.data.source}): "
         f"{sum(classes.values()):,} pairs matched within {config.matching.radius_arcsec:g} arcsec, of which "
         f"{sum(splits.values()):,} have a label. Splits are by cells of sky. Prevalence of AGN in the "
         f"{recorded['split']} split: {prevalence}.\n",

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from mmagn.evaluation.network import EVALUATION_BATCH, logits_and_embeddings
 from mmagn.evaluation.scorecard import Scores
 from mmagn.models.fusion import FusionModel
-from mmagn.records import Cutout, Floats
+from mmagn.records import Cutout, Floats, square_about_source
 from mmagn.reporting.figures.gallery import rgb_image
 from mmagn.runs.sample import Sample
 from mmagn.tensors.batches import OrderedBatches
@@ -77,8 +77,8 @@ def projected(network: ScoredNetwork, sample: Sample) -> Projection:
 
 
 def sprite(cutout: Cutout) -> NDArray[np.uint8]:
-    """Return the central part of a cutout in colour, (pixel, pixel, 3), with half its resolution."""
+    """Return the part of a cutout about its source in colour, (pixel, pixel, 3), with half its resolution."""
     colours = rgb_image(cutout)
-    first = (len(colours) - 2 * SPRITE_PIXELS) // 2
-    centre = colours[first : first + 2 * SPRITE_PIXELS, first : first + 2 * SPRITE_PIXELS].astype(np.float64)
+    square = square_about_source(2 * SPRITE_PIXELS, len(colours))
+    centre = colours[square, square].astype(np.float64)
     return np.asarray(centre.reshape(SPRITE_PIXELS, 2, SPRITE_PIXELS, 2, 3).mean(axis=(1, 3)).round(), dtype=np.uint8)

@@ -71,7 +71,9 @@ class TrainedMember:
         return known_subsets(self.config.models.branches, self.config.tensors.features)
 
 
-def load_members(runs: Sequence[Path], variant: str = DEFAULT_VARIANT) -> list[TrainedMember]:
+def load_members(
+    runs: Sequence[Path], variant: str = DEFAULT_VARIANT, config: RunConfig | None = None
+) -> list[TrainedMember]:
     """Return the networks of training runs, and those of one model of ablation runs.
 
     Parameters
@@ -80,18 +82,20 @@ def load_members(runs: Sequence[Path], variant: str = DEFAULT_VARIANT) -> list[T
         Run folders.
     variant
         Which model of an ablation.
+    config
+        Settings of the galaxies that they are to be used for.
 
     Raises
     ------
     FileNotFoundError
         Where a folder is no run, or lacks a file.
     ValueError
-        Where weights do not fit the settings in their folder, or members take other input or were trained on other
-        labels than the first.
+        Where weights do not fit the settings in their folder, members or galaxies have other input than the first, or
+        members were trained on other labels.
     """
     members = [member for run in runs for member in _members_of(run, variant)]
     for member in members[1:]:
-        if difference := input_difference(members[0].config, member.config):
+        if difference := _input_difference(members[0].config, member.config):
             raise ValueError(
                 f"{members[0].path} and {member.path} take different input and cannot be averaged: {difference}"
             )
@@ -99,10 +103,12 @@ def load_members(runs: Sequence[Path], variant: str = DEFAULT_VARIANT) -> list[T
             raise ValueError(
                 f"{members[0].path} and {member.path} were trained on other labels and cannot be averaged: {difference}"
             )
+    if config is not None and (difference := _input_difference(load_config(RunFolder(runs[0]).config), config)):
+        raise ValueError(f"{runs[0]} was trained with other input (first) than these settings: {difference}")
     return members
 
 
-def input_difference(trained: RunConfig, config: RunConfig) -> str:
+def _input_difference(trained: RunConfig, config: RunConfig) -> str:
     """Return the first setting by which the input of a trained network differs from that of ``config``, else ""."""
     return _first_difference(_input_settings(trained), _input_settings(config))
 

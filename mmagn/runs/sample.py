@@ -1,6 +1,7 @@
 """The labelled sample of a config: pairs that are matched, measured, classified and split by sky."""
 
 import logging
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -124,8 +125,13 @@ class Sample:
         return replace(self, rows=self.rows[objects], target=self.target[objects], split=self.split[objects])
 
     def summary(self, config: RunConfig) -> dict[str, Any]:
-        """Return counts of classes, reasons of exclusion and splits, the labels, and the report of the match."""
+        """Return counts of surveys, classes, reasons of exclusion and splits, the labels, and the report of the match.
+
+        ``simulated`` follows from where the pairs were matched, also where they come from a store now.
+        """
         return {
+            "simulated": self.store.simulated,
+            "surveys": dict(Counter(np.asarray(self.table["survey"], dtype=np.str_).tolist())),
             "labels": labels_summary(config, self.table, self.catalog),
             "classes": class_counts(self.table),
             "unclassified": reason_counts(self.table),

@@ -101,6 +101,7 @@ def _searched(config: RunConfig, sample: Sample, study: "SampleStudy", run: RunF
 
         nested = nested_search(config, sample, inner)
     summary = {
+        "simulated": sample.store.simulated,
         "objects": len(sample.target),
         "positives": int(sample.target.sum()),
         "prevalence": float(sample.target.mean()),

@@ -117,8 +117,10 @@ class RunFolder:
                 check_file(path, written)
 
     def damaged(self, *, checkpoints: bool = False) -> list[str]:
-        """Return a sentence for each result, or checkpoint to resume from, that is not what was written; reads all."""
-        return damaged_files(self.path, self._sealed(), (self.last, self.previous) if checkpoints else ())
+        """Return a sentence for each result, or checkpoint without a record, that is not what was written; reads all."""
+        sealed = self._sealed()
+        archives = [self.last, self.previous] + ([] if self.best.name in sealed else [self.best])
+        return damaged_files(self.path, sealed, archives if checkpoints else ())
 
     def _sealed(self) -> dict[str, StoredFile]:
         files = self._provenance().get("files", {}) if self.provenance.is_file() else {}

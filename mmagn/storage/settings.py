@@ -118,7 +118,7 @@ def setting_values(config: Any) -> dict[str, Any]:
 
 
 def settings_affecting(
-    config: Any, *effects: Effect, given: Mapping[str, Any] | None = None, resumable: bool = True
+    config: Any, *effects: Effect, others: Mapping[str, Any] | None = None, resumable: bool = True
 ) -> dict[str, Any]:
     """Settings in effect that directly affect one of ``effects``, by dotted name in order, as plain JSON values.
 
@@ -128,7 +128,7 @@ def settings_affecting(
         A whole config or a section of it.
     effects
         Stages whose settings are wanted.
-    given
+    others
         Values of settings outside ``config`` that decide whether those within it have an effect.
     resumable
         False leaves out the settings that a resumed run may change.
@@ -139,7 +139,7 @@ def settings_affecting(
         name: plain_value(values[name])
         for name, declared in declared_settings(config_class).items()
         if {*declared.affects} & {*effects} and (resumable or not declared.resumable)
-        if not unmet_needs(declared, values | dict(given or {}))
+        if not unmet_needs(declared, values | dict(others or {}))
     }
     return dict(sorted(chosen.items()))
 

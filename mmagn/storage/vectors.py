@@ -24,13 +24,18 @@ def write_vectors(path: Path, ids: Sequence[str], vectors: NDArray[np.float32]) 
     ValueError
         Where the name of the file does not end in .parquet.
     """
-    if path.suffix != ".parquet":
-        raise ValueError(f"{path.name} cannot hold vectors; allowed: a name that ends in .parquet")
+    check_vector_file(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     flat = pa.array(np.ascontiguousarray(vectors, dtype=np.float32).ravel())
     column = pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])
     with whole_file(path) as part:
         pq.write_table(pa.table({"id": pa.array(list(ids), pa.string()), VECTOR_COLUMN: column}), part)
+
+
+def check_vector_file(path: Path) -> None:
+    """Raise ``ValueError`` where no vectors are written under the name of a file."""
+    if path.suffix != ".parquet":
+        raise ValueError(f"{path.name} cannot hold vectors; allowed: a name that ends in .parquet")
 
 
 def read_vectors(path: Path) -> tuple[list[str], Floats]:

@@ -68,7 +68,7 @@ def shape_of(branch: str, config: TensorsConfig) -> tuple[int, ...]:
 
 def prepared_file(store: StoredPairs, branch: str, config: TensorsConfig, cache_dir: Path) -> Path:
     """Path of the prepared tensors of a branch; it differs where the pairs or a setting that matters differ."""
-    settings = settings_affecting(config, "tensors", given={"models.branches": (branch,)})
+    settings = settings_affecting(config, "tensors", others={"models.branches": (branch,)})
     settings |= {"pairs": store.fingerprint, "count": len(store), "code": code_digest(*CODE)}
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
     return cache_dir.expanduser() / "tensors" / f"{branch}-{digest}.npy"

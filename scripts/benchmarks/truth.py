@@ -292,7 +292,6 @@ def truth_benchmark(*, large: int, trainings: int, minutes: float, out: str, onl
     """
     logging.getLogger("mmagn").setLevel(logging.WARNING)
     start_s, folder, rows = time.monotonic(), Path(out), []
-    folder.mkdir(parents=True, exist_ok=True)
     seed = survey_of["seed"]
     print(f"{machine()}; survey seed {seed}")
     print(f"{'what':<{WIDTH}}{'goal':>12}  {'measured':>12}")
@@ -322,7 +321,11 @@ def truth_benchmark(*, large: int, trainings: int, minutes: float, out: str, onl
         "large": large_rows,
         "verdict": lambda: verdict_rows(folder, trainings, **survey_of),
     }
-    for part in [part for name, part in parts.items() if name in (only.split(",") if only else parts)]:
+    names = only.split(",") if only else [*parts]
+    if unknown := [name for name in names if name not in parts]:
+        raise SystemExit(f"--only {', '.join(unknown)}: there is no such part; allowed: {', '.join(parts)}")
+    folder.mkdir(parents=True, exist_ok=True)
+    for part in [part for name, part in parts.items() if name in names]:
         if time.monotonic() - start_s > 60 * minutes:
             sys.stdout.write("the time was up before the rest\n")
             break

@@ -1,6 +1,7 @@
 """A command answers every failure with one sentence and an exit code."""
 
 import errno
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -116,3 +117,9 @@ def test_the_first_line_of_the_log_does_not_wait_for_torch() -> None:
     first, *rest = done.stderr.splitlines()
     assert first == "mmagn train: handcrafted, data.source embedded; loading libraries"
     assert "is blocked" in " ".join(rest), "they are imported afterwards"
+
+
+def test_what_libraries_do_on_a_first_run_stays_off_the_console(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    assert exit_code(lambda: logging.getLogger("matplotlib.font_manager").info("generated new fontManager")) == 0
+    assert not caplog.records

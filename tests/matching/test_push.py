@@ -10,6 +10,7 @@ import pytest
 import yaml
 from hub_server import hub_server
 
+from mmagn.matching.card import card_text
 from mmagn.matching.config import MatchingConfig
 from mmagn.matching.index import pair_index
 from mmagn.matching.pairs import open_pairs, pair_row
@@ -101,6 +102,12 @@ def test_the_card_says_what_how_and_whom_to_credit(pairs_hub, stores):
     assert yaml.safe_load(head)["configs"][0]["data_files"][0]["path"] == "data/*.parquet"
     for said in (f"{len(store)} galaxies", "within 1 arcsec", store.fingerprint, "| mmagn | ", "SDSS", "NAOJ"):
         assert said in body
+
+
+def test_the_card_of_simulated_pairs_says_so_and_credits_nobody(stores, monkeypatch):
+    monkeypatch.setitem(stores["float32"].settings, "data.source", "embedded")
+    card = card_text(stores["float32"], HUB.pairs, {})
+    assert "The survey is simulated" in card and "NAOJ" not in card
 
 
 def test_datasets_opens_what_was_pushed(pairs_hub, stores):

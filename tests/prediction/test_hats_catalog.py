@@ -9,11 +9,16 @@ import numpy as np
 import pytest
 from astropy.table import Table
 
+import mmagn
 from mmagn.cli.prediction import predict
 from mmagn.config.run_config import save_config
+from mmagn.matching.objects import GivenPart
 from mmagn.prediction.hats_catalog import PartitionPredictions
 from mmagn.surveys.hats.config import DaskConfig
 from mmagn.surveys.simulate.survey import embedded_root
+from mmagn.training.config import TrainingConfig
+
+CPU = TrainingConfig(device="cpu")
 
 # nested_pandas 0.7 still says inplace= to pandas 3.1
 pytestmark = pytest.mark.filterwarnings("ignore::pandas.errors.Pandas4Warning")
@@ -41,6 +46,8 @@ def test_the_hats_catalogue_of_predictions_is_the_table_of_one_process(world, ha
     assert written["modalities"].tolist() == expected["modalities"].tolist()
     np.testing.assert_allclose(written["calibrated_probability"], expected["calibrated_probability"], rtol=1e-4)
     np.testing.assert_allclose(written["ra"], expected["ra_deg"])
+    properties = (tmp_path / "scores" / "scores" / "hats.properties").read_text()
+    assert f"mmagn={mmagn.__version__}" in properties and world["run"].name in properties and "thresh" in properties
     near = catalog.cone_search(float(expected["ra_deg"][0]), float(expected["dec_deg"][0]), 1.0).compute()
     assert near["sdss_object_id"].tolist() == [expected["sdss_object_id"][0]]
     assert predict([*command, "--out", f"hats:{tmp_path / 'scores'}"]) == 2
@@ -48,17 +55,43 @@ def test_the_hats_catalogue_of_predictions_is_the_table_of_one_process(world, ha
 
 
 def test_the_task_of_a_worker_is_sent_between_processes(world):
-    task = PartitionPredictions(runs=(str(world["run"]),), variant="fused", parts={}, files={(4, 1): "a.parquet"})
+    task = PartitionPredictions(
+        runs=(str(world["run"]),), variant="fused", training=CPU, parts={}, files={(4, 1): "a.parquet"}
+    )
     sent = pickle.loads(pickle.dumps(task))
     nothing = sent(None, SimpleNamespace(order=4, pixel=1))
     assert len(nothing) == 0
     assert {"ra", "dec", "calibrated_probability"} <= {*nothing.columns}
+    with pytest.raises(ValueError, match="training.device is cuda, but torch finds no CUDA device"):
+        replace(task, training=TrainingConfig(device="cuda")).frame([])
+
+
+def test_galaxies_that_a_worker_cannot_read_are_logged_by_reason(world, caplog):
+    class Damaged(GivenPart):
+        def galaxies(self, drops):
+            drops["sdss: flux is not finite"] += 1
+            return iter(())
+
+    task = PartitionPredictions(runs=(str(world["run"]),), variant="fused", training=CPU, parts={}, files={})
+    with caplog.at_level("WARNING", logger="mmagn"):
+        assert len(task.frame([Damaged(given=()), Damaged(given=())])) == 0
+    assert "dropped: 2 x sdss: flux is not finite" in caplog.text
 
 
 def test_what_cannot_be_written_so_is_refused(world, capsys, tmp_path: Path):
     command = ["--run", str(world["run"]), "--out", f"hats:{tmp_path / 'scores'}"]
     assert predict(command) == 2
-    assert "--out hats: needs data.source hats, not embedded" in capsys.readouterr().err
+    assert "a HATS catalogue is made of data.source hats, not embedded" in capsys.readouterr().err
     assert predict([*command, "--data.source", "hats", "--data.spectra", "sdss,desi"]) == 2
-    assert "--out hats: takes one survey of spectra; data.spectra has sdss, desi" in capsys.readouterr().err
-    assert predict([*command, "--objects", "images"]) == 2
+    assert "a HATS catalogue has one survey of spectra; data.spectra has sdss, desi" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("objects", "pairs"), ("objects", "images"), ("objects", "spectra"), ("workers", "2"), ("prevalence", "0.1")]
+    + [("spectrum", "spec-0295-51585-0596.fits"), ("image", "cutout.fits")],
+)
+def test_options_without_effect_on_a_hats_catalogue_are_refused(world, capsys, tmp_path: Path, name: str, value: str):
+    command = ["--run", str(world["run"]), "--out", f"hats:{tmp_path / 'scores'}"]
+    assert predict([*command, f"--{name}", value]) == 2
+    assert f"--{name} cannot be had with --out hats:FOLDER" in capsys.readouterr().err

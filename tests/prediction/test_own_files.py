@@ -96,6 +96,7 @@ def test_a_table_of_files_is_predicted_and_measured_as_any_source(world, files, 
     [
         ([], "--out is needed, or --spectrum or --image of one galaxy"),
         (["--redshift", "0.1"], "--redshift and --position need --spectrum or --image"),
+        (["--image", "a.fits", "--redshift", "0.1"], "redshift 0.1 needs a spectrum, whose redshift it is"),
         (["--spectrum", "none.fits"], "none.fits is missing"),
         (["--image", "none-*.fits"], "none-*.fits is missing"),
         (["--image", "a.fits", "--position", "12"], "--position is 12; allowed: RA,DEC in degrees"),

@@ -91,6 +91,7 @@ def scored_run(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     counts = dict.fromkeys(("star-forming", "composite", "seyfert", "liner"), 10)
     recorded = {
         "split": "test",
+        "simulated": True,
         **on_test.as_dict(),
         "clean": {"probability": 0.9, **on_test.as_dict()},
         "noise_ceiling": {name: score.as_dict() for name, score in ceilings.items()},

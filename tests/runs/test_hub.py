@@ -18,6 +18,8 @@ from mmagn.cli.main import main
 from mmagn.config.run_config import config_dict, load_config, save_config
 from mmagn.labels.catalog import POSITIVE, CatalogLabels
 from mmagn.labels.config import CatalogConfig
+from mmagn.matching.store import pair_store
+from mmagn.reporting.page.report import write_report
 from mmagn.runs.hub import hub_address, local_run, push_run
 from mmagn.runs.label_scores import label_scores
 from mmagn.runs.members import load_members
@@ -301,3 +303,25 @@ def test_the_card_states_data_prevalence_intervals_leakage_limits_and_licence(tr
         assert text in body
     for name in ("average precision", "accuracy"):
         assert re.search(rf"\| {name} \| \d\.\d{{3}} \[\d\.\d{{3}}, \d\.\d{{3}}\] \|", body), name
+
+
+def test_pairs_of_the_simulated_survey_are_never_published_as_the_sky(
+    world: dict, trained: Path, models: HubServer, tmp_path: Path
+) -> None:
+    data = replace(world["config"].data, source="store", root=str(world["sample"].store.path))
+    sample = replace(world["sample"], store=pair_store(data, world["config"].matching))
+    run = RunFolder(tmp_path / "other")
+    shutil.copytree(trained, run.path)
+    config, scores = replace(load_config(run.config), data=data), json.loads(run.scores.read_text())
+    save_config(config, run.config)
+    for summary, first, claims in (
+        (sample.summary(config), "Simulated survey of mmagn (`data.source` store)", (True, False)),
+        ({"simulated": False, "surveys": {"desi": 3, "eboss": 2}}, "DESI, SDSS spectra and HSC images", (False, True)),
+    ):
+        write_json(run.scores, {**scores, **summary})
+        run.seal()
+        push_run(run.path, NAME)
+        body = (models.folder / NAME / "README.md").read_text()
+        assert first in body
+        assert ("the survey is simulated" in body, "NAOJ" in body) == claims
+        assert ("the survey is simulated" in write_report(run.path).read_text()) == claims[0]

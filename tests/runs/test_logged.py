@@ -1,6 +1,7 @@
 """Scores and embeddings of a scored run in TensorBoard, read back as its plugins read them."""
 
 import struct
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -73,6 +74,13 @@ def test_sprites_are_large_enough_to_recognise_a_galaxy(logged, world: dict) -> 
     width, height = struct.unpack(">II", picture.read_bytes()[16:24])
     per_row = int(np.ceil(np.sqrt(len(world["sample"].target))))
     assert (width, height) == (per_row * SPRITE_PIXELS, per_row * SPRITE_PIXELS)
+    cutout = world["sample"].store.cutout(0)
+    point = np.zeros_like(cutout.flux)
+    point[:, 78:80, 78:80] = 1000.0  # the source is at 78.5, where pixels count from 0
+    picture = sprite(replace(cutout, flux=point)).astype(int).sum(axis=2)
+    bright = picture > np.median(picture)
+    rows, columns = (np.flatnonzero(bright.any(axis=axis)) for axis in (1, 0))
+    assert rows.tolist() == columns.tolist() == [SPRITE_PIXELS // 2 - 1, SPRITE_PIXELS // 2], "in the middle"
     colours = sprite(world["sample"].store.cutout(0)).astype(int).sum(axis=2)
     middle = slice(SPRITE_PIXELS // 2 - 4, SPRITE_PIXELS // 2 + 4)
     assert colours[middle, middle].mean() > 2 * np.median(colours), "the galaxy is bright on a dark sky"

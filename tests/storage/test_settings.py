@@ -127,7 +127,7 @@ def test_a_setting_without_effect_is_in_no_cache_key() -> None:
     assert not [name for name in settings_affecting(features, "fit", "tensors") if "image" in name]
     assert "data.root" not in settings_affecting(RunConfig(), "pairs")
     assert "data.root" in settings_affecting(RunConfig(data=DataConfig(source="store", root="x")), "pairs")
-    image = settings_affecting(TensorsConfig(), "tensors", given={"models.branches": ("image",)})
+    image = settings_affecting(TensorsConfig(), "tensors", others={"models.branches": ("image",)})
     assert sorted(image) == ["tensors.asinh_softening", "tensors.image_noise_njy", "tensors.image_size"]
 
 

@@ -48,6 +48,7 @@ def ablation_page(run: RunFolder, recorded: Numbers, config: RunConfig, payload:
     if (inputs := inputs_section(recorded.get("inputs", {}))) is not None:
         sections.append(inputs)
     best, parts = _best_network(recorded["models"]), {}
+    simulated = recorded.get("sample", {}).get("simulated", False)
     variant = next((name for name in CARD_VARIANTS if name in config.ablation.variants), None)
     if table is not None and measured is not None and variant is not None:
         predictions = _out_of_fold(table[np.asarray(table["variant"], dtype=np.str_) == variant], measured)
@@ -58,14 +59,14 @@ def ablation_page(run: RunFolder, recorded: Numbers, config: RunConfig, payload:
         sections.append(diagram_section(predictions, measured, sample))
         if (images := image_section(predictions, payload)) is not None:
             sections.append(images)
-        parts = galaxy_parts(predictions, config, payload, sample)
+        parts = galaxy_parts(predictions, payload, sample, simulated=simulated)
     if "sample" in recorded:
         charts = sample_charts(recorded["sample"], measured, None, payload)
         sections.append(sample_section(recorded["sample"], charts))
         if (labels := labels_section({**recorded["sample"], **recorded})) is not None:
             sections.append(labels)
     return {
-        "verdict": ablation_verdict(recorded, best, simulated=config.data.source == "embedded"),
+        "verdict": ablation_verdict(recorded, best, simulated=simulated),
         "warning": small_sample_warning(best["objects"], best["positives"], "sample"),
         "tiles": _tiles(recorded, best),
         "sections": sections,

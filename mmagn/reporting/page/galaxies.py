@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from astropy.table import Table
 
-from mmagn.config.run_config import RunConfig
 from mmagn.evaluation.config import EvaluationConfig
 from mmagn.evaluation.scorecard import Scores
 from mmagn.labels.bpt import BPT_CLASSES
@@ -182,14 +181,14 @@ def _extremes(predictions: Predictions) -> list[int]:
     return chosen
 
 
-def galaxy_parts(predictions: Predictions, config: RunConfig, payload: Payload, sample: str) -> dict[str, Any]:
+def galaxy_parts(predictions: Predictions, payload: Payload, sample: str, *, simulated: bool) -> dict[str, Any]:
     """Return cards of galaxies and what they can be filtered by, as parts of a page."""
     with_card = card_objects(predictions)
     counts = ", ".join(f"{count:,} {name}" for name, count in outcome_counts(predictions.outcome).items())
     text = f"{len(with_card):,} of {len(predictions):,} galaxies of {sample}: {counts}."
     if len(with_card) < len(predictions):
         text += " Cards show the largest errors and the best predictions."
-    if config.data.source == "embedded":
+    if simulated:
         text += " The survey is simulated: links open the real sky at these positions, which shows other galaxies."
     if payload.reason:
         text += f" Images and spectra are not at hand: {payload.reason}"

@@ -62,7 +62,7 @@ def _page(run: RunFolder, kind: str, result: Path, store: PairStore | None) -> P
         case "ablation":
             parts = ablation_page(run, recorded, config, _payload(config, store))
         case _:
-            parts = search_page(run, recorded, config)
+            parts = search_page(run, recorded)
     return Page(
         title=run.path.name,
         kind=kind,

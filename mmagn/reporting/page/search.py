@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 from astropy.table import Table
 
-from mmagn.config.run_config import RunConfig
 from mmagn.reporting.figures.search import importance_figure, parallel_figure, scores, trials_figure
 from mmagn.reporting.page.files import read_table
 from mmagn.reporting.page.html import Chart, Section, TableView, Tile
@@ -19,7 +18,7 @@ BEST_TRIALS = 20
 """Trials in the open table; all are in ``trials.csv``."""
 
 
-def search_page(run: RunFolder, recorded: Numbers, config: RunConfig) -> dict[str, Any]:
+def search_page(run: RunFolder, recorded: Numbers) -> dict[str, Any]:
     """Return the content of the page of a search, from its ``search.json``, ``trials.csv`` and ``best.yaml``."""
     trials, best = read_table(run.trials), run.best_config
     sections = [_trials_section(recorded, trials), *_nested_sections(recorded.get("nested"))]
@@ -28,7 +27,7 @@ def search_page(run: RunFolder, recorded: Numbers, config: RunConfig) -> dict[st
         text = ["best.yaml in the run folder is a config for train.py."]
         sections.append(Section(name="best", title="Best settings", text=text, code=code))
     return {
-        "verdict": search_verdict(recorded, simulated=config.data.source == "embedded"),
+        "verdict": search_verdict(recorded, simulated=recorded["simulated"]),
         "tiles": _tiles(recorded),
         "sections": sections,
     }

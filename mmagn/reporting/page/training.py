@@ -40,10 +40,10 @@ def training_page(run: RunFolder, recorded: dict[str, Any], config: RunConfig, p
         uncalibrated = np.asarray(scored["probability"], dtype=np.float64) if "probability" in scored.colnames else None
         charts += score_charts(objects, config.evaluation, scores=scores, uncalibrated=uncalibrated)
         after = [diagram_section(objects, measured, f"the {split} split"), image_section(objects, payload)]
-        parts = galaxy_parts(objects, config, payload, f"the {split} split")
+        parts = galaxy_parts(objects, payload, f"the {split} split", simulated=recorded["simulated"])
     sample = recorded | {"split_classes": _split_classes(predictions)} if predictions is not None else recorded
     inputs = inputs_of(run, config)
-    ceiling, simulated = ceilings.get("average_precision", Score()), config.data.source == "embedded"
+    ceiling, simulated = ceilings.get("average_precision", Score()), recorded["simulated"]
     sections = [
         scores_section(recorded, scores, charts),
         inputs_section({"": recorded.get("inputs", [])}, recorded.get("modalities_disagree"), scores.objects),

@@ -228,7 +228,7 @@ def test_an_ablation_shows_its_answers_its_ladder_and_its_parts(scored_run: Simp
 def test_a_search_shows_its_best_trial_and_every_other(scored_run: SimpleNamespace, tmp_path: Path) -> None:
     best = {"number": 2, "score": 0.6, "folds": [0.5, 0.7], "values": {"hidden_dim": 32, "widths": [4, 8]}}
     recorded = {"over": "head", "score": "mean average precision", "prevalence": 0.2, "best": best, "nested": None}
-    recorded |= {"trials": {"complete": 2, "pruned": 1}, "importance": {"hidden_dim": 0.8}}
+    recorded |= {"trials": {"complete": 2, "pruned": 1}, "importance": {"hidden_dim": 0.8}, "simulated": False}
     shutil.copy(scored_run.path / "config.yaml", tmp_path)
     (tmp_path / "search.json").write_text(json.dumps(recorded), encoding="utf-8")
     (tmp_path / "best.yaml").write_text("models: {hidden: <script>}\n", encoding="utf-8")

@@ -1,7 +1,6 @@
 """The Python interface: pairs, runs and trained models as a notebook uses them; paths may be text or Path."""
 
 import json
-import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -133,27 +132,23 @@ class Run:
     @cached_property
     def config(self) -> RunConfig:
         """Settings of the run."""
-        return load_config(self._folder.config)
+        return load_config(RunFolder(self.folder).config)
 
     @cached_property
     def scores(self) -> Mapping[str, Any]:
         """Scores of the test split by name: value and interval, as ``scores`` in ``scores.json``."""
-        return dict(json.loads(self._folder.scores.read_text(encoding="utf-8"))["scores"])
+        return dict(json.loads(RunFolder(self.folder).scores.read_text(encoding="utf-8"))["scores"])
 
     @property
     def predictions(self) -> Table:
         """One row per object with truth and probability."""
-        return Table.read(self._folder.predictions, format="parquet")
+        return Table.read(RunFolder(self.folder).predictions, format="parquet")
 
     @property
     def report(self) -> Path:
         """The page ``report.html``, written where it is missing."""
-        page = self.folder / "report.html"
+        page = RunFolder(self.folder).report
         return page if page.is_file() else pipeline.report(self.folder)
-
-    @property
-    def _folder(self) -> RunFolder:
-        return RunFolder(self.folder)
 
 
 class Model:
@@ -284,7 +279,7 @@ def read_galaxy(
         Where a file is missing or cannot be used, the redshift of the spectrum is unknown, or there is one without a
         spectrum.
     """
-    if not spectrum and not math.isnan(redshift):
+    if not spectrum and not np.isnan(redshift):
         raise ValueError(f"redshift {redshift:g} needs a spectrum, whose redshift it is")
     paths = [path for each in ([image] if isinstance(image, Path | str) else image) for path in matching_files(each)]
     files = ObjectFiles(

@@ -19,7 +19,12 @@ _LISTED = (
 
 
 def _run_parser(
-    command: Callable[[Sequence[str]], int], where: str, examples: Sequence[str], *, members: bool, several: bool = False
+    command: Callable[[Sequence[str]], int],
+    where: str,
+    examples: Sequence[str],
+    *,
+    members: bool,
+    several: bool = False,
 ) -> ConfigParser:
     """Return the parser of a command that uses trained runs.
 
@@ -66,7 +71,8 @@ def predict(arguments: Sequence[str]) -> int:
         members=True,
         several=True,
     )
-    out_help = f"catalogue to write: {', '.join(SUFFIXES)}, or {HATS_PREFIX}FOLDER on Dask; not needed with --spectrum, --image"
+    suffixes = ", ".join(SUFFIXES)
+    out_help = f"catalogue to write: {suffixes}, or {HATS_PREFIX}FOLDER on Dask; not needed with --spectrum, --image"
     parser.add_argument("--out", help=out_help)
     kinds = ("pairs", "images", "spectra", "all")
     objects_help = f"{', '.join(kinds)} (images and spectra are those alone), or a {OBJECTS_HELP}"
@@ -91,11 +97,12 @@ def predict(arguments: Sequence[str]) -> int:
         if (options.spectrum or options.image) and options.objects is not None:
             parser.error("--objects chooses among many galaxies, but --spectrum and --image name one")
         on_dask = (options.out or "").startswith(HATS_PREFIX)
-        unused = [name for name in ("spectrum", "image", "prevalence", "workers") if getattr(options, name) is not None]
+        names = ("spectrum", "image", "prevalence", "workers")
+        unused = [name for name in names if getattr(options, name) is not None]
         unused += ["objects"] if options.objects in ("pairs", "images", "spectra") else []
         if on_dask and unused:
             parser.error(
-                f"--{', --'.join(unused)} cannot be had with --out {HATS_PREFIX}FOLDER, which is of all galaxies with a "
+                f"--{', --'.join(unused)} is not for --out {HATS_PREFIX}FOLDER, which has all galaxies with a "
                 "spectrum, at the prevalence of the training, with dask.workers"
             )
         galaxy = named_galaxy(options, config)

@@ -24,8 +24,18 @@ LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
 @dataclass(frozen=True)
+class _Inside:
+    """Path of a file or folder of that name in a run folder."""
+
+    name: str
+
+    def __get__(self, run: "RunFolder", run_class: type) -> Path:
+        return run.path / self.name
+
+
+@dataclass(frozen=True)
 class RunFolder:
-    """The folder ``<date>-<name>`` of one run; each property is the path of one file or folder in it.
+    """The folder ``<date>-<name>`` of one run; most attributes are the paths of what is in it.
 
     The folder of one network of an ablation, which holds some of these files, is opened as a run folder as well.
 
@@ -36,6 +46,59 @@ class RunFolder:
     """
 
     path: Path
+
+    config = _Inside("config.yaml")
+    """All settings of the run, as YAML."""
+    provenance = _Inside("run.json")
+    """Commit, versions, command line and machine, as JSON."""
+    split = _Inside("split.parquet")
+    """Split of each object, as Parquet."""
+    measurements = _Inside("measurements.parquet")
+    """Lines, features, class and reason of every pair, as Parquet."""
+    basis = _Inside("basis.safetensors")
+    """Continuum basis that the lines were measured with, where one was learned."""
+    scaling = _Inside("scaling.json")
+    """Scaling and imputation of the features, as JSON."""
+    best = _Inside("best.ckpt")
+    """Checkpoint of the best epoch: weights only."""
+    last = _Inside("last.ckpt")
+    """Latest checkpoint: everything needed to resume."""
+    previous = _Inside("previous.ckpt")
+    """Checkpoint before the latest, in case that one is damaged."""
+    weights = _Inside("weights.safetensors")
+    """Weights of the best epoch; exists once training is complete."""
+    bad_batch = _Inside("bad_batch.json")
+    """Batch with a non-finite loss, as JSON; exists only after one."""
+    calibration = _Inside("calibration.json")
+    """Calibration and threshold for each set of views, as JSON."""
+    novelty = _Inside("novelty.safetensors")
+    """Reference embeddings against which new objects are compared."""
+    importance = _Inside("importance.json")
+    """Permutation importance of the features, as JSON."""
+    predictions = _Inside("predictions.parquet")
+    """One row per object with truth and probability, as Parquet."""
+    out_of_fold = _Inside("out_of_fold.parquet")
+    """Out-of-fold predictions of an ablation, as Parquet."""
+    ablation = _Inside("ablation.json")
+    """Scores and comparisons of an ablation, as JSON; as Markdown and CSV with another suffix."""
+    strata = _Inside("strata.csv")
+    """Scores of an ablation on parts of the sample, as CSV."""
+    members = _Inside("members")
+    """Folder of the networks that an ablation keeps for prediction, a folder per model."""
+    search = _Inside("search.json")
+    """Result of a search, as JSON."""
+    trials = _Inside("trials.csv")
+    """Trials of a search, as CSV."""
+    best_config = _Inside("best.yaml")
+    """Settings of the best trial of a search, as YAML."""
+    report = _Inside("report.html")
+    """Report as one page."""
+    figures = _Inside("figures")
+    """Folder of figures."""
+    tensorboard = _Inside("tensorboard")
+    """Folder of TensorBoard events."""
+    log = _Inside("run.log")
+    """Log of the run."""
 
     @classmethod
     def create(cls, runs_dir: Path | str, name: str) -> Self:
@@ -117,10 +180,10 @@ class RunFolder:
                 check_file(path, written)
 
     def damaged(self, *, checkpoints: bool = False) -> list[str]:
-        """Return a sentence for each result, or checkpoint without a record, that is not what was written; reads all."""
+        """Return a sentence for each result, or checkpoint without a record, that is not what was written."""
         sealed = self._sealed()
-        archives = [self.last, self.previous] + ([] if self.best.name in sealed else [self.best])
-        return damaged_files(self.path, sealed, archives if checkpoints else ())
+        loose = [path for path in (self.last, self.previous, self.best) if checkpoints and path.name not in sealed]
+        return damaged_files(self.path, sealed, loose)
 
     def _sealed(self) -> dict[str, StoredFile]:
         files = self._provenance().get("files", {}) if self.provenance.is_file() else {}
@@ -146,76 +209,6 @@ class RunFolder:
                 yield path
 
     @property
-    def config(self) -> Path:
-        """All settings of the run, as YAML."""
-        return self.path / "config.yaml"
-
-    @property
-    def provenance(self) -> Path:
-        """Commit, versions, command line and machine, as JSON."""
-        return self.path / "run.json"
-
-    @property
-    def split(self) -> Path:
-        """Split of each object, as Parquet."""
-        return self.path / "split.parquet"
-
-    @property
-    def measurements(self) -> Path:
-        """Lines, features, class and reason of every pair, as Parquet."""
-        return self.path / "measurements.parquet"
-
-    @property
-    def basis(self) -> Path:
-        """Continuum basis that the lines were measured with, where one was learned."""
-        return self.path / "basis.safetensors"
-
-    @property
-    def scaling(self) -> Path:
-        """Scaling and imputation of the features, as JSON."""
-        return self.path / "scaling.json"
-
-    @property
-    def best(self) -> Path:
-        """Checkpoint of the best epoch: weights only."""
-        return self.path / "best.ckpt"
-
-    @property
-    def last(self) -> Path:
-        """Latest checkpoint: everything needed to resume."""
-        return self.path / "last.ckpt"
-
-    @property
-    def previous(self) -> Path:
-        """Checkpoint before the latest, in case that one is damaged."""
-        return self.path / "previous.ckpt"
-
-    @property
-    def weights(self) -> Path:
-        """Weights of the best epoch; exists once training is complete."""
-        return self.path / "weights.safetensors"
-
-    @property
-    def bad_batch(self) -> Path:
-        """Batch with a non-finite loss, as JSON; exists only after one."""
-        return self.path / "bad_batch.json"
-
-    @property
-    def calibration(self) -> Path:
-        """Calibration and threshold for each set of views, as JSON."""
-        return self.path / "calibration.json"
-
-    @property
-    def novelty(self) -> Path:
-        """Reference embeddings against which new objects are compared."""
-        return self.path / "novelty.safetensors"
-
-    @property
-    def importance(self) -> Path:
-        """Permutation importance of the features, as JSON."""
-        return self.path / "importance.json"
-
-    @property
     def scores(self) -> Path:
         """Scores with intervals on the test split, as JSON."""
         return self.scores_of("test")
@@ -225,65 +218,10 @@ class RunFolder:
         return self.path / ("scores.json" if split == "test" else f"scores-{split}.json")
 
     @property
-    def predictions(self) -> Path:
-        """One row per object with truth and probability, as Parquet."""
-        return self.path / "predictions.parquet"
-
-    @property
-    def out_of_fold(self) -> Path:
-        """Out-of-fold predictions of an ablation, as Parquet."""
-        return self.path / "out_of_fold.parquet"
-
-    @property
-    def ablation(self) -> Path:
-        """Scores and comparisons of an ablation, as JSON; as Markdown and CSV with another suffix."""
-        return self.path / "ablation.json"
-
-    @property
-    def strata(self) -> Path:
-        """Scores of an ablation on parts of the sample, as CSV."""
-        return self.path / "strata.csv"
-
-    @property
-    def members(self) -> Path:
-        """Folder of the networks that an ablation keeps for prediction, a folder per model."""
-        return self.path / "members"
-
-    @property
-    def search(self) -> Path:
-        """Result of a search, as JSON."""
-        return self.path / "search.json"
-
-    @property
-    def trials(self) -> Path:
-        """Trials of a search, as CSV."""
-        return self.path / "trials.csv"
-
-    @property
-    def best_config(self) -> Path:
-        """Settings of the best trial of a search, as YAML."""
-        return self.path / "best.yaml"
-
-    @property
-    def report(self) -> Path:
-        """Report as one page."""
-        return self.path / "report.html"
-
-    @property
     def published(self) -> tuple[Path, ...]:
         """Files of a training that are pushed to a hub: what prediction needs, and the scores; none is pickled."""
         needed = (self.config, self.provenance, self.weights, self.scaling, self.calibration, self.scores)
         return (*needed, self.basis, self.novelty, self.importance)
-
-    @property
-    def figures(self) -> Path:
-        """Folder of figures."""
-        return self.path / "figures"
-
-    @property
-    def tensorboard(self) -> Path:
-        """Folder of TensorBoard events."""
-        return self.path / "tensorboard"
 
     @property
     def new_csv(self) -> Path:
@@ -295,11 +233,6 @@ class RunFolder:
     def mlflow(self) -> Path:
         """MLflow store of all runs beside this one."""
         return self.path.absolute().parent / "mlflow.db"
-
-    @property
-    def log(self) -> Path:
-        """Log of the run."""
-        return self.path / "run.log"
 
     @contextmanager
     def locked(self) -> Iterator[None]:

@@ -1,6 +1,7 @@
 """A command answers every failure with one sentence and an exit code."""
 
 import errno
+import importlib
 import logging
 import subprocess
 import sys
@@ -123,3 +124,11 @@ def test_what_libraries_do_on_a_first_run_stays_off_the_console(caplog: pytest.L
     caplog.set_level(logging.INFO)
     assert exit_code(lambda: logging.getLogger("matplotlib.font_manager").info("generated new fontManager")) == 0
     assert not caplog.records
+
+
+def test_a_part_that_a_benchmark_does_not_have_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[2] / "scripts"))
+    benchmark = importlib.import_module("benchmarks.truth").truth_benchmark
+    with pytest.raises(SystemExit, match="--only plantd: there is no such part; allowed: cost, main, planted, large"):
+        benchmark(1, 1.0, 10, 10, 1, str(tmp_path / "out"), "cost,plantd")
+    assert not (tmp_path / "out").exists()

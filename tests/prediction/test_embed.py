@@ -1,4 +1,4 @@
-"""Embeddings that are written are what the head of the network sees of each pair of any source, and nothing is silent."""
+"""Embeddings that are written are what the head of the network sees of each pair, whatever the source."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -34,7 +34,9 @@ def test_the_device_of_the_settings_is_that_of_the_network(world: dict, tmp_path
     outputs = Ensemble.outputs
     monkeypatch.setattr("mmagn.training.device.torch.cuda.is_available", lambda: True)
     monkeypatch.setattr(
-        Ensemble, "outputs", lambda self, *given: devices.append(self.device) or outputs(replace(self, device="cpu"), *given)
+        Ensemble,
+        "outputs",
+        lambda self, *given: devices.append(self.device) or outputs(replace(self, device="cpu"), *given),
     )
     for device in ("cuda", "cpu"):
         config = replace(world["config"], training=replace(world["config"].training, device=device))
@@ -46,7 +48,10 @@ def test_the_device_of_the_settings_is_that_of_the_network(world: dict, tmp_path
     ("options", "sentence"),
     [
         (["--out", "vectors.csv"], "vectors.csv cannot hold vectors; allowed: a name that ends in .parquet"),
-        (["--tensors.image_size", "48"], "was trained with other input (first) than these settings: tensors.image_size"),
+        (
+            ["--tensors.image_size", "48"],
+            "was trained with other input (first) than these settings: tensors.image_size",
+        ),
         (["--run", "hf://no-slash"], "hf://no-slash is no model repository; allowed: hf://ORG/NAME"),
     ],
 )

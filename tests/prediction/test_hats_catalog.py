@@ -62,7 +62,7 @@ def test_the_task_of_a_worker_is_sent_between_processes(world):
     nothing = sent(None, SimpleNamespace(order=4, pixel=1))
     assert len(nothing) == 0
     assert {"ra", "dec", "calibrated_probability"} <= {*nothing.columns}
-    with pytest.raises(ValueError, match="training.device is cuda, but torch finds no CUDA device"):
+    with pytest.raises(ValueError, match=r"training\.device is cuda, but torch finds no CUDA device"):
         replace(task, training=TrainingConfig(device="cuda")).frame([])
 
 
@@ -88,10 +88,12 @@ def test_what_cannot_be_written_so_is_refused(world, capsys, tmp_path: Path):
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("objects", "pairs"), ("objects", "images"), ("objects", "spectra"), ("workers", "2"), ("prevalence", "0.1")]
-    + [("spectrum", "spec-0295-51585-0596.fits"), ("image", "cutout.fits")],
+    [
+        *(("objects", "pairs"), ("objects", "images"), ("objects", "spectra"), ("workers", "2"), ("prevalence", "0.1")),
+        *(("spectrum", "spec-0295-51585-0596.fits"), ("image", "cutout.fits")),
+    ],
 )
 def test_options_without_effect_on_a_hats_catalogue_are_refused(world, capsys, tmp_path: Path, name: str, value: str):
     command = ["--run", str(world["run"]), "--out", f"hats:{tmp_path / 'scores'}"]
     assert predict([*command, f"--{name}", value]) == 2
-    assert f"--{name} cannot be had with --out hats:FOLDER" in capsys.readouterr().err
+    assert f"--{name} is not for --out hats:FOLDER" in capsys.readouterr().err

@@ -129,6 +129,8 @@ def test_what_libraries_do_on_a_first_run_stays_off_the_console(caplog: pytest.L
 def test_a_part_that_a_benchmark_does_not_have_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[2] / "scripts"))
     benchmark = importlib.import_module("benchmarks.truth").truth_benchmark
-    with pytest.raises(SystemExit, match="--only plantd: there is no such part; allowed: cost, main, planted, large"):
-        benchmark(1, 1.0, 10, 10, 1, str(tmp_path / "out"), "cost,plantd")
+    with pytest.raises(
+        SystemExit, match="--only plantd: there is no such part; allowed: cost, main, planted, large, verdict"
+    ):
+        benchmark(large=9, trainings=1, minutes=1.0, out=str(tmp_path / "out"), only="cost,plantd", seed=1)
     assert not (tmp_path / "out").exists()

@@ -26,7 +26,7 @@ def leaderboard(arguments: Sequence[str]) -> int:
     rows_help = f"table of the rows: {', '.join(SUFFIXES)}; written without --predictions, else read"
     parser.add_argument("--rows", required=True, type=Path, help=rows_help)
     parser.add_argument("--predictions", type=Path, metavar="FILE", help="table with id and probability")
-    parser.add_argument("--board", type=Path, default=Path("leaderboard"), help="folder of the board")
+    parser.add_argument("--board", type=Path, help="folder of the board (default: leaderboard)")
     parser.add_argument("--entry", default="", help="name of the entry")
     parser.add_argument("--inputs", default="", help="what the model looked at")
     parser.add_argument("--reference", default="", help="paper, address or command")
@@ -37,10 +37,14 @@ def leaderboard(arguments: Sequence[str]) -> int:
 
         task = tasks.task_of(options.task)
         if options.predictions is None:
+            for name in ("board", "entry", "inputs", "reference"):
+                if getattr(options, name):
+                    raise ValueError(f"--{name} is given without --predictions, which it describes; give both, or none")
             sys.stdout.write(f"{tasks.write_rows(config, task, options.rows)}\n")
             return
         entry = entries.Entry(name=options.entry, inputs=options.inputs, reference=options.reference)
-        content = entries.entered(options.board, task, tasks.read_rows(options.rows), entry, options.predictions)
-        sys.stdout.write(f"{entries.entry_text(content)}\nwritten to {options.board / entries.PAGE}\n")
+        board = options.board or Path("leaderboard")
+        content = entries.entered(board, task, tasks.read_rows(options.rows, task), entry, options.predictions)
+        sys.stdout.write(f"{entries.entry_text(content)}\nwritten to {board / entries.PAGE}\n")
 
     return exit_code(action)

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -90,7 +90,7 @@ def predicted(path: Path, rows: Table) -> Floats:
         raise ValueError(
             f"{path} has no probability for {missing.size} of {int(test.sum())} test rows, the first {first}"
         )
-    wrong = np.flatnonzero(np.isfinite(probability) & ((probability < 0) | (probability > 1)))
+    wrong = np.flatnonzero((probability < 0) | (probability > 1))
     if wrong.size:
         name, value = rows["object_id"][wrong[0]], probability[wrong[0]]
         raise ValueError(f"{path} gives {value} to the object {name}; allowed: a probability from 0 to 1")
@@ -114,7 +114,7 @@ def entered(board: Path, task: Task, rows: Table, entry: Entry, predictions: Pat
     """Score predictions, add them to the board in a folder, and return the entry as it stands there.
 
     The folder keeps the predictions of all entries, so that each is compared with the others on the same rows. An entry
-    of the same name is replaced.
+    of the same name is replaced, and the differences of all entries of the task are made anew.
 
     Raises
     ------
@@ -141,14 +141,17 @@ def entered(board: Path, task: Task, rows: Table, entry: Entry, predictions: Pat
         "threshold_from": origin,
         "scores": {name: scored[name].as_dict() for name in BOARD_METRICS},
         "predictions": hashlib.sha256(predictions.read_bytes()).hexdigest(),
-        "differences": _differences(board, entries, task, rows, probability),
     }
     entries.append(content)
+    of_task = {each["name"]: each for each in entries if each["task"] == task.name}
+    others = {name: predicted(_kept(board, task.name, name), rows) for name in of_task if name != entry.name}
+    for name, differences in _differences(rows, {**others, entry.name: probability}).items():
+        of_task[name]["differences"] = differences
     board.mkdir(parents=True, exist_ok=True)
     test = np.asarray(rows["split"]) == "test"
     kept = Table({"id": rows["object_id"][test], "probability": probability[test]})
     with whole_file(_kept(board, task.name, entry.name)) as part:
-        kept.write(part, format="ascii.csv", overwrite=True)
+        kept.write(part, format="parquet", overwrite=True)
     write_json(board / BOARD, {"version": 1, "entries": entries})
     with whole_file(board / PAGE) as part:
         part.write_text(board_markdown(entries), encoding="utf-8")
@@ -203,28 +206,31 @@ def entry_text(content: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _differences(
-    board: Path, entries: Sequence[dict[str, Any]], task: Task, rows: Table, probability: Floats
-) -> list[dict[str, Any]]:
-    """Paired differences to all other entries of the task; p values are corrected for their number (Holm)."""
+def _differences(rows: Table, probabilities: Mapping[str, Floats]) -> dict[str, list[dict[str, Any]]]:
+    """By entry of a task: paired differences to all others; p values are corrected for their number (Holm).
+
+    ``probabilities`` are (row,) by entry.
+    """
     test = np.asarray(rows["split"]) == "test"
     target = np.asarray(rows["target"], dtype=np.float64)[test]
-    names = [each["name"] for each in entries if each["task"] == task.name]
-    others = [predicted(_kept(board, task.name, name), rows)[test] for name in names]
-    one, *rest = (
-        pooled_scores(OutOfFold(target=target, probability=each[None], called=(each >= 0.5)[None]), JUDGING)
-        for each in (probability[test], *others)
-    )
-    changes = [difference(one, other, METRIC, JUDGING) for other in rest]
-    corrected = iter(holm([each.p_value for each in changes if each.p_value is not None]))
-    return [
-        {"name": name, "p_corrected": None if each.p_value is None else next(corrected), **each.as_dict()}
-        for name, each in zip(names, changes, strict=True)
-    ]
+    pooled = {
+        name: pooled_scores(OutOfFold(target=target, probability=each[None], called=(each >= 0.5)[None]), JUDGING)
+        for name, each in ((name, values[test]) for name, values in probabilities.items())
+    }
+    result = {}
+    for name, one in pooled.items():
+        changes = {other: difference(one, pooled[other], METRIC, JUDGING) for other in pooled if other != name}
+        corrected = iter(holm([each.p_value for each in changes.values() if each.p_value is not None]))
+        result[name] = [
+            {"name": other, "p_corrected": None if each.p_value is None else next(corrected), **each.as_dict()}
+            for other, each in changes.items()
+        ]
+    return result
 
 
 def _kept(board: Path, task: str, name: str) -> Path:
-    return board / f"{task}-{name}.csv"
+    """File of the predictions of an entry: names of tasks have no dot, so that no two entries share one."""
+    return board / f"{task}.{name}.parquet"
 
 
 def _interval(score: dict[str, Any]) -> str:

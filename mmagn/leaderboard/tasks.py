@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from mmagn.runs.sample import labelled_sample
 from mmagn.storage.table_reading import read_table
 from mmagn.storage.tables import checked_suffix, table_file
 
-ROW_COLUMNS = ("object_id", "ra_deg", "dec_deg", "cell", "split", "target")
+ROW_COLUMNS = ("object_id", "ra_deg", "dec_deg", "cell", "split", "target", "task")
 BPT = "bpt"
 
 
@@ -81,15 +81,10 @@ def task_rows(config: RunConfig, task: Task) -> Table:
     Raises
     ------
     ValueError
-        Where the task needs a table of labels that ``labels.catalog.table`` does not name.
+        Where the task needs a table of labels that ``labels.catalog.table`` does not name, or settings of
+        ``labels.catalog`` would make it another task.
     """
-    labels = LabelsConfig()
-    if task.label != BPT:
-        if not config.labels.catalog.table:
-            raise ValueError(
-                f"the task {task.name} needs a table of labels; name it by labels.catalog.table (preset {task.label})"
-            )
-        labels = LabelsConfig(catalog=CatalogConfig(table=config.labels.catalog.table, preset=task.label))
+    labels = LabelsConfig(catalog=_task_catalog(config.labels.catalog, task))
     sample = labelled_sample(replace(config, labels=labels, splits=SplitsConfig(scheme="published")))
     ra_deg, dec_deg = sample.column("ra_deg"), sample.column("dec_deg")
     columns = (
@@ -99,6 +94,7 @@ def task_rows(config: RunConfig, task: Task) -> Table:
         sky_group(ra_deg, dec_deg, PUBLISHED_NSIDE),
         sample.split,
         sample.target.astype(np.int64),
+        np.full(len(ra_deg), task.name),
     )
     table = Table(dict(zip(ROW_COLUMNS, columns, strict=True)))
     table.sort("object_id")
@@ -106,13 +102,39 @@ def task_rows(config: RunConfig, task: Task) -> Table:
     return table
 
 
-def read_rows(path: Path) -> Table:
-    """Return the rows of a task from a file; ``ValueError`` where it is none."""
+def _task_catalog(given: CatalogConfig, task: Task) -> CatalogConfig:
+    """Settings of the labels of a task: of those given, where the table is and how it is written."""
+    kept = {} if task.label == BPT else {name: getattr(given, name) for name in ("table", "columns", "missing")}
+    if task.label != BPT and not given.table:
+        raise ValueError(
+            f"the task {task.name} needs a table of labels; name it by labels.catalog.table (preset {task.label})"
+        )
+    catalog = CatalogConfig(**kept, preset="" if task.label == BPT else task.label)
+    for each in fields(CatalogConfig):
+        value = getattr(given, each.name)
+        if value not in (each.default, getattr(catalog, each.name)):
+            raise ValueError(
+                f"labels.catalog.{each.name} is {value}, but the task {task.name} has its own labels; allowed: "
+                f"{'labels.catalog.' + ', labels.catalog.'.join(kept) if kept else 'no setting of labels.catalog'}"
+            )
+    return catalog
+
+
+def read_rows(path: Path, task: Task) -> Table:
+    """Return the rows of a task from a file; ``ValueError`` where it is none, or has those of another label."""
     table = read_table(path)
     if missing := [name for name in ROW_COLUMNS if name not in table.colnames]:
         raise ValueError(f"{path} has no column {missing[0]}; rows of a task have {', '.join(ROW_COLUMNS)}")
-    for name in ("object_id", "split"):
+    for name in ("object_id", "split", "task"):
         table[name] = np.asarray(table[name]).astype(np.str_)
+    for name in np.unique(table["task"]).tolist():
+        if name not in tasks() or tasks()[name].label != task.label:
+            raise ValueError(f"{path} has rows of the task {name}, whose labels are not those of {task.name}")
+    ids, counts = np.unique(table["object_id"], return_counts=True)
+    if (counts > 1).any():
+        raise ValueError(f"{path} has the object {ids[counts > 1][0]} more than once")
+    if wrong := [value for value in np.asarray(table["target"]).tolist() if value not in (0, 1)]:
+        raise ValueError(f"{path} has the target {wrong[0]}; allowed: 0 and 1")
     if unknown := sorted(set(table["split"].tolist()) - set(SPLITS)):
         raise ValueError(f"{path} has the split {unknown[0]}; allowed: {', '.join(SPLITS)}")
     return table

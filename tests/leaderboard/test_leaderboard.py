@@ -12,8 +12,8 @@ from sklearn.metrics import average_precision_score
 from untrained_runs import small_config
 
 from mmagn.cli.main import main
-from mmagn.config.run_config import save_config
-from mmagn.leaderboard.entries import Entry, entered, read_board
+from mmagn.config.run_config import load_config, save_config
+from mmagn.leaderboard.entries import Entry, entered, predicted, read_board
 from mmagn.leaderboard.tasks import read_rows, rows_fingerprint, task_of, task_rows, tasks
 from mmagn.matching.splits import published_split
 from mmagn.records import SPLITS
@@ -30,6 +30,7 @@ def rows_of(count: int = 300) -> Table:
             "cell": np.zeros(count, dtype=np.int64),
             "split": published_split(ra_deg, dec_deg),
             "target": (rng.random(count) < 0.3).astype(np.int64),
+            "task": np.full(count, "bpt"),
         }
     )
 
@@ -69,7 +70,7 @@ def test_the_rows_of_a_task_depend_on_the_pairs_alone(tmp_path: Path) -> None:
     save_config(config, tmp_path / "settings.yaml")
     out = tmp_path / "rows.csv"
     assert main(["leaderboard", "--task", "bpt", "--rows", str(out), "--config", str(tmp_path / "settings.yaml")]) == 0
-    assert rows_fingerprint(read_rows(out)) == rows_fingerprint(rows)
+    assert rows_fingerprint(read_rows(out, task_of("bpt"))) == rows_fingerprint(rows)
 
 
 def test_an_entry_is_scored_on_the_test_rows_with_a_threshold_of_the_validation_rows(tmp_path: Path) -> None:
@@ -114,6 +115,10 @@ def test_entries_are_compared_in_pairs_and_kept_once(tmp_path: Path) -> None:
         (lambda table: Table({"name": table["id"], "probability": table["probability"]}), "no column id or"),
         (lambda table: table[[0, *range(len(table))]], "the object 0 more than once"),
         (lambda table: Table({"id": table["id"], "probability": table["probability"] + 1}), "allowed: a probability"),
+        (
+            lambda table: Table({"id": table["id"], "probability": table["probability"] + np.inf}),
+            r"mine\.csv gives inf to",
+        ),
     ],
 )
 def test_predictions_that_do_not_fit_are_refused_and_leave_no_board(tmp_path: Path, change, sentence: str) -> None:
@@ -123,6 +128,88 @@ def test_predictions_that_do_not_fit_are_refused_and_leave_no_board(tmp_path: Pa
     with pytest.raises(ValueError, match=sentence):
         entered(tmp_path / "board", task_of("bpt"), rows, Entry(name="mine"), path)
     assert not (tmp_path / "board").exists()
+
+
+def test_no_two_entries_share_a_file_and_ids_stay_text(tmp_path: Path) -> None:
+    rows, board = rows_of(600), tmp_path / "board"
+    rows["object_id"] = np.char.zfill(rows["object_id"], 5)
+    for task, name, seed in (("bpt", "image-net", 2), ("bpt-image", "net", 3), ("bpt", "image.net", 4)):
+        path = predictions_of(rows, tmp_path / f"{seed}.parquet", 0.7, seed=seed)
+        entered(board, task_of(task), rows, Entry(name=name), path)
+    kept = [predicted(path, rows).tolist() for path in sorted(board.glob("*.parquet"))]
+    assert len(kept) == 3
+    assert len({str(each) for each in kept}) == 3
+
+
+def test_every_entry_is_compared_with_all_that_stand_beside_it(tmp_path: Path) -> None:
+    rows, board, task = rows_of(600), tmp_path / "board", task_of("bpt")
+    for name, noise in (("good", 0.6), ("noise", 1.0), ("good", 1.0)):
+        path = predictions_of(rows, tmp_path / f"{name}.csv", noise, seed=9 if name == "noise" else 2)
+        entered(board, task, rows, Entry(name=name), path)
+    one, other = read_board(board)
+    assert [each["name"] for each in one["differences"]] == [other["name"]]
+    assert one["differences"][0]["value"] == pytest.approx(-other["differences"][0]["value"])
+    changes = [one["scores"]["average_precision"]["value"] - other["scores"]["average_precision"]["value"]]
+    assert [one["differences"][0]["value"]] == pytest.approx(changes)
+
+
+def changed_rows(tmp_path: Path, **columns: object) -> Path:
+    rows = rows_of()
+    for name, value in columns.items():
+        rows[name] = np.full(len(rows), value)
+    rows.write(tmp_path / "rows.parquet")
+    return tmp_path / "rows.parquet"
+
+
+@pytest.mark.parametrize(
+    ("columns", "sentence"),
+    [
+        ({"target": 2}, "has the target 2; allowed: 0 and 1"),
+        ({"object_id": "7"}, "has the object 7 more than once"),
+        ({"task": "wise"}, "has rows of the task wise, whose labels are not those of bpt-image"),
+        ({"task": "mine"}, "has rows of the task mine"),
+        ({"split": "some"}, "has the split some"),
+    ],
+)
+def test_rows_that_are_not_those_of_the_task_are_refused(tmp_path: Path, columns: dict, sentence: str) -> None:
+    with pytest.raises(ValueError, match=rf"rows\.parquet {sentence}"):
+        read_rows(changed_rows(tmp_path, **columns), task_of("bpt-image"))
+
+
+def test_the_table_of_a_task_may_have_other_columns_but_no_other_rule(monkeypatch: pytest.MonkeyPatch) -> None:
+    configs = []
+    monkeypatch.setattr("mmagn.leaderboard.tasks.labelled_sample", lambda config: configs.append(config) or 1 / 0)
+    table = {"labels.catalog.table": "wise.csv", "labels.catalog.preset": "stern2012"}
+    columns = {"labels.catalog.columns": ["RAJ2000", "DEJ2000"], "labels.catalog.missing": [-1.0]}
+    with pytest.raises(ZeroDivisionError):
+        task_rows(load_config(**table, **columns), task_of("wise"))
+    catalog = configs[0].labels.catalog
+    assert (catalog.preset, catalog.columns, catalog.missing) == ("stern2012", ("RAJ2000", "DEJ2000"), (-1.0,))
+    with pytest.raises(ValueError, match=r"labels\.catalog\.positive is w1 > 0, but the task wise has its own labels"):
+        task_rows(load_config(**table, **{"labels.catalog.positive": "w1 > 0"}), task_of("wise"))
+    with pytest.raises(ValueError, match=r"labels\.catalog\.table is wise.csv, .* no setting of labels\.catalog"):
+        task_rows(load_config(**table), task_of("bpt"))
+
+
+@pytest.mark.parametrize("option", ["--entry", "--inputs", "--reference", "--board"])
+def test_what_describes_predictions_is_refused_without_them(
+    option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["leaderboard", "--task", "bpt", "--rows", str(tmp_path / "rows.csv"), option, "mine"]) == 2
+    assert f"{option} is given without --predictions" in capsys.readouterr().err
+
+
+def test_the_published_board_stands_on_its_rows_and_predictions() -> None:
+    board = Path(__file__).resolve().parents[2] / "docs" / "leaderboard"
+    for entry in read_board(board):
+        rows = read_rows(board / "rows-bpt.csv", task_of(entry["task"]))
+        assert rows_fingerprint(rows) == entry["rows"]
+        test = np.asarray(rows["split"]) == "test"
+        probability = predicted(board / f"{entry['task']}.{entry['name']}.parquet", rows)[test]
+        score = average_precision_score(np.asarray(rows["target"])[test], probability)
+        assert entry["scores"]["average_precision"]["value"] == pytest.approx(score)
+        others = {each["name"] for each in read_board(board) if each["task"] == entry["task"]} - {entry["name"]}
+        assert {each["name"] for each in entry["differences"]} == others
 
 
 def test_other_rows_are_another_board(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,7 +18,7 @@ from mmagn.labels.rules import EXACT_FLOAT, Truth, column_names, parsed_rule, pl
 from mmagn.matching.moc import SkyRegion, read_moc
 from mmagn.matching.sky import TIE_DECIMALS, Positions, neighbours
 from mmagn.records import Floats
-from mmagn.storage.table_reading import read_table
+from mmagn.storage.table_reading import column_numbers, read_table
 from mmagn.surveys.config import DESI
 from mmagn.surveys.files.other_spectra import OWN_SURVEY
 
@@ -236,7 +236,7 @@ def _near(objects: Objects, columns: Sequence[Any], config: CatalogConfig) -> ND
     """(pair, 2) each object with its nearest row within the radius, with all of those that are equally near."""
     if len(columns) != 2:
         raise ValueError(f"labels.catalog.columns names {len(columns)} columns; allowed for position: RA and Dec")
-    ra_deg, dec_deg = (_degrees(column) for column in columns)
+    ra_deg, dec_deg = (column_numbers(column, u.deg) for column in columns)
     theirs = np.flatnonzero(np.isfinite(ra_deg) & np.isfinite(dec_deg))
     ours = np.flatnonzero(_joinable(objects, "position"))
     left = Positions.checked(objects.ra_deg[ours], objects.dec_deg[ours], "object")
@@ -248,17 +248,6 @@ def _near(objects: Objects, columns: Sequence[Any], config: CatalogConfig) -> ND
         near = rounded == nearest[left_rows]
         pairs.append(np.stack([ours[left_rows[near]], theirs[right_rows[near]]], axis=1))
     return np.concatenate(pairs)
-
-
-def _degrees(column: Any) -> Floats:
-    """(row,) a coordinate in degrees; without a unit it is taken as degrees."""
-    if column.dtype.kind not in "iuf":
-        raise ValueError(f"the column {column.name} holds no numbers; allowed: positions in degrees")
-    unit = u.deg if column.unit is None else u.hourangle if column.unit == u.hour else u.Unit(column.unit)
-    if not unit.is_equivalent(u.deg):
-        raise ValueError(f"the column {column.name} has the unit {unit}; allowed: a unit of angle, or none for degrees")
-    values = np.asarray(np.ma.filled(np.ma.asarray(column).astype(np.float64), np.nan))
-    return np.asarray(values * unit.to(u.deg))
 
 
 def _id_texts(column: Any, name: str) -> Labels:

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from astropy import units as u
 from astropy.table import Table
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
@@ -15,7 +16,7 @@ from scipy.spatial import cKDTree
 from mmagn.matching.config import MatchingConfig
 from mmagn.matching.sky import Matches, Positions, chord_length
 from mmagn.records import CELL_NSIDE, Catalog, Floats, Spectrum
-from mmagn.storage.table_reading import read_table
+from mmagn.storage.table_reading import column_numbers, read_table
 from mmagn.surveys.config import DataConfig
 from mmagn.surveys.reader import iter_spectra
 from mmagn.surveys.readers import survey_reader
@@ -24,7 +25,6 @@ from mmagn.surveys.screen import id_texts, redshift_reasons
 ID_COLUMNS = ("object_id", "sdss_object_id", "hsc_object_id")
 ROWS_NAMED = 10
 NOT_LISTED = "not in the list of objects"
-Rows = NDArray[np.int64]
 Members = NDArray[np.bool_]
 
 _log = logging.getLogger(__name__)
@@ -104,7 +104,7 @@ def object_list(data: DataConfig) -> ObjectList | None:
     Raises
     ------
     FileNotFoundError, ValueError
-        Where the table is missing or has neither ids nor positions.
+        Where the table is missing, has neither ids nor positions, or positions that are no angles.
     """
     if data.objects is None:
         return None
@@ -118,7 +118,10 @@ def object_list(data: DataConfig) -> ObjectList | None:
         raise ValueError(f"{path} lists no objects: {columns}; allowed: {', '.join(ID_COLUMNS)}, or ra and dec")
     object_id = [id_texts(np.ma.filled(table[name].astype(object), "")) for name in ids]
     nowhere = np.full(len(table), np.nan)
-    positions = [np.ma.filled(np.ma.asarray(table[axis], dtype=np.float64), np.nan) for axis in axes]
+    try:
+        positions = [column_numbers(table[axis], u.deg) for axis in axes]
+    except ValueError as error:
+        raise ValueError(f"{path} {error}") from None
     ra_deg, dec_deg = positions if len(positions) == 2 else (nowhere, nowhere)
     none = np.empty((0, len(table)), dtype=np.str_)
     return ObjectList(path=path, object_id=np.stack(object_id) if ids else none, ra_deg=ra_deg, dec_deg=dec_deg)

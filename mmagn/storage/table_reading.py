@@ -8,9 +8,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as ds
+from astropy import units as u
 from astropy.io import fits
 from astropy.table import MaskedColumn, Table
 from numpy.typing import NDArray
+
+from mmagn.records import Floats
 
 FORMATS = {
     ".fits": "fits",
@@ -58,6 +61,40 @@ def read_table(path: Path) -> Table:
     except (OSError, ValueError, KeyError, TypeError, IndexError, pa.ArrowException) as error:
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise ValueError(f"{path} cannot be read as a table ({kind}): {reason}") from error
+
+
+def column_numbers(column: Any, unit: u.UnitBase) -> Floats:
+    """Return a column (row,) as numbers in a unit, NaN where a value is missing; hours are those of right ascension.
+
+    Parameters
+    ----------
+    column
+        Of :func:`read_table`: numbers, or texts that are numbers, as all of a CSV column are where one of them is none.
+    unit
+        Of the result, and of a column without one.
+
+    Raises
+    ------
+    ValueError
+        Where a value is no number, or the column has another kind of unit; the message begins with row or column.
+    """
+    name, own = column.name, column.unit if column.unit is not None else unit
+    own = u.hourangle if own == u.hour else u.Unit(own)
+    wanted = f"numbers in {unit}" if unit != u.one else "numbers"
+    if not own.is_equivalent(unit):
+        raise ValueError(f"column {name} has the unit {own}; allowed: {wanted}, or in a unit that converts to it")
+    values: Any = np.ma.asarray(column)
+    numbers: Floats = np.full(len(values), np.nan)
+    if values.dtype.kind in "biuf" and values.ndim == 1:
+        numbers[:] = values.astype(np.float64).filled(np.nan)
+        return np.asarray(numbers * own.to(unit))
+    for row, value in enumerate(values.tolist()):
+        text = (value.decode("ascii", "replace") if isinstance(value, bytes) else str(value)).strip()
+        try:
+            numbers[row] = float(text) if value is not None and text else np.nan
+        except ValueError:
+            raise ValueError(f"row {row + 1}, column {name} has {text}; allowed: {wanted}") from None
+    return np.asarray(numbers * own.to(unit))
 
 
 def _astropy_table(path: Path, kind: str) -> Table:

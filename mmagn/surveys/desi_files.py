@@ -1,6 +1,6 @@
 """DESI's own files, a coadd and its redshifts, as spectra: the three arms are combined on the grid of the survey."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,8 +33,10 @@ class _Arm:
     resolution: NDArray[Any]
 
 
-def desi_spectra(coadd: Path, redrock: Path | None) -> Iterator[tuple[int, Spectrum | str]]:
-    """Yield (row, spectrum, or the reason why there is none) of each target of a coadd file.
+def desi_spectra(
+    coadd: Path, redrock: Path | None, rows: Iterable[int] | None = None
+) -> Iterator[tuple[int, Spectrum | str]]:
+    """Yield (row, spectrum, or the reason why there is none) of targets of a coadd file.
 
     Parameters
     ----------
@@ -42,6 +44,8 @@ def desi_spectra(coadd: Path, redrock: Path | None) -> Iterator[tuple[int, Spect
         FITS file with FIBERMAP and, for each arm, WAVELENGTH, FLUX, IVAR, MASK and RESOLUTION.
     redrock
         FITS file with REDSHIFTS of the same targets, found by TARGETID; None leaves redshifts NaN.
+    rows
+        Targets that are read; None reads all.
 
     Raises
     ------
@@ -56,7 +60,7 @@ def desi_spectra(coadd: Path, redrock: Path | None) -> Iterator[tuple[int, Spect
         arms = [_arm(opened, arm, coadd) for arm in ARMS if f"{arm}_FLUX" in opened]
         if not arms:
             raise ValueError(f"{coadd} has no extension B_FLUX, R_FLUX or Z_FLUX; it is no DESI coadd with its arms")
-        for row in range(len(table)):
+        for row in range(len(table)) if rows is None else rows:
             target = plain_text(table["TARGETID"][row])
             if redrock is not None and target not in redshifts:
                 yield row, f"desi: {redrock.name} has no redshift of TARGETID {target}"

@@ -167,7 +167,7 @@ class IndexRows:
     row
         (row,) int64, row in that file.
     redshift
-        (row,) float64, of SDSS only.
+        (row,) float64, of spectra only.
     """
 
     object_id: NDArray[np.str_]
@@ -194,9 +194,9 @@ def usable_rows(
 ) -> NDArray[np.int64]:
     """Return the numbers of the usable rows, ascending, each id once (the first).
 
-    Rows outside ``data.cells`` are passed over; all others that are left out are counted in ``drops`` by reason:
-    position not finite or out of range, files whose positions lie elsewhere than their HEALPix cell, id missing,
-    redshift not finite or outside of the limits, id seen before.
+    Rows in other cells than those of ``data.cells`` are passed over; all others that are left out are counted in
+    ``drops`` by reason: position not finite or out of range, files whose positions lie elsewhere than their HEALPix
+    cell, id missing, redshift not finite or outside of the limits, id seen before.
 
     Parameters
     ----------
@@ -211,7 +211,7 @@ def usable_rows(
     drops
         Added to.
     """
-    kept = np.isin(rows.healpix, data.cells) if data.cells else np.ones(len(rows), dtype=np.bool_)
+    kept = np.isin(rows.healpix, [*data.cells, -1]) if data.cells else np.ones(len(rows), dtype=np.bool_)
     for unusable, reason in _reasons(rows, files, data):
         if count := int((kept & unusable).sum()):
             drops[f"{survey}: {reason}"] += count

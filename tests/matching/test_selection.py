@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from astropy.table import MaskedColumn, Table
+from astropy import units as u
+from astropy.table import Column, MaskedColumn, Table
 
 from mmagn.cli.data import match, measure
 from mmagn.matching.config import MatchingConfig
@@ -61,6 +62,18 @@ def test_positions_pick_what_lies_within_the_radius(tree, tmp_path):
     data = listed(tree, tmp_path, ra=[150.02, 150.03], dec=[2.0 + 0.9 * ARCSEC, 2.0 + 1.1 * ARCSEC])
     assert pairs_of(data) == ["2"]
     assert pairs_of(data, radius_arcsec=1.2) == ["2", "3"]
+
+
+@pytest.mark.parametrize("unit", ["deg", "hourangle", "arcsec"])
+def test_positions_have_units(tree, tmp_path, unit):
+    ra, dec = (Column([(degrees * u.deg).to_value(unit)], unit=unit) for degrees in (150.02, 2.0))
+    assert pairs_of(listed(tree, tmp_path, ra=ra, dec=dec)) == ["2"]
+
+
+def test_a_position_that_is_no_number_is_named(tree, tmp_path):
+    data = listed(tree, tmp_path, "list.csv", ra=["150.02", "10:00:07.2"], dec=[2.0, 2.0])
+    with pytest.raises(ValueError, match=r"list\.csv row 2, column ra has 10:00:07\.2; allowed: numbers in deg"):
+        object_list(data)
 
 
 def test_rows_that_match_nothing_are_counted_and_named(tree, tmp_path, caplog):

@@ -20,6 +20,13 @@ def is_fits(path: str) -> bool:
     return path.lower().endswith(FITS_SUFFIXES)
 
 
+def file_id(path: Path | str) -> str:
+    """Return the name of a file without its suffix, which is the id of an object that states none."""
+    name = Path(path).name
+    ends = [suffix for suffix in FITS_SUFFIXES if name.lower().endswith(suffix)]
+    return name[: -len(ends[0])] if ends else Path(name).stem
+
+
 @contextmanager
 def opened_fits(path: str) -> Iterator[fits.HDUList]:
     """Open a FITS file.

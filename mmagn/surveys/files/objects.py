@@ -2,20 +2,24 @@
 
 import logging
 import re
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from astropy import units as u
 
 from mmagn.records import BANDS
-from mmagn.storage.table_reading import read_table
-from mmagn.surveys.files.spectra import coadd_targets
-from mmagn.surveys.text import optional_number, plain_text
+from mmagn.storage.table_reading import column_numbers, read_table
+from mmagn.surveys.files.fits_file import file_id
+from mmagn.surveys.files.spectra import coadd_targets, companion, path_and_member
+from mmagn.surveys.text import plain_text
 
 IMAGE_COLUMNS = {"image": "", **{f"image_{band}": band for band in BANDS}}
 """Columns of image files, and the band that each has to hold; "" takes it from the file."""
 COLUMNS = ("object_id", "ra", "dec", "redshift", "spectrum", *IMAGE_COLUMNS)
+_UNITS = {"ra": u.deg, "dec": u.deg, "redshift": u.one}
 _SPECTRUM_NAME = re.compile(r"spec-.*\.fits?(\.gz)?", re.IGNORECASE)
 _COADD_NAME = re.compile(r"coadd-.*\.fits(\.gz)?", re.IGNORECASE)
 _REDROCK_NAME = re.compile(r"redrock-.*\.fits(\.gz)?", re.IGNORECASE)
@@ -33,6 +37,8 @@ class ObjectFiles:
     ----------
     object_id
         "" where the files have to name it.
+    name
+        Takes the place of the name of the file where neither the table nor a file states an id; "" leaves that.
     ra_deg, dec_deg, redshift
         NaN where the files have to state them.
     spectrum
@@ -42,6 +48,7 @@ class ObjectFiles:
     """
 
     object_id: str = ""
+    name: str = ""
     ra_deg: float = float("nan")
     dec_deg: float = float("nan")
     redshift: float = float("nan")
@@ -49,9 +56,15 @@ class ObjectFiles:
     images: tuple[tuple[str, str], ...] = ()
 
     @property
+    def companions(self) -> tuple[str, ...]:
+        """Paths of the files of redshifts that are read with the spectrum."""
+        beside = companion(Path(path_and_member(self.spectrum)[0])) if self.spectrum else None
+        return () if beside is None else (str(beside),)
+
+    @property
     def paths(self) -> tuple[str, ...]:
         """Paths of all files."""
-        return (*([self.spectrum.partition("#")[0]] if self.spectrum else []), *(path for _, path in self.images))
+        return (*([path_and_member(self.spectrum)[0]] if self.spectrum else []), *(path for _, path in self.images))
 
 
 def object_files(place: Path) -> list[ObjectFiles]:
@@ -62,7 +75,8 @@ def object_files(place: Path) -> list[ObjectFiles]:
     FileNotFoundError
         Where there is neither, or a file that the table names is missing.
     ValueError
-        Where the table names no file, or the folder holds none of a known name.
+        Where the table or a row of it names no file, a position or redshift is no number, or the folder holds no file
+        of a known name.
     """
     if place.is_dir():
         return _in_folder(place)
@@ -75,12 +89,21 @@ def object_files(place: Path) -> list[ObjectFiles]:
         raise ValueError(f"{place} names no file: its columns are {', '.join(table.colnames)}; allowed: {allowed}")
     if unused := [name for name in names if name not in COLUMNS]:
         _log.info("%s: columns that are not used: %s", place, ", ".join(unused))
-    rows = [_of_row(row, names, place) for row in table]
+    try:
+        numbers = {name: column_numbers(table[names[name]], unit) for name, unit in _UNITS.items() if name in names}
+    except ValueError as error:
+        raise ValueError(f"{place} {error}") from None
+    rows = [
+        _of_row(row, names, place, {name: float(values[number]) for name, values in numbers.items()})
+        for number, row in enumerate(table)
+    ]
     for number, row in enumerate(rows, start=1):
+        if not row.paths:
+            raise ValueError(f"{place} row {number} names no file; allowed: a spectrum, an image, or both")
         for path in row.paths:
             if not Path(path).is_file():
                 raise FileNotFoundError(f"{place} row {number}: {path} is missing")
-    return rows
+    return _told_apart(rows, place.parent)
 
 
 def matching_files(pattern: Path | str) -> list[str]:
@@ -100,14 +123,10 @@ def matching_files(pattern: Path | str) -> list[str]:
     return files
 
 
-def _of_row(row: Any, names: dict[str, str], place: Path) -> ObjectFiles:
+def _of_row(row: Any, names: dict[str, str], place: Path, numbers: dict[str, float]) -> ObjectFiles:
     def text(name: str) -> str:
         value = row[names[name]] if name in names else ""
         return "" if np.ma.is_masked(value) else plain_text(value)
-
-    def number(name: str) -> float:
-        value = row[names[name]] if name in names else np.nan
-        return float("nan") if np.ma.is_masked(value) else optional_number(value, float("nan"))
 
     def path(name: str) -> str:
         stated = text(name)
@@ -116,9 +135,9 @@ def _of_row(row: Any, names: dict[str, str], place: Path) -> ObjectFiles:
     images = ((band, path(name)) for name, band in IMAGE_COLUMNS.items())
     return ObjectFiles(
         object_id=text("object_id"),
-        ra_deg=number("ra"),
-        dec_deg=number("dec"),
-        redshift=number("redshift"),
+        ra_deg=numbers.get("ra", np.nan),
+        dec_deg=numbers.get("dec", np.nan),
+        redshift=numbers.get("redshift", np.nan),
         spectrum=path("spectrum"),
         images=tuple((band, image) for band, image in images if image),
     )
@@ -145,7 +164,19 @@ def _in_folder(folder: Path) -> list[ObjectFiles]:
         raise ValueError(
             f"{folder} holds no file of a known name; allowed: spec-*.fits, coadd-*.fits, *cutout-HSC-*.fits"
         )
-    return [
+    rows = [
         *(ObjectFiles(spectrum=path) for path in spectra),
         *(ObjectFiles(images=tuple(of_object)) for of_object in images.values()),
     ]
+    return _told_apart(rows, folder)
+
+
+def _told_apart(rows: list[ObjectFiles], root: Path) -> list[ObjectFiles]:
+    """Return rows with the path of their file below a folder as name where files of other rows are called alike."""
+    alike = Counter(file_id(path) for path in {row.paths[0] for row in rows})
+
+    def name(path: Path) -> str:
+        below = path.relative_to(root) if path.is_relative_to(root) else path
+        return below.with_name(file_id(path)).as_posix() if alike[file_id(path)] > 1 else ""
+
+    return [replace(row, name=name(Path(row.paths[0]))) for row in rows]

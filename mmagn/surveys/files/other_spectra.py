@@ -9,7 +9,7 @@ import numpy as np
 from astropy import units as u
 
 from mmagn.records import IVAR_LIMIT, Floats, Spectrum
-from mmagn.surveys.files.fits_file import header_number, is_fits, opened_fits
+from mmagn.surveys.files.fits_file import file_id, header_number, is_fits, opened_fits
 from mmagn.surveys.files.wavelengths import Wavelengths, agreed_medium, header_medium, vacuum_angstrom
 from mmagn.surveys.grid import is_log_grid, log_grid
 from mmagn.surveys.reader import warn_once
@@ -68,7 +68,7 @@ def other_spectrum(path: str, wavelengths: Wavelengths) -> Spectrum:
     if not (values[1] > 0).any():
         raise ValueError(f"{name} has no valid pixel")
     return Spectrum(
-        object_id=optional_text(header.get("OBJECT")) or name.partition(".")[0],
+        object_id=optional_text(header.get("OBJECT")) or file_id(path),
         survey=OWN_SURVEY,
         ra_deg=header_number(header, "RA"),
         dec_deg=header_number(header, "DEC"),

@@ -2,25 +2,28 @@
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
-from mmagn.records import CELL_NSIDE, Catalog, Cutout, Spectrum
+from mmagn.records import CELL_NSIDE, Catalog, Cutout, Floats, Spectrum
 from mmagn.surveys.config import DataConfig
+from mmagn.surveys.files.fits_file import file_id
 from mmagn.surveys.files.images import Plane, cutout_of, read_planes
 from mmagn.surveys.files.objects import ObjectFiles, object_files
-from mmagn.surveys.files.spectra import read_spectrum
+from mmagn.surveys.files.spectra import path_and_member, read_spectrum
 from mmagn.surveys.files.wavelengths import Wavelengths
 from mmagn.surveys.reader import Record, SourceFile, reading_settings, row_records
 from mmagn.surveys.screen import IndexRows, catalog_of, nothing_usable, usable_rows
 
 _log = logging.getLogger(__name__)
 
+SAME_CENTRE_ARCSEC = 1.0
 NO_REDSHIFT = "no redshift, without which no line can be measured; state it (--redshift, or a column redshift)"
 
 
@@ -44,15 +47,16 @@ class FilesReader:
         return settings | {"data.wavelengths": self.data.wavelengths}
 
     def sources(self) -> tuple[SourceFile, ...]:
-        """Return the table and all files that it names, or those of the folder."""
-        paths = {path for row in self._rows() for path in row.paths}
-        named = {Path(path) for path in paths} | ({self._place} if self._place.is_file() else set())
+        """Return the table and all files that it names, or those of the folder, with their files of redshifts."""
+        paths = {path for row in self._rows() for path in (*row.paths, *row.companions)}
+        named = sorted({Path(path) for path in paths} | ({self._place} if self._place.is_file() else set()))
         root = self._place if self._place.is_dir() else self._place.parent
+        names = [path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name for path in named]
+        alike = Counter(names)
         files = []
-        for path in sorted(named):
-            status = path.stat()
-            name = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
-            files.append(SourceFile(name=name, size_bytes=status.st_size, version=str(status.st_mtime_ns)))
+        for path, name in zip(named, names, strict=True):
+            status, unique = path.stat(), name if alike[name] == 1 else path.as_posix()
+            files.append(SourceFile(name=unique, size_bytes=status.st_size, version=str(status.st_mtime_ns)))
         return tuple(files)
 
     def read_sdss_catalog(self, drops: Counter[str]) -> Catalog:
@@ -106,6 +110,8 @@ class FilesReader:
                 lost[f"{survey}: {error}"] += 1
                 _log.warning("%s: left out, %s", self._place.name, error)
         ra_deg, dec_deg, redshift = (np.array([each[axis] for each in known], dtype=np.float64) for axis in (1, 2, 3))
+        if survey == "hsc":
+            _warn_of_scattered_bands([named[number][1] for number in numbers], ra_deg, dec_deg)
         on_sky = np.isfinite(ra_deg) & (np.abs(dec_deg) <= 90)
         cell = np.full(len(known), -1, dtype=np.int64)
         cell[on_sky] = healpy.ang2pix(CELL_NSIDE, ra_deg[on_sky], dec_deg[on_sky], nest=True, lonlat=True)
@@ -147,8 +153,8 @@ def row_spectrum(row: ObjectFiles, wavelengths: Wavelengths) -> Spectrum:
         spectrum = replace(spectrum, redshift=row.redshift, redshift_err=float("nan"), zwarning=0)
     if not np.isfinite(spectrum.redshift):
         raise ValueError(f"{Path(row.spectrum).name} has {NO_REDSHIFT}")
-    if row.object_id:
-        spectrum = replace(spectrum, object_id=row.object_id)
+    if row.object_id or (row.name and spectrum.object_id == file_id(path_and_member(row.spectrum)[0])):
+        spectrum = replace(spectrum, object_id=row.object_id or row.name)
     ra_deg, dec_deg = row.ra_deg, row.dec_deg
     if not np.isfinite(ra_deg + dec_deg):
         ra_deg, dec_deg = spectrum.ra_deg, spectrum.dec_deg
@@ -181,7 +187,24 @@ def _image_identity(row: ObjectFiles, wavelengths: Wavelengths) -> tuple[str, fl
             _log.info("the image is identified without its spectrum: %s", error)
     if not np.isfinite(ra_deg + dec_deg):
         ra_deg, dec_deg = _planes(row)[0].centre
-    return object_id or Path(row.images[0][1]).name.partition(".fits")[0], ra_deg, dec_deg
+    return object_id or row.name or file_id(row.images[0][1]), ra_deg, dec_deg
+
+
+def _warn_of_scattered_bands(rows: Sequence[ObjectFiles], ra_deg: Floats, dec_deg: Floats) -> None:
+    """Warn where images of one band each have the same centre: the bands of one galaxy under names that differ."""
+    single = np.array([len(row.images) == 1 for row in rows], dtype=np.bool_) & np.isfinite(ra_deg + dec_deg)
+    bands, paths = (np.array([row.images[0][part] for row in rows])[single] for part in (0, 1))
+    ra, dec = np.radians(ra_deg[single]), np.radians(dec_deg[single])
+    vectors = np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=1)
+    close = cKDTree(vectors).query_pairs(np.radians(SAME_CENTRE_ARCSEC / 3600), output_type="ndarray")
+    close = close[bands[close[:, 0]] != bands[close[:, 1]]]
+    if len(close):
+        _log.warning(
+            "%d images of one band each have the centre of one in another band, such as %s and %s: they are taken as "
+            "galaxies of their own; give the bands of a galaxy names that differ in the band alone, or write a table",
+            len(np.unique(close)),
+            *(Path(path).name for path in paths[close[0]].tolist()),
+        )
 
 
 def _planes(row: ObjectFiles) -> list[Plane]:

@@ -8,7 +8,7 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from mmagn.records import Spectrum
-from mmagn.surveys.files.fits_file import column, header_number, opened_fits
+from mmagn.surveys.files.fits_file import column, file_id, header_number, opened_fits
 from mmagn.surveys.sdss import spectrum_from_row
 from mmagn.surveys.text import optional_text, plain_text
 
@@ -66,8 +66,8 @@ def spec_spectrum(hdus: fits.HDUList, path: str) -> Spectrum:
     return _spectrum(about, header, path, (wavelength, flux, ivar, and_mask, wdisp))
 
 
-def plate_spectrum(hdus: fits.HDUList, path: str, fibre: str) -> Spectrum:
-    """Return the spectrum of one fibre of a spPlate file, with the redshift of the spZbest file beside it.
+def plate_spectrum(hdus: fits.HDUList, path: str, fibre: str, best: Path | None) -> Spectrum:
+    """Return the spectrum of one fibre of a spPlate file, with the redshift of a spZbest file.
 
     Raises
     ------
@@ -76,14 +76,14 @@ def plate_spectrum(hdus: fits.HDUList, path: str, fibre: str) -> Spectrum:
     """
     name = Path(path).name
     plugged = hdus[5].data
-    (rows,) = np.nonzero(np.asarray(column(plugged, "FIBERID", f"HDU 5 of {name}")) == int(fibre or -1))
-    if not fibre or not len(rows):
+    fibres = np.asarray(column(plugged, "FIBERID", f"HDU 5 of {name}"))
+    (rows,) = np.nonzero(fibres == (int(fibre) if fibre.isdecimal() else -1))
+    if not len(rows):
         raise ValueError(f"{name} has no fibre {fibre or 'named'}; write {name}#FIBRE")
     row, header = int(rows[0]), hdus[0].header
     about: dict[str, Any] = {"ra": column(plugged, "RA", name)[row], "dec": column(plugged, "DEC", name)[row]}
     about["object_id"] = f"{header.get('PLATEID')}-{header.get('MJD')}-{fibre}"
-    best = Path(path).with_name(name.replace("spPlate", "spZbest"))
-    if best.name != name and best.is_file():
+    if best is not None:
         with opened_fits(str(best)) as redshifts:
             table = redshifts[1].data
             (same,) = np.nonzero(np.asarray(column(table, "FIBERID", best.name)) == int(fibre))
@@ -105,7 +105,7 @@ def _spectrum(about: dict[str, Any], header: fits.Header, path: str, pixels: tup
     survey = optional_text(about.get("survey")).lower()
     instrument = str(header.get("INSTRUME", "")).upper()
     row: dict[str, Any] = {
-        "object_id": plain_text(about.get("object_id", "")) or Path(path).name.partition(".")[0],
+        "object_id": plain_text(about.get("object_id", "")) or file_id(path),
         "ra": about.get("ra", np.nan),
         "dec": about.get("dec", np.nan),
         "Z": about.get("Z", np.nan),

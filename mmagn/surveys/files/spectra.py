@@ -30,20 +30,37 @@ def read_spectrum(place: str, wavelengths: Wavelengths = "header") -> Spectrum:
     ValueError
         Where it holds no usable spectrum; the sentence names file and HDU or column.
     """
-    path, _, member = place.partition("#")
+    path, member = path_and_member(place)
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path} is missing")
     if is_fits(path):
         with opened_fits(path) as hdus:
             if is_spec(hdus) or is_plate(hdus) or is_coadd(hdus):
                 agreed_medium("vacuum", wavelengths, Path(path).name)
-            if is_spec(hdus):
-                return spec_spectrum(hdus, path)
-            if is_plate(hdus):
-                return plate_spectrum(hdus, path, member)
+            if is_plate(hdus) and not is_spec(hdus):
+                return plate_spectrum(hdus, path, member, companion(Path(path)))
             if is_coadd(hdus):
                 return _coadd_spectrum(hdus, Path(path), member)
+            if is_spec(hdus) and not member:
+                return spec_spectrum(hdus, path)
+    if member:
+        raise ValueError(f"{Path(path).name} holds one spectrum, none of which is #{member}")
     return other_spectrum(path, wavelengths)
+
+
+def path_and_member(place: str) -> tuple[str, str]:
+    """Return the path of a file, and what follows ``#`` behind its name, "" without it."""
+    path, mark, member = place.rpartition("#")
+    return (path, member) if mark and "/" not in member and not Path(place).is_file() else (place, "")
+
+
+def companion(path: Path) -> Path | None:
+    """Return the file of redshifts beside a DESI coadd (redrock) or a spPlate file (spZbest); None without one."""
+    for kind, redshifts in (("coadd", "redrock"), ("spPlate", "spZbest")):
+        beside = path.with_name(path.name.replace(kind, redshifts, 1))
+        if beside != path and beside.is_file():
+            return beside
+    return None
 
 
 def is_coadd(hdus: fits.HDUList) -> bool:
@@ -63,10 +80,7 @@ def _coadd_spectrum(hdus: fits.HDUList, path: Path, target: str) -> Spectrum:
     if target not in targets and (target or len(targets) > 1):
         known = ", ".join(targets[:5])
         raise ValueError(f"{path.name} has no target {target or 'named'}; write {path.name}#TARGETID, such as {known}")
-    redrock = path.with_name(path.name.replace("coadd", "redrock", 1))
-    spectra = desi_spectra(path, redrock if redrock != path and redrock.is_file() else None)
-    row = targets.index(target) if target else 0
-    result = next(spectrum for number, spectrum in spectra if number == row)
+    ((_, result),) = desi_spectra(path, companion(path), [targets.index(target) if target else 0])
     if isinstance(result, str):
         raise ValueError(f"{path.name}, {result.removeprefix('desi: ')}")
     return result

@@ -183,7 +183,7 @@ def _index_part(catalog: HubCatalog[Record], data: DataConfig, file: HubFile, nu
     row = np.concatenate([np.arange(lengths[group]) + starts[group] for group in groups] or [np.empty(0, np.int64)])
     numbers = np.full(len(cell), number, dtype=np.int32)
     part = pa.table({**columns, "cell": cell, "file": numbers, "row": row.astype(np.int64)})
-    return part.filter(pa.array(np.isin(cell, data.cells))) if data.cells and "ra" in columns else part
+    return part.filter(pa.array(np.isin(cell, [*data.cells, -1]))) if data.cells and "ra" in columns else part
 
 
 def _values(table: pa.Table, name: str, meaning: str, file: str) -> pa.Array:

@@ -123,8 +123,9 @@ def test_a_fibre_of_a_plate_is_the_spectrum_of_its_own_file(spec_fits, tmp_path)
     assert (spectrum.redshift, spectrum.spectral_class) == (own.redshift, "GALAXY")
     (tmp_path / "spZbest-0295-51585.fits").unlink()
     assert np.isnan(read_spectrum(f"{tmp_path / 'spPlate-0295-51585.fits'}#596").redshift)
-    with pytest.raises(ValueError, match=r"spPlate-0295-51585\.fits has no fibre 7"):
-        read_spectrum(f"{tmp_path / 'spPlate-0295-51585.fits'}#7")
+    for member in ("7", "abc"):
+        with pytest.raises(ValueError, match=rf"spPlate-0295-51585\.fits has no fibre {member}"):
+            read_spectrum(f"{tmp_path / 'spPlate-0295-51585.fits'}#{member}")
     with pytest.raises(ValueError, match=r"has no fibre named; write spPlate-0295-51585\.fits#FIBRE"):
         read_spectrum(str(tmp_path / "spPlate-0295-51585.fits"))
 

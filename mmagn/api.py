@@ -104,16 +104,17 @@ class Pairs:
         of
             Rank and number of ranks: each batch belongs to one rank, and ranks differ by at most one batch.
         """
-        from mmagn.tensors.loader import pair_loader  # only here: others of this class do without
+        from mmagn.tensors.loader import log_losses, pair_loader  # only here: others of this class do without
 
+        drops: Counter[str] = Counter()
         with engine(self.config):
-            parts = object_parts(self.config.data, self.config.matching, "pairs", Counter(), batch_size)
+            parts = object_parts(self.config.data, self.config.matching, "pairs", drops, batch_size)
+        log_losses("not among the batches", drops)
         return pair_loader(parts, self.config.tensors, workers=workers, start=start, seed=seed, of=of)
 
     def _known(self) -> PairStore:
         if self._store is None:
-            source = self.config.data.source
-            raise TypeError(f"pairs of data.source {source} have no length and no numbers; those of a store have both")
+            raise TypeError(f"pairs of data.source {self.config.data.source} have no length and no numbers; stores do")
         return self._store
 
 
@@ -204,7 +205,7 @@ class Model:
         ensemble = replace(self._ensemble, device="cpu")
         for member in ensemble.members:
             member.model.cpu()
-        decoded = self._decoder.decoded(GivenPart(given=(each,)))
+        decoded = self._decoder.decoded(GivenPart(members=(each,)))
         return explanation(ensemble, decoded, ensemble.table(decoded)[0], each.cutout)
 
     def _decoded(self, galaxies: Galaxies) -> Iterator[Decoded]:
@@ -213,7 +214,7 @@ class Model:
         if not part:
             raise ValueError("there is no galaxy to predict for")
         while part:
-            yield self._decoder.decoded(GivenPart(given=part))
+            yield self._decoder.decoded(GivenPart(members=part))
             part = tuple(islice(stream, PART_OBJECTS))
 
 
@@ -240,8 +241,7 @@ def _galaxy(galaxy: Any) -> Galaxy:
             return Galaxy(cutout=None, spectrum=galaxy)
         case Mapping():
             return _galaxy(pair_from_row(galaxy))
-    kinds = "Pair, Galaxy, Cutout, Spectrum, row of a store"
-    raise ValueError(f"a {type(galaxy).__name__} is no galaxy; allowed: {kinds}")
+    raise ValueError(f"a {type(galaxy).__name__} is no galaxy; allowed: Pair, Galaxy, Cutout, Spectrum, store's row")
 
 
 def open_pairs(config: RunConfig) -> Pairs:

@@ -190,7 +190,7 @@ def test_zero_pairs_is_a_sentence_and_exit_code_2(places: dict[str, Path], tmp_p
     tiny = ["--matching.radius_arcsec", "0.000001", "--out", str(tmp_path / "store")]
     assert script("match")(["--config", "fused.yaml", *SMALL, *folders(places), *tiny]) == 2
     complaint = capsys.readouterr().err
-    assert "no SDSS object has an HSC object within" in complaint
+    assert "no spectrum has an HSC image within" in complaint
     assert not (tmp_path / "store").exists()
 
 

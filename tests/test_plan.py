@@ -43,7 +43,7 @@ def test_without_a_pair_the_plan_is_there_and_the_exit_code_is_2(v1_tree, tmp_pa
     assert planned(v1_tree, tmp_path, 6.0) == 2
     printed = capsys.readouterr()
     assert "nearest two objects: 6 arcsec apart" in printed.out
-    assert "no SDSS object has an HSC object within 1 arcsec" in printed.err
+    assert "no spectrum has an HSC image within 1 arcsec" in printed.err
     content = json.loads((tmp_path / "plan" / "plan.json").read_text())
     assert content["pairs"] == 0
     assert content["radii"]["false_fraction"][0] is None

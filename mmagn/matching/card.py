@@ -12,9 +12,9 @@ COLUMNS = {
     "sdss_object_id, hsc_object_id": "ids, text of digits",
     "sdss_ra_deg, sdss_dec_deg, hsc_ra_deg, hsc_dec_deg": "positions (ICRS), degrees",
     "separation_arcsec": "angle between the two positions, arcsec",
-    "healpix": "HEALPix cell (NSIDE 16, NESTED) of the SDSS position",
-    "redshift, redshift_err, zwarning": "of the SDSS pipeline; zwarning 0 is good",
-    "survey, spectral_class, spectral_subclass": "of SDSS; the classes are empty where the source has none",
+    "healpix": "HEALPix cell (NSIDE 16, NESTED) of the position of the spectrum",
+    "redshift, redshift_err, zwarning": "of the pipeline of the survey; zwarning 0 is good",
+    "survey, spectral_class, spectral_subclass": "of the spectrum; the classes are empty where the source has none",
     "image_flux, image_ivar": "5 x 160 x 160 flattened (bands g, r, i, z, y), nJy and 1/nJy^2; ivar 0 is not valid",
     "psf_fwhm_arcsec, magnitude": "per band, arcsec and AB (cmodel); NaN is unmeasured",
     "spectrum_wavelength_angstrom": "vacuum, observed frame",
@@ -34,7 +34,7 @@ CREDITS = """\
   (DESI Collaboration 2025, arXiv:2503.14745).
 - **Multimodal Universe**: both samples as published by the Multimodal Universe collaboration (2024, NeurIPS).
 
-The terms of SDSS and of HSC-SSP hold for what is theirs.
+The terms of the surveys hold for what is theirs.
 """
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"))
 
@@ -52,10 +52,12 @@ def card_text(store: PairStore, repository: str, versions: Mapping[str, str]) ->
         Version of each package that the pairs were pushed with.
     """
     report, provenance = store.report, read_provenance(store.path)
+    surveys = sorted({str(name) for name in store.index["survey"]})
+    names = ", ".join(name.upper() for name in surveys)
     head = {
-        "pretty_name": f"Pairs of {'simulated' if store.simulated else 'SDSS'} spectra and HSC images",
+        "pretty_name": f"Pairs of {'simulated' if store.simulated else names} spectra and HSC images",
         "license": "other",
-        "tags": ["astronomy", "spectra", "images", "sdss", "hsc"],
+        "tags": ["astronomy", "spectra", "images", *surveys, "hsc"],
         "size_categories": [next((size for most, size in _SIZES if len(store) < most), "n>100K")],
         "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": "data/*.parquet"}]}],
     }
@@ -66,9 +68,9 @@ def card_text(store: PairStore, repository: str, versions: Mapping[str, str]) ->
         [
             f"---\n{yaml.safe_dump(head, sort_keys=False)}---\n",
             f"# {repository}\n",
-            f"{len(store)} galaxies, each with its SDSS spectrum and its HSC image, matched one to one within "
-            f"{report['radius_arcsec']:g} arcsec among {report['left_objects']} SDSS and {report['right_objects']} HSC "
-            f"objects; {report['expected_by_chance']:.2g} of the matches are expected by chance.\n",
+            f"{len(store)} galaxies, each with its spectrum ({names}) and its HSC image, matched one to one within "
+            f"{report['radius_arcsec']:g} arcsec among {report['left_objects']} spectra and {report['right_objects']} "
+            f"images; {report['expected_by_chance']:.2g} of the matches are expected by chance.\n",
             *(["**The survey is simulated: these pairs say nothing about the sky.**\n"] if store.simulated else []),
             "## Columns\n",
             *markdown_table("column", "meaning", COLUMNS),

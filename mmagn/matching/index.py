@@ -122,8 +122,8 @@ def no_pairs_sentence(sdss: Catalog, hsc: Catalog, radius_arcsec: float, drops: 
     """Return one sentence that says what was compared and how far apart the nearest two objects are."""
     common = len(np.intersect1d(sdss.healpix, hsc.healpix))
     sentence = (
-        f"no SDSS object has an HSC object within {radius_arcsec:g} arcsec: {len(sdss)} SDSS and {len(hsc)} HSC "
-        f"objects with {common} HEALPix cells in common"
+        f"no spectrum has an HSC image within {radius_arcsec:g} arcsec: {len(sdss)} spectra and {len(hsc)} images "
+        f"with {common} HEALPix cells in common"
     )
     if len(sdss) and len(hsc):
         sentence += f", the nearest {nearest_separation_arcsec(sdss, hsc):.4g} arcsec apart"

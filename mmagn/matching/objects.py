@@ -161,11 +161,11 @@ class SinglePart:
 class GivenPart:
     """Galaxies that are in memory already; a spectrum on another grid than that of ``Spectrum`` is refused."""
 
-    given: tuple[Galaxy, ...]
+    members: tuple[Galaxy, ...]
 
     def __len__(self) -> int:
         """Return the number of galaxies."""
-        return len(self.given)
+        return len(self.members)
 
     def galaxies(self, drops: Counter[str]) -> Iterator[Galaxy]:  # noqa: ARG002 all of them are usable
         """Yield them.
@@ -175,7 +175,7 @@ class GivenPart:
         ValueError
             If a spectrum is on another wavelength grid, which ``surveys.grid.log_grid`` resamples.
         """
-        for galaxy in self.given:
+        for galaxy in self.members:
             if galaxy.spectrum is not None:
                 name = f"spectrum {galaxy.spectrum.object_id}: wavelength_angstrom"
                 check_log_grid(name, galaxy.spectrum.wavelength_angstrom)
@@ -183,8 +183,12 @@ class GivenPart:
 
     def only(self, object_id: str) -> "GivenPart":
         """Return the galaxy with that id in one of the surveys."""
-        views = [(galaxy, (galaxy.cutout, galaxy.spectrum)) for galaxy in self.given]
-        return GivenPart(given=tuple(g for g, seen in views if any(v and v.object_id == object_id for v in seen)))
+        named = [
+            galaxy
+            for galaxy in self.members
+            if any(view is not None and view.object_id == object_id for view in (galaxy.cutout, galaxy.spectrum))
+        ]
+        return GivenPart(members=tuple(named))
 
 
 def object_parts(
@@ -237,7 +241,7 @@ def object_parts(
         parts += _single_parts(reader, "spectra", sdss, alone[0], size)
     if not parts:
         what = "galaxies" if objects == "all" else objects if objects == "pairs" else f"{objects} without a partner"
-        raise ValueError(f"data.source {data.source} has no {what} among {len(sdss)} SDSS and {len(hsc)} HSC objects")
+        raise ValueError(f"data.source {data.source} has no {what} among {len(sdss)} spectra and {len(hsc)} images")
     return parts
 
 

@@ -51,7 +51,7 @@ def push_store(store: PairStore, repository: str, hub: HubConfig) -> str:
         return push_files(
             Repository(name=repository, kind="dataset"),
             _staged(store, Path(folder), repository),
-            message=f"{len(store)} pairs of SDSS spectra and HSC images",
+            message=f"{len(store)} pairs of spectra and HSC images",
             replaces=lambda path: path.startswith(f"{DATA_FOLDER}/train-"),
         )
 

@@ -62,7 +62,7 @@ class MatchReport:
     radius_arcsec
         Largest separation of a pair.
     left_objects, right_objects
-        Objects with a usable position on each side (left: SDSS, right: HSC).
+        Objects with a usable position on each side (left: spectra, right: HSC).
     pairs
         One-to-one matches.
     many_to_one_left, many_to_one_right
@@ -112,12 +112,12 @@ class MatchReport:
         """Return the report as text."""
         lines = [
             f"pairs within {self.radius_arcsec:g} arcsec: {self.pairs} "
-            f"of {self.left_objects} SDSS and {self.right_objects} HSC objects",
+            f"of {self.left_objects} spectra and {self.right_objects} HSC images",
             f"expected by chance: {self.expected_by_chance:.3g}",
-            f"dropped as many-to-one: {self.many_to_one_left} SDSS, {self.many_to_one_right} HSC",
+            f"dropped as many-to-one: {self.many_to_one_left} spectra, {self.many_to_one_right} images",
             f"pairs across a cell border, kept: {self.border_pairs}",
-            f"cells: {self.common_cells} common, {len(self.left_only_cells)} with SDSS only, "
-            f"{len(self.right_only_cells)} with HSC only",
+            f"cells: {self.common_cells} common, {len(self.left_only_cells)} with spectra only, "
+            f"{len(self.right_only_cells)} with images only",
         ]
         if self.separation_quantiles_arcsec:
             quantiles = ", ".join(f"{name} {value:.3f}" for name, value in self.separation_quantiles_arcsec.items())

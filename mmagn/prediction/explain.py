@@ -77,7 +77,7 @@ def explain(
     else:
         with engine(config):
             galaxy = galaxy_with_id(config.data, config.matching, about)
-    decoded = Decoder(config=ensemble.members[0].config, bases=ensemble.bases).decoded(GivenPart(given=(galaxy,)))
+    decoded = Decoder(config=ensemble.members[0].config, bases=ensemble.bases).decoded(GivenPart(members=(galaxy,)))
     row = ensemble.table(decoded)[0]
     result = explanation(ensemble, decoded, row, galaxy.cutout)
     name = file_stem(about if isinstance(about, str) else row["sdss_object_id"] or row["hsc_object_id"])

@@ -140,7 +140,7 @@ def predict(
     keep_freed_memory()
     members = load_members(runs, options.variant, config)
     tally = _Tally()
-    parts: list[ObjectPart] = [GivenPart(given=options.galaxies)]
+    parts: list[ObjectPart] = [GivenPart(members=options.galaxies)]
     if not options.galaxies:
         with engine(config):
             objects = _predictable(options.objects, members[0])

@@ -41,25 +41,29 @@ class PartTensors(Dataset[dict[str, Any]]):
     def __getitem__(self, number: int) -> dict[str, Any]:
         """Return a batch, read now."""
         drops: Counter[str] = Counter()
-        galaxies = self.parts[number].galaxies(drops)
-        pairs = [(each.cutout, each.spectrum) for each in galaxies]
-        seen = [(cutout, spectrum) for cutout, spectrum in pairs if cutout is not None and spectrum is not None]
-        for reason, count in drops.items():
-            _log.warning("batch %d: %d x %s", number, count, reason)
-        cutouts, spectra = [cutout for cutout, _ in seen], [spectrum for _, spectrum in seen]
+        views = [(each.cutout, each.spectrum) for each in self.parts[number].galaxies(drops)]
+        pairs = [(cutout, spectrum) for cutout, spectrum in views if cutout is not None and spectrum is not None]
+        log_losses(f"batch {number}", drops)
+        cutouts, spectra = [cutout for cutout, _ in pairs], [spectrum for _, spectrum in pairs]
         size = self.config.image_size
         images = np.empty((0, len(BANDS), size, size), np.float32)
-        lines = np.empty((0, 2, spectrum_pixels(self.config)), np.float32)
-        if seen:
+        pixels = np.empty((0, 2, spectrum_pixels(self.config)), np.float32)
+        if pairs:
             images = np.stack([image_tensor(cutout.flux, cutout.ivar, self.config) for cutout in cutouts])
-            lines = spectrum_tensors(spectra, self.config)
+            pixels = spectrum_tensors(spectra, self.config)
         return {
             "image": torch.from_numpy(images),
-            "spectrum": torch.from_numpy(lines),
+            "spectrum": torch.from_numpy(pixels),
             "redshift": torch.tensor([spectrum.redshift for spectrum in spectra], dtype=torch.float64),
             "sdss_object_id": [spectrum.object_id for spectrum in spectra],
             "hsc_object_id": [cutout.object_id for cutout in cutouts],
         }
+
+
+def log_losses(where: str, drops: Counter[str]) -> None:
+    """Warn of objects that are left out, by reason."""
+    for reason, count in drops.items():
+        _log.warning("%s: %d x %s", where, count, reason)
 
 
 def pair_loader(

@@ -49,15 +49,15 @@ def test_chance_is_that_of_the_report_and_what_random_spectra_find(crowd):
     expected = dict(zip(plan.radii["radius_arcsec"], plan.radii["expected_by_chance"], strict=True))
     assert expected[1.0] == pytest.approx(chance_pairs(*crowd, 1.0))
     far = catalog(crowd[0].ra_deg + 60 * ARCSEC, crowd[0].dec_deg)
-    found = len(catalog_matches(far, crowd[1], 5.0))
-    assert abs(found - expected[5.0]) < 4 * np.sqrt(found)
+    count = len(catalog_matches(far, crowd[1], 5.0))
+    assert abs(count - expected[5.0]) < 4 * np.sqrt(count)
 
 
 def test_neighbours_beyond_the_counterparts_are_at_the_level_of_chance(crowd):
     separations = match_plan(*crowd, 1.0, {}).separations
     beyond = np.asarray(separations["low_arcsec"]) >= 2
-    found, expected = (np.asarray(separations[name])[beyond].sum() for name in ("neighbours", "expected_by_chance"))
-    assert abs(found - expected) < 4 * np.sqrt(expected)
+    count, expected = (np.asarray(separations[name])[beyond].sum() for name in ("neighbours", "expected_by_chance"))
+    assert abs(count - expected) < 4 * np.sqrt(expected)
     near = separations[0]
     assert near["neighbours"] > 100 * near["expected_by_chance"]
 

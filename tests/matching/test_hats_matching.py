@@ -55,14 +55,14 @@ def ids_and_separations(data, **matching):
     index = pair_index(data, MatchingConfig(**matching))
     matches = index.matches
     sdss, hsc = index.sdss.object_id[matches.left_index], index.hsc.object_id[matches.right_index]
-    found = zip(sdss.tolist(), hsc.tolist(), matches.separation_arcsec.tolist(), strict=True)
-    return {(left, right): separation for left, right, separation in found}, index
+    matched = zip(sdss.tolist(), hsc.tolist(), matches.separation_arcsec.tolist(), strict=True)
+    return {(left, right): separation for left, right, separation in matched}, index
 
 
 def test_pairs_over_partition_borders_are_found(data):
-    found, index = ids_and_separations(data)
+    matched, index = ids_and_separations(data)
     for name in BORDER_PAIRS:
-        assert (name, f"{name}0") in found
+        assert (name, f"{name}0") in matched
     sdss, hsc = index.sdss, index.hsc
     partitions = [
         (sdss.files[left].split("dataset/")[1], hsc.files[right].split("dataset/")[1])
@@ -75,19 +75,19 @@ def test_pairs_over_partition_borders_are_found(data):
 
 @pytest.mark.parametrize("radius_arcsec", [0.45, 0.6, 1.0, 10.0])
 def test_matches_are_those_of_the_tree_at_any_radius_up_to_the_margin(data, tree, radius_arcsec):
-    found, index = ids_and_separations(data, radius_arcsec=radius_arcsec)
+    matched, index = ids_and_separations(data, radius_arcsec=radius_arcsec)
     published = DataConfig(source="hdf5", root=str(tree), spectra=("sdss",))
     expected, expected_index = ids_and_separations(published, radius_arcsec=radius_arcsec)
-    assert found.keys() == expected.keys()
-    for pair, separation in found.items():
+    assert matched.keys() == expected.keys()
+    for pair, separation in matched.items():
         assert separation == pytest.approx(expected[pair], abs=1e-6)
     assert index.report == expected_index.report
 
 
 def test_a_tie_goes_to_the_lower_id_and_the_losers_are_counted(data):
-    found, index = ids_and_separations(data)
-    assert ("7", "70") in found
-    assert len(found) == len(BORDER_PAIRS) + 1
+    matched, index = ids_and_separations(data)
+    assert ("7", "70") in matched
+    assert len(matched) == len(BORDER_PAIRS) + 1
     assert (index.report.many_to_one_left, index.report.many_to_one_right) == (2, 0)
 
 
@@ -120,14 +120,14 @@ def test_disjoint_catalogues_are_said_to_be_disjoint(data, v1_tree, hats_collect
     places = {"object_id": 1, "ra": 200.0, "dec": -50.0}
     far = hats_collections(v1_tree(tmp_path / "far", sdss=[places], hsc=[places]), tmp_path / "hats")
     apart = replace(data, hats=replace(data.hats, sdss=far.hats.sdss))
-    with pytest.raises(NoPairsError, match="no SDSS object has an HSC object within 1 arcsec: 1 SDSS and 7 HSC"):
+    with pytest.raises(NoPairsError, match="no spectrum has an HSC image within 1 arcsec: 1 spectra and 7 images"):
         pair_index(apart, MatchingConfig())
 
 
 def test_a_cell_without_a_pair_has_no_pairs_either(data):
     index = pair_index(data, MatchingConfig())
     cell = int(index.sdss.healpix[list(index.sdss.object_id).index("4")])
-    with pytest.raises(NoPairsError, match="1 SDSS and 1 HSC"):
+    with pytest.raises(NoPairsError, match="1 spectra and 1 images"):
         pair_index(replace(data, cells=(cell,)), MatchingConfig())
 
 
@@ -150,11 +150,11 @@ def test_a_killed_worker_costs_time_and_no_object_and_no_pair(data, tmp_path):
     with dask_client(DaskConfig(workers=2, memory_gb=2)) as client:
         assert len(client.scheduler_info()["workers"]) == 2
         names = list(chain.from_iterable(reader.mapped_spectra(partial(kill_once, str(flag)), drops)))
-        found = ids_and_separations(data)[0]
+        matched = ids_and_separations(data)[0]
     assert flag.exists()
     assert names == [spectrum.object_id for spectrum in iter_spectra(reader, drops)]
     assert sorted(names) == sorted(BORDER_PAIRS | STRANGERS | RIVALS)
-    assert found == expected
+    assert matched == expected
     assert not drops
 
 
@@ -168,11 +168,11 @@ def simulated(hub_folder) -> DataConfig:
 def test_a_store_from_hats_equals_the_store_from_hdf5_to_the_bit(simulated, hub_tree, tmp_path):
     published = DataConfig(source="hdf5", root=str(hub_tree), spectra=("sdss",), cache_dir=str(tmp_path))
     expected = pair_store(published, MatchingConfig(workers=1), tmp_path / "hdf5")
-    found = pair_store(replace(simulated, cache_dir=str(tmp_path)), MatchingConfig(workers=1), tmp_path / "hats")
-    assert len(found) == len(expected) > 5
+    matched = pair_store(replace(simulated, cache_dir=str(tmp_path)), MatchingConfig(workers=1), tmp_path / "hats")
+    assert len(matched) == len(expected) > 5
     numbers = {str(name): number for number, name in enumerate(expected.index["sdss_object_id"])}
-    for number in range(len(found)):
-        pair = found.pair(number)
+    for number in range(len(matched)):
+        pair = matched.pair(number)
         same = expected.pair(numbers[pair.spectrum.object_id])
         assert pair.cutout.object_id == same.cutout.object_id
         assert pair.separation_arcsec == pytest.approx(same.separation_arcsec, abs=1e-6)
@@ -182,7 +182,8 @@ def test_a_store_from_hats_equals_the_store_from_hdf5_to_the_bit(simulated, hub_
         for name in ("wavelength_angstrom", "flux", "ivar", "lsf_sigma"):
             np.testing.assert_array_equal(getattr(pair.spectrum, name), getattr(same.spectrum, name))
     assert (
-        pair_store(replace(simulated, cache_dir=str(tmp_path)), MatchingConfig(), tmp_path / "hats").path == found.path
+        pair_store(replace(simulated, cache_dir=str(tmp_path)), MatchingConfig(), tmp_path / "hats").path
+        == matched.path
     )
 
 

@@ -60,10 +60,10 @@ def rows_by_id(data, matching):
 
 def test_hub_and_tree_give_the_same_pairs(hub_data, tree_data):
     matching = MatchingConfig()
-    found, expected = rows_by_id(hub_data, matching), rows_by_id(tree_data, matching)
-    assert found.keys() == expected.keys()
-    assert len(found) > 10
-    for object_id, row in found.items():
+    hub_rows, expected = rows_by_id(hub_data, matching), rows_by_id(tree_data, matching)
+    assert hub_rows.keys() == expected.keys()
+    assert len(hub_rows) > 10
+    for object_id, row in hub_rows.items():
         other = expected[object_id]
         assert row["hsc_object_id"] == other["hsc_object_id"]
         assert abs(row["separation_arcsec"] - other["separation_arcsec"]) < 1e-6
@@ -104,14 +104,14 @@ def test_a_killed_stream_goes_on_without_a_pair_lost_or_doubled(hub, hub_data, t
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
-    seen = [json.loads(line) for line in rows_file.read_text().splitlines(keepends=True) if line.endswith("\n")]
+    earlier = [json.loads(line) for line in rows_file.read_text().splitlines(keepends=True) if line.endswith("\n")]
     hub.forget()
     pairs = open_pairs(hub_data, MatchingConfig())
     assert not hub.ranges, "the index was kept"
-    pairs.load_state_dict(seen[-1]["state"])
+    pairs.load_state_dict(earlier[-1]["state"])
     rest = [str(row["sdss_object_id"]) for row in pairs]
     whole = [str(row["sdss_object_id"]) for row in open_pairs(hub_data, MatchingConfig())]
-    assert [line["id"] for line in seen] + rest == whole
+    assert [line["id"] for line in earlier] + rest == whole
     assert len(set(whole)) == len(whole)
 
 

@@ -52,9 +52,9 @@ def test_images_need_no_other_survey(v1_tree, tmp_path: Path) -> None:
 def test_a_part_is_narrowed_to_one_galaxy_by_either_id(data: DataConfig) -> None:
     for part in object_parts(data, MATCHING, "all", Counter(), 100):
         for object_id in ("6", "60", "80", "2"):
-            found = list(part.only(object_id).galaxies(Counter()))
-            assert len(found) <= 1
-            for galaxy in found:
+            alone = list(part.only(object_id).galaxies(Counter()))
+            assert len(alone) <= 1
+            for galaxy in alone:
                 views = [view.object_id for view in (galaxy.spectrum, galaxy.cutout) if view is not None]
                 assert object_id in views
     assert np.sum([len(p.only("60")) for p in object_parts(data, MATCHING, "all", Counter(), 100)]) == 1
@@ -62,7 +62,7 @@ def test_a_part_is_narrowed_to_one_galaxy_by_either_id(data: DataConfig) -> None
 
 def test_a_spectrum_in_memory_on_another_grid_is_refused_by_what_it_looks_like():
     (spectrum,), _ = simulated_spectra(1, np.random.default_rng(1))
-    assert len(list(GivenPart(given=(Galaxy(cutout=None, spectrum=spectrum),)).galaxies(Counter()))) == 1
+    assert len(list(GivenPart(members=(Galaxy(cutout=None, spectrum=spectrum),)).galaxies(Counter()))) == 1
     wave = spectrum.wavelength_angstrom
     grids = {
         "steps of 0.8 A from 4000 A": 4000 + 0.8 * np.arange(len(wave)),
@@ -72,4 +72,4 @@ def test_a_spectrum_in_memory_on_another_grid_is_refused_by_what_it_looks_like()
     for looks, grid in grids.items():
         other = Galaxy(cutout=None, spectrum=replace(spectrum, wavelength_angstrom=grid))
         with pytest.raises(ValueError, match=rf"spectrum 0: wavelength_angstrom has .*{looks}; expected steps of"):
-            list(GivenPart(given=(other,)).galaxies(Counter()))
+            list(GivenPart(members=(other,)).galaxies(Counter()))

@@ -87,8 +87,8 @@ def test_two_workers_lose_and_double_nothing(data):
 def test_nodes_lose_and_double_nothing(data, nodes):
     stream = open_pairs(data, MatchingConfig())
     parts = [split_dataset_by_node(stream, rank=rank, world_size=nodes) for rank in range(nodes)]
-    found = [int(row["sdss_object_id"]) for part in parts for row in part]
-    assert sorted(found) == list(range(1000, 1000 + PAIRS))
+    object_ids = [int(row["sdss_object_id"]) for part in parts for row in part]
+    assert sorted(object_ids) == list(range(1000, 1000 + PAIRS))
 
 
 @pytest.mark.parametrize("read", [0, 3, 5, 13])
@@ -105,15 +105,15 @@ def test_an_interrupted_stream_goes_on_where_it_stopped(data, read):
 def test_the_order_of_files_and_surveys_does_not_decide_ties(v1_tree, tmp_path):
     """One galaxy observed twice at the very same position: the lower id wins wherever it is stored."""
     same = {"ra": 10.0, "dec": 1.0}
-    found = set()
+    object_ids = set()
     for name, surveys in (("first", ("sdss", "boss")), ("second", ("boss", "sdss"))):
         root = tmp_path / name
         v1_tree(root, sdss=[{"object_id": 1002, **same}], hsc=[{"object_id": 1, **same}], sdss_survey=surveys[0])
         v1_tree(root, sdss=[{"object_id": 1001, **same}], sdss_survey=surveys[1])
         index = pair_index(config_of(root), MatchingConfig())
         assert (len(index.matches), index.report.drops) == (1, {REPEAT: 1})
-        found.add(str(index.sdss.object_id[index.matches.left_index[0]]))
-    assert found == {"1001"}
+        object_ids.add(str(index.sdss.object_id[index.matches.left_index[0]]))
+    assert object_ids == {"1001"}
 
 
 def test_duplicate_ids_are_counted_and_paired_once(v1_tree, tmp_path):
@@ -148,7 +148,7 @@ def test_no_pairs_says_what_was_compared(v1_tree, tmp_path):
         sdss=[{"object_id": 1, "ra": 10.0, "dec": 1.0}],
         hsc=[{"object_id": 2, "ra": 10.0, "dec": 1.0 + 5 * ARCSEC}],
     )
-    expected = r"within 1 arcsec: 1 SDSS and 1 HSC objects with 1 HEALPix cells in common, the nearest 5 arcsec apart"
+    expected = r"within 1 arcsec: 1 spectra and 1 images with 1 HEALPix cells in common, the nearest 5 arcsec apart"
     with pytest.raises(NoPairsError, match=expected):
         open_pairs(config_of(tmp_path), MatchingConfig())
 

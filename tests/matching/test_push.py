@@ -104,6 +104,19 @@ def test_the_card_says_what_how_and_whom_to_credit(pairs_hub, stores):
         assert said in body
 
 
+def test_the_card_names_the_surveys_of_the_spectra(v1_tree, tmp_path):
+    place = {"ra": 150.1, "dec": 2.2}
+    root = v1_tree(tmp_path / "tree", desi=[{"object_id": 39627, **place}], hsc=[{"object_id": 7, **place}])
+    data = DataConfig(source="hdf5", root=str(root), spectra=("sdss", "desi"), cache_dir=str(tmp_path))
+    card = card_text(pair_store(data, MatchingConfig(), tmp_path / "store"), HUB.pairs, {})
+    described = yaml.safe_load(card.split("---\n", 2)[1])
+    assert described["pretty_name"] == "Pairs of DESI spectra and HSC images"
+    assert described["tags"][-2:] == ["desi", "hsc"]
+    text = card.partition("# someone/pairs")[2].partition("## Credits")[0]
+    assert "1 galaxies, each with its spectrum (DESI) and its HSC image" in text
+    assert "SDSS" not in text
+
+
 def test_the_card_of_simulated_pairs_says_so_and_credits_nobody(stores, monkeypatch):
     monkeypatch.setitem(stores["float32"].settings, "data.source", "embedded")
     card = card_text(stores["float32"], HUB.pairs, {})
@@ -175,12 +188,12 @@ def nested_data(hub, hub_folder, hub_data, tmp_path, monkeypatch):
 
 def test_nested_rows_give_the_pairs_of_the_tree(nested_data, hub_tree, tmp_path):
     tree = DataConfig(source="hdf5", root=str(hub_tree), spectra=("sdss",), cache_dir=str(tmp_path / "cache"))
-    found, expected = (
+    ready_rows, expected = (
         {str(row["sdss_object_id"]): row for row in open_pairs(data, MatchingConfig())}
         for data in (nested_data(), tree)
     )
-    assert found.keys() == expected.keys()
-    for object_id, row in found.items():
+    assert ready_rows.keys() == expected.keys()
+    for object_id, row in ready_rows.items():
         assert abs(row["separation_arcsec"] - expected[object_id]["separation_arcsec"]) < 1e-6
         for name, value in expected[object_id].items():
             if name not in ("separation_arcsec", "spectral_class", "spectral_subclass", "zwarning"):

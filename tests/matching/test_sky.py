@@ -165,9 +165,9 @@ def test_chance_pairs_agree_with_a_sky_of_strangers():
     left = catalog(rng.uniform(150, 151, 3000), rng.uniform(-0.5, 0.5, 3000))
     right = catalog(rng.uniform(149.9, 151.1, 24000), rng.uniform(-0.6, 0.6, 24000))
     matches = sky_matches(left.ra_deg, left.dec_deg, right.ra_deg, right.dec_deg, 3.0)
-    found, expected = len(matches), chance_pairs(left, right, 3.0)
-    assert 80 < found < 150
-    assert abs(found - expected) < 3 * np.sqrt(expected)
+    count, expected = len(matches), chance_pairs(left, right, 3.0)
+    assert 80 < count < 150
+    assert abs(count - expected) < 3 * np.sqrt(expected)
 
 
 def test_true_counterparts_are_not_counted_as_chance():
@@ -197,7 +197,7 @@ def test_the_report_survives_json_and_reads_well():
     report = match_report(left, right, matches, 1.0, {"hsc: position is NaN": 1})
     assert MatchReport.from_dict(json.loads(json.dumps(report.as_dict()))) == report
     text = str(report)
-    assert "pairs within 1 arcsec: 1 of 2 SDSS and 1 HSC objects" in text
+    assert "pairs within 1 arcsec: 1 of 2 spectra and 1 HSC images" in text
     assert "1 x hsc: position is NaN" in text
 
 

@@ -94,7 +94,7 @@ def test_the_index_is_a_table_with_units(store):
 
 def test_the_report_is_kept_with_the_store(store):
     assert (store.report["pairs"], store.report["pairs_stored"]) == (PAIRS, PAIRS)
-    assert "pairs within 1 arcsec: 20 of 24 SDSS and 24 HSC objects" in store.report_text
+    assert "pairs within 1 arcsec: 20 of 24 spectra and 24 HSC images" in store.report_text
 
 
 def test_float16_halves_the_images_and_keeps_validity(data, store, tmp_path):

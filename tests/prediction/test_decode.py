@@ -48,7 +48,7 @@ class CountedPart(GivenPart):
 
 def test_the_number_of_parts_decoded_ahead_is_bounded(world: dict) -> None:
     (member,) = load_members([world["run"]])
-    stream = decoded_parts([CountedPart(given=())] * 200, Decoder(config=member.config, bases=[member.basis]))
+    stream = decoded_parts([CountedPart(members=())] * 200, Decoder(config=member.config, bases=[member.basis]))
     for taken in range(1, 6):
         next(stream)
         assert CountedPart.started <= taken + PARTS_WAITING + MOST_THREADS

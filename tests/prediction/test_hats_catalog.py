@@ -74,7 +74,7 @@ def test_galaxies_that_a_worker_cannot_read_are_logged_by_reason(world, caplog):
 
     task = PartitionPredictions(runs=(str(world["run"]),), variant="fused", training=CPU, parts={}, files={})
     with caplog.at_level("WARNING", logger="mmagn"):
-        assert len(task.frame([Damaged(given=()), Damaged(given=())])) == 0
+        assert len(task.frame([Damaged(members=()), Damaged(members=())])) == 0
     assert "dropped: 2 x sdss: flux is not finite" in caplog.text
 
 

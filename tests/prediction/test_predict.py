@@ -85,10 +85,10 @@ def test_a_galaxy_without_its_spectrum_is_the_network_without_its_spectrum_branc
     (member,) = ensemble.members
     decoder = Decoder(config=member.config, bases=ensemble.bases)
     whole = [Galaxy(cutout=store.cutout(row), spectrum=store.spectrum(row)) for row in range(4)]
-    (both,) = ensemble.batches(decoder.decoded(GivenPart(given=tuple(whole))), member)
+    (both,) = ensemble.batches(decoder.decoded(GivenPart(members=tuple(whole))), member)
     for subset, lacks in (("image", {"spectrum": None}), ("spectrum", {"cutout": None})):
         half = tuple(Galaxy(**{"cutout": g.cutout, "spectrum": g.spectrum, **lacks}) for g in whole)
-        decoded = decoder.decoded(GivenPart(given=half))
+        decoded = decoder.decoded(GivenPart(members=half))
         table = ensemble.table(decoded)
         assert set(table["modalities"]) == {subset}
         masked = shown_batch(both, subset, member.origin)
@@ -152,7 +152,7 @@ def test_an_object_of_pure_noise_is_flagged_and_training_objects_are_not(world: 
     cutout, spectrum = sample.store.cutout(0), sample.store.spectrum(0)
     loud = replace(cutout, flux=rng.normal(0, 1e5, cutout.flux.shape).astype(np.float32))
     wild = replace(spectrum, flux=rng.normal(0, 1e4, spectrum.flux.shape).astype(np.float32))
-    strange = GivenPart(given=(Galaxy(cutout=loud, spectrum=wild),))
+    strange = GivenPart(members=(Galaxy(cutout=loud, spectrum=wild),))
     assert ensemble.table(decoder.decoded(strange))["unlike_training"][0]
     table = predicted(world)
     row_of = {name: row for row, name in enumerate(table["sdss_object_id"])}
@@ -300,7 +300,7 @@ def test_a_quasar_has_no_call_and_a_reason(world: dict, tmp_path: Path) -> None:
         Galaxy(cutout=store.cutout(3), spectrum=store.spectrum(3)),
         Galaxy(cutout=store.cutout(3), spectrum=None),
     )
-    table = ensemble.table(decoder.decoded(GivenPart(given=galaxies)))
+    table = ensemble.table(decoder.decoded(GivenPart(members=galaxies)))
     assert table["agn"].mask.tolist() == [True, False, False]
     assert table["reason"].tolist()[::2] == ["quasar", "not measured"]
     assert table["bpt_class"].tolist()[::2] == ["unclassified", "unclassified"]

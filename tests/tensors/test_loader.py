@@ -90,6 +90,15 @@ def test_a_store_gives_the_same_pairs(world, pairs, tmp_path):
     assert not known
 
 
+def test_objects_that_are_in_no_batch_are_told(world, v1_tree, tmp_path, caplog):
+    place = {"ra": 10.0, "dec": 1.0}
+    lost = {"object_id": 2, "ra": 10.2, "dec": 1.0, "Z": float("nan")}
+    root = v1_tree(tmp_path, sdss=[{"object_id": 1, **place}, lost], hsc=[{"object_id": 8, **place}])
+    config = replace(world["config"], data=DataConfig(source="hdf5", root=str(root), cache_dir=str(tmp_path)))
+    assert ids(mmagn.open_pairs(config).torch(SIZE)) == [["1"]]
+    assert "not among the batches: 1 x sdss: redshift is not finite" in caplog.text
+
+
 def test_ranks_and_starts_that_do_not_exist_are_refused(pairs):
     with pytest.raises(ValueError, match=r"rank 2 of 2 ranks"):
         pairs.torch(SIZE, of=(2, 2))

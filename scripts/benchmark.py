@@ -38,15 +38,22 @@ BENCHMARKS: dict[str, tuple[str, list[tuple[str, Any, str]]]] = {
         ],
     ),
     "train": (
-        "real training relative to its step alone; many fits at once",
+        "real training relative to its step alone",
         [
             ("pairs", 400, "pairs of the embedded survey"),
             ("batch_size", 16, "pairs per step"),
             TURNS,
             BACKBONE,
             IMAGE_SIZE,
-            ("objects", 2000, "objects of the handcrafted network's fits"),
             ("out", "checkpoints/benchmark-train", "folder of numbers and figure"),
+        ],
+    ),
+    "fits": (
+        "many fits at once relative to one by one; a fold fit relative to a bare PyTorch loop",
+        [
+            ("objects", 2000, "objects of the handcrafted network's fits"),
+            ("pairs", 200, "pairs of the fused network's fold fit"),
+            TURNS,
         ],
     ),
     "coverage": (

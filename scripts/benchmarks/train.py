@@ -1,4 +1,4 @@
-"""Training relative to its step alone, for each residency of the tensors; and many fits relative to single ones."""
+"""Training relative to its step alone, for each residency of the tensors."""
 
 import logging
 import resource
@@ -15,7 +15,6 @@ from lightning import Callback, LightningModule, Trainer
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from benchmarks.fits import fit_rows
 from benchmarks.pairs import machine
 from mmagn.config.run_config import RunConfig
 from mmagn.matching.store import PairStore, pair_store
@@ -217,7 +216,7 @@ def seconds_of(work: Callable[[], object], device: str = "cpu") -> float:
 
 
 def train_benchmark(
-    pairs: int, batch_size: int, repeats: int, backbone: str, image_size: int, objects: int, out: str, seed: int
+    pairs: int, batch_size: int, repeats: int, backbone: str, image_size: int, out: str, seed: int
 ) -> None:
     """Measure every goal, print a table, and write it as JSON and a figure into the folder ``out``."""
     logging.getLogger("mmagn").setLevel(logging.ERROR)
@@ -252,9 +251,7 @@ def train_benchmark(
     epoch_pairs = 0.6 * 800
     hour = 3600 * float(np.median(rates["device"])) / (epoch_pairs * RunConfig().training.epochs)
     rows.append(("fits per hour and process: fused, 480 pairs, 30 epochs", "", f"{hour:.0f}"))
-    fits, many = fit_rows(objects=objects, repeats=repeats, seed=seed)
-    rows += fits
-    figures |= {"many_fits": many, "fused_fits_per_hour": hour}
+    figures["fused_fits_per_hour"] = hour
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     rows.append(("peak memory of the process", "", f"{peak / 1e9:.2f} GB"))
     if bench.device == "cuda":

@@ -32,17 +32,17 @@ class Parser(argparse.ArgumentParser):
     Parameters
     ----------
     command
-        Name of the command.
-    description
-        What it does.
+        Function of the command: its name, and what it does.
     examples
         Command lines that are shown by ``--help``.
+    note
+        What else is stated there about the command.
     """
 
-    def __init__(self, command: str, description: str, examples: Sequence[str] = ()) -> None:
+    def __init__(self, command: Callable[..., int], examples: Sequence[str] = (), note: str = "") -> None:
         super().__init__(
-            prog=f"mmagn {command}",
-            description=description,
+            prog=f"mmagn {command.__name__.replace('_', '-')}",
+            description=f"{command.__doc__}{note}",
             epilog="examples:\n" + textwrap.indent("\n".join(examples), "  ") if examples else None,
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
@@ -72,7 +72,7 @@ class ConfigParser(Parser):
 
     Parameters
     ----------
-    command, description, examples
+    command, examples, note
         As of :class:`Parser`.
     listed
         Settings that ``--help`` explains; ``--help-all`` explains all.
@@ -81,9 +81,15 @@ class ConfigParser(Parser):
     """
 
     def __init__(
-        self, command: str, description: str, examples: Sequence[str], *, listed: Sequence[str], base: str = ""
+        self,
+        command: Callable[..., int],
+        examples: Sequence[str],
+        note: str = "",
+        *,
+        listed: Sequence[str],
+        base: str = "",
     ) -> None:
-        super().__init__(command, description, examples)
+        super().__init__(command, examples, note)
         self.listed, self.base = listed, base
         self.usage = f"{self.prog} [--config FILE] [--SETTING VALUE ...] [options]"
         self.add_argument(

@@ -7,8 +7,9 @@ import shlex
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import wraps
 from pathlib import Path
 
 from mmagn.storage.version import __version__
@@ -16,6 +17,16 @@ from mmagn.surveys.config import DataConfig
 
 TRACEBACK_VARIABLE = "MMAGN_TRACEBACK"
 """Environment variable that shows the traceback behind a one-sentence error."""
+
+
+def command(run: Callable[[Sequence[str]], int | None]) -> Callable[[Sequence[str]], int]:
+    """Return a command that answers its arguments with an exit code, see :func:`exit_code`."""
+
+    @wraps(run)
+    def answered(arguments: Sequence[str]) -> int:
+        return exit_code(lambda: run(arguments))
+
+    return answered
 
 
 def exit_code(action: Callable[[], int | None]) -> int:

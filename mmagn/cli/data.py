@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmagn.cli.arguments import ConfigParser, Parser, number
-from mmagn.cli.command_line import exit_code
+from mmagn.cli.command_line import command
 from mmagn.cli.galaxy import OBJECTS_HELP, add_galaxy_options, named_galaxy, with_objects
 from mmagn.config.reading import explanations, setting_from_text
 from mmagn.surveys.config import DataConfig, SimulateConfig
@@ -17,11 +17,11 @@ _LISTED = (
 )
 
 
-def match(arguments: Sequence[str]) -> int:
+@command
+def match(arguments: Sequence[str]) -> None:
     """Match both surveys and write the pairs to a store on disk, or report what a match would give and why."""
     parser = ConfigParser(
-        "match",
-        match.__doc__ or "",
+        match,
         [
             "mmagn match --out STORE",
             "mmagn match --data.source hdf5 --data.root DIR --out STORE",
@@ -39,31 +39,26 @@ def match(arguments: Sequence[str]) -> int:
     parser.add_argument("--objects", metavar="FILE", help=OBJECTS_HELP)
     parser.add_argument("--push", metavar="ORG/NAME", help="upload the store as this dataset repository, with a card")
 
-    def action() -> None:
-        config, options = parser.parsed(arguments)
-        if options.plan and options.push:
-            parser.error("--plan makes no store that --push could upload; leave one of them out")
-        if options.plan and options.index:
-            parser.error("--plan makes the index that --index reads; leave one of them out")
-        config = with_objects(config, options.objects)
-        from mmagn.pipeline import match as match_pairs  # after parsing, so that --help need not wait for torch
-        from mmagn.pipeline import plan
+    config, options = parser.parsed(arguments)
+    if options.plan and options.push:
+        parser.error("--plan makes no store that --push could upload; leave one of them out")
+    if options.plan and options.index:
+        parser.error("--plan makes the index that --index reads; leave one of them out")
+    config = with_objects(config, options.objects)
+    from mmagn.pipeline import match as match_pairs  # after parsing, so that --help need not wait for torch
+    from mmagn.pipeline import plan
 
-        if options.plan:
-            plan(config, Path(options.out))
-        else:
-            match_pairs(
-                config, Path(options.out), push=options.push, index=Path(options.index) if options.index else None
-            )
-
-    return exit_code(action)
+    if options.plan:
+        plan(config, Path(options.out))
+    else:
+        match_pairs(config, Path(options.out), push=options.push, index=Path(options.index) if options.index else None)
 
 
-def measure(arguments: Sequence[str]) -> int:
+@command
+def measure(arguments: Sequence[str]) -> None:
     """Measure emission lines, the ten features and BPT classes into one table."""
     parser = ConfigParser(
-        "measure",
-        measure.__doc__ or "",
+        measure,
         [
             "mmagn measure --out lines.parquet",
             "mmagn measure --data.source hdf5 --data.root DIR --out lines.fits --workers 8",
@@ -84,21 +79,18 @@ def measure(arguments: Sequence[str]) -> int:
         "--workers", type=number(int, at_least=1, at_most=256), default=1, help="processes that fit lines"
     )
 
-    def action() -> None:
-        config, options = parser.parsed(arguments)
-        config = with_objects(config, options.objects)
-        from mmagn.pipeline import measure as measure_spectra  # after parsing, so that --help need not wait for torch
+    config, options = parser.parsed(arguments)
+    config = with_objects(config, options.objects)
+    from mmagn.pipeline import measure as measure_spectra  # after parsing, so that --help need not wait for torch
 
-        measure_spectra(config, Path(options.out), of_pairs=options.pairs, workers=options.workers)
-
-    return exit_code(action)
+    measure_spectra(config, Path(options.out), of_pairs=options.pairs, workers=options.workers)
 
 
-def plot_spectrum(arguments: Sequence[str]) -> int:
+@command
+def plot_spectrum(arguments: Sequence[str]) -> None:
     """Draw one spectrum with its fit: continuum, lines, residuals."""
     parser = ConfigParser(
-        "plot-spectrum",
-        plot_spectrum.__doc__ or "",
+        plot_spectrum,
         [
             "mmagn plot-spectrum 299489677444933632 --data.source hdf5 --data.root DIR --out figures",
             "mmagn plot-spectrum --spectrum spec-0295-51585-0596.fits --out figures",
@@ -109,17 +101,14 @@ def plot_spectrum(arguments: Sequence[str]) -> int:
     add_galaxy_options(parser, image=False)
     parser.add_argument("--out", default=".", help="folder of the picture, OBJECT_ID.png")
 
-    def action() -> None:
-        config, options = parser.parsed(arguments)
-        from mmagn import pipeline  # after parsing, so that --help need not wait for torch
+    config, options = parser.parsed(arguments)
+    from mmagn import pipeline  # after parsing, so that --help need not wait for torch
 
-        galaxy = named_galaxy(options, config, options.object_id)
-        about = options.object_id if galaxy is None else galaxy.spectrum
-        if about is None:
-            parser.error("the object_id of a spectrum is needed, or --spectrum")
-        sys.stdout.write(f"{pipeline.inspect(config, about, Path(options.out))}\n")
-
-    return exit_code(action)
+    galaxy = named_galaxy(options, config, options.object_id)
+    about = options.object_id if galaxy is None else galaxy.spectrum
+    if about is None:
+        parser.error("the object_id of a spectrum is needed, or --spectrum")
+    sys.stdout.write(f"{pipeline.inspect(config, about, Path(options.out))}\n")
 
 
 def _cell_numbers(text: str) -> list[int]:
@@ -127,14 +116,14 @@ def _cell_numbers(text: str) -> list[int]:
     return list(setting_from_text("data.cells", text, DataConfig))
 
 
-def fetch(arguments: Sequence[str]) -> int:
+@command
+def fetch(arguments: Sequence[str]) -> None:
     """Download the HEALPix cells of the published tree that promise the most pairs per gigabyte."""
     from mmagn.surveys.fetch import PUBLISHED_TREE, chosen_cells, fetch_cells, plan_text, remote_cells
     from mmagn.surveys.http_index import http_session
 
     parser = Parser(
-        "fetch",
-        fetch.__doc__ or "",
+        fetch,
         ["mmagn fetch --out DIR --max-gb 20 --dry-run", "mmagn fetch --out DIR --cells 1104,1107"],
     )
     parser.add_argument("--out", type=Path, required=True, help="folder of the tree; give it to --data.root later")
@@ -156,25 +145,23 @@ def fetch(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--dry-run", action="store_true", help="show the plan and download nothing")
 
-    def action() -> None:
-        options = parser.parse_args(arguments)
-        wanted = _cell_numbers(options.cells) if options.cells else []
-        with http_session() as session:
-            folders = DataConfig(spectra=tuple(options.spectra), desi_survey=options.desi_survey).spectra_folders
-            cells = remote_cells(session, options.url, folders, options.hsc_survey, wanted=wanted)
-            chosen = chosen_cells(cells, options.max_gb)
-            sys.stdout.write(f"{plan_text(cells, chosen)}\n")
-            if not options.dry_run:
-                moved = fetch_cells(session, options.url, chosen, options.out, workers=options.workers)
-                where = f"--data.source hdf5 --data.root {options.out}"
-                sys.stdout.write(f"{moved / 1e9:.3f} GB downloaded; read them with {where}\n")
-
-    return exit_code(action)
+    options = parser.parse_args(arguments)
+    wanted = _cell_numbers(options.cells) if options.cells else []
+    with http_session() as session:
+        folders = DataConfig(spectra=tuple(options.spectra), desi_survey=options.desi_survey).spectra_folders
+        cells = remote_cells(session, options.url, folders, options.hsc_survey, wanted=wanted)
+        chosen = chosen_cells(cells, options.max_gb)
+        sys.stdout.write(f"{plan_text(cells, chosen)}\n")
+        if not options.dry_run:
+            moved = fetch_cells(session, options.url, chosen, options.out, workers=options.workers)
+            where = f"--data.source hdf5 --data.root {options.out}"
+            sys.stdout.write(f"{moved / 1e9:.3f} GB downloaded; read them with {where}\n")
 
 
-def simulate(arguments: Sequence[str]) -> int:
+@command
+def simulate(arguments: Sequence[str]) -> None:
     """Write a simulated survey with known truth, of any size, in Multimodal Universe v1 layout."""
-    parser = Parser("simulate", simulate.__doc__ or "", ["mmagn simulate --out DIR --pairs 2000 --seed 7"])
+    parser = Parser(simulate, ["mmagn simulate --out DIR --pairs 2000 --seed 7"])
     parser.add_argument("--out", type=Path, required=True, help="folder to make; give it to --data.root later")
     helps, names = explanations(SimulateConfig), [field.name for field in dataclasses.fields(SimulateConfig)]
     for name in names:
@@ -182,14 +169,11 @@ def simulate(arguments: Sequence[str]) -> int:
         text = f"{helps[f'data.simulate.{name}'].replace('``', '')} (default: {default})"
         parser.add_argument(f"--{name.replace('_', '-')}", default=str(default), metavar="N", help=text)
 
-    def action() -> None:
-        options = parser.parse_args(arguments)
-        texts = {name: getattr(options, name) for name in names}
-        values = {name: setting_from_text(f"data.simulate.{name}", texts[name], SimulateConfig) for name in names}
-        from mmagn.surveys.simulate.survey import write_survey  # after parsing, so that --help does not wait
+    options = parser.parse_args(arguments)
+    texts = {name: getattr(options, name) for name in names}
+    values = {name: setting_from_text(f"data.simulate.{name}", texts[name], SimulateConfig) for name in names}
+    from mmagn.surveys.simulate.survey import write_survey  # after parsing, so that --help does not wait
 
-        write_survey(options.out, SimulateConfig(**values))
-        where = f"--data.source hdf5 --data.root {options.out}"
-        sys.stdout.write(f"{options.out} holds {values['pairs']} pairs; read it with {where}\n")
-
-    return exit_code(action)
+    write_survey(options.out, SimulateConfig(**values))
+    where = f"--data.source hdf5 --data.root {options.out}"
+    sys.stdout.write(f"{options.out} holds {values['pairs']} pairs; read it with {where}\n")

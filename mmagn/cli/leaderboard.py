@@ -5,15 +5,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmagn.cli.arguments import ConfigParser
-from mmagn.cli.command_line import exit_code
+from mmagn.cli.command_line import command
 from mmagn.storage.tables import SUFFIXES
 
 
-def leaderboard(arguments: Sequence[str]) -> int:
+@command
+def leaderboard(arguments: Sequence[str]) -> None:
     """Write the rows of a frozen task, or score predictions for them and add these to a board."""
     parser = ConfigParser(
-        "leaderboard",
-        leaderboard.__doc__ or "",
+        leaderboard,
         [
             "mmagn leaderboard --task bpt --rows rows.parquet --data.source store --data.root STORE",
             "mmagn leaderboard --task bpt --rows rows.parquet --predictions mine.csv --entry my-model",
@@ -31,20 +31,17 @@ def leaderboard(arguments: Sequence[str]) -> int:
     parser.add_argument("--inputs", default="", help="what the model looked at")
     parser.add_argument("--reference", default="", help="paper, address or command")
 
-    def action() -> None:
-        config, options = parser.parsed(arguments)
-        from mmagn.leaderboard import entries, tasks  # after parsing, so that --help need not wait for torch
+    config, options = parser.parsed(arguments)
+    from mmagn.leaderboard import entries, tasks  # after parsing, so that --help need not wait for torch
 
-        task = tasks.task_of(options.task)
-        if options.predictions is None:
-            for name in ("board", "entry", "inputs", "reference"):
-                if getattr(options, name):
-                    raise ValueError(f"--{name} is given without --predictions, which it describes; give both, or none")
-            sys.stdout.write(f"{tasks.write_rows(config, task, options.rows)}\n")
-            return
-        entry = entries.Entry(name=options.entry, inputs=options.inputs, reference=options.reference)
-        board = options.board or Path("leaderboard")
-        content = entries.entered(board, task, tasks.read_rows(options.rows, task), entry, options.predictions)
-        sys.stdout.write(f"{entries.entry_text(content)}\nwritten to {board / entries.PAGE}\n")
-
-    return exit_code(action)
+    task = tasks.task_of(options.task)
+    if options.predictions is None:
+        for name in ("board", "entry", "inputs", "reference"):
+            if getattr(options, name):
+                raise ValueError(f"--{name} is given without --predictions, which it describes; give both, or none")
+        sys.stdout.write(f"{tasks.write_rows(config, task, options.rows)}\n")
+        return
+    entry = entries.Entry(name=options.entry, inputs=options.inputs, reference=options.reference)
+    board = options.board or Path("leaderboard")
+    content = entries.entered(board, task, tasks.read_rows(options.rows, task), entry, options.predictions)
+    sys.stdout.write(f"{entries.entry_text(content)}\nwritten to {board / entries.PAGE}\n")

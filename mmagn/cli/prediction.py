@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mmagn.cli.arguments import ConfigParser, number, run_folder
-from mmagn.cli.command_line import exit_code
+from mmagn.cli.command_line import command
 from mmagn.cli.galaxy import OBJECTS_HELP, add_galaxy_options, named_galaxy, with_objects
 from mmagn.storage.tables import SUFFIXES
 
@@ -37,14 +37,9 @@ def _run_parser(
     members, several
         Whether it takes the members of an ablation, and more than one run.
     """
-    name, first = command.__name__, "first " if several else ""
-    parser = ConfigParser(
-        name,
-        f"{command.__doc__} Settings are those of the {first}run; --data.* says where the {where}.",
-        [f"mmagn {name} {example}" for example in examples],
-        listed=_LISTED,
-        base="--run",
-    )
+    note = f" Settings are those of the {'first ' if several else ''}run; --data.* says where the {where}."
+    lines = [f"mmagn {command.__name__} {example}" for example in examples]
+    parser = ConfigParser(command, lines, note, listed=_LISTED, base="--run")
     text = f"folder of train{', or of ablate with its members' if members else ''}, or hf://ORG/NAME[@REVISION]"
     action, text = ("append", f"{text}; repeat it for an ensemble") if several else ("store", text)
     parser.add_argument("--run", action=action, type=run_folder, required=True, metavar="RUN", help=text)
@@ -53,7 +48,8 @@ def _run_parser(
     return parser
 
 
-def predict(arguments: Sequence[str]) -> int:
+@command
+def predict(arguments: Sequence[str]) -> None:
     """Write a catalogue of what trained networks predict for the galaxies of any source."""
     parser = _run_parser(
         predict,
@@ -89,48 +85,46 @@ def predict(arguments: Sequence[str]) -> int:
         help="processes that read and decode; 0: threads; default by cores",
     )
 
-    def action() -> None:
-        config, options = parser.parsed(arguments)
-        from mmagn import pipeline  # after parsing, so that --help need not wait for torch
-        from mmagn.prediction.predict import PredictionOptions
+    config, options = parser.parsed(arguments)
+    from mmagn import pipeline  # after parsing, so that --help need not wait for torch
+    from mmagn.prediction.predict import PredictionOptions
 
-        if (options.spectrum or options.image) and options.objects is not None:
-            parser.error("--objects chooses among many galaxies, but --spectrum and --image name one")
-        on_dask = (options.out or "").startswith(HATS_PREFIX)
-        names = ("spectrum", "image", "prevalence", "workers")
-        unused = [name for name in names if getattr(options, name) is not None]
-        unused += ["objects"] if options.objects in ("pairs", "images", "spectra") else []
-        if on_dask and unused:
-            parser.error(
-                f"--{', --'.join(unused)} is not for --out {HATS_PREFIX}FOLDER, which has all galaxies with a "
-                "spectrum, at the prevalence of the training, with dask.workers"
-            )
-        galaxy = named_galaxy(options, config)
-        if galaxy is None and options.out is None:
-            parser.error("--out is needed, or --spectrum or --image of one galaxy")
-        objects: Any = options.objects or ("all" if config.data.source == "files" else "pairs")
-        if objects not in kinds:
-            if not Path(objects).suffix:
-                parser.error(f"--objects is {objects}; allowed: {', '.join(kinds)}, or a table of objects")
-            config, objects = with_objects(config, objects), "all"
-        if on_dask:
-            from mmagn.prediction.hats_catalog import predict_hats  # its libraries are an optional extra
-
-            predict_hats(config, options.run, Path(options.out.removeprefix(HATS_PREFIX)), options.variant)
-            return
-        requested = PredictionOptions(
-            objects=objects,
-            galaxies=() if galaxy is None else (galaxy,),
-            variant=options.variant,
-            prevalence=options.prevalence,
-            workers=options.workers,
+    if (options.spectrum or options.image) and options.objects is not None:
+        parser.error("--objects chooses among many galaxies, but --spectrum and --image name one")
+    on_dask = (options.out or "").startswith(HATS_PREFIX)
+    names = ("spectrum", "image", "prevalence", "workers")
+    unused = [name for name in names if getattr(options, name) is not None]
+    unused += ["objects"] if options.objects in ("pairs", "images", "spectra") else []
+    if on_dask and unused:
+        parser.error(
+            f"--{', --'.join(unused)} is not for --out {HATS_PREFIX}FOLDER, which has all galaxies with a "
+            "spectrum, at the prevalence of the training, with dask.workers"
         )
-        pipeline.predict(config, options.run, Path(options.out) if options.out else None, requested)
+    galaxy = named_galaxy(options, config)
+    if galaxy is None and options.out is None:
+        parser.error("--out is needed, or --spectrum or --image of one galaxy")
+    objects: Any = options.objects or ("all" if config.data.source == "files" else "pairs")
+    if objects not in kinds:
+        if not Path(objects).suffix:
+            parser.error(f"--objects is {objects}; allowed: {', '.join(kinds)}, or a table of objects")
+        config, objects = with_objects(config, objects), "all"
+    if on_dask:
+        from mmagn.prediction.hats_catalog import predict_hats  # its libraries are an optional extra
 
-    return exit_code(action)
+        predict_hats(config, options.run, Path(options.out.removeprefix(HATS_PREFIX)), options.variant)
+        return
+    requested = PredictionOptions(
+        objects=objects,
+        galaxies=() if galaxy is None else (galaxy,),
+        variant=options.variant,
+        prevalence=options.prevalence,
+        workers=options.workers,
+    )
+    pipeline.predict(config, options.run, Path(options.out) if options.out else None, requested)
 
 
-def embed(arguments: Sequence[str]) -> int:
+@command
+def embed(arguments: Sequence[str]) -> None:
     """Write what the head of a trained network sees of each pair: an id and a vector."""
     parser = _run_parser(
         embed,
@@ -143,16 +137,14 @@ def embed(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--out", required=True, help="Parquet file to write, with the columns id and embedding")
 
-    def action() -> None:
-        config, options = parser.parsed(arguments)
-        from mmagn.prediction.embed import write_embeddings  # after parsing, so that --help need not wait for torch
+    config, options = parser.parsed(arguments)
+    from mmagn.prediction.embed import write_embeddings  # after parsing, so that --help need not wait for torch
 
-        write_embeddings(config, options.run, Path(options.out))
-
-    return exit_code(action)
+    write_embeddings(config, options.run, Path(options.out))
 
 
-def explain(arguments: Sequence[str]) -> int:
+@command
+def explain(arguments: Sequence[str]) -> None:
     """Show what a prediction for one galaxy rests on: maps over image and spectrum, importance of the features."""
     parser = _run_parser(
         explain,
@@ -169,13 +161,10 @@ def explain(arguments: Sequence[str]) -> int:
     add_galaxy_options(parser)
     parser.add_argument("--out", default=".", help="folder of OBJECT_ID.png and OBJECT_ID.json")
 
-    def action() -> None:
-        config, options = parser.parsed(arguments)
-        from mmagn import pipeline  # after parsing, so that --help need not wait for torch
+    config, options = parser.parsed(arguments)
+    from mmagn import pipeline  # after parsing, so that --help need not wait for torch
 
-        about = named_galaxy(options, config, options.object_id) or options.object_id
-        if about is None:
-            parser.error("the object_id of a galaxy is needed, or --spectrum or --image")
-        pipeline.explain(config, options.run, about, Path(options.out), variant=options.variant)
-
-    return exit_code(action)
+    about = named_galaxy(options, config, options.object_id) or options.object_id
+    if about is None:
+        parser.error("the object_id of a galaxy is needed, or --spectrum or --image")
+    pipeline.explain(config, options.run, about, Path(options.out), variant=options.variant)

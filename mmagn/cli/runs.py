@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmagn.cli.arguments import ConfigParser, Parser
-from mmagn.cli.command_line import exit_code
+from mmagn.cli.command_line import command
 from mmagn.cli.galaxy import OBJECTS_HELP, with_objects
 
 _LISTED = (
@@ -22,11 +22,11 @@ _LISTED = (
 )
 
 
+@command
 def train(arguments: Sequence[str]) -> int:
     """Train on matched pairs and score the result: the whole way from sky to score."""
     parser = ConfigParser(
-        "train",
-        train.__doc__ or "",
+        train,
         [
             "mmagn train --config fused.yaml",
             "mmagn train --config handcrafted.yaml --data.source store --data.root STORE",
@@ -40,36 +40,31 @@ def train(arguments: Sequence[str]) -> int:
     parser.add_argument("--objects", metavar="FILE", help=OBJECTS_HELP)
     parser.add_argument("--resume", default="", metavar="RUN", help="run folder to resume with its settings; or auto")
 
-    def action() -> int:
-        config, options = parser.parsed(arguments)
-        config = with_objects(config, options.objects)
-        from mmagn.pipeline import train as train_pairs  # after parsing, so that --help need not wait for torch
+    config, options = parser.parsed(arguments)
+    config = with_objects(config, options.objects)
+    from mmagn.pipeline import train as train_pairs  # after parsing, so that --help need not wait for torch
 
-        return train_pairs(config, resume=options.resume).exit_code
-
-    return exit_code(action)
+    return train_pairs(config, resume=options.resume).exit_code
 
 
-def evaluate(arguments: Sequence[str]) -> int:
+@command
+def evaluate(arguments: Sequence[str]) -> None:
     """Score a trained run on one split of its pairs."""
-    parser = Parser("evaluate", evaluate.__doc__ or "", ["mmagn evaluate --run checkpoints/20260101-120000-fused"])
+    parser = Parser(evaluate, ["mmagn evaluate --run checkpoints/20260101-120000-fused"])
     parser.add_argument("--run", required=True, type=Path, help="run folder, such as checkpoints/20260101-120000-fused")
     parser.add_argument("--split", default="test", choices=("train", "validation", "test"), help="pairs to score")
 
-    def action() -> None:
-        options = parser.parse_args(arguments)
-        from mmagn.pipeline import evaluate as evaluate_run  # after parsing, so that --help need not wait for torch
+    options = parser.parse_args(arguments)
+    from mmagn.pipeline import evaluate as evaluate_run  # after parsing, so that --help need not wait for torch
 
-        evaluate_run(options.run, options.split)
-
-    return exit_code(action)
+    evaluate_run(options.run, options.split)
 
 
-def ablate(arguments: Sequence[str]) -> int:
+@command
+def ablate(arguments: Sequence[str]) -> None:
     """Compare models that see more or less of a galaxy on the same folds: the leakage ladder, with baselines."""
     parser = ConfigParser(
-        "ablate",
-        ablate.__doc__ or "",
+        ablate,
         [
             "mmagn ablate --config ablation.yaml",
             "mmagn ablate --config ablation.yaml --ablation.repeats 1 --ablation.workers 8",
@@ -83,20 +78,17 @@ def ablate(arguments: Sequence[str]) -> int:
         ),
     )
 
-    def action() -> None:
-        config, _ = parser.parsed(arguments)
-        from mmagn import pipeline  # after parsing, so that --help need not wait for torch
+    config, _ = parser.parsed(arguments)
+    from mmagn import pipeline  # after parsing, so that --help need not wait for torch
 
-        pipeline.ablate(config)
-
-    return exit_code(action)
+    pipeline.ablate(config)
 
 
-def search(arguments: Sequence[str]) -> int:
+@command
+def search(arguments: Sequence[str]) -> None:
     """Search for better settings on inner folds outside the test split; the same command resumes a study."""
     parser = ConfigParser(
-        "search",
-        search.__doc__ or "",
+        search,
         [
             "mmagn search --config search.yaml",
             "mmagn search --config search.yaml --search.trials 200",
@@ -111,61 +103,52 @@ def search(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--dashboard", action="store_true", help="show the studies of search.storage in a browser")
 
-    def action() -> None:
-        config, options = parser.parsed(arguments)
-        if options.dashboard:
-            from mmagn.search.storage import show_dashboard  # after parsing, so that --help need not wait for torch
+    config, options = parser.parsed(arguments)
+    if options.dashboard:
+        from mmagn.search.storage import show_dashboard  # after parsing, so that --help need not wait for torch
 
-            sys.stdout.write(f"{show_dashboard(config)}\n")
-        else:
-            from mmagn import pipeline
+        sys.stdout.write(f"{show_dashboard(config)}\n")
+    else:
+        from mmagn import pipeline
 
-            pipeline.search(config)
-
-    return exit_code(action)
+        pipeline.search(config)
 
 
-def report(arguments: Sequence[str]) -> int:
+@command
+def report(arguments: Sequence[str]) -> None:
     """Write report.html of a run again: one page that opens without a network."""
-    parser = Parser("report", report.__doc__ or "", ["mmagn report --run checkpoints/20260101-120000-fused"])
+    parser = Parser(report, ["mmagn report --run checkpoints/20260101-120000-fused"])
     parser.add_argument("--run", required=True, type=Path, help="folder of a training, an ablation or a search")
 
-    def action() -> None:
-        options = parser.parse_args(arguments)
-        from mmagn import pipeline  # after parsing, so that --help need not wait for torch
+    options = parser.parse_args(arguments)
+    from mmagn import pipeline  # after parsing, so that --help need not wait for torch
 
-        sys.stdout.write(f"{pipeline.report(options.run)}\n")
-
-    return exit_code(action)
+    sys.stdout.write(f"{pipeline.report(options.run)}\n")
 
 
-def push(arguments: Sequence[str]) -> int:
+@command
+def push(arguments: Sequence[str]) -> None:
     """Upload a trained run as a model repository of a Hugging Face hub, with a card; mmagn predict --run loads it."""
-    parser = Parser("push", push.__doc__ or "", ["mmagn push checkpoints/20260101-120000-fused ORG/NAME --private"])
+    parser = Parser(push, ["mmagn push checkpoints/20260101-120000-fused ORG/NAME --private"])
     parser.add_argument("run", type=Path, help="folder of a training run")
     parser.add_argument("repository", help="ORG/NAME; HF_ENDPOINT names the hub, HF_TOKEN its owner")
     parser.add_argument("--private", action="store_true", default=None, help="a new repository is seen by its owners")
 
-    def action() -> None:
-        options = parser.parse_args(arguments)
-        from mmagn.runs.hub import push_run  # after parsing, so that --help need not wait for torch
+    options = parser.parse_args(arguments)
+    from mmagn.runs.hub import push_run  # after parsing, so that --help need not wait for torch
 
-        sys.stdout.write(f"pushed: {push_run(options.run, options.repository, private=options.private)}\n")
-
-    return exit_code(action)
+    sys.stdout.write(f"pushed: {push_run(options.run, options.repository, private=options.private)}\n")
 
 
+@command
 def verify(arguments: Sequence[str]) -> int:
     """Compare every file of a run or a store with the checksum of what was written."""
-    parser = Parser("verify", verify.__doc__ or "", ["mmagn verify checkpoints/20260101-120000-fused"])
+    parser = Parser(verify, ["mmagn verify checkpoints/20260101-120000-fused"])
     parser.add_argument("folder", type=Path, help="run folder or store")
 
-    def action() -> int:
-        options = parser.parse_args(arguments)
-        from mmagn import pipeline  # after parsing, so that --help need not wait for torch
+    options = parser.parse_args(arguments)
+    from mmagn import pipeline  # after parsing, so that --help need not wait for torch
 
-        damaged = pipeline.verify(options.folder)
-        sys.stdout.write("\n".join([*damaged, f"{options.folder}: {len(damaged)} damaged or missing files"]) + "\n")
-        return 1 if damaged else 0
-
-    return exit_code(action)
+    damaged = pipeline.verify(options.folder)
+    sys.stdout.write("\n".join([*damaged, f"{options.folder}: {len(damaged)} damaged or missing files"]) + "\n")
+    return 1 if damaged else 0

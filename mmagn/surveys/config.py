@@ -84,13 +84,13 @@ class HubConfig:
 
     SECTION: ClassVar[str] = "data.hub"
     sdss: str = setting("UniverseTBD/mmu_sdss_sdss", "pairs", rule=_REPOSITORY, needs=("data.source", "hub"))
-    sdss_revision: str = setting("main", "pairs", rule=_REVISION, needs=("data.source", "hub"))
+    sdss_revision: str = setting("main", "pairs", rule=_REVISION, needs=("data.source", "hub"), resumable=True)
     desi: str = setting("UniverseTBD/mmu_desi_edr_sv3", "pairs", rule=_REPOSITORY, needs=_HUBS)
-    desi_revision: str = setting("main", "pairs", rule=_REVISION, needs=_HUBS)
+    desi_revision: str = setting("main", "pairs", rule=_REVISION, needs=_HUBS, resumable=True)
     hsc: str = setting("UniverseTBD/mmu_hsc_pdr3_dud_22.5", "pairs", rule=_REPOSITORY, needs=("data.source", "hub"))
-    hsc_revision: str = setting("main", "pairs", rule=_REVISION, needs=("data.source", "hub"))
+    hsc_revision: str = setting("main", "pairs", rule=_REVISION, needs=("data.source", "hub"), resumable=True)
     pairs: str = setting("Smith42/sdss_hsc_crossmatched", "pairs", rule=_REPOSITORY, needs=("data.source", "hub-pairs"))
-    pairs_revision: str = setting("main", "pairs", rule=_REVISION, needs=("data.source", "hub-pairs"))
+    pairs_revision: str = setting("main", "pairs", rule=_REVISION, needs=("data.source", "hub-pairs"), resumable=True)
     workers: int = setting(8, "nothing", at_least=1, at_most=64)
     retries: int = setting(6, "nothing", at_least=0, at_most=100)
     backoff_s: float = setting(0.5, "nothing", at_least=0)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmagn.records import Catalog, Cutout, Spectrum
+from mmagn.storage.settings import settings_affecting
 from mmagn.surveys.config import DEFAULT_SPECTRA, DataConfig
 from mmagn.surveys.damage import DAMAGE, damage_text
 from mmagn.surveys.screen import file_name
@@ -155,11 +156,13 @@ def warn_once(sentence: str) -> None:
 
 
 def reading_settings(data: DataConfig) -> dict[str, Any]:
-    """Return the settings that every source of surveys follows, by dotted name, as plain values that JSON knows."""
-    names = ("source", "spectra", "desi_survey", "hsc_survey", "cells", "redshift_min", "redshift_max")
-    settings = {f"data.{name}": getattr(data, name) for name in names}
-    settings["data.objects"] = None if data.objects is None else _digest(Path(data.objects).expanduser())
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()}
+    """Return the settings in effect that shape what is read, by dotted name, as plain values that JSON knows.
+
+    Those of where it is read from are left out, since ``SurveyReader.sources`` describes what is there; a list of
+    objects is there by its content.
+    """
+    objects = None if data.objects is None else _digest(Path(data.objects).expanduser())
+    return settings_affecting(data, "pairs", resumable=False) | {"data.objects": objects}
 
 
 def _digest(path: Path) -> str:

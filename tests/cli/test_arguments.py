@@ -9,8 +9,13 @@ from mmagn.config.run_config import RunConfig, changed_settings, save_config
 from mmagn.storage.settings import declared_settings
 
 
+def example() -> int:
+    """Return what a command would."""
+    return 0
+
+
 def parser() -> ConfigParser:
-    made = ConfigParser("test", "A test.", ["mmagn test --run RUN"], listed=("name", "training.epochs"), base="--run")
+    made = ConfigParser(example, ["mmagn example --run RUN"], listed=("name", "training.epochs"), base="--run")
     made.add_argument("--run", action="append", default=[])
     made.add_argument("--workers", type=number(int, at_least=1, at_most=64), default=1)
     made.add_argument("--prevalence", type=number(float, above=0, below=1))
@@ -96,7 +101,7 @@ def test_a_wrong_argument_is_answered_in_one_sentence_without_types_of_python(
 
 
 def test_a_misspelt_option_is_named_before_one_that_is_missing() -> None:
-    made = Parser("test", "A test.")
+    made = Parser(example)
     made.add_argument("--run", required=True)
     with pytest.raises(ValueError, match="--runn is not an option; the nearest is --run"):
         made.parse_args(["--runn", "X"])
@@ -106,7 +111,7 @@ def test_the_help_is_short_and_the_whole_help_explains_every_setting(capsys: pyt
     with pytest.raises(SystemExit, match="0"):
         read("--help")
     short = capsys.readouterr().out
-    assert "mmagn test --run RUN" in short
+    assert "mmagn example --run RUN" in short
     assert short.count("\n") < 40
     with pytest.raises(SystemExit, match="0"):
         read("--help-all")

@@ -9,7 +9,7 @@ import pytest
 
 from mmagn.surveys.config import DataConfig, SimulateConfig
 from mmagn.surveys.hdf5.reader import Hdf5Reader
-from mmagn.surveys.reader import iter_spectra
+from mmagn.surveys.reader import iter_spectra, reading_settings
 from mmagn.surveys.readers import survey_reader
 
 SDSS = [{"object_id": 1, "ra": 10.0, "dec": 1.0}, {"object_id": 2, "ra": 10.01, "dec": 1.0}]
@@ -49,3 +49,22 @@ def test_the_embedded_survey_is_described_by_its_settings_alone():
 def test_a_source_of_pairs_has_no_surveys():
     with pytest.raises(ValueError, match=r"data\.source store holds pairs already"):
         survey_reader(SimpleNamespace(source="store"))
+
+
+def test_the_settings_of_a_source_are_those_in_effect_that_affect_its_pairs_apart_from_where_they_are(tmp_path) -> None:
+    listed = tmp_path / "objects.csv"
+    listed.write_text("object_id\n1\n", encoding="utf-8")
+
+    def names(source: str, **settings) -> set[str]:
+        return {name.removeprefix("data.") for name in reading_settings(DataConfig(source=source, **settings))}
+
+    every = {"source", "objects", "cells", "redshift_min", "redshift_max"}
+    assert names("files", table="t.csv") == every | {"wavelengths"}
+    assert names("hdf5", root="tree") == every | {"spectra", "desi_survey", "hsc_survey"}
+    assert names("hub") == every | {"spectra", "hub.sdss", "hub.desi", "hub.hsc"}, "the commits are among the sources"
+    assert names("hats") == every | {"spectra", "hats.sdss_survey"}
+    assert {"simulate.seed", "simulate.pairs"} < names("embedded")
+    ours = [reading_settings(DataConfig(objects=str(listed)))["data.objects"]]
+    listed.write_text("object_id\n2\n", encoding="utf-8")
+    ours.append(reading_settings(DataConfig(objects=str(listed)))["data.objects"])
+    assert len({*ours, None}) == 3, "a list of objects is its content"

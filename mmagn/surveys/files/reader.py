@@ -41,10 +41,7 @@ class FilesReader:
 
     def settings(self) -> dict[str, Any]:
         """Return the settings that shape what is read, by dotted name."""
-        settings = reading_settings(self.data)
-        for name in ("data.spectra", "data.desi_survey", "data.hsc_survey"):
-            del settings[name]
-        return settings | {"data.wavelengths": self.data.wavelengths}
+        return reading_settings(self.data)
 
     def sources(self) -> tuple[SourceFile, ...]:
         """Return the table and all files that it names, or those of the folder, with their files of redshifts."""

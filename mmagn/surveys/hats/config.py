@@ -26,10 +26,14 @@ class HatsConfig:
     """
 
     SECTION: ClassVar[str] = "data.hats"
-    sdss: str = setting("hf://datasets/UniverseTBD/mmu_sdss_sdss", "pairs", one_or_more=True, path=True)
-    desi: str = setting("hf://datasets/UniverseTBD/mmu_desi_edr_sv3", "pairs", one_or_more=True, path=True)
-    hsc: str = setting("hf://datasets/UniverseTBD/mmu_hsc_pdr3_dud_22.5", "pairs", one_or_more=True, path=True)
-    margin: str = setting("", "pairs")
+    sdss: str = setting("hf://datasets/UniverseTBD/mmu_sdss_sdss", "pairs", one_or_more=True, path=True, resumable=True)
+    desi: str = setting(
+        "hf://datasets/UniverseTBD/mmu_desi_edr_sv3", "pairs", one_or_more=True, path=True, resumable=True
+    )
+    hsc: str = setting(
+        "hf://datasets/UniverseTBD/mmu_hsc_pdr3_dud_22.5", "pairs", one_or_more=True, path=True, resumable=True
+    )
+    margin: str = setting("", "pairs", resumable=True)
     sdss_survey: str = setting("sdss", "pairs", one_or_more=True)
 
     def __post_init__(self) -> None:

@@ -49,9 +49,7 @@ class HatsReader:
 
     def settings(self) -> dict[str, Any]:
         """Return the settings that shape what is read, by dotted name; ``sources`` describes the catalogues."""
-        settings = reading_settings(self.data)
-        del settings["data.desi_survey"], settings["data.hsc_survey"]
-        return settings | {"data.spectra": list(self.spectra_paths)}
+        return reading_settings(self.data) | {"data.spectra": list(self.spectra_paths)}
 
     def sources(self) -> tuple[SourceFile, ...]:
         """Return the description of each catalogue, which changes whenever it is written anew."""

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +35,6 @@ class Hdf5Reader:
         if self.data.source == "embedded":
             from mmagn.surveys.simulate.survey import SIMULATOR_VERSION  # only here: a process that reads starts sooner
 
-            simulate = self.data.simulate
-            settings |= {f"data.simulate.{item.name}": getattr(simulate, item.name) for item in fields(simulate)}
             settings["data.simulate.version"] = SIMULATOR_VERSION
         return settings
 

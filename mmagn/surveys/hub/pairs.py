@@ -69,9 +69,7 @@ class HubPairsReader(HubSurveys):
 
     def settings(self) -> dict[str, Any]:
         """Return the settings that shape what is read, by dotted name; the commit is among the sources."""
-        settings = reading_settings(self.data)
-        del settings["data.desi_survey"], settings["data.hsc_survey"]
-        return settings | {"data.hub.pairs": self.data.hub.pairs}
+        return reading_settings(self.data)
 
     def sources(self) -> tuple[SourceFile, ...]:
         """Return the repository with the commit that is read."""

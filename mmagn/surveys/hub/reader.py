@@ -113,10 +113,7 @@ class HubReader(HubSurveys):
 
     def settings(self) -> dict[str, Any]:
         """Return the settings that shape what is read, by dotted name; the commits are among the sources."""
-        settings = reading_settings(self.data)
-        del settings["data.desi_survey"], settings["data.hsc_survey"]
-        settings["data.spectra"] = list(self._surveys)
-        return settings | {f"data.hub.{name}": getattr(self.data.hub, name) for name in (*self._surveys, "hsc")}
+        return reading_settings(self.data) | {"data.spectra": list(self._surveys)}
 
     def sources(self) -> tuple[SourceFile, ...]:
         """Return the repositories with the commit that is read."""

@@ -18,7 +18,7 @@ from mmagn.config.run_config import RunConfig, load_config
 from mmagn.evaluation.scorecard import Scores
 from mmagn.evaluation.variants import DEFAULT_VARIANT
 from mmagn.matching.objects import PART_OBJECTS, Galaxy, GivenPart, galaxy_of_files, object_parts
-from mmagn.matching.rows import pair_from_row
+from mmagn.matching.pairs import iter_pairs, pair_from_row
 from mmagn.matching.store import PairStore, pair_store
 from mmagn.prediction.decode import Decoded, Decoder
 from mmagn.prediction.explain import explanation
@@ -61,7 +61,8 @@ class Pairs:
     def __iter__(self) -> Iterator[Pair]:
         """Yield the pairs."""
         if self._store is None:
-            return (pair_from_row(row) for row in self.dataset)
+            with engine(self.config):
+                return iter_pairs(self.config.data, self.config.matching)
         return (self._store.pair(number) for number in range(len(self._store)))
 
     def __len__(self) -> int:

@@ -14,8 +14,9 @@ from mmagn.matching.index import NoPairsError, PairIndex, pair_index
 from mmagn.matching.rows import PAIR_FEATURES, pair_features, pair_from_row, pair_row, rows_batch
 from mmagn.matching.shards import PairShard, pair_shards, shard_pairs
 from mmagn.matching.store import source_store
+from mmagn.records import Pair
 from mmagn.surveys.config import DataConfig
-from mmagn.surveys.reader import SurveyReader
+from mmagn.surveys.reader import SurveyReader, in_advance
 from mmagn.surveys.readers import survey_reader
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "NoPairsError",
     "PairIndex",
     "PairShard",
+    "iter_pairs",
     "open_pairs",
     "pair_from_row",
     "pair_index",
@@ -88,6 +90,27 @@ def open_pairs(data: DataConfig, matching: MatchingConfig) -> datasets.IterableD
     shards = pair_shards(pair_index(data, matching))
     stream = _PairStream(shards=shards, reader=survey_reader(data), image_dtype=matching.image_dtype)
     return stream.as_streaming_dataset(split="train").with_format("numpy")
+
+
+def iter_pairs(data: DataConfig, matching: MatchingConfig) -> Iterator[Pair]:
+    """Yield the pairs of the surveys in the order of ``open_pairs``; remote shards are fetched one ahead.
+
+    Raises
+    ------
+    NoPairsError
+        Where nothing matches, before the first pair is taken.
+    """
+    shards, reader = pair_shards(pair_index(data, matching)), survey_reader(data)
+    return _iter_pairs(shards, reader, matching.image_dtype)
+
+
+def _iter_pairs(shards: Sequence[PairShard], reader: SurveyReader, image_dtype: str) -> Iterator[Pair]:
+    lost: list[str] = []
+    for stream in in_advance(shard_pairs(shard, reader, Counter(), lost) for shard in shards):
+        for pair in stream:
+            yield pair if image_dtype == "float32" else pair_from_row(pair_row(pair, image_dtype))
+    for sentence in lost:
+        _log.warning("pair left out: %s", sentence)
 
 
 def _shard_count(pairs: int) -> int:

@@ -5,14 +5,14 @@ Memory depends on the size of a shard and never on that of a survey.
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mmagn.records import Pair, Spectrum
+from mmagn.records import Cutout, Pair, Spectrum
 from mmagn.surveys.reader import SurveyReader
 from mmagn.surveys.screen import file_name
 
@@ -99,7 +99,7 @@ def pair_shards(index: "PairIndex") -> list[PairShard]:
 def shard_pairs(
     shard: PairShard, reader: SurveyReader, drops: Counter[str], lost: list[str] | None = None
 ) -> Iterator[Pair]:
-    """Yield the pairs of a shard in the order of its HSC rows.
+    """Yield the pairs of a shard in the order of its HSC rows; what is remote is fetched from this call on.
 
     Parameters
     ----------
@@ -112,6 +112,23 @@ def shard_pairs(
     lost
         Added to: a sentence for each of them with both ids, file, row and reason.
     """
+    cutouts = reader.read_cutouts(shard.hsc_file, shard.hsc_row)
+    spectra = []
+    for file_number, path in enumerate(shard.sdss_files):
+        members = np.flatnonzero(shard.sdss_file == file_number)
+        members = members[np.argsort(shard.sdss_row[members])]
+        spectra.append((path, members.tolist(), reader.read_spectra(path, shard.sdss_row[members])))
+    return _joined(shard, cutouts, spectra, drops, lost)
+
+
+def _joined(
+    shard: PairShard,
+    cutouts: Iterator[tuple[int, Cutout | str]],
+    spectra: Sequence[tuple[str, list[int], Iterator[tuple[int, Spectrum | str]]]],
+    drops: Counter[str],
+    lost: list[str] | None,
+) -> Iterator[Pair]:
+    """Yield the pairs of a shard of its cutouts and of the spectra (file, pairs, records)."""
 
     def lose(number: int, path: str, row: int, reason: str) -> None:
         drops[reason] += 1
@@ -119,28 +136,24 @@ def shard_pairs(
             ids = f"SDSS {shard.sdss_object_id[number]} with HSC {shard.hsc_object_id[number]}"
             lost.append(f"{ids}, row {row} of {file_name(path)}: {reason}")
 
-    spectra: dict[int, Spectrum] = {}
-    for file_number, path in enumerate(shard.sdss_files):
-        members = np.flatnonzero(shard.sdss_file == file_number)
-        members = members[np.argsort(shard.sdss_row[members])]
-        records = reader.read_spectra(path, shard.sdss_row[members])
-        for number, (row, spectrum) in zip(members.tolist(), records, strict=True):
+    spectrum_of: dict[int, Spectrum] = {}
+    for path, members, records in spectra:
+        for number, (row, spectrum) in zip(members, records, strict=True):
             if isinstance(spectrum, str):
                 lose(number, path, row, spectrum)
             else:
-                spectra[number] = spectrum
-    if not spectra:
+                spectrum_of[number] = spectrum
+    if not spectrum_of:
         return
-    members = np.array(sorted(spectra), dtype=np.int64)
-    cutouts = reader.read_cutouts(shard.hsc_file, shard.hsc_row[members])
-    for number, (row, cutout) in zip(members.tolist(), cutouts, strict=True):
-        spectrum = spectra.pop(number)
+    for number, (row, cutout) in zip(range(len(shard)), cutouts, strict=True):
+        if number not in spectrum_of:
+            continue
         if isinstance(cutout, str):
             lose(number, shard.hsc_file, row, cutout)
             continue
         yield Pair(
             cutout=cutout,
-            spectrum=spectrum,
+            spectrum=spectrum_of.pop(number),
             separation_arcsec=float(shard.separation_arcsec[number]),
             healpix=int(shard.healpix[number]),
         )

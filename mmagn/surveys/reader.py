@@ -20,6 +20,7 @@ from mmagn.surveys.screen import file_name
 
 Record = TypeVar("Record", Cutout, Spectrum)
 Raw = TypeVar("Raw")
+Stream = TypeVar("Stream", bound=Iterator[Any])
 _log = logging.getLogger(__name__)
 
 
@@ -82,6 +83,19 @@ def usable(records: Iterator[tuple[int, Record | str]], drops: Counter[str]) -> 
             yield row, record
 
 
+def in_advance(streams: Iterable[Stream]) -> Iterator[Stream]:
+    """Yield streams of records one after the other.
+
+    The next one is taken before one is yielded: what is remote is being fetched while the caller works on this one.
+    """
+    iterator = iter(streams)
+    present = next(iterator, None)
+    while present is not None:
+        following = next(iterator, None)
+        yield present
+        present = following
+
+
 def iter_spectra(
     reader: SurveyReader, drops: Counter[str], select: Callable[[Catalog], Catalog] | None = None
 ) -> Iterator[Spectrum]:
@@ -91,8 +105,9 @@ def iter_spectra(
     """
     catalog = reader.read_sdss_catalog(drops)
     catalog = catalog if select is None else select(catalog)
-    for number, path in enumerate(catalog.files):
-        for _, spectrum in usable(reader.read_spectra(path, catalog.row[catalog.file_index == number]), drops):
+    rows_of_files = ((path, catalog.row[catalog.file_index == number]) for number, path in enumerate(catalog.files))
+    for records in in_advance(reader.read_spectra(path, rows) for path, rows in rows_of_files):
+        for _, spectrum in usable(records, drops):
             yield spectrum
 
 

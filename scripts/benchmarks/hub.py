@@ -23,7 +23,7 @@ from mmagn.surveys.hats.reader import HatsReader
 from mmagn.surveys.hub import client
 from mmagn.surveys.hub.files import HubFile
 from mmagn.surveys.hub.reader import HubReader
-from mmagn.surveys.reader import SurveyReader
+from mmagn.surveys.reader import SurveyReader, in_advance
 
 sys.path.append(str(Path(__file__).parents[2] / "tests"))  # the converter and the hub of the tests
 
@@ -87,8 +87,8 @@ def _local(shard: PairShard, folder: Path) -> PairShard:
 def _pairs_per_second(shards: Sequence[PairShard], reader: SurveyReader) -> float:
     started, count = time.perf_counter(), 0
     drops: Counter[str] = Counter()
-    for shard in shards:
-        for pair in shard_pairs(shard, reader, drops):
+    for stream in in_advance(shard_pairs(shard, reader, drops) for shard in shards):
+        for pair in stream:
             views = (pair.cutout.flux, pair.cutout.ivar, pair.spectrum.flux, pair.spectrum.ivar)
             count += len([torch.from_numpy(view) for view in views]) // len(views)
     return count / (time.perf_counter() - started)

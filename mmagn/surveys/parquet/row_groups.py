@@ -3,11 +3,12 @@
 A column may be a field of a struct, ``image.flux``: its bytes are then read without those of the other fields.
 """
 
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from threading import Event
 from typing import Any, Generic, Protocol
@@ -25,8 +26,8 @@ TAIL_BYTES = 1 << 15
 """First guess at the length of a footer."""
 STREAM_BYTES = 1 << 20
 """Bytes of a column read ahead from a disk."""
-AHEAD_BYTES = 1 << 28
-"""Compressed row groups that are fetched before they are needed."""
+AHEAD_BYTES = 3 << 27
+"""Row groups that are fetched before they are needed, compressed and decoded."""
 
 
 class ParquetFile(Protocol):
@@ -141,7 +142,8 @@ def parquet_records(
 ) -> Iterator[tuple[int, Record | str]]:
     """Yield (row, record, or the reason why there is none) of each wanted row, ascending.
 
-    A row group that cannot be decoded costs its own rows.
+    A row group that cannot be decoded costs its own rows. The first row groups of a remote file are fetched from this
+    call on, not only when the first record is taken.
 
     Parameters
     ----------
@@ -158,22 +160,90 @@ def parquet_records(
         Where the file cannot be read now.
     """
     wanted = np.unique(np.asarray(rows, dtype=np.int64))
+    return _records(_Fetches(file, wanted, payload) if file.fetches else None, file, wanted, payload)
+
+
+def _records(
+    fetches: "_Fetches | None", file: ParquetFile, wanted: NDArray[np.int64], payload: Payload[Record]
+) -> Iterator[tuple[int, Record | str]]:
     damage = (*DAMAGE, pa.ArrowException)
     try:
-        footer: pq.FileMetaData = file.footer()
-        from_row = payload.from_row if payload.of_file is None else payload.of_file(file)
-    except damage as error:
-        reason = f"{payload.survey}: file {file_name(file.name)} is left out, {damage_text(error)}"
-        yield from ((row, reason) for row in wanted.tolist())
-        return
+        try:
+            parts = _parts(file, wanted, payload) if fetches is None else fetches.parts()
+            from_row = payload.from_row if payload.of_file is None else payload.of_file(file)
+        except damage as error:
+            reason = f"{payload.survey}: file {file_name(file.name)} is left out, {damage_text(error)}"
+            yield from ((row, reason) for row in wanted.tolist())
+            return
+        for part in parts:
+            batches = _opened(file, part, payload, Event()) if fetches is None else fetches.batches()
+            places = _places(batches, part.rows - part.start)
+            yield from row_records(payload.survey, file.name, part.rows, places, lambda at: from_row(*at), damage)
+    finally:
+        if fetches is not None:
+            fetches.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What is read of a row group: its number, its first row, the wanted rows of the file, the columns."""
+
+    group: int
+    start: int
+    rows: NDArray[np.int64]
+    columns: list[str]
+
+
+def _parts(file: ParquetFile, wanted: NDArray[np.int64], payload: Payload[Any]) -> list[_Part]:
+    footer = file.footer()
     starts = np.cumsum([0, *(footer.row_group(group).num_rows for group in range(footer.num_row_groups))])
     group_of = np.searchsorted(starts, wanted, side="right") - 1
-    groups = np.unique(group_of).tolist()
     columns = [name for name in payload.columns if name in column_names(footer)]
-    for group, batches in zip(groups, _batches(file, groups, columns, payload.rows_at_once), strict=True):
-        inside = wanted[group_of == group]
-        places = _places(batches, inside - starts[group])
-        yield from row_records(payload.survey, file.name, inside, places, lambda at: from_row(*at), damage)
+    groups = np.unique(group_of).tolist()
+    return [_Part(group, int(starts[group]), wanted[group_of == group], columns) for group in groups]
+
+
+class _Fetches:
+    """Row groups of a remote file, fetched in threads ahead of the caller from now on.
+
+    It ends with ``close``, or when it is no longer held.
+    """
+
+    def __init__(self, file: ParquetFile, wanted: NDArray[np.int64], payload: Payload[Any]) -> None:
+        stop, pool = Event(), ThreadPoolExecutor(file.fetches + 1, thread_name_prefix="row-groups")
+
+        def fetch(part: _Part) -> Future[Iterator[pa.RecordBatch]]:
+            return pool.submit(_started, file, part, payload, stop)
+
+        def begin() -> tuple[list[_Part], deque[Future[Iterator[pa.RecordBatch]]], Iterator[_Part]]:
+            parts = _parts(file, wanted, payload)
+            most = max((_memory_bytes(file, part) for part in parts), default=1)
+            ahead = min(max(1, AHEAD_BYTES // max(1, most)), file.fetches)
+            return parts, deque(map(fetch, parts[:ahead])), iter(parts[ahead:])
+
+        self._stop, self._pool, self._fetch, self._begun = stop, pool, fetch, pool.submit(begin)
+        weakref.finalize(self, _end, stop, pool)
+
+    def parts(self) -> list[_Part]:
+        """Return what is read of the file."""
+        return self._begun.result()[0]
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """Yield the batches of the next one of the parts."""
+        _, waiting, left = self._begun.result()
+        present = waiting.popleft()
+        waiting.extend(map(self._fetch, islice(left, 1)))
+        yield from present.result()
+
+    def close(self) -> None:
+        """End all fetches, and their waits for a hub."""
+        _end(self._stop, self._pool)
+        self._pool.shutdown(wait=True)
+
+
+def _end(stop: Event, pool: ThreadPoolExecutor) -> None:
+    stop.set()  # so that nobody waits for a hub after a failure or Ctrl-C
+    pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _places(batches: Iterator[pa.RecordBatch], wanted: NDArray[np.int64]) -> Iterator[tuple[pa.RecordBatch, int]]:
@@ -188,58 +258,30 @@ def _places(batches: Iterator[pa.RecordBatch], wanted: NDArray[np.int64]) -> Ite
             return
 
 
-def _batches(
-    file: ParquetFile, groups: Sequence[int], columns: Sequence[str], rows_at_once: int
-) -> Iterator[Iterator[pa.RecordBatch]]:
-    """Yield the batches of each row group; the next row groups of a remote file are fetched meanwhile."""
-    stop = Event()
-    if not file.fetches:
-        yield from (_opened(file, group, columns, rows_at_once, stop) for group in groups)
-        return
-    pool = ThreadPoolExecutor(min(file.fetches, len(groups)), thread_name_prefix="row-groups")
-    waiting: deque[Future[Iterator[pa.RecordBatch]]] = deque()
-    left = deque(groups)
-    ahead = max(1, AHEAD_BYTES // max(1, *(_group_bytes(file, group, columns) for group in groups)))
-    try:
-        while left or waiting:
-            while left and len(waiting) < min(ahead, file.fetches):
-                waiting.append(pool.submit(_started, file, left.popleft(), columns, rows_at_once, stop))
-            yield _result(waiting.popleft())
-    finally:
-        stop.set()  # so that nobody waits for a hub after a failure or Ctrl-C
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _result(future: Future[Iterator[pa.RecordBatch]]) -> Iterator[pa.RecordBatch]:
-    yield from future.result()
-
-
-def _started(
-    file: ParquetFile, group: int, columns: Sequence[str], rows_at_once: int, stop: Event
-) -> Iterator[pa.RecordBatch]:
-    """Return the batches of a row group whose bytes have arrived."""
-    batches = _opened(file, group, columns, rows_at_once, stop)
+def _started(file: ParquetFile, part: _Part, payload: Payload[Any], stop: Event) -> Iterator[pa.RecordBatch]:
+    """Return the batches of a row group whose bytes have arrived and whose first batch is decoded."""
+    batches = _opened(file, part, payload, stop)
     first = next(batches, None)
     return batches if first is None else chain([first], batches)
 
 
-def _opened(
-    file: ParquetFile, group: int, columns: Sequence[str], rows_at_once: int, stop: Event
-) -> Iterator[pa.RecordBatch]:
-    remote = file.fetches > 0
+def _opened(file: ParquetFile, part: _Part, payload: Payload[Any], stop: Event) -> Iterator[pa.RecordBatch]:
+    remote = file.fetches > 0  # a remote file is decoded in threads of its own
     with file.open(stop) as opened:
         parquet = pq.ParquetFile(
             opened, metadata=file.footer(), pre_buffer=remote, buffer_size=0 if remote else STREAM_BYTES
         )
-        yield from parquet.iter_batches(rows_at_once, row_groups=[group], columns=list(columns))
+        yield from parquet.iter_batches(
+            payload.rows_at_once, row_groups=[part.group], columns=part.columns, use_threads=not remote
+        )
 
 
-def _group_bytes(file: ParquetFile, group: int, columns: Sequence[str]) -> int:
-    """Return the compressed bytes of some columns of a row group."""
-    described = file.footer().row_group(group)
+def _memory_bytes(file: ParquetFile, part: _Part) -> int:
+    """Return the bytes of some columns of a row group, compressed and decoded."""
+    described = file.footer().row_group(part.group)
     chunks = [described.column(number) for number in range(described.num_columns)]
     return sum(
-        each.total_compressed_size
+        each.total_compressed_size + each.total_uncompressed_size
         for each in chunks
-        if f"{each.path_in_schema}.".startswith(tuple(f"{name}." for name in columns))
+        if f"{each.path_in_schema}.".startswith(tuple(f"{name}." for name in part.columns))
     )

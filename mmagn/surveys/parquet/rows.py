@@ -214,10 +214,12 @@ def _dense(values: pa.Array, name: str) -> NDArray[Any]:
         if isinstance(values, pa.ExtensionArray):
             values = values.storage
             continue
-        lengths = pc.unique(pc.fill_null(pc.list_value_length(values), 0)).to_pylist()
-        if len(lengths) > 1:
-            raise ValueError(f"{name} is not rectangular: its rows have {min(lengths)} to {max(lengths)} values")
-        shape.append(lengths[0] if lengths else 0)
+        lengths = pc.list_value_length(values)
+        lengths = (pc.fill_null(lengths, 0) if lengths.null_count else lengths).to_numpy()
+        least, most = (int(lengths.min()), int(lengths.max())) if len(lengths) else (0, 0)
+        if least < most:
+            raise ValueError(f"{name} is not rectangular: its rows have {least} to {most} values")
+        shape.append(most)
         values = values.flatten()
     array: NDArray[Any] = values.to_numpy(zero_copy_only=False)
     return array.reshape(shape)

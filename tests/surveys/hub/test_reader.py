@@ -2,6 +2,8 @@
 
 import pickle
 import shutil
+import threading
+import time
 from collections import Counter
 from dataclasses import replace
 
@@ -11,9 +13,10 @@ import pytest
 
 from mmagn.surveys.config import DataConfig, HubConfig
 from mmagn.surveys.hub import client as hub_client
+from mmagn.surveys.hub.files import HubFile
 from mmagn.surveys.hub.reader import HubReader
 from mmagn.surveys.parquet.row_groups import TAIL_BYTES
-from mmagn.surveys.reader import iter_spectra, usable
+from mmagn.surveys.reader import in_advance, iter_spectra, usable
 from mmagn.surveys.readers import survey_reader
 
 
@@ -153,6 +156,40 @@ def test_only_row_groups_with_wanted_rows_move_and_only_once(hub, hub_data):
         assert [found for found, _ in reader.read_cutouts(path, np.array([row]))] == [row]
     group_bytes = pq.read_metadata(next(hub.folder.rglob("mmu_hsc*22.5/dataset/**/Npix=*.parquet"))).row_group(0)
     assert 0 < hub.bytes_sent < 1.1 * group_bytes.total_byte_size
+
+
+def test_the_next_file_is_fetched_before_the_present_one_is_read(hub, hub_data):
+    reader = HubReader(data=hub_data)
+    catalog = reader.read_hsc_catalog(Counter())
+    hub.forget()
+    rows = [catalog.row[catalog.file_index == number] for number in (0, 1)]
+    streams = in_advance(map(reader.read_cutouts, catalog.files[:2], rows))
+    stream = next(streams)
+    paths = {HubFile.from_text(path).path for path in catalog.files[:2]}
+    wait_until(lambda: {path for path, _, _ in hub.ranges} == paths)
+    moved = hub.bytes_sent
+    assert [row for row, _ in stream] == sorted(rows[0])
+    assert [row for row, _ in next(streams)] == sorted(rows[1])
+    assert moved > 0
+
+
+def test_a_stream_that_nobody_reads_on_ends_its_waits(hub, hub_data):
+    patient = replace(hub_data, hub=replace(hub_data.hub, backoff_s=1000.0))
+    catalog = HubReader(data=patient).read_hsc_catalog(Counter())
+    hub.forget()
+    hub.fault = lambda _: "500"
+    stream = HubReader(data=patient).read_cutouts(catalog.files[0], catalog.row[catalog.file_index == 0])
+    wait_until(lambda: hub.calls["download"] > 0)
+    del stream
+    wait_until(lambda: not [thread for thread in threading.enumerate() if thread.name.startswith("row-groups")])
+
+
+def wait_until(true):
+    """Poll, far longer than it takes on a busy machine."""
+    deadline = time.monotonic() + 100
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_another_process_needs_no_listing(hub, hub_data):

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from mmagn.matching.config import MatchingConfig
-from mmagn.matching.repeats import without_repeats
+from mmagn.matching.repeats import Repeats, without_repeats
 from mmagn.matching.report import MatchReport, match_report
 from mmagn.matching.selection import object_list
 from mmagn.matching.sky import NO_MATCHES, Matches, nearest_separation_arcsec, separation_arcsec, sky_matches
@@ -44,7 +44,7 @@ def pair_index(data: DataConfig, matching: MatchingConfig) -> PairIndex:
     """Return the matches of the two surveys, from positions alone.
 
     Objects are compared in the order of their ids, so that a tie goes to the lower id wherever it is stored. A galaxy
-    that several surveys have observed takes part with its best spectrum, see ``without_repeats``.
+    that was observed more than once takes part with its best spectrum, see ``without_repeats``.
 
     Raises
     ------
@@ -54,12 +54,13 @@ def pair_index(data: DataConfig, matching: MatchingConfig) -> PairIndex:
     reader = survey_reader(data)
     drops: Counter[str] = Counter()
     sdss, hsc = reader.read_sdss_catalog(drops), reader.read_hsc_catalog(drops)
+    repeats: Repeats = {}
     if object_list(data) is None:  # listed objects are wanted as they are
-        sdss = without_repeats(sdss, hsc, reader, matching.radius_arcsec, drops)
+        sdss, repeats = without_repeats(sdss, hsc, reader, matching.radius_arcsec, drops)
     matches = surveys_matches(data, matching, sdss, hsc, drops)
     if not len(matches):
         raise NoPairsError(no_pairs_sentence(sdss, hsc, matching.radius_arcsec, drops))
-    report = match_report(sdss, hsc, matches, matching.radius_arcsec, drops)
+    report = match_report(sdss, hsc, matches, matching.radius_arcsec, drops, repeats)
     return PairIndex(sdss=sdss, hsc=hsc, matches=matches, report=report)
 
 

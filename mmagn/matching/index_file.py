@@ -23,7 +23,7 @@ from mmagn.storage.files import whole_file
 from mmagn.surveys.reader import SourceFile
 
 INDEX_FILE = "pairs.parquet"
-INDEX_FORMAT = 2
+INDEX_FORMAT = 3
 _CATALOG_COLUMNS = ("object_id", "ra_deg", "dec_deg", "healpix", "file_index", "row")
 _KEY = b"mmagn"
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mmagn.matching.config import MatchingConfig
 from mmagn.matching.index import PairIndex, surveys_matches
-from mmagn.matching.repeats import without_repeats
+from mmagn.matching.repeats import Repeats, without_repeats
 from mmagn.matching.report import match_report
 from mmagn.matching.selection import object_list
 from mmagn.matching.shards import PairShard, pair_shards, shard_pairs
@@ -221,9 +221,10 @@ def object_parts(
     sdss = _catalog(reader.read_sdss_catalog, drops, required=objects != "images")
     hsc = _catalog(reader.read_hsc_catalog, drops, required=objects != "spectra")
     listed = object_list(data)
+    repeats: Repeats = {}
     if listed is None and len(sdss):
         images = hsc if objects == "pairs" else None
-        sdss = without_repeats(sdss, images, reader, matching.radius_arcsec, drops)
+        sdss, repeats = without_repeats(sdss, images, reader, matching.radius_arcsec, drops)
     matches = surveys_matches(data, matching, sdss, hsc, drops)
     alone = [
         np.ones(len(catalog), dtype=np.bool_) if listed is None else listed.listed(catalog, matching.radius_arcsec)[0]
@@ -232,7 +233,7 @@ def object_parts(
     alone[0][matches.left_index] = alone[1][matches.right_index] = False
     parts: list[ObjectPart] = []
     if objects in ("pairs", "all") and len(matches):
-        report = match_report(sdss, hsc, matches, matching.radius_arcsec, drops)
+        report = match_report(sdss, hsc, matches, matching.radius_arcsec, drops, repeats)
         index = PairIndex(sdss=sdss, hsc=hsc, matches=matches, report=report)
         parts += [PairedPart(reader=reader, shard=piece) for shard in pair_shards(index) for piece in _cut(shard, size)]
     if objects in ("images", "all"):

@@ -13,7 +13,7 @@ from mmagn.storage.files import write_json
 from mmagn.surveys.reader import SourceFile, SurveyReader
 
 PROVENANCE_FILE = "mmagn.json"
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 
 
 @dataclass(frozen=True, kw_only=True)

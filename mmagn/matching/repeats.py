@@ -1,4 +1,4 @@
-"""Spectra of a galaxy that more than one survey has observed: the best is kept, the others are counted.
+"""Spectra of a galaxy that was observed more than once: the best is kept, the others are named in the report.
 
 Without it the same galaxy, with two spectra, could be two objects of a sample, and one of them in the test split.
 """
@@ -22,7 +22,8 @@ LARGEST_RADIUS_ARCSEC = 2.0
 """Two spectra further apart than a fibre is wide are of two galaxies, whatever the match radius."""
 SNR_RANGE_ANGSTROM = (4000.0, 9000.0)
 """Observed wavelengths that all surveys have."""
-REPEAT = "spectra: another survey has the better spectrum of the same galaxy"
+REPEAT = "spectra: there is a better spectrum of the same galaxy"
+Repeats = dict[str, tuple[str, ...]]
 _SURVEY_END = re.compile(r"/(?:healpix=\d+|dataset/Norder=\d+)/")
 
 _log = logging.getLogger(__name__)
@@ -30,11 +31,12 @@ _log = logging.getLogger(__name__)
 
 def without_repeats(
     catalog: Catalog, images: Catalog | None, reader: SurveyReader, radius_arcsec: float, drops: Counter[str]
-) -> Catalog:
-    """Return a catalogue of spectra with each galaxy once.
+) -> tuple[Catalog, Repeats]:
+    """Return a catalogue of spectra with each galaxy once, and the ids of its other spectra by the id that is kept.
 
-    Spectra of different surveys within the radius are of one galaxy; the one with the highest median signal-to-noise
-    per pixel is kept, the one of the lower id where two are equal. Only their spectra are read.
+    Spectra within the radius, of one survey or of several, are of one galaxy; the one with the highest median
+    signal-to-noise per pixel is kept, the one of the lower id where two are equal. Only their spectra are read. Files
+    of somebody's own are not compared with one another: each is wanted as it is.
 
     Parameters
     ----------
@@ -50,19 +52,18 @@ def without_repeats(
     drops
         Added to: spectra that are left out.
     """
-    surveys, survey_of_file = np.unique([survey_of(path) for path in catalog.files], return_inverse=True)
-    if len(surveys) < 2:
-        return catalog
+    survey_of_file = np.unique([survey_of(path) for path in catalog.files], return_inverse=True)[1]
+    published = np.array([_SURVEY_END.search(path) is not None for path in catalog.files])
     chord = chord_length(min(radius_arcsec, LARGEST_RADIUS_ARCSEC))
     vectors = Positions(catalog.ra_deg, catalog.dec_deg).unit_vectors()
     close = cKDTree(vectors).query_pairs(chord, output_type="ndarray")
-    survey = survey_of_file[catalog.file_index]
-    close = close[survey[close[:, 0]] != survey[close[:, 1]]]
+    file = catalog.file_index[close]
+    close = close[(survey_of_file[file[:, 0]] != survey_of_file[file[:, 1]]) | published[file[:, 0]]]
     if images is not None and len(close):
         distance, _ = cKDTree(Positions(images.ra_deg, images.dec_deg).unit_vectors()).query(vectors[close], k=1)
         close = close[(distance <= chord_length(radius_arcsec)).all(axis=1)]
     if not len(close):
-        return catalog
+        return catalog, {}
     links = csr_array((np.ones(len(close)), (close[:, 0], close[:, 1])), shape=(len(catalog), len(catalog)))
     members = np.unique(close)
     galaxy = connected_components(links, directed=False)[1][members]
@@ -70,13 +71,16 @@ def without_repeats(
     order = np.lexsort((catalog.object_id[members], -snr, galaxy))
     first = np.concatenate([[True], np.diff(galaxy[order]) != 0])
     best = np.repeat(order[first], np.diff(np.append(np.flatnonzero(first), len(order))))
+    repeats: defaultdict[str, list[str]] = defaultdict(list)
     for other, kept in zip(order[~first].tolist(), best[~first].tolist(), strict=True):
-        ids = [catalog.object_id[members[number]] for number in (other, kept)]
+        ids = [str(catalog.object_id[members[number]]) for number in (other, kept)]
         _log.info("spectrum %s, S/N %.2f, repeats %s, S/N %.2f", ids[0], snr[other], ids[1], snr[kept])
+        repeats[ids[1]].append(ids[0])
     drops[REPEAT] += int((~first).sum())
     kept_rows = np.setdiff1d(np.arange(len(catalog)), members[order[~first]])
     columns = [item.name for item in fields(Catalog) if item.name != "files"]
-    return replace(catalog, **{name: getattr(catalog, name)[kept_rows] for name in columns})
+    whole = replace(catalog, **{name: getattr(catalog, name)[kept_rows] for name in columns})
+    return whole, {kept: tuple(others) for kept, others in repeats.items()}
 
 
 def survey_of(path: str) -> str:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from mmagn.matching.sky import CANDIDATE_BLOCK, Matches, Positions, chord_length
 from mmagn.records import Catalog, Floats
 
 SEPARATION_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
+REPEATS_NAMED = 10
 BACKGROUND_INNER_ARCSEC = 5.0
 BACKGROUND_OUTER_ARCSEC = 60.0
 """Least radii of the ring around an object in which the local density is counted."""
@@ -79,6 +81,8 @@ class MatchReport:
         Cells that hold one survey only.
     drops
         Objects left out while reading, by reason.
+    repeats
+        Ids of the other spectra of a galaxy by the id of the one that is kept.
     """
 
     radius_arcsec: float
@@ -94,6 +98,7 @@ class MatchReport:
     left_only_cells: tuple[int, ...]
     right_only_cells: tuple[int, ...]
     drops: dict[str, int] = field(default_factory=dict)
+    repeats: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, object]:
         """Return plain numbers, texts, lists and dicts, ready for JSON."""
@@ -106,6 +111,7 @@ class MatchReport:
         values = {item.name: plain[item.name] for item in fields(cls)}
         for name in ("left_only_cells", "right_only_cells"):
             values[name] = tuple(values[name])
+        values["repeats"] = {kept: tuple(others) for kept, others in values["repeats"].items()}
         return cls(**values)
 
     def __str__(self) -> str:
@@ -123,13 +129,25 @@ class MatchReport:
             quantiles = ", ".join(f"{name} {value:.3f}" for name, value in self.separation_quantiles_arcsec.items())
             lines.append(f"separation in arcsec: {quantiles}")
         lines += [f"dropped: {count} x {reason}" for reason, count in sorted(self.drops.items())]
+        named = list(self.repeats.items())[:REPEATS_NAMED]
+        lines += [f"repeats of spectrum {kept}: {', '.join(others)}" for kept, others in named]
+        if len(self.repeats) > len(named):
+            lines.append(f"repeats of {len(self.repeats) - len(named)} more spectra, named in the report of the store")
         return "\n".join(lines)
 
 
 def match_report(
-    left: Catalog, right: Catalog, matches: Matches, radius_arcsec: float, drops: Mapping[str, int]
+    left: Catalog,
+    right: Catalog,
+    matches: Matches,
+    radius_arcsec: float,
+    drops: Mapping[str, int],
+    repeats: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
 ) -> MatchReport:
-    """Return the report of a match between two catalogues; ``drops`` are the counted losses of reading them."""
+    """Return the report of a match between two catalogues.
+
+    ``drops`` are the counted losses of reading them, ``repeats`` what ``repeats.without_repeats`` left out.
+    """
     left_cells, right_cells = (set(np.unique(side.healpix).tolist()) for side in (left, right))
     quantiles = {}
     if len(matches):
@@ -150,4 +168,5 @@ def match_report(
         left_only_cells=tuple(sorted(left_cells - right_cells)),
         right_only_cells=tuple(sorted(right_cells - left_cells)),
         drops=dict(drops),
+        repeats=dict(repeats),
     )

@@ -32,8 +32,8 @@ BORDER_PAIRS = {
     "3": ((10.0, 90 - 0.4 * ARCSEC), (190.0, 90 - 0.4 * ARCSEC)),  # over the pole
 }
 STRANGERS = {"4": ((100.0, 30.0), (100.0, 30.1)), "5": ((45.0, 0.1), (45.0, -0.1)), "6": ((0.5, 60.0), (359.5, 60.0))}
-RIVALS = {"7": (30.0, 1.0 - 0.5 * ARCSEC), "8": (30.0, 1.0 + 0.5 * ARCSEC), "9": (30.0, 1.0 + 0.8 * ARCSEC)}
-"""Three spectra of one image at (30, 1): two as near as each other, and a farther one."""
+RIVALS = {"7": (30.0, 1.0 - 0.55 * ARCSEC), "8": (30.0, 1.0 + 0.55 * ARCSEC), "9": (30.0 + 0.95 * ARCSEC, 1.0)}
+"""Spectra of three galaxies, more than 1 arcsec apart, around one image at (30, 1): two equally near, one farther."""
 
 
 @pytest.fixture(scope="module")

@@ -1,14 +1,18 @@
 """A galaxy with several spectra is one object of a sample."""
 
+import json
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from mmagn.matching.config import MatchingConfig
-from mmagn.matching.index import pair_index
+from mmagn.matching.index import catalog_matches, pair_index
 from mmagn.matching.objects import object_parts
-from mmagn.matching.repeats import REPEAT, survey_of
+from mmagn.matching.repeats import REPEAT, survey_of, without_repeats
+from mmagn.matching.report import MatchReport, match_report
+from mmagn.records import Catalog
 from mmagn.surveys.config import DataConfig
 
 ARCSEC = 1 / 3600
@@ -64,9 +68,47 @@ def test_an_unusable_spectrum_never_displaces_a_usable_one(tmp_path, v1_tree):
     assert pairs_of(tmp_path)[0] == ["1"]
 
 
-def test_neighbours_beyond_the_radius_or_of_one_survey_stay_two_objects(tmp_path, v1_tree):
-    sdss = [spectrum(1, 0.0, 1.0, 200), spectrum(2, 0.2, 1.0, 200)]
-    v1_tree(tmp_path, sdss=sdss, desi=[spectrum(39627, 2.5, 0.1)], hsc=HSC)
+def test_a_galaxy_that_one_survey_has_observed_twice_is_one_object_and_its_other_spectra_are_named(tmp_path, v1_tree):
+    sdss = [spectrum(1, 0.0, 1.0, 200), spectrum(2, 0.2, 0.5, 200), spectrum(3, 0.4, 2.0, 200)]
+    v1_tree(tmp_path, sdss=sdss, hsc=HSC)
+    objects, report = pairs_of(tmp_path)
+    assert objects == ["2"]
+    assert (report.drops[REPEAT], report.many_to_one_left) == (2, 0)
+    assert report.repeats == {"2": ("1", "3")}
+    assert "repeats of spectrum 2: 1, 3" in str(report).splitlines()
+    assert MatchReport.from_dict(json.loads(json.dumps(report.as_dict()))) == report
+
+
+def test_a_long_list_of_repeats_is_cut_in_the_text_alone():
+    catalog = a_catalog("1")
+    matches = catalog_matches(catalog, catalog, 1.0)
+    report = match_report(catalog, catalog, matches, 1.0, {}, {str(kept): ("0",) for kept in range(13)})
+    lines = [line for line in str(report).splitlines() if line.startswith("repeats")]
+    assert (len(lines), len(report.repeats)) == (11, 13)
+    assert lines[-1].startswith("repeats of 3 more spectra")
+
+
+def test_spectra_in_files_of_somebody_are_all_wanted():
+    catalog = a_catalog("1", "2")
+    own = replace(catalog, files=("/home/objects.csv",))
+    assert without_repeats(own, None, None, 1.0, Counter()) == (own, {})
+
+
+def a_catalog(*ids):
+    count = len(ids)
+    return Catalog(
+        object_id=np.array(ids),
+        ra_deg=np.full(count, 150.1),
+        dec_deg=np.full(count, 2.2),
+        healpix=np.zeros(count, np.int64),
+        file_index=np.zeros(count, np.int32),
+        row=np.arange(count),
+        files=("/tree/sdss/sdss/healpix=11/001-of-001.hdf5",),
+    )
+
+
+def test_neighbours_beyond_the_radius_stay_two_objects(tmp_path, v1_tree):
+    v1_tree(tmp_path, sdss=[spectrum(1, 0.0, 1.0, 200)], desi=[spectrum(39627, 2.5, 0.1)], hsc=HSC)
     for radius_arcsec in (1.0, 10.0):
         objects, report = pairs_of(tmp_path, radius_arcsec)
         assert objects == ["1"]

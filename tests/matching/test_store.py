@@ -321,7 +321,7 @@ def test_a_file_cut_between_two_batches_says_so(data, tmp_path, monkeypatch):
 def test_a_store_of_another_format_is_refused(own_store):
     described = json.loads((own_store / "mmagn.json").read_text())
     (own_store / "mmagn.json").write_text(json.dumps({**described, "format": 99}))
-    with pytest.raises(ValueError, match="store format 99; this version reads 3"):
+    with pytest.raises(ValueError, match="store format 99; this version reads 4"):
         open_store(own_store)
 
 

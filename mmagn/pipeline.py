@@ -112,7 +112,7 @@ def plan(config: RunConfig, out: Path) -> MatchPlan:
     result = match_plan(sdss, hsc, config.matching.radius_arcsec, drops)
     _print(str(result))
     positions = {
-        "SDSS spectra": (sdss.ra_deg, sdss.dec_deg),
+        "spectra": (sdss.ra_deg, sdss.dec_deg),
         "HSC images": (hsc.ra_deg, hsc.dec_deg),
         "pairs": (sdss.ra_deg[result.paired], sdss.dec_deg[result.paired]),
     }

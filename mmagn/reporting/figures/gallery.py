@@ -1,4 +1,4 @@
-"""HSC images in colour and SDSS spectra with their lines: the gallery, AGN against other galaxies, spectra of cards."""
+"""HSC images in colour and spectra with their lines: the gallery, AGN against other galaxies, spectra of cards."""
 
 from collections.abc import Sequence
 

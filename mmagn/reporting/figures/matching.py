@@ -136,7 +136,7 @@ def cell_figure(cells: Table) -> Figure:
     figure = blank_figure(8.0, 2.0 + 0.27 * max(len(rows), 4))
     axes = figure.subplots()
     place = np.arange(len(rows))
-    for name, color, height, label in (("hsc", SKY, 0.8, "HSC images"), ("sdss", GREY, 0.5, "SDSS spectra")):
+    for name, color, height, label in (("hsc", SKY, 0.8, "HSC images"), ("sdss", GREY, 0.5, "spectra")):
         axes.barh(place, np.asarray(rows[name]), height=height, color=color, alpha=0.6, label=label)
     axes.barh(place, np.asarray(rows["pairs"]), height=0.25, color=VERMILION, label="pairs")
     axes.set_yticks(place, [str(cell) for cell in rows["healpix"]])

@@ -37,7 +37,7 @@ FIELD_DEG = 4.8
 """Height of a field panel."""
 _LOOKS: dict[str, dict[str, Any]] = {
     "HSC images": {"color": SKY, "marker": "s", "s": 16, "alpha": 0.6},
-    "SDSS spectra": {"color": GREY, "marker": "o", "s": 11, "alpha": 0.8},
+    "spectra": {"color": GREY, "marker": "o", "s": 11, "alpha": 0.8},
     "pairs": {"color": VERMILION, "marker": "o", "s": 6, "alpha": 1.0},
     "pairs without label": {"color": BLACK, "marker": "x", "s": 8, "alpha": 0.8, "linewidths": 0.7},
     "train": {"color": BLUE, "marker": "o", "s": 8, "alpha": 1.0},
@@ -56,7 +56,7 @@ def coverage_figure(positions: Mapping[str, Position]) -> Figure:
     Parameters
     ----------
     positions
-        RA and Dec (object,) in degrees by name: HSC images, SDSS spectra, pairs; or instead of all pairs those without
+        RA and Dec (object,) in degrees by name: HSC images, spectra, pairs; or instead of all pairs those without
         label and those of each split.
     """
     sets = {name: _positions(positions[name]) for name in _LOOKS if name in positions}

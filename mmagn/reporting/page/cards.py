@@ -36,6 +36,8 @@ SDSS_SPECTRUM = "https://dr16.sdss.org/optical/spectrum/view?plateid={}&mjd={}&f
 SDSS_SKY = "https://skyserver.sdss.org/dr18/VisualTools/navi?ra={:.6f}&dec={:.6f}&scale=0.1"
 HSC_SKY = "https://hsc-release.mtk.nao.ac.jp/hscMap-pdr3/app/#/?_={}"
 LEGACY_SKY = "https://www.legacysurvey.org/viewer?ra={:.6f}&dec={:.6f}&layer=ls-dr10&zoom=16"
+FIRST_PLATE = 266
+"""First plate of SDSS; ids of DESI read as one would have a plate of 35 or so."""
 HSC_FIELD_RADIAN = 1.5e-4
 """Height of the hscMap view, 31 arcsec."""
 
@@ -128,7 +130,7 @@ def cards(
         name, pair = str(object_id[number]), None if pair_of is None else pair_of(str(object_id[number]))
         class_name = CLASS_NAMES.get(str(bpt_class[number]), str(bpt_class[number]))
         words = f"galaxy {name}, {class_name}, z = {position['redshift']:.3f}"
-        alt, spectrum = f"SDSS spectrum of {words}", Markup("")
+        alt, spectrum = f"spectrum of {words}", Markup("")
         if pair is not None:
             spectrum = _spectrum_svg(figure, pair.spectrum, number, alt)
         contents.append(
@@ -161,10 +163,11 @@ def _spectrum_svg(figure: Figure, spectrum: Spectrum, number: int, alt: str) -> 
 
 def viewer_links(object_id: str, ra_deg: float, dec_deg: float) -> list[tuple[str, str]]:
     """Return name and address of the pages on an object: SDSS by SPECOBJID where it is one, the skies by position."""
-    known = object_id.isascii() and object_id.isdigit()
+    plate = plate_mjd_fiber(int(object_id)) if object_id.isascii() and object_id.isdigit() else None
     view = {"a": np.radians(ra_deg), "d": np.radians(dec_deg), "fovy": HSC_FIELD_RADIAN, "roll": 0}
-    links = [("SDSS object", SDSS_OBJECT.format(object_id) if known else SDSS_POSITION.format(ra_deg, dec_deg))]
-    if known and (plate := plate_mjd_fiber(int(object_id))) is not None:
+    address = SDSS_POSITION.format(ra_deg, dec_deg) if plate is None else SDSS_OBJECT.format(object_id)
+    links = [("SDSS object", address)]
+    if plate is not None:
         links.append(("SDSS spectrum", SDSS_SPECTRUM.format(*plate)))
     return [
         *links,
@@ -178,7 +181,7 @@ def plate_mjd_fiber(spec_obj_id: int) -> tuple[int, int, int] | None:
     """Return plate, MJD and fiber that an SDSS SPECOBJID is made of (bits 50-63, 24-37, 38-49), None for other ids."""
     plate, fiber = spec_obj_id >> 50, spec_obj_id >> 38 & 0xFFF
     mjd = 50000 + (spec_obj_id >> 24 & 0x3FFF)
-    return (plate, mjd, fiber) if 0 < plate < 2**14 and 0 < fiber <= 1000 else None
+    return (plate, mjd, fiber) if FIRST_PLATE <= plate < 2**14 and 0 < fiber <= 1000 else None
 
 
 def image_uri(cutout: Cutout) -> str:

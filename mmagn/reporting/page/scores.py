@@ -143,7 +143,7 @@ def sample_section(recorded: Numbers, charts: Sequence[Chart] = ()) -> Section:
     classes, reasons, splits = recorded["classes"], recorded["unclassified"], recorded["splits"]
     labelled, stored = sum(splits.values()), matching.get("pairs_stored", sum(classes.values()))
     steps = [
-        ("SDSS spectra", matching.get("left_objects")),
+        ("spectra", matching.get("left_objects")),
         ("HSC images", matching.get("right_objects")),
         (f"pairs within {matching.get('radius_arcsec', 0):g} arcsec", matching.get("pairs")),
         ("expected by chance", matching.get("expected_by_chance")),

@@ -70,7 +70,7 @@ def sample_charts(
         return charts
     positions: dict[str, Position] = {}
     if payload.store is not None:
-        positions = {"HSC images": payload.store.positions("hsc"), "SDSS spectra": payload.store.positions("sdss")}
+        positions = {"HSC images": payload.store.positions("hsc"), "spectra": payload.store.positions("sdss")}
     ra_deg, dec_deg = (np.asarray(measured[name], dtype=np.float64) for name in ("ra_deg", "dec_deg"))
     group = _split_of_pairs(measured, predictions)
     for name in np.unique(group).tolist():

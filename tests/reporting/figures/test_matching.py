@@ -56,9 +56,7 @@ def test_a_match_without_a_pair_has_all_figures(tmp_path):
     cells["pairs"] = 0
     where = (np.array([150.0]), np.array([2.0]))
     none = (np.empty(0), np.empty(0))
-    figures = plan_figures(
-        {"SDSS spectra": where, "HSC images": where, "pairs": none}, cells, nothing, SEPARATIONS, 1.0
-    )
+    figures = plan_figures({"spectra": where, "HSC images": where, "pairs": none}, cells, nothing, SEPARATIONS, 1.0)
     assert list(figures) == ["sky", "coverage", "separations", "radius", "cells"]
     assert "no pairs" in labels(figures["radius"])
     for figure in figures.values():
@@ -73,7 +71,7 @@ def test_cells_that_are_not_shown_are_counted():
 def test_a_map_of_a_part_says_so(monkeypatch):
     monkeypatch.setattr(matching, "MAX_POINTS", 10)
     many, one = (np.linspace(150, 151, 25), np.zeros(25)), (np.array([150.0]), np.zeros(1))
-    figure = plan_figures({"SDSS spectra": many, "HSC images": one, "pairs": one}, CELLS, RADII, SEPARATIONS, 1.0)[
+    figure = plan_figures({"spectra": many, "HSC images": one, "pairs": one}, CELLS, RADII, SEPARATIONS, 1.0)[
         "coverage"
     ]
-    assert "drawn: one in 3 SDSS spectra" in labels(figure)
+    assert "drawn: one in 3 spectra" in labels(figure)

@@ -28,7 +28,7 @@ def points(axes: Axes, name: str) -> NDArray[np.float64]:
 
 
 def coverage(sdss: Positions, hsc: Positions, pairs: Positions) -> Figure:
-    return coverage_figure({"SDSS spectra": sdss, "HSC images": hsc, "pairs": pairs})
+    return coverage_figure({"spectra": sdss, "HSC images": hsc, "pairs": pairs})
 
 
 def legend_texts(figure: Figure) -> list[str]:
@@ -42,9 +42,9 @@ def drawn(figure: Figure) -> None:
 def test_every_object_is_drawn_and_counted() -> None:
     ra_deg, dec_deg = patch(150, 2, 50)
     axes = coverage((ra_deg, dec_deg), (ra_deg[:30], dec_deg[:30]), (ra_deg[:20], dec_deg[:20])).axes[0]
-    for name, count in (("SDSS spectra (50)", 50), ("HSC images (30)", 30), ("pairs (20)", 20)):
+    for name, count in (("spectra (50)", 50), ("HSC images (30)", 30), ("pairs (20)", 20)):
         assert len(points(axes, name)) == count
-    np.testing.assert_allclose(points(axes, "SDSS"), np.column_stack([ra_deg, dec_deg]))
+    np.testing.assert_allclose(points(axes, "spectra"), np.column_stack([ra_deg, dec_deg]))
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("RA [deg]", "Dec [deg]")
 
 
@@ -56,7 +56,7 @@ def test_ra_grows_to_the_left() -> None:
 def test_a_field_across_ra_zero_stays_in_one_piece_and_is_labelled_modulo_360() -> None:
     figure = coverage(*[patch(0, 0, 200)] * 3)
     axes = figure.axes[0]
-    assert np.ptp(points(axes, "SDSS")[:, 0]) < 4.1
+    assert np.ptp(points(axes, "spectra")[:, 0]) < 4.1
     assert abs(np.diff(axes.get_xlim())[0]) < 20
     drawn(figure)
     labels = [float(label.get_text()) for label in axes.get_xticklabels() if label.get_text()]
@@ -71,7 +71,7 @@ def test_the_outline_of_every_cell_with_an_object_is_drawn_around_it() -> None:
     outlines = next(each for each in axes.collections if isinstance(each, LineCollection)).get_segments()
     assert len(outlines) == len(np.unique(sky_group(ra_deg, dec_deg, 16)))
     every = np.concatenate(outlines)
-    offsets = points(axes, "SDSS")
+    offsets = points(axes, "spectra")
     assert (every.min(axis=0) <= offsets.min(axis=0)).all()
     assert (every.max(axis=0) >= offsets.max(axis=0)).all()
 

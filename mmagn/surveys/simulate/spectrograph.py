@@ -1,4 +1,4 @@
-"""The two spectrographs of the embedded survey: wavelength grid, instrumental width, sky noise."""
+"""The spectrographs of the embedded survey: wavelength grid, instrumental width, sky noise."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -42,9 +42,10 @@ class Spectrograph:
         return np.asarray(self.start_log10 + LOG10_STEP * np.arange(self.pixels), dtype=np.float64)
 
 
-SPECTROGRAPHS = {
+SPECTROGRAPHS = {  # DESI's own grid is linear; this one covers it
     "sdss": Spectrograph(start_log10=3.5788, pixels=3860, noise=1.15, lsf_sigma=(1.14, 0.77, 0.93, 0.73)),
     "boss": Spectrograph(start_log10=3.5515, pixels=4650, noise=0.95, lsf_sigma=(1.45, 0.95, 1.00, 0.72)),
+    "desi": Spectrograph(start_log10=3.5560, pixels=4366, noise=0.8, lsf_sigma=(0.84, 0.50, 0.50, 0.31)),
 }
 
 

@@ -15,12 +15,13 @@ from typing import Any
 
 import h5py
 import numpy as np
-from astropy.table import Table
+from astropy.table import Table, vstack
 from numpy.typing import NDArray
 
 from mmagn.records import BANDS, CUTOUT_PIXELS, PIXEL_SCALE_ARCSEC
 from mmagn.storage.files import naming, remove_abandoned
 from mmagn.surveys.config import DataConfig, SimulateConfig
+from mmagn.surveys.simulate.desi import DESI_SURVEY, desi_targets, write_desi_file
 from mmagn.surveys.simulate.images import image_pixels
 from mmagn.surveys.simulate.sky import Sky, drawn_sky, stream
 from mmagn.surveys.simulate.spectra import (
@@ -93,13 +94,23 @@ def _make_tree(out: Path, config: SimulateConfig) -> None:
             sky = drawn_sky(config)
             _write_spectra(making, sky.sdss, config.seed)
             _write_images(making, sky, config.seed)
-            _truth(sky, config.pairs).write(making / "truth.parquet", format="parquet")
+            targets = desi_targets(sky, config.pairs, config.desi, stream(config.seed, 7))
+            _write_desi(making, targets, config.seed)
+            _truth(sky, targets, config.pairs).write(making / "truth.parquet", format="parquet")
             making.rename(out)
     finally:
         shutil.rmtree(private, ignore_errors=True)
 
 
-def _truth(sky: Sky, pairs: int) -> Table:
+def _write_desi(root: Path, targets: Table, seed: int) -> None:
+    for cell in np.unique(targets["healpix"]):
+        folder = root / "desi" / DESI_SURVEY / f"healpix={cell}"
+        folder.mkdir(parents=True)
+        write = partial(write_desi_file, table=targets[targets["healpix"] == cell], rng=stream(seed, 8, int(cell)))
+        _write_hdf5(folder / "001-of-001.hdf5", write)
+
+
+def _truth(sky: Sky, targets: Table, pairs: int) -> Table:
     """Return the truth of every spectrum, keyed by its id as text; fluxes in 1e-17 erg/s/cm2."""
     sdss = sky.sdss
     matched = sky.hsc["object_id"][:pairs].astype(str).tolist() + [""] * (len(sdss) - pairs)
@@ -109,7 +120,11 @@ def _truth(sky: Sky, pairs: int) -> Table:
     for column in ("survey", "ra_deg", "dec_deg", "healpix", *TRUTH_COLUMNS, *ratios, *structure):
         truth[column] = np.asarray(sdss[column])
     truth["weakest_snr"] = np.where(sdss["survey"] == "boss", weakest_snr(sdss, "boss"), weakest_snr(sdss, "sdss"))
-    return truth
+    of_desi = truth[np.asarray(targets["row"])]
+    of_desi["object_id"], of_desi["weakest_snr"] = targets["object_id"].astype(str), weakest_snr(targets, "desi")
+    for column in ("survey", "ra_deg", "dec_deg", "healpix"):
+        of_desi[column] = targets[column]
+    return vstack([truth, of_desi]) if len(of_desi) else truth
 
 
 def _write_spectra(root: Path, sdss: Table, seed: int) -> None:

@@ -17,11 +17,10 @@ from mmagn.evaluation.scorecard import Scores
 from mmagn.evaluation.variants import DEFAULT_VARIANT
 from mmagn.matching import pairs
 from mmagn.matching.diagnostics import MatchPlan, match_plan
-from mmagn.matching.index import PairIndex, no_pairs_sentence, surveys_matches
+from mmagn.matching.index import matched_surveys, no_pairs_sentence
 from mmagn.matching.index_file import INDEX_FILE, write_index
 from mmagn.matching.provenance import PROVENANCE_FILE, Provenance, store_settings
 from mmagn.matching.push import push_store
-from mmagn.matching.report import match_report
 from mmagn.matching.selection import selected_spectra
 from mmagn.matching.store import PairStore, pair_store, verify_store
 from mmagn.measurement.stream import MeasurementSummary, measured_tables, sample_basis, write_tables
@@ -97,7 +96,9 @@ def match(config: RunConfig, out: Path, *, push: str | None = None, index: Path 
 
 
 def plan(config: RunConfig, out: Path) -> MatchPlan:
-    """Return the expected result of a match from positions alone; write figures and numbers to the folder ``out``.
+    """Return the expected result of a match from positions; write figures and numbers to the folder ``out``.
+
+    The index is that of ``match``: of galaxies with several spectra these are read.
 
     Raises
     ------
@@ -105,11 +106,10 @@ def plan(config: RunConfig, out: Path) -> MatchPlan:
         Where there is no pair, after the figures and numbers are written.
     """
     reader = survey_reader(config.data)
-    drops: Counter[str] = Counter()
     with engine(config):
-        sdss, hsc = reader.read_sdss_catalog(drops), reader.read_hsc_catalog(drops)
-        matches = surveys_matches(config.data, config.matching, sdss, hsc, drops)
-    result = match_plan(sdss, hsc, config.matching.radius_arcsec, drops)
+        index = matched_surveys(config.data, config.matching)
+    sdss, hsc = index.sdss, index.hsc
+    result = match_plan(sdss, hsc, config.matching.radius_arcsec, index.report.drops)
     _print(str(result))
     positions = {
         "spectra": (sdss.ra_deg, sdss.dec_deg),
@@ -119,14 +119,13 @@ def plan(config: RunConfig, out: Path) -> MatchPlan:
     figures = plan_figures(positions, result.cells, result.radii, result.separations, result.radius_arcsec)
     names = ["plan.json", *(path.name for path in save_figures(figures, out))]
     write_json(out / "plan.json", result.as_dict())
-    if len(matches):
-        report = match_report(sdss, hsc, matches, result.radius_arcsec, drops)
+    if len(index.matches):
         made_from = Provenance(settings=store_settings(config.matching, reader), sources=reader.sources())
-        write_index(out / INDEX_FILE, PairIndex(sdss=sdss, hsc=hsc, matches=matches, report=report), made_from)
+        write_index(out / INDEX_FILE, index, made_from)
         names.append(INDEX_FILE)
     _print(f"written to {out}: {', '.join(names)}")
     if not result.pairs:
-        raise pairs.NoPairsError(no_pairs_sentence(sdss, hsc, result.radius_arcsec, drops))
+        raise pairs.NoPairsError(no_pairs_sentence(index))
     return result
 
 

@@ -5,6 +5,9 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
+from mmagn.matching.store import open_store
 from mmagn.surveys import readers
 
 MATCH = Path(__file__).resolve().parent.parent / "scripts" / "match.py"
@@ -48,6 +51,18 @@ def test_without_a_pair_the_plan_is_there_and_the_exit_code_is_2(v1_tree, tmp_pa
     assert content["pairs"] == 0
     assert content["radii"]["false_fraction"][0] is None
     assert {path.name for path in (tmp_path / "plan").iterdir()} >= FIGURES
+
+
+def test_the_index_of_a_plan_has_the_pairs_of_a_match_that_reads_the_surveys(v1_tree, tmp_path):
+    place = {"ra": 10.0, "dec": 1.0}
+    better = {"object_id": 2, "ra": 10.0, "dec": 1.0 + 0.3 * ARCSEC, "spectrum_ivar": np.full(200, 100.0)}
+    v1_tree(tmp_path / "tree", sdss=[{"object_id": 1, **place}, better], hsc=[{"object_id": 7, **place}])
+    source = ["--data.source", "hdf5", "--data.root", str(tmp_path / "tree")]
+    assert match([*source, "--plan", "--out", str(tmp_path / "plan")]) == 0
+    assert match([*source, "--index", str(tmp_path / "plan" / "pairs.parquet"), "--out", str(tmp_path / "store")]) == 0
+    store = open_store(tmp_path / "store")
+    assert store.index["sdss_object_id"].tolist() == ["2"]
+    assert store.report["repeats"] == {"2": ["1"]}
 
 
 def test_a_plan_cannot_be_pushed(tmp_path, capsys):

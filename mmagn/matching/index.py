@@ -1,4 +1,4 @@
-"""The pair index: the cross-match of the two surveys, from positions alone."""
+"""The pair index: the cross-match of the two surveys, from positions, and spectra of galaxies with several of them."""
 
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -41,7 +41,7 @@ class PairIndex:
 
 
 def pair_index(data: DataConfig, matching: MatchingConfig) -> PairIndex:
-    """Return the matches of the two surveys, from positions alone.
+    """Return the matches of the two surveys, from positions.
 
     Objects are compared in the order of their ids, so that a tie goes to the lower id wherever it is stored. A galaxy
     that was observed more than once takes part with its best spectrum, see ``without_repeats``.
@@ -51,6 +51,14 @@ def pair_index(data: DataConfig, matching: MatchingConfig) -> PairIndex:
     NoPairsError
         Where not one pair lies within ``matching.radius_arcsec``.
     """
+    index = matched_surveys(data, matching)
+    if not len(index.matches):
+        raise NoPairsError(no_pairs_sentence(index))
+    return index
+
+
+def matched_surveys(data: DataConfig, matching: MatchingConfig) -> PairIndex:
+    """Return what ``pair_index`` does, without a pair too."""
     reader = survey_reader(data)
     drops: Counter[str] = Counter()
     sdss, hsc = reader.read_sdss_catalog(drops), reader.read_hsc_catalog(drops)
@@ -58,8 +66,6 @@ def pair_index(data: DataConfig, matching: MatchingConfig) -> PairIndex:
     if object_list(data) is None:  # listed objects are wanted as they are
         sdss, repeats = without_repeats(sdss, hsc, reader, matching.radius_arcsec, drops)
     matches = surveys_matches(data, matching, sdss, hsc, drops)
-    if not len(matches):
-        raise NoPairsError(no_pairs_sentence(sdss, hsc, matching.radius_arcsec, drops))
     report = match_report(sdss, hsc, matches, matching.radius_arcsec, drops, repeats)
     return PairIndex(sdss=sdss, hsc=hsc, matches=matches, report=report)
 
@@ -119,8 +125,9 @@ def catalog_matches(left: Catalog, right: Catalog, radius_arcsec: float) -> Matc
     )
 
 
-def no_pairs_sentence(sdss: Catalog, hsc: Catalog, radius_arcsec: float, drops: Counter[str]) -> str:
+def no_pairs_sentence(index: PairIndex) -> str:
     """Return one sentence that says what was compared and how far apart the nearest two objects are."""
+    sdss, hsc, drops, radius_arcsec = index.sdss, index.hsc, index.report.drops, index.report.radius_arcsec
     common = len(np.intersect1d(sdss.healpix, hsc.healpix))
     sentence = (
         f"no spectrum has an HSC image within {radius_arcsec:g} arcsec: {len(sdss)} spectra and {len(hsc)} images "

@@ -94,6 +94,13 @@ BENCHMARKS: dict[str, tuple[str, list[tuple[str, Any, str]]]] = {
             ("out", "checkpoints/benchmark-truth", "folder of truth.json and of all fits"),
         ],
     ),
+    "scale": (
+        "measure on a local Dask cluster: spectra/s, memory of a worker at two sizes, a killed worker; 2 GB of disk",
+        [
+            ("spectra", 20000, "simulated spectra; a quarter of them is the smaller size"),
+            ("workers", 2, "workers of the cluster"),
+        ],
+    ),
     "hub": (
         "pairs from a hub with latency relative to the same files on a disk",
         [

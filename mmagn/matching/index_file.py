@@ -98,7 +98,8 @@ def _digest(table: pa.Table, described: Mapping[str, Any]) -> str:
 
 def _settings(made_from: Provenance) -> dict[str, Any]:
     """Return the settings that shape an index: how pixels are stored does not."""
-    return {name: value for name, value in made_from.settings.items() if name != "matching.image_dtype"}
+    pixels = ("matching.image_dtype", "data.image_noise")
+    return {name: value for name, value in made_from.settings.items() if name not in pixels}
 
 
 def _index(table: pa.Table, described: Mapping[str, Any]) -> PairIndex:

@@ -217,7 +217,7 @@ def object_parts(
             raise ValueError(f"data.source store holds pairs alone; {objects} without a partner need the surveys")
         store = source_store(data, matching)
         return [StoredPart(store=store, start=n, stop=min(n + size, len(store))) for n in range(0, len(store), size)]
-    reader = survey_reader(data)
+    reader = survey_reader(replace(data, image_noise=False))  # which pixels are valid is all that anyone asks of it
     sdss = _catalog(reader.read_sdss_catalog, drops, required=objects != "images")
     hsc = _catalog(reader.read_hsc_catalog, drops, required=objects != "spectra")
     listed = object_list(data)

@@ -10,6 +10,7 @@ import logging
 import multiprocessing
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -298,6 +299,8 @@ def pair_store(
     if data.source == "store":
         return source_store(data, matching)
     _refuse_unguarded_script()
+    if out is None:
+        data = replace(data, image_noise=False)  # mmagn itself only asks which pixels are valid
     reader = survey_reader(data)
     wanted = Provenance(settings=store_settings(matching, reader), sources=reader.sources())
     cached = Path(data.cache_dir) / "stores" / wanted.fingerprint[:16]

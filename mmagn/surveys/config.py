@@ -141,6 +141,11 @@ class DataConfig:
         Directory under ``root/hsc`` that is read.
     cells
         HEALPix cells (NSIDE 16, NESTED) to read; empty reads all.
+    image_noise
+        Read the noise of images of ``hub`` and ``hats`` for ``match`` and ``open_pairs``; without it ivar is 1 in
+        valid pixels. What only needs to know which pixels are valid, such as training, measuring and predicting,
+        does without it, and reads about half the bytes where the statistics of a row group state that all noise is
+        usable.
     redshift_min
         Spectra of lower redshift are dropped and counted.
     redshift_max
@@ -172,6 +177,7 @@ class DataConfig:
     desi_survey: str = setting("edr_sv3", "pairs", one_or_more=True, needs=("data.source", "hdf5"))
     hsc_survey: str = setting("pdr3_dud_22.5", "pairs", one_or_more=True, needs=_TREE)
     cells: tuple[int, ...] = setting((), "pairs", at_least=0, below=12 * 16**2, each_once=True)
+    image_noise: bool = setting(True, "pairs", needs=("data.source", "hub", "hats"))
     redshift_min: float = setting(0.0, "pairs")
     redshift_max: float = setting(1.2, "pairs")
     embeddings: str = setting("", "ablation", path=True, needs=("ablation.variants", *_EMBEDDING_VARIANTS))

@@ -43,6 +43,11 @@ def check_bands(names: Sequence[Any] | NDArray[Any]) -> None:
         raise ValueError(f"image_band is {', '.join(bands)}; expected {', '.join(IMAGE_BANDS)} in this order")
 
 
+def all_usable(least: float, most: float) -> bool:
+    """Return whether inverse variances between two values in counts^-2 are usable; published ones are never NaN."""
+    return least > 0 and most <= IVAR_LIMIT
+
+
 def cutout_from_row(row: Mapping[str, Any]) -> Cutout:
     """Return the cutout of one raw HSC row that passed the screen.
 

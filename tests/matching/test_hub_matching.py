@@ -19,6 +19,7 @@ from mmagn.matching.pairs import open_pairs
 from mmagn.matching.provenance import read_provenance
 from mmagn.matching.store import pair_store
 from mmagn.surveys.config import DataConfig
+from mmagn.surveys.hub import client as hub_client
 from mmagn.surveys.hub.files import HubFile
 
 STREAM = """
@@ -113,6 +114,23 @@ def test_a_killed_stream_goes_on_without_a_pair_lost_or_doubled(hub, hub_data, t
     whole = [str(row["sdss_object_id"]) for row in open_pairs(hub_data, MatchingConfig())]
     assert [line["id"] for line in earlier] + rest == whole
     assert len(set(whole)) == len(whole)
+
+
+def test_a_store_that_a_run_makes_for_itself_moves_no_usable_noise_and_has_the_same_valid_pixels(
+    hub, hub_data, tmp_path
+):
+    moved, stores = [], []
+    for out in (tmp_path / "store", None):
+        hub_client._client.cache_clear()
+        hub.forget()
+        stores.append(pair_store(hub_data, MatchingConfig(workers=1), out))
+        moved.append(hub.bytes_sent)
+    assert moved[1] < moved[0]
+    assert stores[1].settings["data.image_noise"] is False
+    for number in range(len(stores[0])):
+        kept, own = (store.cutout(number) for store in stores)
+        assert kept.flux.tobytes() == own.flux.tobytes()
+        assert np.array_equal(kept.valid, own.valid)
 
 
 def test_a_store_from_the_hub_records_its_commits_and_is_found_again(hub, hub_data, tmp_path):

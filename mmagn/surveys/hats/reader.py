@@ -116,12 +116,7 @@ class HatsReader:
 
     def read_cutouts(self, path: str, rows: NDArray[np.int64]) -> Iterator[tuple[int, Cutout | str]]:
         """Yield (row, cutout or reason) of the wanted rows of one partition, a few rows at a time in memory."""
-        columns, from_row = parquet_rows.HSC_PAYLOAD, parquet_rows.cutout_from_hats
-        return self._records(
-            path,
-            rows,
-            Payload(survey="hsc", columns=columns, from_row=from_row, rows_at_once=parquet_rows.CUTOUTS_AT_ONCE),
-        )
+        return self._records(path, rows, parquet_rows.cutouts_payload(noise=self.data.image_noise))
 
     def _records(
         self, path: str, rows: NDArray[np.int64], payload: Payload[Record]

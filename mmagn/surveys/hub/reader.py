@@ -14,15 +14,7 @@ from mmagn.surveys.config import DESI, DataConfig, HubConfig
 from mmagn.surveys.hub.catalog import HubCatalog, hub_files, index_catalog, records, source
 from mmagn.surveys.hub.client import hub_client
 from mmagn.surveys.hub.files import HubFile
-from mmagn.surveys.parquet.row_groups import Payload
-from mmagn.surveys.parquet.rows import (
-    CUTOUTS_AT_ONCE,
-    HSC_NEEDED,
-    HSC_PAYLOAD,
-    SPECTRA_NEEDED,
-    cutout_from_hats,
-    spectra_payload,
-)
+from mmagn.surveys.parquet.rows import HSC_NEEDED, SPECTRA_NEEDED, cutouts_payload, spectra_payload
 from mmagn.surveys.reader import SourceFile, reading_settings, warn_of_absent_surveys
 from mmagn.surveys.screen import joined_catalogs
 
@@ -130,5 +122,5 @@ class HubReader(HubSurveys):
             revision=hub.hsc_revision,
             index={name: name for name in ("object_id", "ra", "dec")},
             needed=HSC_NEEDED,
-            payload=Payload(survey="hsc", columns=HSC_PAYLOAD, from_row=cutout_from_hats, rows_at_once=CUTOUTS_AT_ONCE),
+            payload=cutouts_payload(noise=self.data.image_noise),
         )

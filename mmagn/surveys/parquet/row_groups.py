@@ -88,6 +88,8 @@ class Payload(Generic[Record]):
         Rows decoded together.
     of_file
         Takes the place of ``from_row`` where a row can only be read with what the rest of its file says.
+    needless
+        A column that is not read of row groups where a function of its least and its greatest value is true.
     """
 
     survey: str
@@ -95,6 +97,7 @@ class Payload(Generic[Record]):
     from_row: Callable[[pa.RecordBatch, int], Record]
     rows_at_once: int
     of_file: Callable[[ParquetFile], Callable[[pa.RecordBatch, int], Record]] | None = None
+    needless: tuple[str, Callable[[Any, Any], bool]] | None = None
 
 
 def read_footer(file: Any, size_bytes: int) -> pq.FileMetaData:
@@ -198,9 +201,33 @@ def _parts(file: ParquetFile, wanted: NDArray[np.int64], payload: Payload[Any]) 
     footer = file.footer()
     starts = np.cumsum([0, *(footer.row_group(group).num_rows for group in range(footer.num_row_groups))])
     group_of = np.searchsorted(starts, wanted, side="right") - 1
-    columns = [name for name in payload.columns if name in column_names(footer)]
-    groups = np.unique(group_of).tolist()
-    return [_Part(group, int(starts[group]), wanted[group_of == group], columns) for group in groups]
+    present = column_names(footer)
+    if payload.needless is not None and payload.needless[0] not in present:
+        raise ValueError(f"it has no column {payload.needless[0]}")
+    columns = [name for name in payload.columns if name in present]
+    return [
+        _Part(group, int(starts[group]), wanted[group_of == group], _needed(footer, group, columns, payload))
+        for group in np.unique(group_of).tolist()
+    ]
+
+
+def _needed(footer: pq.FileMetaData, group: int, columns: list[str], payload: Payload[Any]) -> list[str]:
+    """Return the columns of a row group that are read."""
+    if payload.needless is None:
+        return columns
+    name, needless = payload.needless
+    (chunk,) = _chunks(footer, group, [name])
+    known = chunk.statistics
+    if known is None or not known.has_min_max or known.null_count != 0 or not needless(known.min, known.max):
+        return columns
+    return [column for column in columns if column != name]
+
+
+def _chunks(footer: pq.FileMetaData, group: int, columns: Sequence[str]) -> list[pq.ColumnChunkMetaData]:
+    described = footer.row_group(group)
+    chunks = map(described.column, range(described.num_columns))
+    names = tuple(f"{name}." for name in columns)
+    return [chunk for chunk in chunks if f"{chunk.path_in_schema}.".startswith(names)]
 
 
 class _Fetches:
@@ -278,10 +305,5 @@ def _opened(file: ParquetFile, part: _Part, payload: Payload[Any], stop: Event) 
 
 def _memory_bytes(file: ParquetFile, part: _Part) -> int:
     """Return the bytes of some columns of a row group, compressed and decoded."""
-    described = file.footer().row_group(part.group)
-    chunks = [described.column(number) for number in range(described.num_columns)]
-    return sum(
-        each.total_compressed_size + each.total_uncompressed_size
-        for each in chunks
-        if f"{each.path_in_schema}.".startswith(tuple(f"{name}." for name in part.columns))
-    )
+    chunks = _chunks(file.footer(), part.group, part.columns)
+    return sum(chunk.total_compressed_size + chunk.total_uncompressed_size for chunk in chunks)

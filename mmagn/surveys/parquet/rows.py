@@ -8,6 +8,7 @@ through Python lists.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Any
 
@@ -64,15 +65,28 @@ SPECTRA_NEEDED = _NEEDED | {"Z": "redshift"} | {name: "spectrum" for name in SDS
 """Columns without which there is no spectrum, and what each is needed for."""
 
 
-def cutout_from_hats(rows: pa.RecordBatch, row: int) -> Cutout:
-    """Return the cutout of one row.
+def cutouts_payload(*, noise: bool) -> Payload[Cutout]:
+    """Return what is read of a row of HSC; without ``noise`` as little of it as says which pixels are valid."""
+    return Payload(
+        survey="hsc",
+        columns=HSC_PAYLOAD,
+        from_row=partial(cutout_from_hats, noise=noise),
+        rows_at_once=CUTOUTS_AT_ONCE,
+        needless=None if noise else ("image.ivar", hsc.all_usable),
+    )
+
+
+def cutout_from_hats(rows: pa.RecordBatch, row: int, *, noise: bool = True) -> Cutout:
+    """Return the cutout of one row; without ``noise`` its ivar is 1 where valid, and all of it is usable if not read.
 
     Raises
     ------
     ValueError
         If the row is no usable image; the sentence gives the reason.
     """
-    return hsc.cutout_from_row(hsc_row(rows, row))
+    raw = hsc_row(rows, row, noise=noise)
+    cutout = hsc.cutout_from_row(raw)
+    return cutout if noise else replace(cutout, ivar=cutout.valid.astype(np.float32))
 
 
 def spectra_payload(survey: str) -> Payload[Spectrum]:
@@ -137,8 +151,10 @@ def _true_is_good(file: ParquetFile, zwarn: str) -> bool:
     return desi.true_means_good(column.to_numpy(), file.name)
 
 
-def hsc_row(rows: pa.RecordBatch, row: int) -> dict[str, Any]:
+def hsc_row(rows: pa.RecordBatch, row: int, *, noise: bool = True) -> dict[str, Any]:
     """Return one row under the v1 column names, pixels as NumPy arrays (band, height, width).
+
+    Without ``noise`` the inverse variance is 1 where it was not read.
 
     Raises
     ------
@@ -147,7 +163,9 @@ def hsc_row(rows: pa.RecordBatch, row: int) -> dict[str, Any]:
     """
     raw = _plain_values(rows, row, HSC_COLUMNS)
     raw |= {f"{band}_cmodel_mag": np.nan for band in "grizy" if raw.get(f"{band}_cmodel_mag", 0) is None}
-    return raw | _struct_values(rows, row, "image", IMAGE_FIELDS, optional=("image_scale",))
+    optional = ("image_scale",) if noise else ("image_scale", "image_ivar")
+    unread = {} if noise else {"image_ivar": np.broadcast_to(np.float32(1), hsc.CUTOUT_SHAPE)}
+    return raw | unread | _struct_values(rows, row, "image", IMAGE_FIELDS, optional=optional)
 
 
 def sdss_row(rows: pa.RecordBatch, row: int) -> dict[str, Any]:

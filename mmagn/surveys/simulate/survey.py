@@ -92,7 +92,7 @@ def _make_tree(out: Path, config: SimulateConfig) -> None:
     try:
         with naming(making):
             sky = drawn_sky(config)
-            _write_spectra(making, sky.sdss, config.seed)
+            write_spectra(making, sky.sdss, config.seed)
             _write_images(making, sky, config.seed)
             targets = desi_targets(sky, config.pairs, config.desi, stream(config.seed, 7))
             _write_desi(making, targets, config.seed)
@@ -127,7 +127,8 @@ def _truth(sky: Sky, targets: Table, pairs: int) -> Table:
     return vstack([truth, of_desi]) if len(of_desi) else truth
 
 
-def _write_spectra(root: Path, sdss: Table, seed: int) -> None:
+def write_spectra(root: Path, sdss: Table, seed: int) -> None:
+    """Write the spectra of a simulated sky, a file for each survey and cell, below ``root/sdss``."""
     for number, survey in enumerate(SPECTROGRAPHS):
         for cell in np.unique(sdss["healpix"]):
             rows = np.flatnonzero((sdss["survey"] == survey) & (sdss["healpix"] == cell))

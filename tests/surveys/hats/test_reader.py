@@ -17,7 +17,8 @@ from mmagn.surveys.damage import UnavailableError
 from mmagn.surveys.hats.config import DaskConfig, HatsConfig
 from mmagn.surveys.hats.dask_client import dask_client, optional_module
 from mmagn.surveys.hats.reader import HatsReader
-from mmagn.surveys.parquet.rows import cutout_from_hats, spectrum_from_hats
+from mmagn.surveys.parquet.row_groups import LocalParquet, parquet_records
+from mmagn.surveys.parquet.rows import cutout_from_hats, cutouts_payload, spectrum_from_hats
 from mmagn.surveys.reader import iter_spectra, usable
 from mmagn.surveys.readers import survey_reader
 
@@ -54,6 +55,21 @@ def cutouts_of(data):
         for index, path in enumerate(catalog.files)
         for _, cutout in usable(reader.read_cutouts(path, catalog.row[catalog.file_index == index]), drops)
     }
+
+
+def test_without_noise_the_same_pixels_are_valid(data):
+    with_noise, without = cutouts_of(data), cutouts_of(replace(data, image_noise=False))
+    assert without.keys() == with_noise.keys()
+    for object_id, cutout in without.items():
+        assert cutout.flux.tobytes() == with_noise[object_id].flux.tobytes()
+        assert np.array_equal(cutout.valid, with_noise[object_id].valid)
+
+
+def test_images_whose_file_has_no_noise_are_left_out_even_where_it_is_not_needed(tmp_path):
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"object_id": ["1"], "image": [{"flux": [1.0]}]}), path)
+    records = parquet_records(LocalParquet(str(path)), np.array([0]), cutouts_payload(noise=False))
+    assert "it has no column image.ivar" in dict(records)[0]
 
 
 def test_the_reader_of_hats_is_one_of_the_readers_and_can_be_sent_away(data):

@@ -158,6 +158,40 @@ def test_only_row_groups_with_wanted_rows_move_and_only_once(hub, hub_data):
     assert 0 < hub.bytes_sent < 1.1 * group_bytes.total_byte_size
 
 
+def noise_bytes(folder):
+    """Bytes of the noise of all row groups, and of those whose statistics state that all of it is usable."""
+    total = usable_bytes = 0
+    for path in (folder / HubConfig.hsc).glob("mmu_hsc_pdr3_dud_22.5/dataset/Norder=*/Dir=*/Npix=*.parquet"):
+        footer = pq.read_metadata(path)
+        for group in range(footer.num_row_groups):
+            chunks = map(footer.row_group(group).column, range(footer.num_columns))
+            (ivar,) = (chunk for chunk in chunks if chunk.path_in_schema.startswith("image.ivar."))
+            total += ivar.total_compressed_size
+            if ivar.statistics.min > 0 and ivar.statistics.max < 1e30:
+                usable_bytes += ivar.total_compressed_size
+    return total, usable_bytes
+
+
+def test_without_noise_the_same_pixels_are_valid_and_usable_noise_does_not_move(hub, hub_data, hub_folder):
+    records, moved = [], []
+    for image_noise in (True, False):
+        reader = HubReader(data=replace(hub_data, image_noise=image_noise))
+        catalog = reader.read_hsc_catalog(Counter())
+        hub_client._client.cache_clear()
+        hub.forget()
+        records.append(all_records(reader, catalog, reader.read_cutouts, Counter()))
+        moved.append(hub.bytes_sent)
+    total, usable_noise = noise_bytes(hub_folder)
+    assert 0 < usable_noise < total
+    assert moved[0] - moved[1] == usable_noise
+    with_noise, without = records
+    assert without.keys() == with_noise.keys()
+    for object_id, cutout in without.items():
+        assert cutout.flux.tobytes() == with_noise[object_id].flux.tobytes()
+        assert np.array_equal(cutout.valid, with_noise[object_id].valid)
+        assert np.array_equal(cutout.ivar, cutout.valid)
+
+
 def test_the_next_file_is_fetched_before_the_present_one_is_read(hub, hub_data):
     reader = HubReader(data=hub_data)
     catalog = reader.read_hsc_catalog(Counter())

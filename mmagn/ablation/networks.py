@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mmagn.ablation.inputs import FoldInputs
 from mmagn.config.run_config import RunConfig
 from mmagn.evaluation.folds import Fold
-from mmagn.evaluation.network import EVALUATION_BATCH, checked_logits, logits_and_embeddings, network_evaluation
+from mmagn.evaluation.network import EVALUATION_BATCH, checked_logits, network_evaluation, network_output
 from mmagn.evaluation.variants import Variant
 from mmagn.models.fusion import FusionModel
 from mmagn.records import Floats
@@ -101,7 +101,7 @@ class FoldNetworks:
         rows = np.concatenate([fold.validation, fold.test])
         batches = OrderedBatches(torch.from_numpy(rows), EVALUATION_BATCH).batches()
         logits = np.full(len(tensors), np.nan)
-        logits[rows] = checked_logits(rows, logits_and_embeddings(model, map(tensors.batch, batches), self.device)[0])
+        logits[rows] = checked_logits(rows, network_output(model, map(tensors.batch, batches), self.device).arrays()[0])
         return FittedNetwork(model=model, logits=logits)
 
     def _heads(self, config: RunConfig, folds: Sequence[Fold]) -> list[FittedNetwork]:
@@ -157,7 +157,7 @@ class FoldNetworks:
         """(object, embedding) what the head of the network in a folder sees of all objects."""
         tensors = self.inputs.tensors(self.inputs.variant_config(variant), fold)
         batches = OrderedBatches(torch.arange(len(tensors)), EVALUATION_BATCH).batches()
-        return logits_and_embeddings(self.load(variant, folder), map(tensors.batch, batches), self.device)[1]
+        return network_output(self.load(variant, folder), map(tensors.batch, batches), self.device).arrays()[1]
 
 
 def split_names(fold: Fold, objects: int) -> NDArray[np.str_]:

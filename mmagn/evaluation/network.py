@@ -279,13 +279,6 @@ def network_output(model: FusionModel, batches: Iterable[Batch], device: str) ->
         )
 
 
-def logits_and_embeddings(
-    model: FusionModel, batches: Iterable[Batch], device: str
-) -> tuple[Floats, NDArray[np.float32]]:
-    """Return logits (object,) and head inputs (object, embedding) in the order of the batches."""
-    return network_output(model, batches, device).arrays()
-
-
 def _on_device(batch: Batch, device: str) -> dict[str, Tensor]:
     """Batch on a device, its half-precision values in single precision there."""
     moved = {name: value.to(device, non_blocking=True) for name, value in batch.items()}

@@ -1,8 +1,8 @@
 """Scores of a model as records: one score with its interval, and all scores with their baseline."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import Any, Self
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +40,12 @@ class Score:
         extra = {name: getattr(self, name) for name in ("exact_low", "exact_high", "calibrated_high")}
         return always | {name: value for name, value in extra.items() if value is not None}
 
+    @classmethod
+    def from_dict(cls, numbers: Mapping[str, Any]) -> Self:
+        """Return what :meth:`as_dict` gave; other entries are ignored."""
+        known = {each.name: numbers[each.name] for each in fields(cls) if numbers.get(each.name) is not None}
+        return cls(**known)
+
     def __str__(self) -> str:
         """Return the score as text, such as ``0.731 [0.602, 0.838]``."""
         if self.value is None:
@@ -65,12 +71,10 @@ class Scores:
         Score by name, in the order of ``METRICS``.
     all_negative
         Scores of a model that predicts no positives.
-    confusion
+    confusion_matrix
         Counts [[true negatives, false positives], [false negatives, true positives]].
-    report
-        scikit-learn's classification report as nested dict.
-    report_text
-        The same as text.
+    classification_report, classification_report_text
+        That of scikit-learn as nested dict, and as text.
     """
 
     objects: int
@@ -81,9 +85,9 @@ class Scores:
     bootstrap_draws: int
     scores: Mapping[str, Score]
     all_negative: Mapping[str, float | None]
-    confusion: list[list[int]]
-    report: Mapping[str, Any]
-    report_text: str
+    confusion_matrix: list[list[int]]
+    classification_report: Mapping[str, Any]
+    classification_report_text: str
 
     def __getitem__(self, name: str) -> Score:
         """Return the score called ``name``."""
@@ -91,19 +95,14 @@ class Scores:
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything as plain values for JSON; undefined scores are null with their reason."""
-        return {
-            "objects": self.objects,
-            "positives": self.positives,
-            "prevalence": self.prevalence,
-            "threshold": self.threshold,
-            "confidence": self.confidence,
-            "bootstrap_draws": self.bootstrap_draws,
-            "scores": {name: score.as_dict() for name, score in self.scores.items()},
-            "all_negative": dict(self.all_negative),
-            "confusion_matrix": self.confusion,
-            "classification_report": dict(self.report),
-            "classification_report_text": self.report_text,
-        }
+        scores = {name: score.as_dict() for name, score in self.scores.items()}
+        return {each.name: getattr(self, each.name) for each in fields(self)} | {"scores": scores}
+
+    @classmethod
+    def from_dict(cls, numbers: Mapping[str, Any]) -> Self:
+        """Return what :meth:`as_dict` gave; other entries are ignored."""
+        scores = {name: Score.from_dict(each) for name, each in numbers["scores"].items()}
+        return cls(**{each.name: numbers[each.name] for each in fields(cls)} | {"scores": scores})
 
     def text(self) -> str:
         """Return a plain table: each score with its interval and the all-negative baseline."""

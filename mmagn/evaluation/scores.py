@@ -63,9 +63,9 @@ def scores(target: ArrayLike, score: ArrayLike, threshold: float, *, config: Eva
         bootstrap_draws=config.bootstrap_draws,
         scores=_scores_with_intervals(objects, predicted, config),
         all_negative=_all_negative(count, positives),
-        confusion=matrix,
-        report=report,
-        report_text=report_text,
+        confusion_matrix=matrix,
+        classification_report=report,
+        classification_report_text=report_text,
     )
 
 

@@ -32,8 +32,8 @@ def against_background(scored: Scores, background: int) -> Scores:
         scored,
         scores=scorable(scored.scores),
         all_negative={name: value if name in SCORABLE else None for name, value in scored.all_negative.items()},
-        report={},
-        report_text=text,
+        classification_report={},
+        classification_report_text=text,
     )
 
 

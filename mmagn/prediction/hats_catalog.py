@@ -18,7 +18,7 @@ import pandas as pd
 from astropy.table import Table, vstack
 
 from mmagn.config.run_config import RunConfig
-from mmagn.matching.objects import ObjectPart, parts_of_files
+from mmagn.matching.objects import GivenPart, ObjectPart, parts_of_files
 from mmagn.matching.sky import sky_group
 from mmagn.prediction.decode import Decoder
 from mmagn.prediction.networks import Ensemble
@@ -123,21 +123,12 @@ class PartitionPredictions:
         for reason, count in sum((each.drops for each in decoded), Counter()).items():
             logger.warning("dropped: %d x %s", count, reason)
         tables = [ensemble.table(each) for each in decoded if len(each)]
-        table = vstack(tables, metadata_conflicts="silent") if tables else ensemble.table(decoder.decoded(_Nothing()))
+        table = (
+            vstack(tables, metadata_conflicts="silent")
+            if tables
+            else ensemble.table(decoder.decoded(GivenPart(members=())))
+        )
         return _frame(table)
-
-
-class _Nothing:
-    """A part without galaxies, whose table has the columns of any other."""
-
-    def __len__(self) -> int:
-        return 0
-
-    def galaxies(self, drops: Counter[str]) -> Any:  # noqa: ARG002
-        return iter(())
-
-    def only(self, object_id: str) -> "_Nothing":  # noqa: ARG002
-        return self
 
 
 @lru_cache(maxsize=2)

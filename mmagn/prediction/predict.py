@@ -5,7 +5,7 @@ import logging
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -65,14 +65,14 @@ class PredictionOptions:
     galaxies: tuple[Galaxy, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class PredictionSummary:
-    """Counts of a catalogue of predictions, and losses.
+    """Counts of a catalogue of predictions, and losses, as it is written.
 
     Attributes
     ----------
-    rows, members
-        Galaxies in the catalogue, and networks.
+    members, rows
+        Networks, and galaxies in the catalogue.
     modalities
         Galaxies by the modalities of their prediction.
     agn, unlike_training, not_applicable
@@ -81,19 +81,38 @@ class PredictionSummary:
         Requested galaxies that could not be read.
     drops
         Unreadable views, by reason; one galaxy may lack both.
-    rate_per_s
-        Galaxies per second from the end of the first part to that of the last, without the start and end of workers.
     """
 
-    rows: int
     members: int
-    modalities: Mapping[str, int]
-    agn: int
-    unlike_training: int
-    not_applicable: int
-    lost: int
-    drops: Mapping[str, int]
-    rate_per_s: float
+    rows: int = 0
+    modalities: Counter[str] = field(default_factory=Counter)
+    agn: int = 0
+    unlike_training: int = 0
+    not_applicable: int = 0
+    lost: int = 0
+    drops: Counter[str] = field(default_factory=Counter)
+    _first: int = 0
+    _first_s: float = 0.0
+    _last_s: float = 0.0
+
+    def add(self, decoded: Decoded, table: Table) -> None:
+        """Count some galaxies."""
+        self._last_s = time.perf_counter()
+        if not self.rows:
+            self._first_s, self._first = self._last_s, len(table)
+        self.rows += len(table)
+        self.lost += decoded.requested - len(table)
+        self.drops.update(decoded.drops)
+        if len(table):
+            self.modalities.update(name or NO_INPUT for name in np.asarray(table["modalities"]).tolist())
+            self.agn += int(np.sum(table["agn"].filled(False)))
+            self.not_applicable += int(np.sum(table["agn"].mask))
+            self.unlike_training += int(np.sum(table["unlike_training"]))
+
+    @property
+    def rate_per_s(self) -> float:
+        """Galaxies per second from the end of the first part to that of the last, without start and end of workers."""
+        return (self.rows - self._first) / (self._last_s - self._first_s) if self.rows > self._first else 0.0
 
     def text(self) -> str:
         """Return the summary as text."""
@@ -139,12 +158,12 @@ def predict(
         checked_suffix(out)
     keep_freed_memory()
     members = load_members(runs, options.variant, config)
-    tally = _Tally()
+    summary = PredictionSummary(members=len(members))
     parts: list[ObjectPart] = [GivenPart(members=options.galaxies)]
     if not options.galaxies:
         with engine(config):
             objects = _predictable(options.objects, members[0])
-            parts = object_parts(config.data, config.matching, objects, tally.drops)
+            parts = object_parts(config.data, config.matching, objects, summary.drops)
     ensemble = Ensemble(
         members=members,
         device=device_name(config.training),
@@ -164,7 +183,7 @@ def predict(
             table = ensemble.table(decoded, outputs)
             if len(table):
                 append(table)
-            tally.add(decoded, table)
+            summary.add(decoded, table)
             bar.update(decoded.requested)
 
         under_way: tuple[Decoded, list[NetworkOutput]] | None = None
@@ -175,9 +194,8 @@ def predict(
             under_way = decoded, outputs
         if under_way is not None:
             write(*under_way)
-    if not tally.rows:
-        raise ValueError(f"not one of {tally.lost} galaxies could be read: {counts_text(tally.drops)}")
-    summary = tally.summary(len(members))
+    if not summary.rows:
+        raise ValueError(f"not one of {summary.lost} galaxies could be read: {counts_text(summary.drops)}")
     if out is not None:
         sys.stdout.write(f"{out}: {summary.text()}\n")
     return summary
@@ -235,45 +253,3 @@ def catalog_meta(
         "THRESH": json.dumps(thresholds),
         "QUANTILE": json.dumps(sorted(quantiles)),
     }
-
-
-@dataclass
-class _Tally:
-    """Counts of a catalogue as it is written."""
-
-    drops: Counter[str] = field(default_factory=Counter)
-    modalities: Counter[str] = field(default_factory=Counter)
-    counts: Counter[str] = field(default_factory=Counter)
-    rows: int = 0
-    lost: int = 0
-    first: int = 0
-    first_s: float = 0.0
-    last_s: float = 0.0
-
-    def add(self, decoded: Decoded, table: Table) -> None:
-        """Count some galaxies."""
-        self.last_s = time.perf_counter()
-        if not self.rows:
-            self.first_s, self.first = self.last_s, len(table)
-        self.rows += len(table)
-        self.lost += decoded.requested - len(table)
-        self.drops.update(decoded.drops)
-        if len(table):
-            self.modalities.update(name or NO_INPUT for name in np.asarray(table["modalities"]).tolist())
-            self.counts["agn"] += int(np.sum(table["agn"].filled(False)))
-            self.counts["not_applicable"] += int(np.sum(table["agn"].mask))
-            self.counts["unlike_training"] += int(np.sum(table["unlike_training"]))
-
-    def summary(self, members: int) -> PredictionSummary:
-        """Return the counts."""
-        return PredictionSummary(
-            rows=self.rows,
-            members=members,
-            modalities=dict(self.modalities),
-            agn=self.counts["agn"],
-            unlike_training=self.counts["unlike_training"],
-            not_applicable=self.counts["not_applicable"],
-            lost=self.lost,
-            drops=dict(self.drops),
-            rate_per_s=(self.rows - self.first) / (self.last_s - self.first_s) if self.rows > self.first else 0.0,
-        )

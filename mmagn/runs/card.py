@@ -8,7 +8,7 @@ import yaml
 from mmagn.config.run_config import RunConfig, changed_settings, load_config
 from mmagn.evaluation.scorecard import Score, Scores
 from mmagn.matching.card import CREDITS, markdown_table
-from mmagn.reporting.page.files import read_json, read_score, read_scores
+from mmagn.reporting.page.files import read_json
 from mmagn.reporting.page.scores import score_name
 from mmagn.reporting.page.training import inputs_of
 from mmagn.reporting.page.verdict import small_sample_warning, training_verdict
@@ -46,8 +46,8 @@ def card_text(run: RunFolder, repository: str) -> str:
         ORG/NAME.
     """
     recorded, config = read_json(run.scores), load_config(run.config)
-    scores, split = read_scores(recorded), recorded["split"]
-    ceilings = {name: read_score(each) for name, each in recorded.get("noise_ceiling", {}).items()}
+    scores, split = Scores.from_dict(recorded), recorded["split"]
+    ceilings = {name: Score.from_dict(each) for name, each in recorded.get("noise_ceiling", {}).items()}
     verdict = training_verdict(
         scores,
         ceilings.get("average_precision", Score()),

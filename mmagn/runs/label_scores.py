@@ -54,7 +54,7 @@ def label_scores(
     )
     summary = sample.summary(config)
     content = {**main.as_dict(), "level": level(independent=trained and catalog.independent), **summary}
-    texts = [f"{main.text()}\n\n{main.report_text}"]
+    texts = [f"{main.text()}\n\n{main.classification_report_text}"]
     if trained:
         content["background"] = background
     else:
@@ -70,7 +70,7 @@ def label_scores(
         rung = level(independent=catalog.independent)
         content["catalog_scores"] = {"level": rung, **of_catalog.as_dict(), "background": unknown}
         texts += [f"\nscores on the labels of the catalogue (level {rung})\n{of_catalog.text()}"]
-        texts += [of_catalog.report_text] if unknown else []
+        texts += [of_catalog.classification_report_text] if unknown else []
     if "against_bpt" in summary["labels"]:
         texts.append(agreement_text(summary["labels"]["against_bpt"]))
     return LabelScores(main=main, content=content, text="\n".join(texts))

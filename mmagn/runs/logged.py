@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch.loggers import Logger
 from numpy.typing import NDArray
 
-from mmagn.evaluation.network import EVALUATION_BATCH, logits_and_embeddings
+from mmagn.evaluation.network import EVALUATION_BATCH, network_output
 from mmagn.evaluation.scorecard import Scores
 from mmagn.models.fusion import FusionModel
 from mmagn.records import Cutout, Floats, square_about_source
@@ -64,7 +64,7 @@ def projected(network: ScoredNetwork, sample: Sample) -> Projection:
     rows = np.unique(np.linspace(0, len(sample.target) - 1, MOST_OBJECTS).astype(np.int64))
     parts = OrderedBatches(torch.from_numpy(rows), EVALUATION_BATCH).batches()
     batches = (network.tensors.batch(part) for part in parts)
-    _, embedding = logits_and_embeddings(network.model, batches, network.device)
+    _, embedding = network_output(network.model, batches, network.device).arrays()
     columns = {
         "id": sample.object_id[rows].tolist(),
         "class": sample.bpt_class[rows].tolist(),

@@ -10,9 +10,6 @@ from torch import Tensor, nn
 from mmagn.storage.files import whole_file
 from mmagn.training.module import state_difference
 
-WEIGHTS_FILE = "weights.safetensors"
-"""Name of the file in a run folder and in the folder of a member."""
-
 
 def save_weights(state: Mapping[str, Tensor], path: Path) -> None:
     """Write the state dict of a network, atomically."""

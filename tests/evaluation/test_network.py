@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mmagn.evaluation.network import checked_logits, input_importances, logits_and_embeddings
+from mmagn.evaluation.network import checked_logits, input_importances, network_output
 from mmagn.models.config import ModelsConfig
 from mmagn.models.fusion import FusionModel
 
@@ -28,14 +28,14 @@ class DroppedFeatures(FusionModel):
 def test_logits_and_embeddings_come_in_order_without_dropout(dtype: torch.dtype) -> None:
     values = torch.randn(10, 3, generator=torch.Generator().manual_seed(0)).to(dtype)
     model = DroppedFeatures().train()
-    logits, embedding = logits_and_embeddings(model, [{"features": part} for part in values.split(4)], "cpu")
+    logits, embedding = network_output(model, [{"features": part} for part in values.split(4)], "cpu").arrays()
     np.testing.assert_array_equal(embedding, values.float().numpy())
     expected = model.heads.head(values.float()).squeeze(-1).detach().numpy()
     np.testing.assert_allclose(logits, expected, rtol=1e-6, atol=2e-7)
 
 
 def test_no_batch_gives_no_logits() -> None:
-    assert logits_and_embeddings(DroppedFeatures(), [], "cpu")[0].shape == (0,)
+    assert network_output(DroppedFeatures(), [], "cpu").arrays()[0].shape == (0,)
 
 
 def test_a_diverged_network_is_named() -> None:

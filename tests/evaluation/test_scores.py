@@ -54,7 +54,7 @@ def test_the_all_negative_model_scores_its_own_baseline() -> None:
         assert result[name].value == pytest.approx(baseline), name
     assert result.all_negative["average_precision"] == result.prevalence == 0.2
     assert result["precision"].reason == "nothing is predicted positive"
-    assert result.confusion == [[160, 0], [40, 0]]
+    assert result.confusion_matrix == [[160, 0], [40, 0]]
 
 
 def test_a_perfect_model_scores_one_and_a_coin_scores_the_prevalence() -> None:

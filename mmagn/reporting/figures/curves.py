@@ -165,7 +165,7 @@ def roc_figure(
     axes.plot(false_positive_rate, true_positive_rate, color=BLUE, label=f"model{text}")
     axes.plot([0, 1], [0, 1], label="chance", **_DASHED)
     if scores is not None:
-        (true_negative, false_positive), _ = scores.confusion
+        (true_negative, false_positive), _ = scores.confusion_matrix
         rate = false_positive / (true_negative + false_positive)
         _threshold_point(axes, rate, scores["recall"].value, scores.threshold)
     _finish(figure, axes, y)

@@ -56,7 +56,8 @@ _PAINT = {
 _LONG_NUMBER = re.compile(r"-?\d+\.\d{3,}")
 _LONG_PATH = 30
 """Points from which on a polyline is written as steps."""
-_WEBP_QUALITY = 82
+_WEBP_QUALITY = 80
+_PNG = "data:image/png;base64,"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,7 +171,8 @@ def _attributes(attributes: dict[str, str], name: str, used: set[str]) -> dict[s
                 if value in used:
                     kept["id"] = f"{name}-{value}"
             case "href":
-                kept["href"] = _webp(value) if value.startswith("data:image/png;base64,") else f"#{name}-{value[1:]}"
+                png = value.startswith(_PNG)
+                kept["href"] = webp_address(_picture(value)) if png else f"#{name}-{value[1:]}"
             case "clip-path":
                 kept["clip-path"] = value.replace("#", f"#{name}-")
             case "transform" if value.startswith("rotate(-0 "):
@@ -192,10 +194,13 @@ def _presentation(style_text: str) -> dict[str, str]:
     return {name: value.removesuffix("px") if name == "font-size" else value for name, value in kept.items()}
 
 
-def _webp(address: str) -> str:
-    """Data address of the same picture as WebP, an eighth of the size."""
+def _picture(address: str) -> Image.Image:
+    return Image.open(io.BytesIO(base64.b64decode(address.removeprefix(_PNG))))
+
+
+def webp_address(picture: Image.Image) -> str:
+    """Return a picture as a data address in WebP, an eighth of the size of PNG."""
     file = io.BytesIO()
-    picture = Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2])))
     picture.save(file, format="WEBP", quality=_WEBP_QUALITY, method=4)
     return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode("ascii")
 

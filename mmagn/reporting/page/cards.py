@@ -1,7 +1,5 @@
 """Galaxies of the report as cards: colour image, spectrum with line names, numbers, links to viewers."""
 
-import base64
-import io
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,14 +19,13 @@ from mmagn.records import PIXEL_SCALE_ARCSEC, Cutout, Floats, Pair, Spectrum
 from mmagn.reporting.figures.bpt import bpt_points
 from mmagn.reporting.figures.gallery import SCALE_BAR_ARCSEC, card_figure, draw_card_spectrum, rgb_image
 from mmagn.reporting.figures.style import CLASS_NAMES
-from mmagn.reporting.figures.svg import Target, figure_svg
+from mmagn.reporting.figures.svg import Target, figure_svg, webp_address
 from mmagn.reporting.page.html import Chart
 
 MAX_CARDS = 120
 """Galaxies shown at most: about 2 MB of page."""
 MAX_TARGETS = 3000
 """Objects of a figure that can be pointed at, evenly spaced in the order of the table."""
-WEBP_QUALITY = 80
 OUTCOMES = ("false negative", "false positive", "true positive", "true negative")
 SDSS_OBJECT = "https://skyserver.sdss.org/dr18/VisualTools/explore/summary?sid={}"
 SDSS_POSITION = "https://skyserver.sdss.org/dr18/VisualTools/explore/summary?ra={:.6f}&dec={:.6f}"
@@ -190,9 +187,7 @@ def image_uri(cutout: Cutout) -> str:
     height, width = picture.shape[:2]
     length = min(round(SCALE_BAR_ARCSEC / PIXEL_SCALE_ARCSEC), width - 10)
     picture[height - 9 : height - 7, 8 : 8 + length] = 255
-    file = io.BytesIO()
-    Image.fromarray(picture).save(file, format="WEBP", quality=WEBP_QUALITY, method=4)
-    return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode("ascii")
+    return webp_address(Image.fromarray(picture))
 
 
 def outcome_counts(outcomes: Sequence[str]) -> dict[str, int]:

@@ -11,8 +11,6 @@ from astropy.table import Table
 from numpy.typing import NDArray
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from mmagn.evaluation.scorecard import Score, Scores
-
 Curves = dict[str, dict[str, list[tuple[float, float]]]]
 """(epoch, value) pairs by quantity and by ``train`` or ``validation``; epochs count from 1."""
 QUANTITIES = ("loss", "average_precision")
@@ -29,29 +27,6 @@ def read_table(path: Path) -> Table | None:
     if not path.is_file():
         return None
     return Table.read(path, format="parquet" if path.suffix == ".parquet" else "ascii.csv")
-
-
-def read_score(numbers: Mapping[str, Any]) -> Score:
-    """Return a score from its JSON object."""
-    names = ("value", "low", "high", "exact_low", "exact_high", "calibrated_high")
-    return Score(**{name: numbers.get(name) for name in names}, reason=numbers.get("reason") or "")
-
-
-def read_scores(numbers: Mapping[str, Any]) -> Scores:
-    """Return all scores of a sample from ``scores.json``."""
-    return Scores(
-        objects=numbers["objects"],
-        positives=numbers["positives"],
-        prevalence=numbers["prevalence"],
-        threshold=numbers["threshold"],
-        confidence=numbers["confidence"],
-        bootstrap_draws=numbers["bootstrap_draws"],
-        scores={name: read_score(each) for name, each in numbers["scores"].items()},
-        all_negative=numbers["all_negative"],
-        confusion=numbers["confusion_matrix"],
-        report=numbers.get("classification_report", {}),
-        report_text=numbers.get("classification_report_text", ""),
-    )
 
 
 def training_curves(folder: Path) -> Curves:

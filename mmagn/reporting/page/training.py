@@ -9,14 +9,14 @@ from astropy.table import Table
 
 from mmagn.config.run_config import RunConfig
 from mmagn.evaluation.parts import DISAGREE_COLUMN, PART_COLUMNS
-from mmagn.evaluation.scorecard import Score
+from mmagn.evaluation.scorecard import Score, Scores
 from mmagn.labels.bpt import BPT_CLASSES
 from mmagn.records import SPLITS
 from mmagn.reporting.figures.curves import class_figure, history_figure, scores_figure
 from mmagn.reporting.figures.sky import Position, coverage_figure
 from mmagn.reporting.figures.style import score_text
 from mmagn.reporting.page.cards import Predictions
-from mmagn.reporting.page.files import read_json, read_score, read_scores, read_table, rows_of, training_curves
+from mmagn.reporting.page.files import read_json, read_table, rows_of, training_curves
 from mmagn.reporting.page.galaxies import Payload, diagram_section, galaxy_parts, image_section, score_charts
 from mmagn.reporting.page.html import Chart, Section
 from mmagn.reporting.page.labels import labels_section
@@ -28,8 +28,8 @@ from mmagn.storage.run_folder import RunFolder
 def training_page(run: RunFolder, recorded: dict[str, Any], config: RunConfig, payload: Payload) -> dict[str, Any]:
     """Return the content of the page of a training, from its ``scores.json``."""
     predictions, measured = read_table(run.predictions), read_table(run.measurements)
-    scores, split = read_scores(recorded), recorded["split"]
-    ceilings = {name: read_score(each) for name, each in recorded.get("noise_ceiling", {}).items()}
+    scores, split = Scores.from_dict(recorded), recorded["split"]
+    ceilings = {name: Score.from_dict(each) for name, each in recorded.get("noise_ceiling", {}).items()}
     charts = [
         Chart(name="scores", figure=scores_figure(scores, ceilings), caption="Scores up to 1, which is perfect."),
     ]

@@ -291,9 +291,9 @@ def scores_of(value: float | None, objects: int = 100, positives: int = 20) -> S
         bootstrap_draws=10,
         scores={"average_precision": score},
         all_negative={},
-        confusion=[[0, 0], [0, 0]],
-        report={},
-        report_text="",
+        confusion_matrix=[[0, 0], [0, 0]],
+        classification_report={},
+        classification_report_text="",
     )
 
 

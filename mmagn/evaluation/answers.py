@@ -1,7 +1,7 @@
 """Results of an ablation: a row of scores per model and stratum, and a sentence per question."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from astropy.table import Table
@@ -12,6 +12,7 @@ from mmagn.evaluation.pooled import PooledScores, difference
 from mmagn.evaluation.scorecard import Score
 from mmagn.evaluation.unlabelled import background_text, scorable
 from mmagn.evaluation.variants import VARIANTS, Question
+from mmagn.storage.markdown import markdown_table
 
 TABLE_METRICS = (
     "average_precision",
@@ -75,7 +76,7 @@ class Answer:
             "sentence": self.sentence,
             "significant": self.significant,
             "p_corrected": self.p_corrected,
-            **self.difference.as_dict(),
+            **asdict(self.difference),
         }
 
 
@@ -199,9 +200,9 @@ def _background_lines(rows: Sequence[Row]) -> list[str]:
 
 def _markdown_table(rows: Sequence[Row], leading: Sequence[str]) -> str:
     head = [*leading, *(name.replace("_", " ") for name in SHORT_METRICS)]
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    for row in rows:
-        flat = row.as_dict()
-        cells = [str(flat[name]) for name in leading] + [str(row.scores[name]) for name in SHORT_METRICS]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    flat = [row.as_dict() for row in rows]
+    cells = [
+        [*(values[name] for name in leading), *(row.scores[name] for name in SHORT_METRICS)]
+        for row, values in zip(rows, flat, strict=True)
+    ]
+    return markdown_table(head, cells).rstrip()

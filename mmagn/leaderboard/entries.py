@@ -18,6 +18,7 @@ from mmagn.evaluation.scores import best_threshold, scores
 from mmagn.leaderboard.tasks import Task, rows_fingerprint, tasks
 from mmagn.records import Floats
 from mmagn.storage.files import whole_file, write_json
+from mmagn.storage.markdown import markdown_table
 from mmagn.storage.table_reading import read_table
 
 JUDGING = EvaluationConfig()
@@ -185,11 +186,15 @@ def board_markdown(entries: Sequence[dict[str, Any]]) -> str:
             f"{first['positives']:,} positive; rows `{first['rows']}`."
         )
         head = ["entry", *(metric.replace("_", " ") for metric in BOARD_METRICS), "inputs", "reference"]
-        lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-        for each in members:
-            cells = [each["name"], *(_interval(each["scores"][metric]) for metric in BOARD_METRICS)]
-            lines.append("| " + " | ".join([*cells, each["inputs"], each["reference"]]) + " |")
-        parts.append("\n".join(lines))
+        cells = [
+            (
+                each["name"],
+                *(_interval(each["scores"][metric]) for metric in BOARD_METRICS),
+                *(each["inputs"], each["reference"]),
+            )
+            for each in members
+        ]
+        parts.append(markdown_table(head, cells).rstrip())
     return "\n\n".join(parts) + "\n"
 
 
@@ -222,7 +227,7 @@ def _differences(rows: Table, probabilities: Mapping[str, Floats]) -> dict[str, 
         changes = {other: difference(one, pooled[other], METRIC, JUDGING) for other in pooled if other != name}
         corrected = iter(holm([each.p_value for each in changes.values() if each.p_value is not None]))
         result[name] = [
-            {"name": other, "p_corrected": None if each.p_value is None else next(corrected), **each.as_dict()}
+            {"name": other, "p_corrected": None if each.p_value is None else next(corrected), **asdict(each)}
             for other, each in changes.items()
         ]
     return result

@@ -7,6 +7,7 @@ import yaml
 
 from mmagn.matching.provenance import read_provenance
 from mmagn.matching.store import PairStore
+from mmagn.storage.markdown import markdown_table
 
 COLUMNS = {
     "sdss_object_id, hsc_object_id": "ids, text of digits",
@@ -73,24 +74,15 @@ def card_text(store: PairStore, repository: str, versions: Mapping[str, str]) ->
             f"images; {report['expected_by_chance']:.2g} of the matches are expected by chance.\n",
             *(["**The survey is simulated: these pairs say nothing about the sky.**\n"] if store.simulated else []),
             "## Columns\n",
-            *markdown_table("column", "meaning", COLUMNS),
+            markdown_table(("column", "meaning"), COLUMNS),
             "## How it was made\n",
-            *markdown_table("setting", "value", settings),
+            markdown_table(("setting", "value"), settings),
             f"Fingerprint of settings and sources: `{store.fingerprint}`.\n",
             "Sources:\n",
             *(sources or ["- described whole by the settings"]),
             "",
-            *markdown_table("left out", "objects", {reason: str(count) for reason, count in sorted(lost.items())}),
-            *markdown_table("package", "version", versions),
+            markdown_table(("left out", "objects"), {reason: str(count) for reason, count in sorted(lost.items())}),
+            markdown_table(("package", "version"), versions),
             *([] if store.simulated else ["## Credits\n", CREDITS]),
         ]
-    )
-
-
-def markdown_table(left: str, right: str, rows: Mapping[str, str]) -> list[str]:
-    """Return a Markdown table, nothing where it has no row."""
-    return (
-        [f"| {left} | {right} |\n|---|---|", *(f"| {key} | {value} |" for key, value in rows.items()), ""]
-        if rows
-        else []
     )

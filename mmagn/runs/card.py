@@ -7,11 +7,12 @@ import yaml
 
 from mmagn.config.run_config import RunConfig, changed_settings, load_config
 from mmagn.evaluation.scorecard import Score, Scores
-from mmagn.matching.card import CREDITS, markdown_table
+from mmagn.matching.card import CREDITS
 from mmagn.reporting.page.files import read_json
 from mmagn.reporting.page.scores import score_name
 from mmagn.reporting.page.training import inputs_of
 from mmagn.reporting.page.verdict import small_sample_warning, training_verdict
+from mmagn.storage.markdown import markdown_table
 from mmagn.storage.run_folder import RunFolder
 
 HEADLINE = ("average_precision", "roc_auc", "accuracy", "mcc", "brier")
@@ -115,24 +116,22 @@ def _data(recorded: Mapping[str, Any], scores: Scores, config: RunConfig) -> lis
         f"{sum(classes.values()):,} pairs matched within {config.matching.radius_arcsec:g} arcsec, of which "
         f"{sum(splits.values()):,} have a label. Splits are by cells of sky. Prevalence of AGN in the "
         f"{recorded['split']} split: {prevalence}.\n",
-        *markdown_table("split", "galaxies", {name: f"{count:,}" for name, count in splits.items()}),
-        *markdown_table("class", "pairs", {name: f"{count:,}" for name, count in classes.items()}),
-        *markdown_table("no label", "pairs", {name: f"{count:,}" for name, count in recorded["unclassified"].items()}),
+        markdown_table(("split", "galaxies"), {name: f"{count:,}" for name, count in splits.items()}),
+        markdown_table(("class", "pairs"), {name: f"{count:,}" for name, count in classes.items()}),
+        markdown_table(("no label", "pairs"), {name: f"{count:,}" for name, count in recorded["unclassified"].items()}),
     ]
 
 
 def _scores(scores: Scores, ceilings: Mapping[str, Score], split: str) -> list[str]:
     rows = [
-        f"| {score_name(name)} | {score} | {_plain(scores.all_negative.get(name))} | {ceilings.get(name, '')} |"
+        (score_name(name), score, _plain(scores.all_negative.get(name)), ceilings.get(name, ""))
         for name, score in scores.scores.items()
     ]
     return [
         f"{scores.objects:,} galaxies of the {split} split, {scores.positives:,} of them AGN; {scores.confidence:.0%} "
         f"intervals from {scores.bootstrap_draws:,} bootstrap draws; threshold {scores.threshold:.3f}. The noise "
         "ceiling is the score of an oracle that knows P(AGN) of every object but not the noise of its label.\n",
-        "| score | value | all negative | noise ceiling |\n|---|---|---|---|",
-        *rows,
-        "",
+        markdown_table(("score", "value", "all negative", "noise ceiling"), rows),
     ]
 
 
@@ -155,6 +154,6 @@ def _training(provenance: Mapping[str, Any], config: RunConfig) -> list[str]:
     versions = {name: str(each) for name, each in provenance.get("versions", {}).items()}
     return [
         f"Started {provenance.get('started', 'at an unknown time')}, commit `{provenance.get('commit', 'unknown')}`.\n",
-        *markdown_table("setting that differs from its default", "value", settings),
-        *markdown_table("package", "version", versions),
+        markdown_table(("setting that differs from its default", "value"), settings),
+        markdown_table(("package", "version"), versions),
     ]

@@ -1,6 +1,7 @@
 """Models are compared on the same objects, and many questions cost something."""
 
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -75,7 +76,7 @@ def test_the_interval_leaves_out_zero_where_the_p_value_is_small() -> None:
 def test_a_missing_class_leaves_the_difference_undefined() -> None:
     result = paired_difference([0, 0], [0.1, 0.2], [0.3, 0.1], "average_precision")
     assert result.value is result.low is result.p_value is None
-    json.dumps(result.as_dict(), allow_nan=False)
+    json.dumps(asdict(result), allow_nan=False)
 
 
 def test_holm_multiplies_the_smallest_by_all_and_never_turns_the_order() -> None:

@@ -245,7 +245,7 @@ def _fit_late_fusion(task: HeadsTask) -> None:
         if not len(rows) or target.min() == target.max():
             continue
         logits = _subset_logits(task, rows, members)
-        weights, bias = late_fusion_weights(logits, np.round(target))
+        weights, bias = late_fusion_weights(logits, np.round(target), chosen_on=[HEAD])
         row = torch.tensor([weights.get(name, 0.0) for name in late_fusion.names])
         late_fusion.weight[subset] = row.to(late_fusion.weight)
         shift = math.log(task.settings.pos_weight)  # that the weighted loss gives every logit

@@ -1,6 +1,6 @@
 """Weights of the late fusion: few numbers, fitted to objects that the heads were not trained on."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 from scipy.optimize import minimize
@@ -8,14 +8,16 @@ from scipy.special import expit, log_expit
 
 from mmagn.records import Floats
 
-RIDGE = 1.0
+RIDGE = 20.0
 """Penalty of the squared distance of the weights from 1 for the best single logit and 0 for the others, in units of a
-log-likelihood: a hundred objects with a clear preference outweigh it."""
+log-likelihood: with a hundred objects only a clear gain moves them, with a thousand a small one."""
 SLOPE_RIDGE = 0.01
 """Penalty of the squared slope of a standardised logit, so that classes which are separated give a finite one."""
 
 
-def late_fusion_weights(logits: Mapping[str, Floats], target: Floats) -> tuple[dict[str, float], float]:
+def late_fusion_weights(
+    logits: Mapping[str, Floats], target: Floats, chosen_on: Collection[str] = ()
+) -> tuple[dict[str, float], float]:
     """Weights, none of them negative, and bias of a sum of logits that is the logit of a probability.
 
     Each logit is first calibrated by itself (Platt 1999). The sum of the calibrated ones is then fitted with a ridge
@@ -27,12 +29,16 @@ def late_fusion_weights(logits: Mapping[str, Floats], target: Floats) -> tuple[d
         (object,) by name.
     target
         (object,) 1 positive, 0 negative; both occur.
+    chosen_on
+        Names of logits that the same objects have chosen in some way, such as by an early stop: they look better here
+        than they are, so the fit is not drawn towards one of them.
     """
     names = list(logits)
     scaled = {name: _calibrated(values, target) for name, values in logits.items()}
     matrix = np.stack([slope * logits[name] + bias for name, (slope, bias) in scaled.items()], axis=1)
     prior = np.zeros(len(names))
-    prior[np.argmin(_losses(matrix, target[:, None]))] = 1.0
+    losses = _losses(matrix, target[:, None])
+    prior[np.argmin(np.where(np.isin(names, list(chosen_on)), np.inf, losses))] = 1.0
     weights, bias = _penalised_fit(matrix, target, prior, RIDGE) if len(names) > 1 else (prior, 0.0)
     folded = {name: float(weight * scaled[name][0]) for name, weight in zip(names, weights, strict=True)}
     return folded, bias + float(sum(w * scaled[name][1] for name, w in zip(names, weights, strict=True)))

@@ -48,14 +48,14 @@ class MatchPlan:
     sdss_in_overlap, hsc_in_overlap
         Objects in the pixels that both cover.
     paired
-        (pair,) rows of the SDSS objects that have a pair within ``radius_arcsec``.
+        (pair,) rows of the spectra that have a pair within ``radius_arcsec``.
     cells
         A row per HEALPix cell of ``CELL_NSIDE``: ``healpix, ra_deg, dec_deg, sdss, hsc, pairs``, most pairs first.
     radii
         A row per radius: ``radius_arcsec, pairs, expected_by_chance, false_fraction, ambiguous``; false is what
-        chance expects of the pairs, ambiguous is an SDSS object with several HSC objects within the radius.
+        chance expects of the pairs, ambiguous is a spectrum with several images within the radius.
     separations
-        A row per bin of the separation of each SDSS object from every HSC object around it: ``low_arcsec,
+        A row per bin of the separation of each spectrum from every image around it: ``low_arcsec,
         high_arcsec, neighbours, expected_by_chance``.
     drops
         Objects left out while reading, by reason.
@@ -98,10 +98,8 @@ class MatchPlan:
 
     def _coverage_lines(self) -> list[str]:
         lines = [
-            f"SDSS: {self.sdss_objects} spectra over {self.sdss_area_deg2:.4g} deg2, {self.sdss_in_overlap} of them "
-            "where HSC is",
-            f"HSC:  {self.hsc_objects} images over {self.hsc_area_deg2:.4g} deg2, {self.hsc_in_overlap} of them "
-            "where SDSS is",
+            f"{self.sdss_objects} spectra over {self.sdss_area_deg2:.4g} deg2, {self.sdss_in_overlap} where images are",
+            f"{self.hsc_objects} images over {self.hsc_area_deg2:.4g} deg2, {self.hsc_in_overlap} where spectra are",
             f"sky in common: {self.overlap_area_deg2:.4g} deg2, in pixels of {_pixel_deg2(AREA_NSIDE):.3f} deg2",
             f"nearest two objects: {self.nearest_arcsec:.4g} arcsec apart",
         ]
@@ -119,7 +117,7 @@ class MatchPlan:
         return lines
 
     def _cell_lines(self) -> list[str]:
-        lines = ["   cell    RA/deg  Dec/deg     SDSS      HSC    pairs"]
+        lines = ["   cell    RA/deg  Dec/deg  spectra   images    pairs"]
         lines += [
             f"{row['healpix']:7d} {row['ra_deg']:9.3f} {row['dec_deg']:8.3f} {row['sdss']:8d} {row['hsc']:8d} "
             f"{row['pairs']:8d}"

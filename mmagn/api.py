@@ -162,6 +162,8 @@ class Model:
         Run, folder of a run, or ORG/NAME[@REVISION] of a model repository of a Hugging Face hub.
     variant
         Model of an ablation.
+    embeddings
+        File of the vectors of the galaxies, for a network that takes them; empty takes that of the training.
 
     Raises
     ------
@@ -169,11 +171,12 @@ class Model:
         Where the folder is no complete run, weights do not fit its settings, or the hub has no such repository.
     """
 
-    def __init__(self, run: Run | Path | str, variant: str = DEFAULT_VARIANT) -> None:
+    def __init__(self, run: Run | Path | str, variant: str = DEFAULT_VARIANT, *, embeddings: Path | str = "") -> None:
         self.folder = run.folder if isinstance(run, Run) else local_run(run)
         members = load_members([self.folder], variant)
         self.config = members[0].config
-        self._ensemble = Ensemble(members=members, device=device_name(self.config.training))
+        vectors = str(embeddings) or self.config.data.embeddings
+        self._ensemble = Ensemble(members=members, device=device_name(self.config.training), embeddings=vectors)
         self._decoder = Decoder(config=self.config, bases=self._ensemble.bases)
 
     def predict(self, galaxies: Galaxies, *, prevalence: float | None = None) -> Table:
@@ -307,12 +310,13 @@ def train(config: RunConfig, *, resume: Run | Path | str = "") -> Run:
     return Run(result.last_path.parent)
 
 
-def load(run: Run | Path | str, variant: str = DEFAULT_VARIANT) -> Model:
+def load(run: Run | Path | str, variant: str = DEFAULT_VARIANT, *, embeddings: Path | str = "") -> Model:
     """Return the model of a run: that of a training, or one of those that an ablation kept.
 
-    ``ORG/NAME``, ``ORG/NAME@REVISION`` or ``hf://ORG/NAME`` names a model repository that :func:`push` wrote.
+    ``ORG/NAME``, ``ORG/NAME@REVISION`` or ``hf://ORG/NAME`` names a model repository that :func:`push` wrote;
+    ``embeddings`` the file of vectors of a network that takes them.
     """
-    return Model(run, variant)
+    return Model(run, variant, embeddings=embeddings)
 
 
 def push(run: Run | Path | str, repository: str, *, private: bool | None = None) -> str:

@@ -34,21 +34,21 @@ from mmagn.runs.resume import run_to_resume
 from mmagn.runs.sample import (
     Sample,
     counts_text,
+    datamodule,
     engine,
     labelled_sample,
     network,
     training_pos_weight,
-    training_target,
     with_recorded_split,
+    with_vector_length,
 )
 from mmagn.storage.files import write_json
 from mmagn.storage.run_folder import RunFolder
 from mmagn.surveys.hats.reader import HatsReader
 from mmagn.surveys.reader import iter_spectra
 from mmagn.surveys.readers import survey_reader
-from mmagn.tensors.datamodule import BatchPlan, PairDataModule
+from mmagn.tensors.datamodule import PairDataModule
 from mmagn.tensors.missing import FeatureOrigin
-from mmagn.tensors.residency import PairInputs, batch_source
 from mmagn.tensors.scaling import FeatureScaling
 from mmagn.training.checkpoints import good_checkpoint
 from mmagn.training.device import device_name
@@ -183,6 +183,7 @@ def train(config: RunConfig, resume: str = "") -> FitResult:
         Run folder of a stopped run to continue; ``auto`` takes the latest one that can be resumed, if there is one;
         "" starts a new run.
     """
+    config = with_vector_length(config)
     with joined_group(config.training) as group:
         stopped = group.broadcast(run_to_resume(config, resume) if group.leads else None)
         check_loggers(config.training.loggers)
@@ -197,7 +198,7 @@ def train(config: RunConfig, resume: str = "") -> FitResult:
                 written.enter_context(run.removed_if_empty())
                 written.enter_context(run.log_lines())
                 run.unseal(run.best, run.weights)
-            data = _datamodule(config, sample, FeatureScaling.load(run.scaling))
+            data = datamodule(config, sample, FeatureScaling.load(run.scaling))
             result = _fitted(config, sample, run, data, None if stopped is None else good_checkpoint(run))
             if result.complete and group.leads:
                 from mmagn.runs.scoring import scored_run  # where used: the first training step does not wait for it
@@ -211,7 +212,8 @@ def train(config: RunConfig, resume: str = "") -> FitResult:
 def _fitted(config: RunConfig, sample: Sample, run: RunFolder, data: PairDataModule, resume: Path | None) -> FitResult:
     """Train a network on a labelled sample."""
     weight, rows = training_pos_weight(config, sample, sample.fold.train), (sample.fold.train, sample.fold.validation)
-    module = AgnModule(network(config), config.training, weight, config.seed)
+    initial = network(config, sample.vectors(config), sample.fold.train)
+    module = AgnModule(initial, config.training, weight, config.seed)
     origin = FeatureOrigin.of(config.tensors.features, FeatureScaling.load(run.scaling))
     heads = HeadsSettings(config=config.training, origin=origin, pos_weight=weight, seed=config.seed)
     record = RunRecord(
@@ -219,7 +221,7 @@ def _fitted(config: RunConfig, sample: Sample, run: RunFolder, data: PairDataMod
         figures=validation_figures(config.evaluation, pos_weight=float(module.pos_weight)),
         static_figures={"sample": partial(sample_gallery, sample.store, sample.rows, sample.bpt_class)},
         object_ids=sample.table["object_id"][sample.rows].tolist(),
-        identity={"pairs": sample.store.fingerprint},
+        identity=sample.identity(config),
         finish=lambda model: fit_model_heads(model, data.tensors, rows, heads),
     )
     return fit(module, data, run, record, resume=resume)
@@ -239,7 +241,7 @@ def evaluate(run_path: Path, split: str = "test") -> Scores:
     with run.locked():
         config = load_config(run.config)
         sample = with_recorded_split(labelled_sample(config), run)
-        return scored_run(run, config, sample, _datamodule(config, sample, FeatureScaling.load(run.scaling)), split)
+        return scored_run(run, config, sample, datamodule(config, sample, FeatureScaling.load(run.scaling)), split)
 
 
 def ablate(config: RunConfig) -> "Ablation":
@@ -318,25 +320,6 @@ def _new_run(config: RunConfig, sample: Sample) -> RunFolder:
         run.seal()
     logger.info("run folder: %s; weight of the positive class %.2f", run.path, weight)
     return run
-
-
-def _datamodule(config: RunConfig, sample: Sample, scaling: FeatureScaling) -> PairDataModule:
-    pairs = PairInputs(
-        store=sample.store,
-        rows=sample.rows,
-        features=scaling.transform(*sample.features(config)) if "features" in config.models.branches else None,
-        features_valid=sample.features_valid(config),
-        target=training_target(config, sample, sample.fold.train),
-    )
-    cache_dir, device = Path(config.data.cache_dir), device_name(config.training)
-    tensors = batch_source(pairs, config.tensors, config.models.branches, cache_dir=cache_dir, device=device)
-    plan = BatchPlan(
-        batch_size=config.training.batch_size,
-        augment=config.tensors.augment,
-        seed=config.seed,
-        workers=config.tensors.threads,
-    )
-    return PairDataModule(tensors, sample.split, plan)
 
 
 def _print_losses(what: str, counts: Mapping[str, int]) -> None:

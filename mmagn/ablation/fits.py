@@ -8,7 +8,7 @@ import json
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,19 +17,17 @@ from numpy.typing import NDArray
 
 from mmagn.ablation.inputs import FoldInputs
 from mmagn.ablation.networks import FoldNetworks
-from mmagn.ablation.vectors import late_fusion_logits, probe_logits
 from mmagn.config.run_config import RunConfig
 from mmagn.evaluation.baselines import logistic_logits, rule_logits
 from mmagn.evaluation.folds import Fold
 from mmagn.evaluation.network import validation_calibration
 from mmagn.evaluation.strata import bpt_ratios
-from mmagn.evaluation.variants import VARIANTS, Variant
+from mmagn.evaluation.variants import Variant
 from mmagn.models.heads import FusionHeads
 from mmagn.records import Floats
 from mmagn.runs.sample import Sample
 from mmagn.storage.files import whole_file, write_json
 from mmagn.storage.run_folder import RunFolder
-from mmagn.storage.vectors import vectors_of
 from mmagn.storage.version import __version__
 from mmagn.workers import run_tasks
 
@@ -99,10 +97,6 @@ class FoldFits:
             Concurrent processes on the CPU; on a GPU one process fits several folds side by side. The result does not
             depend on it.
         """
-        if later := [variant for variant in variants if variant.kind == "late-fusion"]:
-            parts = [VARIANTS[name] for variant in later for name in variant.members]
-            self.make([*(each for each in variants if each not in later), *parts], folds, workers)
-        variants = list({variant.name: variant for variant in later or variants}.values())
         missing = {
             variant.name: [fold for fold in folds if not self._path(variant, fold).is_file()] for variant in variants
         }
@@ -186,36 +180,11 @@ class FoldFits:
         target = self.sample.target
         if variant.kind == "constant":
             return np.full(len(target), -np.inf)
-        if variant.kind == "probe":
-            return probe_logits(self._vectors, target, fold, pos_weight=self.networks.pos_weight(fold))
-        if variant.kind == "late-fusion":
-            parts = {name: self._part_logits(VARIANTS[name], fold) for name in variant.members}
-            return late_fusion_logits(parts, target, fold.validation)
         if variant.kind == "bpt-rule":
             return rule_logits(*bpt_ratios(self.sample.labelled), self.config.labels.seyfert_liner)
         values, valid = self.inputs.columns(variant)
         weight, splines = self.networks.pos_weight(fold), variant.kind == "spline-logistic"
         return logistic_logits(values, valid, target, fold.train, pos_weight=weight, splines=splines)
-
-    @cached_property
-    def _vectors(self) -> Floats:
-        """(object, length) vectors of ``data.embeddings``, NaN where an object has none."""
-        sample, path = self.sample, Path(self.config.data.embeddings).expanduser()
-        images = np.asarray(sample.store.index["hsc_object_id"])[sample.rows]
-        vectors = vectors_of(path, sample.object_id.tolist(), images.tolist())
-        missing = int(np.isnan(vectors).all(axis=1).sum())
-        logger.info("vectors of length %d; %d of %d objects have none", vectors.shape[1], missing, len(vectors))
-        return vectors
-
-    @cached_property
-    def _vectors_digest(self) -> str:
-        return hashlib.sha256(self._vectors.tobytes()).hexdigest()
-
-    def _part_logits(self, variant: Variant, fold: Fold) -> Floats:
-        """(object,) logits of a fitted part of a late fusion, NaN in training rows of a network."""
-        if variant.kind == "network":
-            return self.networks.logits(variant, fold, self._member(variant, fold))
-        return self._baseline_logits(variant, fold)
 
     def _write(self, variant: Variant, fold: Fold, logits: Floats) -> None:
         """Calibrate on the validation rows and write the predictions for the test rows."""
@@ -223,7 +192,7 @@ class FoldFits:
         if variant.kind == "constant":
             probability, threshold = np.zeros(len(target)), 0.5
         else:
-            weight = 1.0 if variant.kind in ("bpt-rule", "late-fusion") else self.networks.pos_weight(fold)
+            weight = 1.0 if variant.kind == "bpt-rule" else self.networks.pos_weight(fold)
             used = validation_calibration(
                 target[validation], logits[validation], self.config.evaluation, pos_weight=weight
             )
@@ -258,7 +227,7 @@ class FoldFits:
         settings = config.fit_settings("labels", "tensors", "fit", "calibration")
         settings |= {"variant": asdict(variant), "data": self.data_digest, "mmagn": __version__}
         if variant.needs_vectors:
-            settings["vectors"] = self._vectors_digest
+            settings["vectors"] = self.inputs.vectors_digest
         folder = self.folder / f"{variant.name}-{_digest(json.dumps(settings, sort_keys=True, default=list))}"
         if not folder.is_dir():
             folder.mkdir(parents=True, exist_ok=True)

@@ -13,8 +13,9 @@ from mmagn.config.run_config import RunConfig
 from mmagn.evaluation.folds import Fold
 from mmagn.evaluation.variants import Variant
 from mmagn.features.vector import feature_matrix
+from mmagn.models.fusion import FusionModel
 from mmagn.records import Floats
-from mmagn.runs.sample import Sample, training_target
+from mmagn.runs.sample import Sample, network, training_target, with_vector_length
 from mmagn.tensors.mask import valid_fractions
 from mmagn.tensors.missing import FeatureOrigin
 from mmagn.tensors.residency import PairInputs, batch_source
@@ -47,12 +48,28 @@ class FoldInputs:
         training = config.training
         if variant.branches == ("features",):
             training = replace(training, epochs=ablation.features_epochs, patience=ablation.features_patience)
-        return replace(
+        varied = replace(
             config,
             models=replace(config.models, branches=variant.branches or config.models.branches),
             tensors=replace(config.tensors, blank_lines=variant.blank_lines, features=variant.features),
             training=training,
         )
+        return with_vector_length(varied)
+
+    @cached_property
+    def vectors(self) -> NDArray[np.float32] | None:
+        """(object, length) vectors of ``data.embeddings``, NaN where an object has none."""
+        models = replace(self.config.models, branches=("embedding",))
+        return self.sample.vectors(replace(self.config, models=models))
+
+    @cached_property
+    def vectors_digest(self) -> str:
+        """Digest of the vectors."""
+        return hashlib.sha256(np.ascontiguousarray(self.vectors).tobytes()).hexdigest()
+
+    def network(self, config: RunConfig, fold: Fold) -> FusionModel:
+        """Network of a fold with initial weights, for the settings of a variant."""
+        return network(config, self.vectors if "embedding" in config.models.branches else None, fold.train)
 
     def scaled(self, config: RunConfig, fold: Fold) -> tuple[FeatureScaling, NDArray[np.float32]]:
         """Scaling that the training rows of a fold give, and the scaled (object, feature) features."""
@@ -78,7 +95,11 @@ class FoldInputs:
         names = tuple(name for name in branches if name != "features")
         if (names, blank) not in self._sources:
             pairs = PairInputs(
-                store=self.sample.store, rows=self.sample.rows, features=None, target=np.zeros(len(self.sample.rows))
+                store=self.sample.store,
+                rows=self.sample.rows,
+                features=None,
+                target=np.zeros(len(self.sample.rows)),
+                embedding=self.vectors if "embedding" in branches else None,
             )
             tensors = replace(config.tensors, residency="memory") if self.device == "cpu" else config.tensors
             cache_dir = Path(config.data.cache_dir)
@@ -115,6 +136,7 @@ class FoldInputs:
         """Digest of everything the fits are made from, other than settings."""
         values, _ = feature_matrix(self.sample.labelled)
         digest = hashlib.sha256(self.sample.store.fingerprint.encode())
+        digest.update(self.vectors_digest.encode() if "embedding" in self.config.models.branches else b"")
         for texts in (self.sample.object_id, np.asarray(self.sample.labelled["survey"], dtype=np.str_)):
             digest.update("\n".join(texts.tolist()).encode())
         soft = [self.sample.labelled["p_agn"]] if self.config.labels.soft else []

@@ -78,7 +78,8 @@ class FoldNetworks:
 
     def _branches(self, config: RunConfig, fold: Fold) -> tuple[FusionModel, HeadsTask | None]:
         """Network of a fold with trained branches, and what its heads are to be fitted to."""
-        tensors, model, weight = self.inputs.tensors(config, fold), network(config), self.pos_weight(fold)
+        tensors, weight = self.inputs.tensors(config, fold), self.pos_weight(fold)
+        model = self.inputs.network(config, fold)
         origin = self.inputs.origin(config, fold)
         plan = BatchPlan(
             batch_size=config.training.batch_size,
@@ -148,10 +149,6 @@ class FoldNetworks:
         sample = evaluation_sample(config, self.inputs.sample, fold, tensors, scaling, self.pos_weight(fold))
         model = self.load(variant, folder)
         network_evaluation(model, sample, config.evaluation, self.device, training_logits=False).save(RunFolder(folder))
-
-    def logits(self, variant: Variant, fold: Fold, folder: Path) -> Floats:
-        """(object,) logits of the network in a folder, NaN in training rows."""
-        return self._predicted(self.inputs.variant_config(variant), fold, self.load(variant, folder)).logits
 
     def embedding(self, variant: Variant, fold: Fold, folder: Path) -> NDArray[np.float32]:
         """(object, embedding) what the head of the network in a folder sees of all objects."""

@@ -183,7 +183,9 @@ def config_dict(config: RunConfig) -> dict[str, Any]:
 def without_effect(config: RunConfig) -> list[str]:
     """One sentence for each setting that was changed from its default and changes nothing in this run."""
     values = setting_values(config)
-    return [
+    takers = {"models.branches": config.models.branches, "ablation.variants": config.ablation.variants}
+    unused = config.data.embeddings and not any("embedding" in name for names in takers.values() for name in names)
+    return [f"data.embeddings has no effect: {' and '.join(takers)} have no embedding"] * bool(unused) + [
         f"{name} has no effect: {reason}"
         for name in changed_settings(config)
         for reason in unmet_needs(declared_settings(RunConfig)[name], values)[:1]

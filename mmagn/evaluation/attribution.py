@@ -1,7 +1,7 @@
 """Attribution of a logit to image, spectrum and features: integrated gradients and occlusion.
 
 Both measure how the logit changes when part of the input is replaced by the baseline: empty sky in the image, bare
-continuum in the spectrum, the imputed value of a feature. Both are in units of the logit.
+continuum in the spectrum, the imputed value of a feature, the mean vector. Both are in units of the logit.
 """
 
 import math
@@ -24,7 +24,7 @@ WINDOW_PIXELS = 14
 """Grid pixels of a sliding window of the spectrum: about 2000 km/s at the usual binning."""
 LINE_HALF_WIDTH_KMS = 1000.0
 AT_ONCE = 64
-INPUTS = ("image", "spectrum", "features")
+INPUTS = ("image", "spectrum", "features", "embedding")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -34,7 +34,7 @@ class Gradients:
     Attributes
     ----------
     parts
-        By input: (band, height, width), (pixel,) or (feature,) share of the logit.
+        By input: (band, height, width), (pixel,), (feature,) or (length,) share of the logit.
     logit, baseline_logit
         Of the galaxy and of the baseline; all shares add up to their difference.
     """
@@ -49,8 +49,8 @@ class Gradients:
         return self.logit - self.baseline_logit - float(sum(part.sum() for part in self.parts.values()))
 
 
-def baseline_batch(batch: Batch, imputed: Tensor) -> dict[str, Tensor]:
-    """Return the baseline of a batch: empty sky, bare continuum with the same noise, imputed features.
+def baseline_batch(batch: Batch, imputed: Tensor, vector: Tensor | None = None) -> dict[str, Tensor]:
+    """Return the baseline of a batch: empty sky, bare continuum with the same noise, imputed features, mean vector.
 
     Parameters
     ----------
@@ -58,6 +58,8 @@ def baseline_batch(batch: Batch, imputed: Tensor) -> dict[str, Tensor]:
         Of one galaxy.
     imputed
         (feature,) value of a feature that is not measured.
+    vector
+        (length,) mean vector of the training objects, for a network that takes vectors.
     """
     empty = dict(batch)
     if "image" in batch:
@@ -67,10 +69,14 @@ def baseline_batch(batch: Batch, imputed: Tensor) -> dict[str, Tensor]:
         empty["spectrum"][:, 0] = 0
     if "features" in batch:
         empty["features"] = imputed.to(batch["features"]).expand_as(batch["features"])
+    if "embedding" in batch and vector is not None:
+        empty["embedding"] = vector.to(batch["embedding"]).expand_as(batch["embedding"])
     return empty
 
 
-def integrated_gradients(logits: Logits, batch: Batch, imputed: Tensor, steps: int = STEPS) -> Gradients:
+def integrated_gradients(
+    logits: Logits, batch: Batch, imputed: Tensor, steps: int = STEPS, *, vector: Tensor | None = None
+) -> Gradients:
     """Return the share that every input value has in the logit (Sundararajan, Taly & Yan 2017).
 
     Parameters
@@ -79,12 +85,12 @@ def integrated_gradients(logits: Logits, batch: Batch, imputed: Tensor, steps: i
         The network in evaluation mode.
     batch
         Of one galaxy.
-    imputed
-        (feature,) value of a feature that is not measured.
+    imputed, vector
+        As of :func:`baseline_batch`.
     steps
         Points of the integral.
     """
-    empty = baseline_batch(batch, imputed)
+    empty = baseline_batch(batch, imputed, vector)
     names = [name for name in INPUTS if name in batch]
     total = {name: torch.zeros_like(batch[name][0], dtype=torch.float64) for name in names}
     for fractions in torch.split((torch.arange(steps) + 0.5) / steps, AT_ONCE):

@@ -16,8 +16,11 @@ from mmagn.tensors.missing import MODALITIES, SUBSETS, Subset
 
 
 def seen_modalities(branches: Sequence[str], features: Sequence[str]) -> tuple[str, ...]:
-    """Return the modalities that reach a model, through a branch of their own or through a handcrafted feature."""
-    seen = set(branches)
+    """Return the modalities that reach a model, through a branch of their own, a handcrafted feature or a vector.
+
+    A vector may be made of either.
+    """
+    seen = {*branches, *(MODALITIES if "embedding" in branches else ())}
     if "features" in branches:
         seen |= {"image" if name in IMAGING_FEATURES else "spectrum" for name in features}
     return tuple(name for name in MODALITIES if name in seen)

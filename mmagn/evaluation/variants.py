@@ -1,7 +1,7 @@
 """Models of an ablation, which see more or less of a galaxy, baselines, and questions about two of them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from mmagn.features.names import FEATURE_NAMES, LINE_FREE_FEATURES
@@ -10,7 +10,7 @@ from mmagn.models.config import Branch
 Level = Literal["L0", "L2", "L3", "L4", "nuisance", "baseline"]
 """Level of the leakage ladder: all lines; diagnostic lines blanked; image only; a label that no input contains;
 nuisance quantities; no network."""
-Kind = Literal["network", "probe", "late-fusion", "logistic", "spline-logistic", "bpt-rule", "constant"]
+Kind = Literal["network", "logistic", "spline-logistic", "bpt-rule", "constant"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,13 +24,10 @@ class Variant:
     inputs
         Descriptions of its inputs.
     kind
-        A network; a linear probe of the vectors of ``data.embeddings``; the late fusion of ``members``; logistic
-        regression on the inputs or on splines of them; the two-ratio rule; no positives.
+        A network; logistic regression on the inputs or on splines of them; the two-ratio rule; no positives.
     branches, blank_lines, features
         Settings of the network: ``models.branches``, ``tensors.blank_lines`` and ``tensors.features``. Logistic
         regression on the ten features takes ``features`` too; else its name is that of its input.
-    members
-        Names of the models that a late fusion is made of.
     """
 
     name: str
@@ -40,17 +37,16 @@ class Variant:
     branches: tuple[Branch, ...] = ()
     blank_lines: bool = False
     features: tuple[str, ...] = FEATURE_NAMES
-    members: tuple[str, ...] = ()
 
     @property
     def learns(self) -> bool:
-        """Whether it is a network, a probe, or a fusion of these."""
-        return self.kind in ("network", "probe", "late-fusion")
+        """Whether it is a network."""
+        return self.kind == "network"
 
     @property
     def needs_vectors(self) -> bool:
         """Whether it takes the vectors of ``data.embeddings``."""
-        return self.kind in ("probe", "late-fusion")
+        return "embedding" in self.branches
 
     @property
     def title(self) -> str:
@@ -58,7 +54,7 @@ class Variant:
         words = [f"the {word}" for word in self.inputs]
         inputs = " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
         match self.kind:
-            case "network" | "probe" | "late-fusion":
+            case "network":
                 return inputs
             case "logistic" | "spline-logistic":
                 return f"logistic regression on {inputs}"
@@ -69,7 +65,7 @@ class Variant:
 
 
 def _network(name: str, level: Level, *branches: Branch, blank: bool = False) -> Variant:
-    words = {"image": "image", "spectrum": "spectrum", "features": "ten features"}
+    words = {"image": "image", "spectrum": "spectrum", "features": "ten features", "embedding": "embedding"}
     if blank:
         words |= {"spectrum": "masked spectrum", "features": "line-free features"}
     return Variant(
@@ -79,18 +75,6 @@ def _network(name: str, level: Level, *branches: Branch, blank: bool = False) ->
         branches=branches,
         blank_lines=blank,
         features=LINE_FREE_FEATURES if blank else FEATURE_NAMES,
-    )
-
-
-def _with_embedding(base: Variant) -> Variant:
-    """Late fusion of a network and the linear probe."""
-    return replace(
-        base,
-        name=f"{base.name}-embedding",
-        inputs=(*base.inputs, "embedding"),
-        kind="late-fusion",
-        branches=(),
-        members=(base.name, "embedding"),
     )
 
 
@@ -106,10 +90,10 @@ VARIANTS: dict[str, Variant] = {
         _network("masked-image-spectrum", "L2", "image", "spectrum", blank=True),
         _network("masked-fused", "L2", "image", "spectrum", "features", blank=True),
         _network("image", "L3", "image"),
-        Variant(name="embedding", level="L0", inputs=("embedding",), kind="probe"),
-        _with_embedding(_network("image-spectrum", "L0", "image", "spectrum")),
-        _with_embedding(_network("fused", "L0", "image", "spectrum", "features")),
-        _with_embedding(_network("masked-image-spectrum", "L2", "image", "spectrum", blank=True)),
+        _network("embedding", "L0", "embedding"),
+        _network("image-spectrum-embedding", "L0", "image", "spectrum", "embedding"),
+        _network("fused-embedding", "L0", "image", "spectrum", "features", "embedding"),
+        _network("masked-image-spectrum-embedding", "L2", "image", "spectrum", "embedding", blank=True),
         Variant(name="redshift-only", level="nuisance", inputs=("redshift",), kind="spline-logistic"),
         Variant(name="snr-only", level="nuisance", inputs=("S/N of the spectrum",), kind="spline-logistic"),
         Variant(name="survey-only", level="nuisance", inputs=("survey of the spectrum",), kind="logistic"),
@@ -123,7 +107,7 @@ VARIANTS: dict[str, Variant] = {
 
 
 def ladder_level(branches: Sequence[Branch], features: Sequence[str], *, blanked: bool, independent: bool) -> Level:
-    """Return the level of a network on the leakage ladder.
+    """Return the level of a network on the leakage ladder; vectors count as made of the spectra that it may see.
 
     Parameters
     ----------
@@ -134,7 +118,7 @@ def ladder_level(branches: Sequence[Branch], features: Sequence[str], *, blanked
     independent
         Whether its label is made of what no input contains, such as a WISE colour.
     """
-    lines = ("spectrum" in branches and not blanked) or (
+    lines = (not blanked and not {"spectrum", "embedding"}.isdisjoint(branches)) or (
         "features" in branches and not set(features) <= set(LINE_FREE_FEATURES)
     )
     if independent:

@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 
 from mmagn.storage.settings import check_settings, section, setting
 
-Branch = Literal["image", "spectrum", "features"]
+Branch = Literal["image", "spectrum", "features", "embedding"]
 
 
 def _odd(number: int) -> bool:
@@ -63,15 +63,39 @@ class SpectrumBranchConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class EmbeddingBranchConfig:
+    """The embedding branch: a linear projection of the vectors of ``data.embeddings``.
+
+    Attributes
+    ----------
+    input_dim
+        Length of the vectors; 0 takes that of the file.
+    embedding_dim
+        Length of the projection.
+    dropout
+        Dropout of the standardised vectors.
+    """
+
+    SECTION: ClassVar[str] = "models.embedding"
+    input_dim: int = setting(0, "fit", at_least=0)
+    embedding_dim: int = setting(8, "fit", at_least=1)
+    dropout: float = setting(0.5, "fit", at_least=0, below=1)
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelsConfig:
     """Branches of the fused model and its head.
 
     Attributes
     ----------
     branches
-        What the model sees, any combination of ``image``, ``spectrum`` and ``features``.
-    image, spectrum
-        Settings of the two convolutional branches.
+        What the model sees, any combination of ``image``, ``spectrum``, ``features``, and ``embedding``: the vectors of
+        ``data.embeddings``.
+    image, spectrum, embedding
+        Settings of the two convolutional branches, and of that of the vectors.
     hidden_dim
         Width of the head's first hidden layer; the second has half of it.
     dropout
@@ -84,6 +108,7 @@ class ModelsConfig:
     )
     image: ImageBranchConfig = section(ImageBranchConfig, needs=("models.branches", "image"))
     spectrum: SpectrumBranchConfig = section(SpectrumBranchConfig, needs=("models.branches", "spectrum"))
+    embedding: EmbeddingBranchConfig = section(EmbeddingBranchConfig, needs=("models.branches", "embedding"))
     hidden_dim: int = setting(32, "fit", at_least=2, even=True)
     dropout: float = setting(0.1, "fit", at_least=0, below=1)
 

@@ -6,16 +6,19 @@ import torch
 from torch import Tensor, nn
 
 from mmagn.models.config import Branch, ModelsConfig
+from mmagn.models.embedding_branch import EmbeddingBranch
 from mmagn.models.heads import HEAD, FusionHeads, Logits
 from mmagn.models.image_branch import ImageBranch
 from mmagn.models.spectrum_branch import SpectrumBranch
 
 FEATURE_COUNT = 10
 """Handcrafted features, unless another number is configured."""
+MODULES: dict[Branch, str] = {"image": "image", "spectrum": "spectrum", "embedding": "vectors"}
+"""Module of each branch that learns."""
 
 
 class FusionModel(nn.Module):
-    """Logits from any combination of image, spectrum and handcrafted features.
+    """Logits from any combination of image, spectrum, vectors that were computed elsewhere, and handcrafted features.
 
     Each embedding is layer-normalised, so that it has the spread of a scaled feature. With one modality the network is
     its branch and the MLP head; on features alone it is 10 -> hidden -> hidden / 2 -> 1.
@@ -38,6 +41,7 @@ class FusionModel(nn.Module):
         super().__init__()
         self.image: EmbeddedBranch | None = None
         self.spectrum: EmbeddedBranch | None = None
+        self.vectors: EmbeddedBranch | None = None
         widths: dict[Branch, int] = {}
         if "image" in config.branches:
             widths["image"] = config.image.embedding_dim
@@ -45,6 +49,9 @@ class FusionModel(nn.Module):
         if "spectrum" in config.branches:
             widths["spectrum"] = config.spectrum.embedding_dim
             self.spectrum = EmbeddedBranch(SpectrumBranch(config.spectrum, spectrum_pixels), widths["spectrum"])
+        if "embedding" in config.branches:
+            widths["embedding"] = config.embedding.embedding_dim
+            self.vectors = EmbeddedBranch(EmbeddingBranch(config.embedding), widths["embedding"])
         if "features" in config.branches:
             widths["features"] = features
         self.branches = tuple(widths)
@@ -60,9 +67,9 @@ class FusionModel(nn.Module):
         Parameters
         ----------
         batch
-            ``image`` (batch, band, height, width), ``spectrum`` (batch, 2, pixel), ``features`` (batch, feature);
-            those of the modalities that are on. ``image_valid``, ``spectrum_valid`` and ``features_valid`` (batch,)
-            bool, all valid where absent: a modality that is not valid has no effect, but must be finite in training.
+            ``image`` (batch, band, height, width), ``spectrum`` (batch, 2, pixel), ``embedding`` (batch, length),
+            ``features`` (batch, feature); those of the modalities that are on. ``image_valid`` and so on (batch,) bool,
+            all valid where absent: a modality that is not valid has no effect, but must be finite in training.
 
         Raises
         ------
@@ -73,7 +80,7 @@ class FusionModel(nn.Module):
         return logits
 
     def embedding(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """(batch, embedding) input of the heads: image, spectrum and features side by side, those that are on.
+        """(batch, embedding) input of the heads: image, spectrum, vector, features side by side, those that are on.
 
         0, the mean of an embedding over its units, where a modality is not valid.
         """
@@ -87,6 +94,12 @@ class FusionModel(nn.Module):
         some = batch[self.branches[0]]
         every = torch.ones(len(some), dtype=torch.bool, device=some.device)
         return torch.stack([batch.get(f"{name}_valid", every).bool() for name in self.branches], dim=1)
+
+    @property
+    def vector_branch(self) -> EmbeddingBranch | None:
+        """What standardises and projects the vectors; None where the network takes none."""
+        branch = None if self.vectors is None else self.vectors.branch
+        return branch if isinstance(branch, EmbeddingBranch) else None
 
     def branch_logits(self, batch: Mapping[str, Tensor], names: Collection[str]) -> dict[str, Tensor]:
         """(batch,) logits through which the named branches learn: each branch alone, or the whole network."""
@@ -102,10 +115,10 @@ class FusionModel(nn.Module):
         """Names of the modules that learn through each of :meth:`branch_logits`."""
         if not self.heads.auxiliary:
             return {HEAD: tuple(name for name, _ in self.named_children())}
-        return {name: (name, f"heads.auxiliary.{name}") for name in self.branches if name != "features"}
+        return {name: (MODULES[name], f"heads.auxiliary.{name}") for name in self.branches if name != "features"}
 
     def _embedding(self, name: Branch, batch: Mapping[str, Tensor]) -> Tensor:
-        branch = {"image": self.image, "spectrum": self.spectrum}.get(name)
+        branch = getattr(self, MODULES[name]) if name in MODULES else None
         embedding: Tensor = batch[name] if branch is None else branch(batch[name])
         valid = batch.get(f"{name}_valid")
         return embedding if valid is None else embedding.where(valid.bool()[:, None], 0.0)

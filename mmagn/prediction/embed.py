@@ -33,7 +33,7 @@ def write_embeddings(config: RunConfig, run: Path, out: Path) -> int:
     members = load_members([run], config=config)
     if len(members) > 1:
         raise ValueError(f"{run} holds {len(members)} networks; allowed: a run of train")
-    ensemble = Ensemble(members=members, device=device_name(config.training))
+    ensemble = Ensemble(members=members, device=device_name(config.training), embeddings=config.data.embeddings)
     decoder = Decoder(config=replace(members[0].config, spectroscopy=config.spectroscopy), bases=ensemble.bases)
     drops: Counter[str] = Counter()
     with engine(config):

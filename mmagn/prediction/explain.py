@@ -71,7 +71,9 @@ def explain(
     FileNotFoundError, ValueError
         Where the folder is no complete run, settings do not fit, or there is no such galaxy.
     """
-    ensemble = Ensemble(members=load_members([run_path], variant, config), device="cpu")
+    ensemble = Ensemble(
+        members=load_members([run_path], variant, config), device="cpu", embeddings=config.data.embeddings
+    )
     if isinstance(about, Galaxy):
         galaxy = about
     else:
@@ -116,7 +118,9 @@ def explanation(ensemble: Ensemble, decoded: Decoded, row: Row, cutout: Cutout |
 
 
 def _gradients(member: TrainedMember, batch: Batch) -> Gradients:
-    return integrated_gradients(member.model.eval(), batch, member.origin.imputed)
+    branch = member.model.vector_branch
+    mean = None if branch is None else branch.mean
+    return integrated_gradients(member.model.eval(), batch, member.origin.imputed, vector=mean)
 
 
 def _maps(member: TrainedMember, batch: Batch, grid: Floats) -> dict[str, Floats]:

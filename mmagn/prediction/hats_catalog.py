@@ -27,7 +27,6 @@ from mmagn.runs.members import load_members
 from mmagn.runs.sample import engine
 from mmagn.surveys.hats.catalogs import described_hats, partition_paths, readable
 from mmagn.surveys.hats.reader import HatsReader
-from mmagn.training.config import TrainingConfig
 from mmagn.training.device import device_name
 
 HEALPIX_ORDER = 29
@@ -71,7 +70,7 @@ def predict_hats(config: RunConfig, runs: Sequence[Path], folder: Path, variant:
         parts = parts_of_files(config.data, config.matching, drops)
         catalog = reader.open_spectra(surveys[0])
         task = PartitionPredictions(
-            runs=paths, variant=variant, training=config.training, parts=parts, files=partition_paths(catalog)
+            runs=paths, variant=variant, config=config, parts=parts, files=partition_paths(catalog)
         )
         predicted = catalog.map_partitions(task, include_pixel=True, meta=task.frame([]))
         with readable(str(folder)):
@@ -98,8 +97,8 @@ class PartitionPredictions:
     ----------
     runs, variant
         Folders of trained runs, and model of an ablation.
-    training
-        Settings that name the device of the networks, where the worker is.
+    config
+        Settings that name the device of the networks, where the worker is, and the file of vectors.
     parts
         Galaxies of each file of spectra.
     files
@@ -108,7 +107,7 @@ class PartitionPredictions:
 
     runs: tuple[str, ...]
     variant: str
-    training: TrainingConfig
+    config: RunConfig
     parts: Mapping[str, Sequence[ObjectPart]]
     files: Mapping[tuple[int, int], str]
 
@@ -118,7 +117,9 @@ class PartitionPredictions:
 
     def frame(self, parts: Sequence[ObjectPart]) -> pd.DataFrame:
         """Return the predictions of some galaxies as a frame, sorted by HEALPix pixel; empty without galaxies."""
-        ensemble, decoder = _networks(self.runs, self.variant, device_name(self.training))
+        ensemble, decoder = _networks(
+            self.runs, self.variant, device_name(self.config.training), self.config.data.embeddings
+        )
         decoded = [decoder.decoded(part) for part in parts]
         for reason, count in sum((each.drops for each in decoded), Counter()).items():
             logger.warning("dropped: %d x %s", count, reason)
@@ -132,9 +133,10 @@ class PartitionPredictions:
 
 
 @lru_cache(maxsize=2)
-def _networks(runs: tuple[str, ...], variant: str, device: str) -> tuple[Ensemble, Decoder]:
+def _networks(runs: tuple[str, ...], variant: str, device: str, embeddings: str) -> tuple[Ensemble, Decoder]:
     """Return the networks of some runs and their decoder, loaded once in a process."""
-    ensemble = Ensemble(members=load_members([Path(run) for run in runs], variant), device=device)
+    members = load_members([Path(run) for run in runs], variant)
+    ensemble = Ensemble(members=members, device=device, embeddings=embeddings)
     return ensemble, Decoder(config=ensemble.members[0].config, bases=ensemble.bases)
 
 

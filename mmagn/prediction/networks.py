@@ -1,7 +1,7 @@
 """Galaxies through the networks of an ensemble: batches, pinned copies for a GPU, and the rows of the catalogue."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,11 @@ from mmagn.evaluation.subsets import subset_names
 from mmagn.matching.objects import PART_OBJECTS
 from mmagn.prediction.decode import Decoded
 from mmagn.runs.members import TrainedMember
+from mmagn.runs.sample import with_vector_length
 from mmagn.spectroscopy.basis import ContinuumBasis
+from mmagn.storage.vectors import vector_table
 from mmagn.tensors.missing import features_present
+from mmagn.tensors.residency import vector_columns
 
 Bases = list[ContinuumBasis | None]
 
@@ -34,15 +37,27 @@ class Ensemble:
         Where they run.
     prevalence
         Fraction of AGN among the galaxies; None takes that of the validation split.
+    embeddings
+        File of the vectors, for networks that take them.
     meta
         Metadata of the catalogue.
+
+    Raises
+    ------
+    ValueError
+        Where the networks take vectors, and the file has none of their length.
     """
 
     members: Sequence[TrainedMember]
     device: str
     prevalence: float | None = None
+    embeddings: str = ""
     meta: Mapping[str, Any] = field(default_factory=dict)
     _pinned: dict[tuple[str, int], Tensor] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        config = self.members[0].config
+        with_vector_length(replace(config, data=replace(config.data, embeddings=self.embeddings)))
 
     @property
     def bases(self) -> Bases:
@@ -73,8 +88,11 @@ class Ensemble:
     def table(self, decoded: Decoded, outputs: Sequence[NetworkOutput] | None = None) -> Table:
         """Return the rows of the catalogue for some galaxies, in their order."""
         subset = subset_names(decoded.image_valid, decoded.spectrum_valid, self.members[0].known)
-        predictions = []
-        for member, output in zip(self.members, outputs or self.outputs(decoded), strict=True):
+        outputs, predictions = outputs or self.outputs(decoded), []
+        if "embedding" in self.members[0].config.models.branches:  # an object may have nothing that the network takes
+            stated = np.isfinite(np.stack(list(outputs[0].part_arrays().values()))).any(axis=0)
+            subset = np.where(stated, subset, "")
+        for member, output in zip(self.members, outputs, strict=True):
             prediction = MemberPrediction.empty(len(decoded))
             logits, embedding = output.arrays()
             parts = output.part_arrays()
@@ -124,6 +142,9 @@ class Ensemble:
             whole["features_valid"] = features_present(
                 valid[:, columns], names, decoded.image_valid, decoded.spectrum_valid
             )
+        if "embedding" in member.config.models.branches:
+            ids = [decoded.columns[name].tolist() for name in ("sdss_object_id", "hsc_object_id")]
+            whole |= vector_columns(vector_table(self.embeddings).of(*ids))
         for start in range(0, len(decoded), size):
             yield {name: values[start : start + size] for name, values in whole.items()}
 

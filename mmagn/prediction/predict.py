@@ -168,6 +168,7 @@ def predict(
         members=members,
         device=device_name(config.training),
         prevalence=options.prevalence,
+        embeddings=config.data.embeddings,
         meta=catalog_meta(members, runs, options.objects, options.prevalence),
     )
     decoder = Decoder(config=replace(members[0].config, spectroscopy=config.spectroscopy), bases=ensemble.bases)

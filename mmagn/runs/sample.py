@@ -1,5 +1,6 @@
 """The labelled sample of a config: pairs that are matched, measured, classified and split by sky."""
 
+import hashlib
 import logging
 from collections import Counter
 from collections.abc import Mapping
@@ -30,9 +31,14 @@ from mmagn.runs.outside_labels import labels_summary, outside_labels, targets
 from mmagn.spectroscopy.basis import ContinuumBasis
 from mmagn.storage.files import as_written
 from mmagn.storage.run_folder import RunFolder
+from mmagn.storage.vectors import vector_table, vectors_of
 from mmagn.surveys.hats.dask_client import dask_client
+from mmagn.tensors.datamodule import BatchPlan, PairDataModule
 from mmagn.tensors.missing import features_present
+from mmagn.tensors.residency import PairInputs, batch_source
+from mmagn.tensors.scaling import FeatureScaling
 from mmagn.tensors.spectrum import spectrum_pixels
+from mmagn.training.device import device_name
 from mmagn.training.losses import pos_weight
 
 logger = logging.getLogger(__name__)
@@ -120,6 +126,25 @@ class Sample:
         present = features_present(self.features(config)[1], config.tensors.features, every, every)
         return None if bool(present.all()) else present
 
+    def vectors(self, config: RunConfig) -> NDArray[np.float32] | None:
+        """Return the vectors (object, length) of ``data.embeddings``, NaN where there is none.
+
+        None where the network takes none.
+        """
+        if "embedding" not in config.models.branches:
+            return None
+        images = np.asarray(self.store.index["hsc_object_id"], dtype=np.str_)[self.rows]
+        vectors = vectors_of(config.data.embeddings, self.object_id.tolist(), images.tolist())
+        missing = int(np.isnan(vectors).any(axis=1).sum())
+        logger.info("vectors of length %d; %d of %d objects have none", vectors.shape[1], missing, len(vectors))
+        return vectors
+
+    def identity(self, config: RunConfig) -> dict[str, str]:
+        """Return digests of what a resumed run must find again."""
+        vectors = self.vectors(config)
+        of_vectors = {} if vectors is None else {"vectors": hashlib.sha256(vectors.tobytes()).hexdigest()[:16]}
+        return {"pairs": self.store.fingerprint, **of_vectors}
+
     def part(self, objects: Rows) -> "Sample":
         """Return the sample with some of its labelled objects."""
         return replace(self, rows=self.rows[objects], target=self.target[objects], split=self.split[objects])
@@ -205,12 +230,56 @@ def training_pos_weight(config: RunConfig, sample: Sample, train: Rows) -> float
     return pos_weight(training_target(config, sample, train)[train])
 
 
-def network(config: RunConfig) -> FusionModel:
-    """Return the network of a config with initial weights, the same for the same seed."""
+def datamodule(config: RunConfig, sample: Sample, scaling: FeatureScaling) -> PairDataModule:
+    """Return the batches of a training, validation and test split."""
+    pairs = PairInputs(
+        store=sample.store,
+        rows=sample.rows,
+        features=scaling.transform(*sample.features(config)) if "features" in config.models.branches else None,
+        features_valid=sample.features_valid(config),
+        target=training_target(config, sample, sample.fold.train),
+        embedding=sample.vectors(config),
+    )
+    cache_dir, device = Path(config.data.cache_dir), device_name(config.training)
+    tensors = batch_source(pairs, config.tensors, config.models.branches, cache_dir=cache_dir, device=device)
+    plan = BatchPlan(
+        batch_size=config.training.batch_size,
+        augment=config.tensors.augment,
+        seed=config.seed,
+        workers=config.tensors.threads,
+    )
+    return PairDataModule(tensors, sample.split, plan)
+
+
+def network(config: RunConfig, vectors: NDArray[np.float32] | None = None, train: Rows | None = None) -> FusionModel:
+    """Return the network of a config with initial weights, the same for the same seed.
+
+    Vectors (object, length) are standardised by those of the rows ``train``.
+    """
     torch.manual_seed(config.seed)
-    return FusionModel(
+    model = FusionModel(
         config.models, spectrum_pixels=spectrum_pixels(config.tensors), features=len(config.tensors.features)
     )
+    if vectors is not None and (branch := model.vector_branch) is not None:
+        branch.standardise(torch.from_numpy(vectors[train]))
+    return model
+
+
+def with_vector_length(config: RunConfig) -> RunConfig:
+    """Return the config with the length of the vectors of ``data.embeddings``, where its network takes them.
+
+    Raises
+    ------
+    ValueError
+        Where there is no such file, or its vectors have another length than ``models.embedding.input_dim``.
+    """
+    if "embedding" not in config.models.branches:
+        return config
+    table, embedding = vector_table(config.data.embeddings), config.models.embedding
+    if embedding.input_dim not in (0, table.length):
+        length = f"models.embedding.input_dim is {embedding.input_dim}"
+        raise ValueError(f"{table.path} has vectors of length {table.length}, but {length}")
+    return replace(config, models=replace(config.models, embedding=replace(embedding, input_dim=table.length)))
 
 
 def without_initial_weights(config: RunConfig) -> RunConfig:

@@ -14,6 +14,7 @@ from mmagn.config.run_config import RunConfig
 from mmagn.evaluation.folds import Fold
 from mmagn.models.heads import FusionHeads
 from mmagn.search.folds import own_variant
+from mmagn.tensors.residency import vector_columns
 from mmagn.training.heads.fusion import HeadsSettings, HeadsTask, fit_heads, fused_logits
 from mmagn.workers import one_thread
 
@@ -42,7 +43,7 @@ class HeadScores:
         self.pos_weight = [fits.networks.pos_weight(fold) for fold in folds]
         self.heads = [fold_heads(fits, fold) for fold in folds]
         self.origins = [fits.inputs.origin(fits.config, fold) for fold in folds]
-        self.present = _present(fits.sample.features_valid(fits.config), list(self.heads[0].widths), device)
+        self.present = _present(fits, list(self.heads[0].widths), device)
 
     def __call__(self, config: RunConfig) -> Iterator[float]:
         """Average precision on the test objects of one inner fold after another; all but the first are one batch."""
@@ -83,12 +84,14 @@ class HeadScores:
         )
 
 
-def _present(features_valid: Tensor | None, names: Sequence[str], device: str) -> Tensor | None:
-    """(object, modality) which modalities an object has; None where all have every one."""
-    if features_valid is None:
-        return None
-    every = torch.ones_like(features_valid)
-    return torch.stack([features_valid if name == "features" else every for name in names], dim=1).to(device)
+def _present(fits: FoldFits, names: Sequence[str], device: str) -> Tensor:
+    """(object, modality) which modalities an object has."""
+    every = torch.ones(len(fits.sample.target), dtype=torch.bool)
+    valid = {"features": fits.sample.features_valid(fits.config)}
+    if "embedding" in names and fits.inputs.vectors is not None:
+        valid["embedding"] = vector_columns(fits.inputs.vectors)["embedding_valid"]
+    flags = [valid.get(name) for name in names]
+    return torch.stack([every if flag is None else flag for flag in flags], dim=1).to(device)
 
 
 def fold_embeddings(fits: FoldFits, folds: Sequence[Fold]) -> Tensor:

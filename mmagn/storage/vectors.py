@@ -1,6 +1,8 @@
 """Vectors of objects, such as the embeddings of a foundation model, in Parquet files: an id and a vector a row."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from mmagn.records import Floats
 from mmagn.storage.files import whole_file
 from mmagn.storage.table_reading import read_table
 
+Vectors = NDArray[np.float32]
 ID_COLUMNS = ("id", "object_id", "sdss_object_id", "hsc_object_id", "targetid")
 VECTOR_COLUMN = "embedding"
 
@@ -38,7 +40,7 @@ def check_vector_file(path: Path) -> None:
         raise ValueError(f"{path.name} cannot hold vectors; allowed: a name that ends in .parquet")
 
 
-def read_vectors(path: Path) -> tuple[list[str], Floats]:
+def read_vectors(path: Path) -> tuple[list[str], Vectors]:
     """Return ids (row,) and vectors (row, length), NaN where one is missing or not finite.
 
     Parameters
@@ -66,37 +68,73 @@ def read_vectors(path: Path) -> tuple[list[str], Floats]:
     if len(set(ids)) < len(ids):
         twice = next(each for each in sorted(ids) if ids.count(each) > 1)
         raise ValueError(f"{path} has the id {twice} more than once")
-    vectors = np.ma.filled(np.ma.asarray(table[chosen[0]], dtype=np.float64), np.nan)
+    with np.errstate(over="ignore"):
+        vectors = np.ma.filled(np.ma.asarray(table[chosen[0]]).astype(np.float32), np.nan)
     vectors[~np.isfinite(vectors).all(axis=1)] = np.nan
     return ids, vectors
 
 
-def vectors_of(path: Path, *ids: Sequence[str]) -> Floats:
-    """Return the vector (object, length) of each object, NaN where there is none.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class VectorTable:
+    """Vectors by id.
 
-    Parameters
+    Attributes
     ----------
     path
-        As of :func:`read_vectors`.
-    ids
-        (object,) ids of one kind after another, such as those of spectra and of images; the first kind that a row of
-        the table has counts.
+        Where they come from.
+    row_of, vectors
+        Row of each id, and (row, length) vectors, NaN where one is missing.
+    """
+
+    path: Path
+    row_of: Mapping[str, int]
+    vectors: Vectors
+
+    @property
+    def length(self) -> int:
+        """Length of each vector."""
+        return int(self.vectors.shape[1])
+
+    def of(self, *ids: Sequence[str]) -> Vectors:
+        """Return the vector (object, length) of each object, NaN where there is none.
+
+        ``ids`` are (object,) ids of one kind after another, such as those of spectra and of images; of each object the
+        first that the table has counts.
+        """
+        rows = np.full(len(ids[0]), -1, dtype=np.int64)
+        for kind in ids:
+            rows = np.where(rows < 0, [self.row_of.get(str(name), -1) for name in kind], rows)
+        return np.where(rows[:, None] >= 0, self.vectors[rows], np.float32(np.nan))
+
+
+def vector_table(file: str) -> VectorTable:
+    """Return the vectors of ``data.embeddings``, see :func:`read_vectors`; read once while the file stays the same."""
+    if not file:
+        raise ValueError("models.branches has embedding, but data.embeddings names no file of vectors; name it")
+    path = Path(file).expanduser()
+    return _read_once(path, path.stat().st_mtime_ns if path.exists() else 0)
+
+
+@lru_cache(maxsize=1)
+def _read_once(path: Path, changed_ns: int) -> VectorTable:  # noqa: ARG001 another file of the same name is read anew
+    ids, vectors = read_vectors(path)
+    return VectorTable(path=path, row_of={name: row for row, name in enumerate(ids)}, vectors=vectors)
+
+
+def vectors_of(file: str, *ids: Sequence[str]) -> Vectors:
+    """Return the vector (object, length) of each object, as :meth:`VectorTable.of`.
 
     Raises
     ------
     ValueError
         Where not one object has a vector.
     """
-    names, vectors = read_vectors(path)
-    row_of = {name: row for row, name in enumerate(names)}
-    for kind in ids:
-        rows = np.array([row_of.get(str(name), -1) for name in kind], dtype=np.int64)
-        if (rows >= 0).any():
-            wanted = np.where(rows[:, None] >= 0, vectors[rows], np.nan)
-            if np.isfinite(wanted).any():
-                return np.asarray(wanted)
-    examples = ", ".join(str(kind[0]) for kind in ids if len(kind))
-    raise ValueError(
-        f"{path} has no vector for any of {len(ids[0])} objects: its first id is {names[0] if names else 'none'}; "
-        f"allowed: ids such as {examples}"
-    )
+    table = vector_table(file)
+    vectors = table.of(*ids)
+    if not np.isfinite(vectors).any():
+        examples = ", ".join(str(kind[0]) for kind in ids if len(kind))
+        raise ValueError(
+            f"{table.path} has no vector for any of {len(vectors)} objects: its first id is "
+            f"{next(iter(table.row_of), 'none')}; allowed: ids such as {examples}"
+        )
+    return vectors

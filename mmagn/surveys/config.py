@@ -103,14 +103,6 @@ class HubConfig:
         check_settings(self)
 
 
-_EMBEDDING_VARIANTS = (
-    "embedding",
-    "image-spectrum-embedding",
-    "fused-embedding",
-    "masked-image-spectrum-embedding",
-)
-
-
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
     """Where pairs come from.
@@ -152,7 +144,8 @@ class DataConfig:
         Spectra of higher redshift are dropped and counted.
     embeddings
         Parquet file or HATS folder of vectors, an id and a vector in each row, such as the embeddings of a foundation
-        model or what ``mmagn embed`` writes; models of an ablation with ``embedding`` in their name take them.
+        model or what ``mmagn embed`` writes. Networks with ``embedding`` among ``models.branches``, and models of an
+        ablation with that in their name, take them.
     cache_dir
         Folder for the embedded survey and for stores made on the way.
     simulate
@@ -180,7 +173,7 @@ class DataConfig:
     image_noise: bool = setting(True, "pairs", needs=("data.source", "hub", "hats"))
     redshift_min: float = setting(0.0, "pairs")
     redshift_max: float = setting(1.2, "pairs")
-    embeddings: str = setting("", "ablation", path=True, needs=("ablation.variants", *_EMBEDDING_VARIANTS))
+    embeddings: str = setting("", "nothing", path=True)
     cache_dir: str = setting("~/.cache/mmagn", "nothing", one_or_more=True, path=True)
     simulate: SimulateConfig = section(SimulateConfig, needs=("data.source", "embedded"))
     hub: HubConfig = section(HubConfig)

@@ -38,6 +38,8 @@ class PairInputs:
         (object,) 1, 0, a probability or NaN of those rows.
     features_valid
         (object,) bool: the object has features; None where every object has.
+    embedding
+        (object, length) float32 vectors, NaN where an object has none; None for a network without them.
     """
 
     store: PairSource
@@ -45,6 +47,7 @@ class PairInputs:
     features: NDArray[np.float32] | None
     target: NDArray[np.floating]
     features_valid: torch.Tensor | None = None
+    embedding: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         lengths = [len(self.rows), len(self.target), *([] if self.features is None else [len(self.features)])]
@@ -52,10 +55,18 @@ class PairInputs:
             raise ValueError(f"{lengths[0]} rows came with {lengths[1]} targets and {lengths[-1]} rows of features")
 
     def columns(self) -> dict[str, Any]:
-        """``features``, ``features_valid`` and ``target`` as tensors."""
+        """``features``, ``embedding``, their valid flags, and ``target`` as tensors."""
         features = None if self.features is None else torch.from_numpy(self.features)
         target = torch.as_tensor(np.asarray(self.target), dtype=torch.float32)
-        return {"features": features, "features_valid": self.features_valid, "target": target}
+        columns = {"features": features, "features_valid": self.features_valid, "target": target}
+        return columns if self.embedding is None else columns | vector_columns(self.embedding)
+
+
+def vector_columns(vectors: NDArray[np.float32]) -> dict[str, torch.Tensor]:
+    """Return ``embedding`` and ``embedding_valid`` of (object, length) vectors, NaN where an object has none."""
+    values = torch.from_numpy(vectors)
+    valid = values.isfinite().all(dim=1)
+    return {"embedding": values.where(valid[:, None], 0.0), "embedding_valid": valid}
 
 
 def pair_tensors(

@@ -13,6 +13,8 @@ from mmagn.records import Cutout, Spectrum
 from mmagn.tensors.config import TensorsConfig
 
 Halves = NDArray[np.float16]
+_SMALL = ("features", "features_valid", "embedding", "embedding_valid", "target")
+"""What is in memory wherever images and spectra are."""
 
 
 class PairSource(Protocol):
@@ -77,6 +79,8 @@ class PairTensors:
         (object, feature) float32, scaled.
     features_valid
         (object,) bool: the object has features; None where every object has.
+    embedding, embedding_valid
+        (object, length) float32 vectors, and (object,) bool: the object has one.
     target
         (object,) float32: 1, 0, a probability, or NaN where there is no label.
     softening
@@ -89,6 +93,8 @@ class PairTensors:
     target: Tensor
     softening: float = TensorsConfig.asinh_softening
     features_valid: Tensor | None = None
+    embedding: Tensor | None = None
+    embedding_valid: Tensor | None = None
 
     def __len__(self) -> int:
         """Return the number of objects."""
@@ -96,16 +102,13 @@ class PairTensors:
 
     def to(self, device: torch.device | str) -> Self:
         """Return the same tensors on a device."""
-        parts = (self.image, self.spectrum, self.features, self.features_valid)
-        image, spectrum, features, valid = (_moved(part, device) for part in parts)
-        target = self.target.to(device)
-        return replace(self, image=image, spectrum=spectrum, features=features, features_valid=valid, target=target)
+        moved: dict[str, Any] = {name: _moved(getattr(self, name), device) for name in ("image", "spectrum", *_SMALL)}
+        return replace(self, **moved)
 
     def gathered(self, rows: Tensor) -> dict[str, Tensor]:
         """Batch of the given (batch,) int64 rows; a selection on the device, which the host does not wait for."""
         rows = rows.to(self.target.device, non_blocking=True)
-        names = ("image", "spectrum", "features", "features_valid", "target")
-        present = {name: getattr(self, name) for name in names}
+        present = {name: getattr(self, name) for name in ("image", "spectrum", *_SMALL)}
         return {**{name: tensor[rows] for name, tensor in present.items() if tensor is not None}, "index": rows}
 
     def batch(self, rows: Tensor) -> dict[str, Tensor]:
@@ -123,8 +126,8 @@ class MappedTensors:
         By branch: (pair, ...) float16, a row for each pair of the store.
     rows
         (object,) int64 row of each object in them.
-    features, features_valid
-        (object, feature) float32, and (object,) bool: the object has features; or None.
+    features, features_valid, embedding, embedding_valid
+        (object, feature) float32, and (object,) bool: the object has features; the same of vectors; or None.
     target
         (object,) float32.
     pinned
@@ -140,6 +143,8 @@ class MappedTensors:
     pinned: bool = False
     softening: float = TensorsConfig.asinh_softening
     features_valid: Tensor | None = None
+    embedding: Tensor | None = None
+    embedding_valid: Tensor | None = None
 
     def __len__(self) -> int:
         """Return the number of objects."""
@@ -171,8 +176,8 @@ class StreamedTensors:
         By branch: the (...) float32 array of the pair in a row of the store.
     rows
         (object,) int64 row of each object in the store.
-    features, features_valid
-        (object, feature) float32, and (object,) bool: the object has features; or None.
+    features, features_valid, embedding, embedding_valid
+        (object, feature) float32, and (object,) bool: the object has features; the same of vectors; or None.
     target
         (object,) float32.
     softening
@@ -186,6 +191,8 @@ class StreamedTensors:
     target: Tensor
     softening: float = TensorsConfig.asinh_softening
     features_valid: Tensor | None = None
+    embedding: Tensor | None = None
+    embedding_valid: Tensor | None = None
 
     def __len__(self) -> int:
         """Return the number of objects."""
@@ -206,14 +213,14 @@ class StreamedTensors:
 
 
 def _small(source: MappedTensors | StreamedTensors, rows: Tensor) -> dict[str, Tensor]:
-    columns = {"features": source.features, "features_valid": source.features_valid, "target": source.target}
+    columns = {name: getattr(source, name) for name in _SMALL}
     return {**{name: values[rows] for name, values in columns.items() if values is not None}, "index": rows}
 
 
 def with_columns(
     source: BatchSource, features: Tensor | None, target: Tensor, features_valid: Tensor | None = None
 ) -> BatchSource:
-    """Return the same images and spectra with other features, flags of objects that have any, and targets."""
+    """Return the same images, spectra and vectors with other features, flags of objects that have any, and targets."""
     assert isinstance(source, PairTensors | MappedTensors | StreamedTensors)
     device = source.target.device
     return replace(

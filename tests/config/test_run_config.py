@@ -176,6 +176,17 @@ def test_what_an_ablation_cannot_do_is_refused_at_once() -> None:
     assert load_config(**unlabelled).ablation.metric == "average_precision"
 
 
+def test_vectors_that_nothing_takes_have_no_effect() -> None:
+    vectors = {"data.embeddings": "vectors.parquet"}
+    (sentence,) = without_effect(load_config(**vectors))
+    assert sentence == "data.embeddings has no effect: models.branches and ablation.variants have no embedding"
+    for taker in (
+        {"models.branches": "spectrum,embedding"},
+        {"ablation.variants": "embedding", "ablation.questions": ""},
+    ):
+        assert without_effect(load_config(**vectors, **taker)) == []
+
+
 def test_a_catalogue_that_is_only_scored_decides_no_fit() -> None:
     trained = load_config(**{f"labels.catalog.{name}": value for name, value in CATALOG.items()})
     scored = load_config(**{f"labels.catalog.{name}": value for name, value in {**CATALOG, "use": "score"}.items()})

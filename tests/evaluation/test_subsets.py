@@ -29,6 +29,8 @@ EVERY = ("image+spectrum", "image", "spectrum")
         (("spectrum", "features"), ("ew_halpha",), ("spectrum",)),
         (("spectrum", "features"), ("contrast",), EVERY),
         (("image",), FEATURE_NAMES, ("image",)),
+        (("image", "embedding"), FEATURE_NAMES, EVERY),
+        (("embedding",), FEATURE_NAMES, EVERY),
     ],
 )
 def test_subsets_are_those_of_what_reaches_the_network(branches, features, known) -> None:

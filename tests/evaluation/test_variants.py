@@ -18,6 +18,7 @@ def test_lines_are_dropped_from_all_that_a_masked_model_sees() -> None:
     [
         ("masked-image-spectrum - masked-spectrum", "adding the image to the masked spectrum"),
         ("fused - handcrafted", "adding the image and the spectrum to the ten features"),
+        ("fused-embedding - fused", "adding the embedding to the image, the spectrum and the ten features"),
         ("spectrum - image", "taking the spectrum instead of the image"),
         ("fused - logistic", "taking the image, the spectrum and the ten features instead of logistic regression"),
     ],

@@ -5,18 +5,21 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mmagn.models.config import ImageBranchConfig, ModelsConfig, SpectrumBranchConfig
+from mmagn.models.config import EmbeddingBranchConfig, ImageBranchConfig, ModelsConfig, SpectrumBranchConfig
 from mmagn.models.fusion import FusionModel
 
-BRANCHES = ("image", "spectrum", "features")
-COMBINATIONS = [chosen for count in (1, 2, 3) for chosen in combinations(BRANCHES, count)]
+BRANCHES = ("image", "spectrum", "embedding", "features")
+MEASURED = ("image", "spectrum", "features")
+COMBINATIONS = [chosen for count in (1, 2, 3) for chosen in combinations(MEASURED, count)]
+COMBINATIONS += [("embedding",), ("embedding", "features"), BRANCHES]
 PIXELS = 96
 MIXED = {
     "image_valid": torch.arange(16) % 4 != 1,
     "spectrum_valid": torch.arange(16) % 4 != 2,
     "features_valid": torch.arange(16) % 4 != 3,
+    "embedding_valid": torch.arange(16) % 4 != 3,
 }
-"""Of 16 objects four with everything, and four each without the image, the spectrum and the features."""
+"""Of 16 objects four with everything, and four each without the image, the spectrum, and features and vector."""
 
 
 def model(branches: Any = BRANCHES, **settings: Any) -> FusionModel:
@@ -25,6 +28,7 @@ def model(branches: Any = BRANCHES, **settings: Any) -> FusionModel:
         branches=branches,
         image=ImageBranchConfig(embedding_dim=8),
         spectrum=SpectrumBranchConfig(widths=(8, 8), kernel_size=5, embedding_dim=6),
+        embedding=EmbeddingBranchConfig(input_dim=12, embedding_dim=5, dropout=0.0),
         **{"hidden_dim": 16, "dropout": 0.0, **settings},
     )
     return FusionModel(config, spectrum_pixels=PIXELS)
@@ -39,6 +43,7 @@ def batch(count: int = 16) -> dict[str, Tensor]:
         "image": torch.randn((count, 5, 32, 32), generator=drawn),
         "spectrum": torch.stack((excess, information), dim=1),
         "features": torch.randn((count, 10), generator=drawn),
+        "embedding": torch.randn((count, 12), generator=drawn),
         "target": (torch.arange(count) % 2).float(),
         "index": torch.arange(count),
     }
@@ -125,7 +130,7 @@ def test_one_batch_can_be_overfitted(branches: tuple[str, ...]) -> None:
 def test_embeddings_have_the_spread_of_a_scaled_feature() -> None:
     for branches in (("image", "spectrum"), BRANCHES):
         embedding = model(branches).eval().embedding(batch())
-        assert embedding.shape == (16, 8 + 6 + 10 * ("features" in branches))
+        assert embedding.shape == (16, 8 + 6 + (5 + 10) * (len(branches) == len(BRANCHES)))
         for part in (embedding[:, :8], embedding[:, 8:14]):
             torch.testing.assert_close(part.std(dim=1, unbiased=False), torch.ones(16), rtol=0.05, atol=0.0)
 

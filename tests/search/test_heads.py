@@ -29,7 +29,7 @@ def test_a_search_of_the_head_knows_which_objects_lack_features(monkeypatch: pyt
     heads = FusionHeads({"spectrum": 2, "features": 3}, config.models)
     monkeypatch.setattr("mmagn.search.heads.fold_embeddings", lambda *_: embedding)
     monkeypatch.setattr("mmagn.search.heads.fold_heads", lambda *_: heads)
-    inputs = SimpleNamespace(device="cpu", target=lambda _: target, origin=lambda *_: None)
+    inputs = SimpleNamespace(device="cpu", target=lambda _: target, origin=lambda *_: None, vectors=None)
     fits = SimpleNamespace(
         config=config,
         inputs=inputs,

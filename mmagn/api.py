@@ -160,10 +160,8 @@ class Model:
     ----------
     run
         Run, folder of a run, or ORG/NAME[@REVISION] of a model repository of a Hugging Face hub.
-    variant
-        Model of an ablation.
-    embeddings
-        File of the vectors of the galaxies, for a network that takes them; empty takes that of the training.
+    variant, embeddings
+        Model of an ablation; file of vectors, for a network that takes them, if it is not that of the training.
 
     Raises
     ------
@@ -175,8 +173,7 @@ class Model:
         self.folder = run.folder if isinstance(run, Run) else local_run(run)
         members = load_members([self.folder], variant)
         self.config = members[0].config
-        vectors = str(embeddings) or self.config.data.embeddings
-        self._ensemble = Ensemble(members=members, device=device_name(self.config.training), embeddings=vectors)
+        self._ensemble = Ensemble(members=members, device=device_name(self.config.training), embeddings=str(embeddings))
         self._decoder = Decoder(config=self.config, bases=self._ensemble.bases)
 
     def predict(self, galaxies: Galaxies, *, prevalence: float | None = None) -> Table:
@@ -313,8 +310,7 @@ def train(config: RunConfig, *, resume: Run | Path | str = "") -> Run:
 def load(run: Run | Path | str, variant: str = DEFAULT_VARIANT, *, embeddings: Path | str = "") -> Model:
     """Return the model of a run: that of a training, or one of those that an ablation kept.
 
-    ``ORG/NAME``, ``ORG/NAME@REVISION`` or ``hf://ORG/NAME`` names a model repository that :func:`push` wrote;
-    ``embeddings`` the file of vectors of a network that takes them.
+    ``ORG/NAME``, ``ORG/NAME@REVISION`` or ``hf://ORG/NAME`` names a model repository that :func:`push` wrote.
     """
     return Model(run, variant, embeddings=embeddings)
 

@@ -27,6 +27,7 @@ from mmagn.runs.members import load_members
 from mmagn.runs.sample import engine
 from mmagn.surveys.hats.catalogs import described_hats, partition_paths, readable
 from mmagn.surveys.hats.reader import HatsReader
+from mmagn.training.config import TrainingConfig
 from mmagn.training.device import device_name
 
 HEALPIX_ORDER = 29
@@ -70,7 +71,12 @@ def predict_hats(config: RunConfig, runs: Sequence[Path], folder: Path, variant:
         parts = parts_of_files(config.data, config.matching, drops)
         catalog = reader.open_spectra(surveys[0])
         task = PartitionPredictions(
-            runs=paths, variant=variant, config=config, parts=parts, files=partition_paths(catalog)
+            runs=paths,
+            variant=variant,
+            training=config.training,
+            parts=parts,
+            files=partition_paths(catalog),
+            embeddings=config.data.embeddings,
         )
         predicted = catalog.map_partitions(task, include_pixel=True, meta=task.frame([]))
         with readable(str(folder)):
@@ -97,19 +103,22 @@ class PartitionPredictions:
     ----------
     runs, variant
         Folders of trained runs, and model of an ablation.
-    config
-        Settings that name the device of the networks, where the worker is, and the file of vectors.
+    training
+        Settings that name the device of the networks, where the worker is.
     parts
         Galaxies of each file of spectra.
     files
         File of each partition, by order and pixel.
+    embeddings
+        File of the vectors, for networks that take them, where the worker sees it.
     """
 
     runs: tuple[str, ...]
     variant: str
-    config: RunConfig
+    training: TrainingConfig
     parts: Mapping[str, Sequence[ObjectPart]]
     files: Mapping[tuple[int, int], str]
+    embeddings: str = ""
 
     def __call__(self, frame: Any, pixel: Any) -> pd.DataFrame:  # noqa: ARG002 LSDB gives the columns it has read
         """Return the predictions of a partition."""
@@ -117,9 +126,7 @@ class PartitionPredictions:
 
     def frame(self, parts: Sequence[ObjectPart]) -> pd.DataFrame:
         """Return the predictions of some galaxies as a frame, sorted by HEALPix pixel; empty without galaxies."""
-        ensemble, decoder = _networks(
-            self.runs, self.variant, device_name(self.config.training), self.config.data.embeddings
-        )
+        ensemble, decoder = _networks(self.runs, self.variant, device_name(self.training), self.embeddings)
         decoded = [decoder.decoded(part) for part in parts]
         for reason, count in sum((each.drops for each in decoded), Counter()).items():
             logger.warning("dropped: %d x %s", count, reason)

@@ -38,7 +38,7 @@ class Ensemble:
     prevalence
         Fraction of AGN among the galaxies; None takes that of the validation split.
     embeddings
-        File of the vectors, for networks that take them.
+        File of the vectors, for networks that take them; empty takes that of the training.
     meta
         Metadata of the catalogue.
 
@@ -57,7 +57,11 @@ class Ensemble:
 
     def __post_init__(self) -> None:
         config = self.members[0].config
-        with_vector_length(replace(config, data=replace(config.data, embeddings=self.embeddings)))
+        with_vector_length(replace(config, data=replace(config.data, embeddings=self._file)))
+
+    @property
+    def _file(self) -> str:
+        return self.embeddings or self.members[0].config.data.embeddings
 
     @property
     def bases(self) -> Bases:
@@ -144,7 +148,7 @@ class Ensemble:
             )
         if "embedding" in member.config.models.branches:
             ids = [decoded.columns[name].tolist() for name in ("sdss_object_id", "hsc_object_id")]
-            whole |= vector_columns(vector_table(self.embeddings).of(*ids))
+            whole |= vector_columns(vector_table(self._file).of(*ids))
         for start in range(0, len(decoded), size):
             yield {name: values[start : start + size] for name, values in whole.items()}
 

@@ -103,7 +103,7 @@ class Pairs:
         seed
             Of the order of the batches, such as a seed plus the epoch; None keeps that of the files.
         of
-            Rank and number of ranks: each batch belongs to one rank, and ranks differ by at most one batch.
+            Rank and number of ranks, which differ by at most one batch and have nearly as many pairs.
         """
         from mmagn.tensors.loader import log_losses, pair_loader  # only here: others of this class do without
 

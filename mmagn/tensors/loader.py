@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
 from mmagn.matching.objects import ObjectPart
@@ -88,7 +89,7 @@ def pair_loader(
     seed
         Of the order of the batches; None keeps that of the parts.
     of
-        Rank and number of ranks.
+        Rank and number of ranks; all have the same number of batches, but for one, and nearly as many pairs.
 
     Raises
     ------
@@ -99,9 +100,22 @@ def pair_loader(
     if not 0 <= rank < ranks:
         raise ValueError(f"rank {rank} of {ranks} ranks; allowed: 0 to below their number")
     order = np.arange(len(parts)) if seed is None else np.random.default_rng(seed).permutation(len(parts))
-    own = order[rank::ranks].tolist()
+    own = _of_rank(order, np.array([len(part) for part in parts]), rank, ranks)
     if not 0 <= start <= len(own):
         raise ValueError(f"start is {start}; allowed: 0 to {len(own)}, the number of batches")
     return DataLoader(
         PartTensors(parts=parts, config=config), batch_size=None, sampler=own[start:], num_workers=workers
     )
+
+
+def _of_rank(order: NDArray[np.int64], pairs: NDArray[np.int64], rank: int, ranks: int) -> list[int]:
+    """Return the batches of a rank: each round gives every rank one, the largest to the rank with the fewest pairs."""
+    own: list[int] = []
+    total = np.zeros(ranks, dtype=np.int64)
+    for start in range(0, len(order), ranks):
+        batches = order[start : start + ranks]
+        batches = batches[np.argsort(-pairs[batches], kind="stable")]
+        receivers = np.argsort(total, kind="stable")[: len(batches)]
+        total[receivers] += pairs[batches]
+        own += batches[receivers == rank].tolist()
+    return own

@@ -1,7 +1,12 @@
-"""Pairs from a hub with latency into tensors, relative to decoding the same row groups from a disk."""
+"""Pairs from a hub with latency into tensors, relative to decoding the same row groups from a disk.
+
+The hub is a process of this machine. Where its cores are busy, what it and the client need to move the bytes takes time
+from the decoding, which a hub elsewhere and its latency would not: the processor times tell.
+"""
 
 import multiprocessing
 import os
+import shutil
 import statistics
 import sys
 import tempfile
@@ -12,6 +17,7 @@ from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+import psutil
 import torch
 
 from benchmarks.pair_survey import write_survey
@@ -32,7 +38,7 @@ GOAL = 0.9
 
 
 def hub_benchmark(*, pairs: int, latency_ms: float, repeats: int, seed: int) -> None:
-    """Print pairs per second of both and their ratio, the median of some runs by turns."""
+    """Print pairs per second of both and their ratio, the median of some runs by turns, and processor times."""
     from hats_files import write_hats
 
     with tempfile.TemporaryDirectory() as name:
@@ -41,6 +47,7 @@ def hub_benchmark(*, pairs: int, latency_ms: float, repeats: int, seed: int) -> 
         write_survey(folder / "tree", files=cells, rows=min(pairs, CELL_ROWS), matched=1.0, seed=seed)
         for kind, repository in (("sdss", HubConfig.sdss), ("hsc", HubConfig.hsc)):
             write_hats(folder / "tree", kind, folder / "hub" / repository)
+        shutil.rmtree(folder / "tree")
         parent, child = multiprocessing.Pipe()
         context = multiprocessing.get_context("spawn")
         server = context.Process(target=_serve, args=(folder / "hub", latency_ms / 1000, child), daemon=True)
@@ -52,10 +59,15 @@ def hub_benchmark(*, pairs: int, latency_ms: float, repeats: int, seed: int) -> 
         print(f"index and match: {time.perf_counter() - started:.1f} s")
         local = [_local(shard, folder / "hub") for shard in shards]
         rates: dict[str, list[float]] = {"hub": [], "disk": []}
+        process = psutil.Process(server.pid)
+        places = {"hub": (shards, HubReader(data=data)), "disk": (local, HatsReader(data=replace(data, source="hats")))}
         for _ in range(repeats):
             client._client.cache_clear()  # what an earlier run has read is not kept
-            rates["hub"].append(_pairs_per_second(shards, HubReader(data=data)))
-            rates["disk"].append(_pairs_per_second(local, HatsReader(data=replace(data, source="hats"))))
+            for place, (parts, reader) in places.items():
+                own, served = time.process_time(), sum(process.cpu_times()[:2])
+                rates[place].append(_pairs_per_second(parts, reader))
+                own, served = time.process_time() - own, sum(process.cpu_times()[:2]) - served
+                print(f"{place}: {rates[place][-1]:.1f} pairs/s, processor time {own:.1f} s, of the hub {served:.1f} s")
         server.terminate()
     ratios = [hub / disk for hub, disk in zip(rates["hub"], rates["disk"], strict=True)]
     for place, values in rates.items():

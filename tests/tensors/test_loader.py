@@ -10,7 +10,9 @@ import torch
 import mmagn
 from mmagn.matching.store import pair_store
 from mmagn.surveys.config import DataConfig
+from mmagn.tensors.config import TensorsConfig
 from mmagn.tensors.image import image_tensor
+from mmagn.tensors.loader import pair_loader
 from mmagn.tensors.spectrum import spectrum_tensor
 
 SIZE = 3
@@ -73,6 +75,15 @@ def test_ranks_and_workers_share_the_batches(pairs):
     assert sorted(chain.from_iterable(shares)) == sorted(whole)
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
     assert ids(pairs.torch(SIZE, seed=3, workers=2)) == whole
+
+
+def test_ranks_have_nearly_as_many_pairs_where_cells_have_many_or_few():
+    parts = [range(64 if number % 2 else 1) for number in range(101)]
+    shares = [list(pair_loader(parts, TensorsConfig(), seed=1, of=(rank, 4)).sampler) for rank in range(4)]
+    assert sorted(chain.from_iterable(shares)) == [*range(101)]
+    pairs = [sum(len(parts[number]) for number in share) for share in shares]
+    assert max(pairs) - min(pairs) <= 64
+    assert max(map(len, shares)) - min(map(len, shares)) == 1
 
 
 def test_a_store_gives_the_same_pairs(world, pairs, tmp_path):

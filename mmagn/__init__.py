@@ -9,7 +9,6 @@ if TYPE_CHECKING:
         Model,
         Pairs,
         Run,
-        ablate,
         evaluate,
         load,
         match,
@@ -17,11 +16,11 @@ if TYPE_CHECKING:
         open_pairs,
         push,
         read_galaxy,
-        search,
         train,
     )
     from mmagn.config.run_config import RunConfig, load_config
     from mmagn.matching.objects import Galaxy
+    from mmagn.pipeline import ablate, search
     from mmagn.records import Cutout, Pair, Spectrum
 
 __all__ = [
@@ -50,6 +49,7 @@ __all__ = [
 _HOMES = {
     **dict.fromkeys(("Cutout", "Pair", "Spectrum"), "mmagn.records"),
     "Galaxy": "mmagn.matching.objects",
+    **dict.fromkeys(("ablate", "search"), "mmagn.pipeline"),
     **dict.fromkeys(("RunConfig", "load_config"), "mmagn.config.run_config"),
 }
 

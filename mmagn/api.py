@@ -37,9 +37,6 @@ if TYPE_CHECKING:
     from datasets import IterableDataset
     from torch.utils.data import DataLoader
 
-    from mmagn.ablation.ablate import Ablation
-    from mmagn.search.search import Search
-
 Galaxies = RunConfig | PairStore | Iterable[Any]
 """What a model predicts for: pairs of a config or store, or any of Pair, Galaxy, Cutout, Spectrum, rows of a store."""
 
@@ -338,13 +335,3 @@ def measure(config: RunConfig, out: Path | str, *, of_pairs: bool = False, worke
 def evaluate(run: Run | Path | str, split: str = "test") -> Scores:
     """Return the scores of a run on one of its splits, and write them to its folder."""
     return pipeline.evaluate(run.folder if isinstance(run, Run) else Path(run).expanduser(), split)
-
-
-def ablate(config: RunConfig) -> "Ablation":
-    """Return the comparison of the models of ``config.ablation`` on the same folds, and write it to a run folder."""
-    return pipeline.ablate(config)
-
-
-def search(config: RunConfig) -> "Search":
-    """Return the result of a search for better settings outside the test split, and write it to a run folder."""
-    return pipeline.search(config)

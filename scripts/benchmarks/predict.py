@@ -13,7 +13,7 @@ import torch
 
 from mmagn.config.run_config import RunConfig, save_config
 from mmagn.evaluation.calibration import Calibration
-from mmagn.evaluation.network import logits_and_embeddings
+from mmagn.evaluation.network import network_output
 from mmagn.evaluation.subsets import SubsetCalibration, save_calibrations
 from mmagn.features.names import FEATURE_NAMES
 from mmagn.matching.objects import PART_OBJECTS, StoredPart
@@ -88,7 +88,7 @@ def _compare(config: RunConfig, store: PairStore, run: Path, repeats: int, worke
     forward, whole = [], []
     for _ in range(repeats):
         started = time.perf_counter()
-        logits_and_embeddings(member.model, ready, device)
+        network_output(member.model, ready, device).arrays()
         forward.append(len(store) / (time.perf_counter() - started))
         with redirect_stdout(StringIO()):
             summary = predict(config, [run], run / "scores.parquet", PredictionOptions(workers=workers, progress=False))

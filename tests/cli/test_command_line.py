@@ -126,6 +126,13 @@ def test_what_libraries_do_on_a_first_run_stays_off_the_console(caplog: pytest.L
     assert not caplog.records
 
 
+def test_every_benchmark_finds_what_it_imports(monkeypatch: pytest.MonkeyPatch) -> None:
+    scripts = Path(__file__).resolve().parents[2] / "scripts"
+    monkeypatch.syspath_prepend(str(scripts))
+    names = [path.stem for path in sorted((scripts / "benchmarks").glob("*.py"))]
+    assert all(importlib.import_module(f"benchmarks.{name}") for name in names)
+
+
 def test_a_part_that_a_benchmark_does_not_have_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[2] / "scripts"))
     benchmark = importlib.import_module("benchmarks.truth").truth_benchmark

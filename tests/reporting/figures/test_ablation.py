@@ -1,5 +1,7 @@
 """A forest plot shows every model and every question, also where a score is undefined; parts show their ceiling."""
 
+from dataclasses import asdict
+
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -27,7 +29,7 @@ def test_every_model_and_question_has_its_line() -> None:
         pooled[name] = pooled_scores(said, CONFIG)
     rows = [score_row(name, part, CONFIG).as_dict() for name, part in pooled.items()]
     (answer,) = answers(pooled, [question("fused - image")], "average_precision", CONFIG)
-    record = {"question": answer.question.name, "significant": answer.significant, **answer.difference.as_dict()}
+    record = {"question": answer.question.name, "significant": answer.significant, **asdict(answer.difference)}
     models, differences = forest_figure(rows, [record], metric="average_precision").axes
     assert [label.get_text() for label in models.get_yticklabels()] == ["fused", "image"]
     assert [label.get_text() for label in differences.get_yticklabels()] == ["fused \N{MINUS SIGN} image"]

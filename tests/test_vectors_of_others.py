@@ -1,6 +1,7 @@
 """Vectors of a foundation model as a branch: what they add, and one network from training to catalogue."""
 
 import json
+import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from mmagn.storage.run_folder import RunFolder
 from mmagn.storage.vectors import write_vectors
 from mmagn.tensors.residency import vector_columns
 from mmagn.tensors.sources import PairTensors
+from mmagn.training.checkpoints import read_checkpoint
 from mmagn.training.config import TrainingConfig
 from mmagn.training.heads.fusion import HeadsSettings, fit_model_heads
 
@@ -150,6 +152,18 @@ def test_another_file_of_vectors_is_another_prediction(trained: RunFolder, surve
     assert "missing.parquet" in capsys.readouterr().err
 
 
+def test_a_run_is_resumed_with_the_vectors_that_it_was_started_with_only(survey, trained: RunFolder) -> None:
+    base, config, sample = survey
+    (base / "moved.parquet").write_bytes((base / "vectors.parquet").read_bytes())
+    write_vectors(base / "changed.parquet", sample.object_id.tolist(), np.ones((len(sample.target), 6), np.float32))
+    same, moved, changed = (
+        sample.identity(replace(config, data=replace(config.data, embeddings=str(base / f"{name}.parquet"))))
+        for name in ("vectors", "moved", "changed")
+    )
+    assert same == moved == read_checkpoint(trained.last)["identity"]
+    assert same["vectors"] != changed["vectors"]
+
+
 def test_an_object_without_any_input_of_the_network_is_not_predicted(survey, tmp_path: Path, monkeypatch) -> None:
     without_report(monkeypatch)
     _, config, sample = survey
@@ -159,7 +173,8 @@ def test_an_object_without_any_input_of_the_network_is_not_predicted(survey, tmp
     assert np.isfinite(np.asarray(table["calibrated_probability"])).tolist() == [False, True]
 
 
-def test_an_ablation_fits_models_with_and_without_vectors_on_the_same_folds(survey, tmp_path: Path) -> None:
+def test_an_ablation_fits_models_with_and_without_vectors_on_the_same_folds(survey, tmp_path: Path, caplog) -> None:
+    caplog.set_level(logging.INFO)
     base, config, sample = survey
     names = ("spectrum", "embedding", "fused-embedding")
     config = replace(
@@ -170,6 +185,7 @@ def test_an_ablation_fits_models_with_and_without_vectors_on_the_same_folds(surv
     fits, folds = FoldFits(config, sample, tmp_path), ablation_folds(config, sample)
     fits.make([VARIANTS[name] for name in names], folds)
     assert fits.fitted == 6
+    assert f"{np.isnan(fits.inputs.vectors).all(axis=1).sum()} of {len(sample.target)} objects have none" in caplog.text
     for fold in folds:
         tables = [fits.table(VARIANTS[name], fold) for name in names]
         assert all(table["object_id"].tolist() == sample.object_id[fold.test].tolist() for table in tables)

@@ -134,10 +134,7 @@ class Sample:
         if "embedding" not in config.models.branches:
             return None
         images = np.asarray(self.store.index["hsc_object_id"], dtype=np.str_)[self.rows]
-        vectors = vectors_of(config.data.embeddings, self.object_id.tolist(), images.tolist())
-        missing = int(np.isnan(vectors).any(axis=1).sum())
-        logger.info("vectors of length %d; %d of %d objects have none", vectors.shape[1], missing, len(vectors))
-        return vectors
+        return vectors_of(config.data.embeddings, self.object_id.tolist(), images.tolist())
 
     def identity(self, config: RunConfig) -> dict[str, str]:
         """Return digests of what a resumed run must find again."""

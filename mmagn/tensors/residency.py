@@ -59,7 +59,12 @@ class PairInputs:
         features = None if self.features is None else torch.from_numpy(self.features)
         target = torch.as_tensor(np.asarray(self.target), dtype=torch.float32)
         columns = {"features": features, "features_valid": self.features_valid, "target": target}
-        return columns if self.embedding is None else columns | vector_columns(self.embedding)
+        if self.embedding is None:
+            return columns
+        of_vectors = vector_columns(self.embedding)
+        missing = len(self.rows) - int(of_vectors["embedding_valid"].sum())
+        _LOGGER.info("vectors: %d of %d objects have none", missing, len(self.rows))
+        return columns | of_vectors
 
 
 def vector_columns(vectors: NDArray[np.float32]) -> dict[str, torch.Tensor]:

@@ -27,7 +27,9 @@ def planted_sample(count: int = 150, signal: float = 1.5, seed: int = 0) -> Samp
     table["object_id"], table["survey"] = np.arange(count).astype(str), "sdss"
     table["ra_deg"], table["dec_deg"] = rng.uniform(0, 360, count), rng.uniform(-60, 60, count)
     table["redshift"], table["snr_median"] = rng.uniform(0, 0.3, count), rng.uniform(2, 30, count)
-    store = SimpleNamespace(fingerprint=str(seed), index=Table({"hsc_object_id": np.arange(count).astype(str)}))
+    store = SimpleNamespace(
+        fingerprint=str(seed), simulated=True, index=Table({"hsc_object_id": np.arange(count).astype(str)})
+    )
     return Sample(
         store=store,  # type: ignore[arg-type]
         table=table,

@@ -24,6 +24,7 @@ from mmagn.evaluation.pooled import OutOfFold, pooled_scores
 from mmagn.evaluation.variants import VARIANTS, question
 from mmagn.models.config import EmbeddingBranchConfig, ModelsConfig
 from mmagn.models.fusion import FusionModel
+from mmagn.runs.card import card_text
 from mmagn.runs.sample import Sample, labelled_sample
 from mmagn.storage.run_folder import RunFolder
 from mmagn.storage.vectors import write_vectors
@@ -117,6 +118,7 @@ def test_a_run_states_what_the_vectors_say_and_their_share(trained: RunFolder, s
     assert inputs == {"image", "spectrum", "features", "embedding"}
     config = load_config(trained.config)
     assert config.models.embedding.input_dim == 6
+    assert 'load("a/b", embeddings="VECTORS.parquet")' in card_text(trained, "a/b")
     without_report(monkeypatch)
     pipeline.evaluate(trained.path)
     np.testing.assert_allclose(Table.read(trained.predictions)["logit"], predictions["logit"], atol=1e-5)

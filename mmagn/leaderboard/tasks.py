@@ -102,16 +102,16 @@ def task_rows(config: RunConfig, task: Task) -> Table:
     return table
 
 
-def _task_catalog(given: CatalogConfig, task: Task) -> CatalogConfig:
-    """Settings of the labels of a task: of those given, where the table is and how it is written."""
-    kept = {} if task.label == BPT else {name: getattr(given, name) for name in ("table", "columns", "missing")}
-    if task.label != BPT and not given.table:
+def _task_catalog(settings: CatalogConfig, task: Task) -> CatalogConfig:
+    """Settings of the labels of a task: of those of a run, where the table is and how it is written."""
+    kept = {} if task.label == BPT else {name: getattr(settings, name) for name in ("table", "columns", "missing")}
+    if task.label != BPT and not settings.table:
         raise ValueError(
             f"the task {task.name} needs a table of labels; name it by labels.catalog.table (preset {task.label})"
         )
     catalog = CatalogConfig(**kept, preset="" if task.label == BPT else task.label)
     for each in fields(CatalogConfig):
-        value = getattr(given, each.name)
+        value = getattr(settings, each.name)
         if value not in (each.default, getattr(catalog, each.name)):
             raise ValueError(
                 f"labels.catalog.{each.name} is {value}, but the task {task.name} has its own labels; allowed: "

@@ -109,8 +109,9 @@ def _iter_pairs(shards: Sequence[PairShard], reader: SurveyReader, image_dtype: 
     for stream in in_advance(shard_pairs(shard, reader, Counter(), lost) for shard in shards):
         for pair in stream:
             yield pair if image_dtype == "float32" else pair_from_row(pair_row(pair, image_dtype))
-    for sentence in lost:
-        _log.warning("pair left out: %s", sentence)
+        for sentence in lost:
+            _log.warning("pair left out: %s", sentence)
+        lost.clear()
 
 
 def _shard_count(pairs: int) -> int:

@@ -56,6 +56,9 @@ def card_text(run: RunFolder, repository: str) -> str:
         inputs_of(run, config),
         simulated=recorded["simulated"],
     )
+    vectors = "embedding" in config.models.branches
+    argument = ', embeddings="VECTORS.parquet"' if vectors else ""
+    place = f"--data.source store --data.root STORE{' --data.embeddings VECTORS.parquet' if vectors else ''}"
     warning = small_sample_warning(scores.objects, scores.positives, f"{split} split")
     return "\n".join(
         [
@@ -66,8 +69,8 @@ def card_text(run: RunFolder, repository: str) -> str:
             *([f"**{warning}**\n"] if warning else []),
             *(f"{sentence}\n" for sentence in verdict),
             "## Use\n",
-            f'```python\nimport mmagn\n\ntable = mmagn.load("{repository}").predict(galaxies)\n```\n',
-            f"    mmagn predict --run hf://{repository} --data.source store --data.root STORE --out scores.votable\n",
+            f'```python\nimport mmagn\n\ntable = mmagn.load("{repository}"{argument}).predict(galaxies)\n```\n',
+            f"    mmagn predict --run hf://{repository} {place} --out scores.votable\n",
             "## Data\n",
             *_data(recorded, scores, config),
             "## Scores\n",

@@ -79,6 +79,8 @@ def column_numbers(column: Any, unit: u.UnitBase) -> Floats:
         Where a value is no number, or the column has another kind of unit; the message begins with row or column.
     """
     name, own = column.name, column.unit if column.unit is not None else unit
+    if isinstance(own, u.UnrecognizedUnit):  # FITS knows deg alone; tables have degree, degrees and DEG too
+        own = u.Unit(str(own).strip().lower().removesuffix("s"), parse_strict="silent")
     own = u.hourangle if own == u.hour else u.Unit(own)
     wanted = f"numbers in {unit}" if unit != u.one else "numbers"
     if not own.is_equivalent(unit):

@@ -10,7 +10,16 @@ from datasets.distributed import split_dataset_by_node
 from torch.utils.data import DataLoader
 
 from mmagn.matching.config import MatchingConfig
-from mmagn.matching.pairs import NoPairsError, open_pairs, pair_from_row, pair_index, pair_row, pair_shards, shard_pairs
+from mmagn.matching.pairs import (
+    NoPairsError,
+    iter_pairs,
+    open_pairs,
+    pair_from_row,
+    pair_index,
+    pair_row,
+    pair_shards,
+    shard_pairs,
+)
 from mmagn.matching.repeats import REPEAT
 from mmagn.matching.rows import PAIR_FEATURES, half_precision
 from mmagn.records import INDEX_COLUMNS
@@ -140,6 +149,17 @@ def test_a_pair_with_an_unusable_member_is_left_out_and_counted(v1_tree, tmp_pat
     assert caplog.text.count("pair left out") == 2
     assert "SDSS 100 with HSC 200, row 0 of hsc/pdr3_dud_22.5/" in caplog.text
     assert "SDSS 101 with HSC 201, row 1 of sdss/sdss/" in caplog.text
+
+
+def test_pairs_that_are_left_out_are_named_before_the_last_one_is_read(v1_tree, tmp_path, caplog):
+    places = [{"ra": ra + n / 60, "dec": 1.0} for ra in (10.0, 40.0) for n in range(2)]
+    hsc = [{"object_id": 200 + n, **place} for n, place in enumerate(places)]
+    for n in (0, 2):
+        hsc[n]["image_mask"] = np.zeros((5, 160, 160), dtype=bool)
+    v1_tree(tmp_path, sdss=[{"object_id": 100 + n, **place} for n, place in enumerate(places)], hsc=hsc)
+    pairs = iter_pairs(config_of(tmp_path), MatchingConfig())
+    assert {next(pairs).spectrum.object_id for _ in range(2)} == {"101", "103"}
+    assert caplog.text.count("pair left out") == 1
 
 
 def test_no_pairs_says_what_was_compared(v1_tree, tmp_path):

@@ -70,6 +70,14 @@ def test_positions_have_units(tree, tmp_path, unit):
     assert pairs_of(listed(tree, tmp_path, ra=ra, dec=dec)) == ["2"]
 
 
+@pytest.mark.filterwarnings("ignore::astropy.units.UnitsWarning")
+@pytest.mark.parametrize("spelling", ["degree", "degrees", "DEG"])
+def test_units_that_no_standard_spells_so_are_degrees(tree, tmp_path, spelling):
+    unit = u.Unit(spelling, format="fits", parse_strict="silent")
+    ra, dec = (Column([degrees], unit=unit) for degrees in (150.02, 2.0))
+    assert pairs_of(listed(tree, tmp_path, "list.fits", ra=ra, dec=dec)) == ["2"]
+
+
 def test_a_position_that_is_no_number_is_named(tree, tmp_path):
     data = listed(tree, tmp_path, "list.csv", ra=["150.02", "10:00:07.2"], dec=[2.0, 2.0])
     with pytest.raises(ValueError, match=r"list\.csv row 2, column ra has 10:00:07\.2; allowed: numbers in deg"):

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache
 from importlib import import_module
 from importlib.metadata import version
-from threading import Event
+from threading import BoundedSemaphore, Event
 from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
 
@@ -68,7 +68,7 @@ class HubClient:
     endpoint
         Address of the hub.
     config
-        Retries and waits.
+        Retries, waits and downloads at the same time.
     """
 
     def __init__(self, endpoint: str, config: HubConfig) -> None:
@@ -77,6 +77,7 @@ class HubClient:
         self.filesystem = _HubFileSystem(endpoint=endpoint, skip_instance_cache=True, use_listings_cache=False)
         self.filesystem.client = self
         self.kept = KeptRanges()
+        self._downloads = BoundedSemaphore(config.workers)
 
     def commit(self, repository: str, revision: str) -> tuple[str, str]:
         """Return the name that a dataset repository has now and the commit of a branch, tag or commit.
@@ -202,7 +203,8 @@ class HubClient:
                 if len(content) < length:
                     raise _http_library().RemoteProtocolError(f"the answer ended {length - len(content)} bytes early")
 
-        self.attempted(fetch, subject, stop, lambda: len(content))
+        with self._downloads:
+            self.attempted(fetch, subject, stop, lambda: len(content))
         return bytes(content)
 
     def _pages(self, url: str, subject: str) -> Iterator[list[Any]]:
@@ -308,10 +310,8 @@ class _HubFile(HfFileSystemFile):
     def url(self) -> str:
         """Return the address of the file, without the listing of its folder that the library asks for."""
         place: Any = self.resolved_path
-        endpoint = self.fs.endpoint
-        return hf_hub_url(
-            place.repo_id, place.path_in_repo, repo_type="dataset", revision=place.revision, endpoint=endpoint
-        )
+        options = {"repo_type": "dataset", "revision": place.revision, "endpoint": self.fs.endpoint}
+        return hf_hub_url(place.repo_id, place.path_in_repo, **options)
 
 
 def _paused(stop: Event, wait_s: float) -> bool:

@@ -207,6 +207,26 @@ def test_the_next_file_is_fetched_before_the_present_one_is_read(hub, hub_data):
     assert moved > 0
 
 
+def test_streams_together_have_no_more_downloads_at_the_same_time_than_one(hub, hub_data):
+    reader = HubReader(data=replace(hub_data, hub=replace(hub_data.hub, workers=2)))
+    catalog = reader.read_hsc_catalog(Counter())
+    under_way, most, lock = Counter(), [], threading.Lock()
+
+    def counted(path):
+        with lock:
+            under_way[""] += 1
+            most.append(under_way[""])
+        time.sleep(0.02)
+        with lock:
+            under_way[""] -= 1
+
+    hub.fault = counted
+    rows = [catalog.row[catalog.file_index == number] for number in range(3)]
+    streams = [reader.read_cutouts(path, of_file) for path, of_file in zip(catalog.files, rows, strict=False)]
+    assert [len(list(stream)) for stream in streams] == [len(of_file) for of_file in rows]
+    assert max(most) == 2
+
+
 def test_a_stream_that_nobody_reads_on_ends_its_waits(hub, hub_data):
     patient = replace(hub_data, hub=replace(hub_data.hub, backoff_s=1000.0))
     catalog = HubReader(data=patient).read_hsc_catalog(Counter())

@@ -5,7 +5,10 @@ galaxies is ever in one place, and another worker takes over the partition of on
 """
 
 import logging
+import os
+import re
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +28,7 @@ from mmagn.prediction.networks import Ensemble
 from mmagn.prediction.predict import catalog_meta
 from mmagn.runs.members import load_members
 from mmagn.runs.sample import engine
+from mmagn.storage.files import remove_abandoned
 from mmagn.surveys.hats.catalogs import described_hats, partition_paths, readable
 from mmagn.surveys.hats.reader import HatsReader
 from mmagn.training.config import TrainingConfig
@@ -47,7 +51,7 @@ def predict_hats(config: RunConfig, runs: Sequence[Path], folder: Path, variant:
     runs
         Run folders; workers of a cluster must see them under the same path.
     folder
-        New folder of the catalogue.
+        New folder of the catalogue, which appears whole or not at all.
     variant
         Model of an ablation.
 
@@ -79,14 +83,21 @@ def predict_hats(config: RunConfig, runs: Sequence[Path], folder: Path, variant:
             embeddings=config.data.embeddings,
         )
         predicted = catalog.map_partitions(task, include_pixel=True, meta=task.frame([]))
-        with readable(str(folder)):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        remove_abandoned(folder.parent, rf"\.{re.escape(folder.name)}-(\d+)-.*")
+        with (
+            readable(str(folder)),
+            tempfile.TemporaryDirectory(prefix=f".{folder.name}-{os.getpid()}-", dir=folder.parent) as private,
+        ):
+            making = Path(private) / folder.name
             predicted.write_catalog(
-                folder,
+                making,
                 catalog_name=folder.name,
                 addl_hats_properties={name.lower(): str(value) for name, value in meta.items()},
                 progress_bar=False,
                 should_write_skymap=False,
             )
+            making.rename(folder)
     requested = sum(sum(map(len, of_file)) for of_file in parts.values())
     rows = int(described_hats(str(folder), ("ra", "dec")).catalog_info.total_rows)
     sys.stdout.write(f"{folder}: {rows} galaxies; could not be read: {requested - rows}\n")

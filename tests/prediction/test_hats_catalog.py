@@ -24,7 +24,9 @@ CPU = TrainingConfig(device="cpu")
 pytestmark = pytest.mark.filterwarnings("ignore::pandas.errors.Pandas4Warning")
 
 
-def test_the_hats_catalogue_of_predictions_is_the_table_of_one_process(world, hats_collections, tmp_path: Path, capsys):
+def test_the_hats_catalogue_of_predictions_is_the_table_of_one_process(
+    world, hats_collections, tmp_path: Path, capsys, monkeypatch
+):
     import lsdb
 
     root = embedded_root(world["config"].data)
@@ -52,6 +54,14 @@ def test_the_hats_catalogue_of_predictions_is_the_table_of_one_process(world, ha
     assert near["sdss_object_id"].tolist() == [expected["sdss_object_id"][0]]
     assert predict([*command, "--out", f"hats:{tmp_path / 'scores'}"]) == 2
     assert "is not empty; a HATS catalogue needs a folder of its own" in capsys.readouterr().err
+
+    def failing(task, frame, pixel):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(PartitionPredictions, "__call__", failing)
+    assert predict([*command, "--out", f"hats:{tmp_path / 'other'}"]) == 2
+    assert "no space left" in capsys.readouterr().err
+    assert not [path for path in tmp_path.iterdir() if "other" in path.name], "a catalogue appears whole or not at all"
 
 
 def test_the_task_of_a_worker_is_sent_between_processes(world):

@@ -99,8 +99,15 @@ def listed_names(session: requests.Session, url: str) -> list[str]:
 
 
 def plain_name(address: str) -> str:
-    """Return the name of the file of a path or address: without folder, query, credentials, ``~`` or dot in front."""
-    return Path(unquote(urlsplit(address).path) if "://" in address else address).name.lstrip("~.")
+    """Return the name of the file of a path or address: without folder, query, credentials, ``~`` or dot in front.
+
+    The host of an address without a path; "." of a path without a name.
+    """
+    path, host = address, None
+    if "://" in address:
+        place = urlsplit(address)
+        path, host = unquote(place.path), place.hostname
+    return Path(path).name.lstrip("~.") or host or "."
 
 
 def local_file(address: str, folder: Path) -> Path:

@@ -151,13 +151,19 @@ def test_of_files_that_settings_name_the_names_are_pushed(trained: Path, models:
     assert local_run(NAME).is_dir(), "what push writes is taken"
 
 
+@pytest.mark.parametrize(
+    ("address", "name"),
+    [
+        ("https://someone:hunter2@archive.org/agn.fits?token=hunter2#hunter2", "agn.fits"),
+        ("https://someone:hunter2@archive.org/?table=agn&token=hunter2", "archive.org"),
+    ],
+)
 def test_a_token_in_the_address_of_a_catalogue_is_never_pushed(
-    world: dict, trained: Path, models: HubServer, tmp_path: Path
+    world: dict, trained: Path, models: HubServer, tmp_path: Path, address: str, name: str
 ) -> None:
     run, sample = RunFolder(tmp_path / "other"), world["sample"]
     shutil.copytree(trained, run.path)
     config, objects = load_config(run.config), len(sample.table)
-    address = "https://someone:hunter2@archive.org/agn.fits?token=hunter2#hunter2"
     catalog = CatalogConfig(table=address, join="position", positive="z > 0")
     config = replace(config, labels=replace(config.labels, catalog=catalog))
     save_config(config, run.config)
@@ -169,7 +175,7 @@ def test_a_token_in_the_address_of_a_catalogue_is_never_pushed(
     push_run(run.path, NAME)
     for path in (models.folder / NAME).iterdir():
         assert b"hunter2" not in path.read_bytes(), path.name
-    assert load_config(models.folder / NAME / "config.yaml").labels.catalog.table == "agn.fits"
+    assert load_config(local_run(NAME) / "config.yaml").labels.catalog.table == name
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,7 @@ def predict_hats(config: RunConfig, runs: Sequence[Path], folder: Path, variant:
     surveys = list(reader.spectra_paths)
     if len(surveys) != 1:
         raise ValueError(f"a HATS catalogue has one survey of spectra; data.spectra has {', '.join(surveys)}")
+    folder = folder.expanduser().absolute()  # workers may run in another folder
     if folder.exists() and any(folder.iterdir()):
         raise ValueError(f"{folder} is not empty; a HATS catalogue needs a folder of its own")
     meta = catalog_meta(load_members(runs, variant, config), runs, "pairs, spectra")
@@ -80,7 +81,7 @@ def predict_hats(config: RunConfig, runs: Sequence[Path], folder: Path, variant:
             training=config.training,
             parts=parts,
             files=partition_paths(catalog),
-            embeddings=config.data.embeddings,
+            embeddings=str(Path(config.data.embeddings).expanduser().absolute()) if config.data.embeddings else "",
         )
         predicted = catalog.map_partitions(task, include_pixel=True, meta=task.frame([]))
         folder.parent.mkdir(parents=True, exist_ok=True)

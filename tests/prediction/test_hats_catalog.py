@@ -1,5 +1,6 @@
 """Predictions written as a HATS catalogue by Dask are those of the table that one process writes."""
 
+import os
 import pickle
 from dataclasses import replace
 from pathlib import Path
@@ -54,6 +55,19 @@ def test_the_hats_catalogue_of_predictions_is_the_table_of_one_process(
     assert near["sdss_object_id"].tolist() == [expected["sdss_object_id"][0]]
     assert predict([*command, "--out", f"hats:{tmp_path / 'scores'}"]) == 2
     assert "is not empty; a HATS catalogue needs a folder of its own" in capsys.readouterr().err
+    call = PartitionPredictions.__call__
+
+    def in_another_folder(task, frame, pixel):
+        os.chdir(tmp_path / "hats")
+        return call(task, frame, pixel)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(PartitionPredictions, "__call__", in_another_folder)
+    assert predict([*command, "--out", "hats:again"]) == 0, capsys.readouterr()
+    assert (
+        lsdb.open_catalog(tmp_path / "again").compute()["sdss_object_id"].tolist()
+        == catalog.compute()["sdss_object_id"].tolist()
+    )
 
     def failing(task, frame, pixel):
         raise OSError("no space left")

@@ -1,5 +1,6 @@
 """Vectors of objects, such as the embeddings of a foundation model, in Parquet files: an id and a vector a row."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -65,8 +66,8 @@ def read_vectors(path: Path) -> tuple[list[str], Vectors]:
             f"it has {', '.join(table.colnames)}"
         )
     ids = [str(each).strip() for each in np.ma.filled(np.ma.asarray(table[id_name]).astype(np.str_), "").tolist()]
-    if len(set(ids)) < len(ids):
-        twice = next(each for each in sorted(ids) if ids.count(each) > 1)
+    (twice, count), *_ = Counter(ids).most_common(1) or [("", 0)]
+    if count > 1:
         raise ValueError(f"{path} has the id {twice} more than once")
     with np.errstate(over="ignore"):
         vectors = np.ma.filled(np.ma.asarray(table[chosen[0]]).astype(np.float32), np.nan)

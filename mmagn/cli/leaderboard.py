@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mmagn.cli.arguments import ConfigParser
 from mmagn.cli.command_line import command
+from mmagn.storage.settings import setting_values
 from mmagn.storage.tables import SUFFIXES
 
 
@@ -41,6 +42,10 @@ def leaderboard(arguments: Sequence[str]) -> None:
                 raise ValueError(f"--{name} is given without --predictions, which it describes; give both, or none")
         sys.stdout.write(f"{tasks.write_rows(config, task, options.rows)}\n")
         return
+    defaults = setting_values(type(config)())
+    for name, value in setting_values(config).items():
+        if value != defaults[name]:
+            raise ValueError(f"{name} is given with --predictions, but the rows are those of --rows; leave it out")
     entry = entries.Entry(name=options.entry, inputs=options.inputs, reference=options.reference)
     board = options.board or Path("leaderboard")
     content = entries.entered(board, task, tasks.read_rows(options.rows, task), entry, options.predictions)

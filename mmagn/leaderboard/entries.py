@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -50,9 +52,7 @@ class Entry:
     reference: str = ""
 
     def __post_init__(self) -> None:
-        if not self.name or not set(self.name) <= set(
-            "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
-        ):
+        if not re.fullmatch(r"[\w.-]+", self.name, re.ASCII):
             raise ValueError(f"--entry is {self.name!r}; allowed: letters, digits, '.', '_' and '-'")
 
 
@@ -79,8 +79,8 @@ def predicted(path: Path, rows: Table) -> Floats:
         wanted = " or ".join(ID_COLUMNS if ids is None else PROBABILITY_COLUMNS[::-1])
         raise ValueError(f"{path} has no column {wanted}; it has {', '.join(table.colnames)}")
     names = np.char.strip(np.asarray(ids).astype(np.str_)).tolist()
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
+    (twice, count), *_ = Counter(names).most_common(1) or [("", 0)]
+    if count > 1:
         raise ValueError(f"{path} has the object {twice} more than once")
     probability_of = dict(zip(names, np.ma.filled(np.ma.asarray(values, dtype=np.float64), np.nan), strict=True))
     probability = np.array([probability_of.get(name, np.nan) for name in rows["object_id"].tolist()])

@@ -199,6 +199,14 @@ def test_what_describes_predictions_is_refused_without_them(
     assert f"{option} is given without --predictions" in capsys.readouterr().err
 
 
+def test_a_setting_that_scores_of_predictions_do_not_use_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = ["--rows", str(tmp_path / "rows.csv"), "--predictions", str(tmp_path / "mine.csv")]
+    assert main(["leaderboard", "--task", "bpt", *files, "--data.source", "store", "--data.root", str(tmp_path)]) == 2
+    assert "data.source is given with --predictions" in capsys.readouterr().err
+
+
 def test_the_published_board_stands_on_its_rows_and_predictions() -> None:
     board = Path(__file__).resolve().parents[2] / "docs" / "leaderboard"
     for entry in read_board(board):

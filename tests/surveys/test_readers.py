@@ -61,8 +61,9 @@ def test_the_settings_of_a_source_are_those_in_effect_that_affect_its_pairs_apar
     every = {"source", "objects", "cells", "redshift_min", "redshift_max"}
     assert names("files", table="t.csv") == every | {"wavelengths"}
     assert names("hdf5", root="tree") == every | {"spectra", "desi_survey", "hsc_survey"}
-    assert names("hub") == every | {"spectra", "hub.sdss", "hub.desi", "hub.hsc"}, "the commits are among the sources"
-    assert names("hats") == every | {"spectra", "hats.sdss_survey"}
+    rows = every | {"spectra", "image_noise"}
+    assert names("hub") == rows | {"hub.sdss", "hub.desi", "hub.hsc"}, "the commits are among the sources"
+    assert names("hats") == rows | {"hats.sdss_survey"}
     assert {"simulate.seed", "simulate.pairs"} < names("embedded")
     ours = [reading_settings(DataConfig(objects=str(listed)))["data.objects"]]
     listed.write_text("object_id\n2\n", encoding="utf-8")

@@ -15,7 +15,7 @@ _NAMED = (*_TREE, "store", "hub", "hub-pairs", "hats")
 DESI = "desi"
 """Name of DESI among the surveys of ``data.spectra``; all others are of SDSS."""
 DEFAULT_SPECTRA = ("sdss", "boss", "eboss")
-"""``data.spectra`` where nothing was asked for: a source without one of them is as good."""
+"""Default of ``data.spectra``; a source that lacks one of these surveys gives no warning."""
 _REPOSITORY = pattern(r"[\w.-]+/[\w.-]+", "ORG/NAME of a dataset repository")
 _REVISION = pattern(r"\S+", "a commit, or a branch such as main")
 

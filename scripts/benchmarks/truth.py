@@ -290,11 +290,8 @@ def truth_benchmark(*, large: int, trainings: int, minutes: float, out: str, onl
 
     ``survey_of`` are the seed, pairs and repeats of the survey that most rows are about.
     """
-    logging.getLogger("mmagn").setLevel(logging.WARNING)
     start_s, folder, rows = time.monotonic(), Path(out), []
     seed = survey_of["seed"]
-    print(f"{machine()}; survey seed {seed}")
-    print(f"{'what':<{WIDTH}}{'goal':>12}  {'measured':>12}")
     small: list[Survey] = []
 
     def survey() -> Survey:
@@ -324,6 +321,9 @@ def truth_benchmark(*, large: int, trainings: int, minutes: float, out: str, onl
     names = only.split(",") if only else [*parts]
     if unknown := [name for name in names if name not in parts]:
         raise SystemExit(f"--only {', '.join(unknown)}: there is no such part; allowed: {', '.join(parts)}")
+    logging.getLogger("mmagn").setLevel(logging.WARNING)
+    print(f"{machine()}; survey seed {seed}")
+    print(f"{'what':<{WIDTH}}{'goal':>12}  {'measured':>12}")
     folder.mkdir(parents=True, exist_ok=True)
     for part in [part for name, part in parts.items() if name in names]:
         if time.monotonic() - start_s > 60 * minutes:

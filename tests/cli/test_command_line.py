@@ -141,3 +141,4 @@ def test_a_part_that_a_benchmark_does_not_have_is_refused(monkeypatch: pytest.Mo
     ):
         benchmark(large=9, trainings=1, minutes=1.0, out=str(tmp_path / "out"), only="cost,plantd", seed=1)
     assert not (tmp_path / "out").exists()
+    assert logging.getLogger("mmagn").level == logging.NOTSET, "what is refused leaves the log of later tests as it was"

@@ -98,6 +98,7 @@ BENCHMARKS: dict[str, tuple[str, list[tuple[str, Any, str]]]] = {
         "measure on a local Dask cluster: spectra/s, memory of a worker at two sizes, a killed worker; 2 GB of disk",
         [
             ("spectra", 20000, "simulated spectra; a quarter of them is the smaller size"),
+            ("galaxies", 0, "predict a sixth of so many galaxies, then all, instead; 3 MB of disk each"),
             ("workers", 2, "workers of the cluster"),
         ],
     ),

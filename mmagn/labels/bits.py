@@ -23,8 +23,9 @@ _PLANES: Mapping[str, tuple[str, str, Mapping[str, str]]] = {
 def agn_bits(labels: Table, broad_line: Sequence[bool]) -> dict[str, NDArray[np.int64]]:
     """Return ``agn_maskbits`` and ``opt_uv_type`` (object,): bits as of ``AGN_MASKBITS`` and ``OPT_UV_TYPE`` of DESI.
 
-    Of the first mask mmagn knows BPT_ANY_SY, BPT_ANY_AGN, BROAD_LINE and AGN_ANY (one of these), of the second the
-    three BPT planes and WHAN. Curves and cuts are mmagn's.
+    Of the first mask mmagn knows BPT_ANY_SY, BPT_ANY_AGN, BROAD_LINE, OPT_OTHER_AGN (strong AGN of WHAN) and AGN_ANY,
+    which DESI sets for Seyferts and strong AGN alone; of the second the three BPT planes and WHAN. Curves and cuts are
+    mmagn's.
 
     Parameters
     ----------
@@ -47,8 +48,10 @@ def agn_bits(labels: Table, broad_line: Sequence[bool]) -> dict[str, NDArray[np.
         "BPT_ANY_SY": (planes == "seyfert").any(axis=0),
         "BPT_ANY_AGN": np.isin(planes, ("seyfert", "liner", "composite")).any(axis=0),
         "BROAD_LINE": np.asarray(broad_line, dtype=bool),
+        "OPT_OTHER_AGN": names["whan_class"] == "strong-agn",
     }
+    conditions["AGN_ANY"] = conditions["BPT_ANY_SY"] | conditions["OPT_OTHER_AGN"]
     agn_maskbits = np.zeros(len(labels), dtype=np.int64)
     for name, condition in conditions.items():
-        agn_maskbits |= np.where(condition, (1 << masks[name]) | (1 << masks["AGN_ANY"]), 0)
+        agn_maskbits |= np.where(condition, 1 << masks[name], 0)
     return {"agn_maskbits": agn_maskbits, "opt_uv_type": opt_uv_type}

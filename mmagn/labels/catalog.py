@@ -158,13 +158,24 @@ class LabelCatalog:
 def rule_columns(table: Table, names: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     """Return the columns of a table by name, and by those names of a preset that the table has another word for."""
     columns: dict[str, Any] = {name: table[name] for name in table.colnames}
-    lower = {name.lower(): name for name in table.colnames}
-    for name, choices in names.items():
-        present = [lower[each.lower()] for each in choices if each.lower() in lower]
-        if present:
+    for name in names:
+        present = _published_name(table, names, name)
+        if present in table.colnames:
             columns = {key: value for key, value in columns.items() if key.lower() != name.lower()}
-            columns[name] = table[present[0]]
+            columns[name] = table[present]
     return columns
+
+
+def _published_name(table: Table, names: Mapping[str, Sequence[str]], name: str) -> str:
+    """Return the first of the columns that a name of a preset may have; the name itself where there is none."""
+    lower = {each.lower(): each for each in table.colnames}
+    return next((lower[each.lower()] for each in names.get(name, ()) if each.lower() in lower), name)
+
+
+def _id_columns(table: Table, config: CatalogConfig) -> list[str]:
+    """Return the columns that rows are joined by."""
+    names = presets()[config.preset].names if config.preset else {}
+    return column_names([_published_name(table, names, name) for name in config.columns], table.colnames)
 
 
 def _row_labels(table: Table, config: CatalogConfig) -> tuple[Labels, Labels]:
@@ -212,7 +223,7 @@ def _joinable(objects: Objects, join: str) -> NDArray[np.bool_]:
 def _joined(objects: Objects, table: Table, config: CatalogConfig) -> NDArray[np.int64]:
     """(pair, 2) rows of objects and of the table that belong together."""
     try:
-        names = column_names(config.columns, table.colnames)
+        names = _id_columns(table, config)
     except ValueError as error:
         raise ValueError(f"labels.catalog.columns: {error}") from None
     columns = [table[name] for name in names]
@@ -311,7 +322,7 @@ def _covered(objects: Objects, config: CatalogConfig, region: SkyRegion | None) 
 
 
 def _nothing_joined(objects: Objects, table: Table, config: CatalogConfig, file: Path) -> str:
-    names = column_names(config.columns, table.colnames)
+    names = _id_columns(table, config)
     first = ", ".join(f"{name} {table[name][0]}" for name in names) if len(table) else "no row"
     ours = {
         "hsc": f"HSC object id {objects.hsc_object_id[0]}",

@@ -25,7 +25,7 @@ class Preset:
     made_of
         The part of the spectrum that the label was made of.
     names
-        Columns that a name in the rules may have, in order of preference.
+        Columns that a name in ``columns`` or in the rules may have, in order of preference.
     """
 
     source: str

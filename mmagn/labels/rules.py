@@ -282,7 +282,7 @@ class _Evaluation:
         if any(value.dtype.kind == "U" for value, _ in values):
             raise ValueError(f"the rule {self.text!r} computes with a text in {ast.unparse(node)}; allowed: numbers")
         result = np.asarray(function(*(value for value, _ in values)), dtype=np.float64)
-        return result, reduce(np.logical_and, [known for _, known in values]) & ~np.isnan(result)
+        return result, reduce(np.logical_and, [known for _, known in values]) & np.isfinite(result)
 
     def _column(self, name: str) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         raw = np.ma.asarray(self.columns[name])

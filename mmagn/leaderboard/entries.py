@@ -21,6 +21,7 @@ from mmagn.leaderboard.tasks import Task, rows_fingerprint, tasks
 from mmagn.records import Floats
 from mmagn.storage.files import whole_file, write_json
 from mmagn.storage.markdown import markdown_table
+from mmagn.storage.run_folder import RunFolder
 from mmagn.storage.table_reading import read_table
 
 JUDGING = EvaluationConfig()
@@ -120,22 +121,15 @@ def entered(board: Path, task: Task, rows: Table, entry: Entry, predictions: Pat
     Raises
     ------
     ValueError
-        Where the predictions do not fit the rows, or other entries of the task were scored on other rows.
+        Where the predictions do not fit the rows, other entries of the task were scored on other rows, or another
+        process is adding an entry.
     """
     probability = predicted(predictions, rows)
-    fingerprint = rows_fingerprint(rows)
-    entries = [each for each in read_board(board) if (each["task"], each["name"]) != (task.name, entry.name)]
-    for each in entries:
-        if each["task"] == task.name and each["rows"] != fingerprint:
-            raise ValueError(
-                f"{board} has entries of the task {task.name} on other rows ({each['rows']}, these are {fingerprint}); "
-                "allowed: predictions for the same pairs, or another board"
-            )
     scored, origin = entry_scores(rows, probability)
     content = {
         "task": task.name,
         **asdict(entry),
-        "rows": fingerprint,
+        "rows": rows_fingerprint(rows),
         "objects": scored.objects,
         "positives": scored.positives,
         "threshold": scored.threshold,
@@ -143,20 +137,34 @@ def entered(board: Path, task: Task, rows: Table, entry: Entry, predictions: Pat
         "scores": {name: scored[name].as_dict() for name in BOARD_METRICS},
         "predictions": hashlib.sha256(predictions.read_bytes()).hexdigest(),
     }
-    entries.append(content)
-    of_task = {each["name"]: each for each in entries if each["task"] == task.name}
-    others = {name: predicted(_kept(board, task.name, name), rows) for name in of_task if name != entry.name}
-    for name, differences in _differences(rows, {**others, entry.name: probability}).items():
-        of_task[name]["differences"] = differences
     board.mkdir(parents=True, exist_ok=True)
+    with RunFolder(board).locked():
+        _add(board, content, rows, probability)
+    return content
+
+
+def _add(board: Path, content: dict[str, Any], rows: Table, probability: Floats) -> None:
+    """Write an entry and its predictions (row,) to a board, with the differences of all entries of its task."""
+    task, own = content["task"], content["name"]
+    entries = [each for each in read_board(board) if (each["task"], each["name"]) != (task, own)]
+    for each in entries:
+        if each["task"] == task and each["rows"] != content["rows"]:
+            raise ValueError(
+                f"{board} has entries of the task {task} on other rows ({each['rows']}, these are {content['rows']}); "
+                "allowed: predictions for the same pairs, or another board"
+            )
+    entries.append(content)
+    of_task = {each["name"]: each for each in entries if each["task"] == task}
+    others = {name: predicted(_kept(board, task, name), rows) for name in of_task if name != own}
+    for name, differences in _differences(rows, {**others, own: probability}).items():
+        of_task[name]["differences"] = differences
     test = np.asarray(rows["split"]) == "test"
     kept = Table({"id": rows["object_id"][test], "probability": probability[test]})
-    with whole_file(_kept(board, task.name, entry.name)) as part:
+    with whole_file(_kept(board, task, own)) as part:
         kept.write(part, format="parquet", overwrite=True)
     write_json(board / BOARD, {"version": 1, "entries": entries})
     with whole_file(board / PAGE) as part:
         part.write_text(board_markdown(entries), encoding="utf-8")
-    return content
 
 
 def read_board(board: Path) -> list[dict[str, Any]]:

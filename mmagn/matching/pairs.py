@@ -75,7 +75,9 @@ def open_pairs(data: DataConfig, matching: MatchingConfig) -> datasets.IterableD
 
     Rows come out as NumPy arrays (format ``numpy``, which widens float16 images to float32); ``with_format`` changes
     that. Images are flat, ``pair_from_row`` gives them their shape back. The stream is cut over nodes and DataLoader
-    workers by shard and resumes exactly from its ``state_dict`` as long as it is not shuffled with a buffer.
+    workers by shard and resumes exactly from its ``state_dict`` as long as it is not shuffled with a buffer. The
+    largest shards come first: ranks and workers, of which each takes every n-th, differ by no more pairs than one shard
+    has (1,024 at most).
 
     Raises
     ------
@@ -87,13 +89,13 @@ def open_pairs(data: DataConfig, matching: MatchingConfig) -> datasets.IterableD
     if data.source == "store":
         dataset = source_store(data, matching).dataset()
         return dataset.to_iterable_dataset(num_shards=_shard_count(len(dataset))).with_format("numpy")
-    shards = pair_shards(pair_index(data, matching))
+    shards = sorted(pair_shards(pair_index(data, matching)), key=len, reverse=True)
     stream = _PairStream(shards=shards, reader=survey_reader(data), image_dtype=matching.image_dtype)
     return stream.as_streaming_dataset(split="train").with_format("numpy")
 
 
 def iter_pairs(data: DataConfig, matching: MatchingConfig) -> Iterator[Pair]:
-    """Yield the pairs of the surveys in the order of ``open_pairs``; remote shards are fetched one ahead.
+    """Yield the pairs of the surveys in the order of ``pair_shards``; remote shards are fetched one ahead.
 
     Raises
     ------

@@ -40,6 +40,7 @@ WORKER_OBJECTS = 8192
 """Number of galaxies from which on worker processes, which take seconds to start, are faster than threads."""
 NOT_MEASURED = "not measured"
 SHARED_MEMORY = Path("/dev/shm")
+_I = BANDS.index("i")
 _SPECTRAL = FEATURE_NAMES[: -len(IMAGING_FEATURES)]
 
 Flags = NDArray[np.bool_]
@@ -56,7 +57,8 @@ class Decoded:
     drops
         Unreadable views, by reason.
     columns
-        (object,) by name: ids, position, separation, redshift, flags of the reported lines, class and reason.
+        (object,) by name: ids, position, separation, redshift, survey of the spectrum, magnitude of the image in i,
+        flags of the reported lines, class and reason.
     image, spectrum
         (object, band, height, width) and (object, 2, pixel) float16; None where the network has no such branch.
     image_valid, spectrum_valid
@@ -221,6 +223,8 @@ def _identity(galaxies: Sequence[Galaxy]) -> dict[str, NDArray[Any]]:
         "dec_deg": np.array([view.dec_deg if view else np.nan for view in views], dtype=np.float64),
         "separation_arcsec": np.array([each.separation_arcsec for each in galaxies], dtype=np.float64),
         "redshift": np.array([view.redshift if view else np.nan for view in spectra], dtype=np.float64),
+        "survey": np.array([view.survey if view else "" for view in spectra], dtype=np.str_),
+        "i_magnitude": np.array([view.magnitude[_I] if view else np.nan for view in cutouts], dtype=np.float64),
     }
 
 

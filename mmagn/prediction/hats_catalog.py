@@ -1,16 +1,18 @@
 """Predictions for the spectra of a HATS catalogue as a HATS catalogue, partition by partition on Dask.
 
 Each partition is read, decoded and predicted where it is and written by the worker that did so: no table of all
-galaxies is ever in one place, and another worker takes over the partition of one that ends.
+galaxies is ever in one place, and another worker takes over the partition of one that ends. Which galaxies a partition
+has lies in a file of its own, so that neither a task nor a worker grows with the catalogue.
 """
 
 import logging
 import os
+import pickle
 import re
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -21,12 +23,14 @@ import pandas as pd
 from astropy.table import Table, vstack
 
 from mmagn.config.run_config import RunConfig
+from mmagn.labels.config import CatalogConfig
 from mmagn.matching.objects import GivenPart, ObjectPart, parts_of_files
 from mmagn.matching.sky import sky_group
 from mmagn.prediction.decode import Decoder
 from mmagn.prediction.networks import Ensemble
 from mmagn.prediction.predict import catalog_meta
 from mmagn.runs.members import load_members
+from mmagn.runs.outside_labels import catalog_beside, read_catalog
 from mmagn.runs.sample import engine
 from mmagn.storage.files import remove_abandoned
 from mmagn.surveys.hats.catalogs import described_hats, partition_paths, readable
@@ -69,29 +73,30 @@ def predict_hats(config: RunConfig, runs: Sequence[Path], folder: Path, variant:
     folder = folder.expanduser().absolute()  # workers may run in another folder
     if folder.exists() and any(folder.iterdir()):
         raise ValueError(f"{folder} is not empty; a HATS catalogue needs a folder of its own")
-    meta = catalog_meta(load_members(runs, variant, config), runs, "pairs, spectra")
-    paths = tuple(str(run.resolve()) for run in runs)
+    members = load_members(runs, variant, config)
+    meta, labels = catalog_meta(members, runs, "pairs, spectra"), catalog_beside(config, members[0].config)
     with engine(config):
         drops: Counter[str] = Counter()
         parts = parts_of_files(config.data, config.matching, drops)
         catalog = reader.open_spectra(surveys[0])
-        task = PartitionPredictions(
-            runs=paths,
-            variant=variant,
-            training=config.training,
-            parts=parts,
-            files=partition_paths(catalog),
-            embeddings=str(Path(config.data.embeddings).expanduser().absolute()) if config.data.embeddings else "",
-        )
-        predicted = catalog.map_partitions(task, include_pixel=True, meta=task.frame([]))
         folder.parent.mkdir(parents=True, exist_ok=True)
         remove_abandoned(folder.parent, rf"\.{re.escape(folder.name)}-(\d+)-.*")
         with (
             readable(str(folder)),
             tempfile.TemporaryDirectory(prefix=f".{folder.name}-{os.getpid()}-", dir=folder.parent) as private,
         ):
+            for (order, pixel), path in partition_paths(catalog).items():
+                _parts_file(private, order, pixel).write_bytes(pickle.dumps(parts.get(path, ())))
+            task = PartitionPredictions(
+                runs=tuple(str(run.resolve()) for run in runs),
+                variant=variant,
+                training=config.training,
+                parts=private,
+                embeddings=str(Path(config.data.embeddings).expanduser().absolute()) if config.data.embeddings else "",
+                labels=None if labels is None else labels.config,
+            )
             making = Path(private) / folder.name
-            predicted.write_catalog(
+            catalog.map_partitions(task, include_pixel=True, meta=task.frame([])).write_catalog(
                 making,
                 catalog_name=folder.name,
                 addl_hats_properties={name.lower(): str(value) for name, value in meta.items()},
@@ -118,44 +123,53 @@ class PartitionPredictions:
     training
         Settings that name the device of the networks, where the worker is.
     parts
-        Galaxies of each file of spectra.
-    files
-        File of each partition, by order and pixel.
+        Folder with the galaxies of each partition, where the worker sees it.
     embeddings
         File of the vectors, for networks that take them, where the worker sees it.
+    labels
+        Settings of the catalogue of labels, where the worker sees its files; None for none.
     """
 
     runs: tuple[str, ...]
     variant: str
     training: TrainingConfig
-    parts: Mapping[str, Sequence[ObjectPart]]
-    files: Mapping[tuple[int, int], str]
+    parts: str
     embeddings: str = ""
+    labels: CatalogConfig | None = None
 
     def __call__(self, frame: Any, pixel: Any) -> pd.DataFrame:  # noqa: ARG002 LSDB gives the columns it has read
         """Return the predictions of a partition."""
-        return self.frame(self.parts.get(self.files[pixel.order, pixel.pixel], ()))
+        return self.frame(pickle.loads(_parts_file(self.parts, pixel.order, pixel.pixel).read_bytes()))
 
-    def frame(self, parts: Sequence[ObjectPart]) -> pd.DataFrame:
-        """Return the predictions of some galaxies as a frame, sorted by HEALPix pixel; empty without galaxies."""
-        ensemble, decoder = _networks(self.runs, self.variant, device_name(self.training), self.embeddings)
-        decoded = [decoder.decoded(part) for part in parts]
-        for reason, count in sum((each.drops for each in decoded), Counter()).items():
+    def frame(self, parts: Iterable[ObjectPart]) -> pd.DataFrame:
+        """Return the predictions of some galaxies as a frame, sorted by HEALPix pixel; empty without galaxies.
+
+        The pixels of one part are in memory at a time.
+        """
+        networks = _networks(self.runs, self.variant, device_name(self.training), self.embeddings, self.labels)
+        ensemble, decoder = networks
+        tables, drops = [ensemble.table(decoder.decoded(GivenPart(members=())))], Counter[str]()
+        for part in parts:
+            decoded = decoder.decoded(part)
+            drops.update(decoded.drops)
+            tables += [ensemble.table(decoded)] if len(decoded) else []
+        for reason, count in drops.items():
             logger.warning("dropped: %d x %s", count, reason)
-        tables = [ensemble.table(each) for each in decoded if len(each)]
-        table = (
-            vstack(tables, metadata_conflicts="silent")
-            if tables
-            else ensemble.table(decoder.decoded(GivenPart(members=())))
-        )
-        return _frame(table)
+        return _frame(vstack(tables, metadata_conflicts="silent"))
+
+
+def _parts_file(folder: str, order: int, pixel: int) -> Path:
+    return Path(folder) / f"parts-{order}-{pixel}.pickle"
 
 
 @lru_cache(maxsize=2)
-def _networks(runs: tuple[str, ...], variant: str, device: str, embeddings: str) -> tuple[Ensemble, Decoder]:
+def _networks(
+    runs: tuple[str, ...], variant: str, device: str, embeddings: str, labels: CatalogConfig | None
+) -> tuple[Ensemble, Decoder]:
     """Return the networks of some runs and their decoder, loaded once in a process."""
     members = load_members([Path(run) for run in runs], variant)
-    ensemble = Ensemble(members=members, device=device, embeddings=embeddings)
+    catalog = None if labels is None else read_catalog(labels)
+    ensemble = Ensemble(members=members, device=device, embeddings=embeddings, labels=catalog)
     return ensemble, Decoder(config=ensemble.members[0].config, bases=ensemble.bases)
 
 

@@ -6,16 +6,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from astropy.table import Table
+from astropy.table import Column, Table
 from torch import Tensor
 
 from mmagn.evaluation.catalog import catalog_table
 from mmagn.evaluation.ensemble import MemberPrediction, ensemble_columns
 from mmagn.evaluation.network import EVALUATION_BATCH, NetworkOutput, network_output
 from mmagn.evaluation.subsets import subset_names
+from mmagn.labels.catalog import LabelCatalog, Objects
 from mmagn.matching.objects import PART_OBJECTS
 from mmagn.prediction.decode import Decoded
 from mmagn.runs.members import TrainedMember
+from mmagn.runs.outside_labels import LABEL_COLUMN
 from mmagn.runs.sample import with_vector_length
 from mmagn.spectroscopy.basis import ContinuumBasis
 from mmagn.storage.vectors import vector_table
@@ -39,6 +41,8 @@ class Ensemble:
         Fraction of AGN among the galaxies; None takes that of the validation split.
     embeddings
         File of the vectors, for networks that take them; empty takes that of the training.
+    labels
+        Catalogue whose label of each galaxy stands beside the prediction; None for none.
     meta
         Metadata of the catalogue.
 
@@ -52,6 +56,7 @@ class Ensemble:
     device: str
     prevalence: float | None = None
     embeddings: str = ""
+    labels: LabelCatalog | None = None
     meta: Mapping[str, Any] = field(default_factory=dict)
     _pinned: dict[tuple[str, int], Tensor] = field(default_factory=dict, repr=False)
 
@@ -112,7 +117,12 @@ class Ensemble:
                     prediction.distance[rows] = member.novelty[name].distance(embedding[rows])
             predictions.append(prediction)
         columns = decoded.columns | {"modalities": subset} | ensemble_columns(predictions)
-        return catalog_table(columns, self.meta)
+        table = catalog_table(columns, self.meta)
+        if self.labels is not None:
+            about = f"Label of the catalogue {self.labels.file.name}: positive, negative or unknown"
+            label = _catalog_label(self.labels, columns)
+            table[LABEL_COLUMN] = Column(label, description=about, meta={"ucd": "meta.code"})
+        return table
 
     def batches(self, decoded: Decoded, member: TrainedMember) -> Iterator[dict[str, Tensor]]:
         """Yield the batches that one of the networks takes, in single precision on the CPU."""
@@ -151,6 +161,18 @@ class Ensemble:
             whole |= vector_columns(vector_table(self._file).of(*ids))
         for start in range(0, len(decoded), size):
             yield {name: values[start : start + size] for name, values in whole.items()}
+
+
+def _catalog_label(catalog: LabelCatalog, columns: Mapping[str, Any]) -> Any:
+    """Return the label (object,) of a catalogue for galaxies with these columns."""
+    objects = Objects(
+        object_id=columns["sdss_object_id"],
+        hsc_object_id=columns["hsc_object_id"],
+        ra_deg=columns["ra_deg"],
+        dec_deg=columns["dec_deg"],
+        columns=columns,
+    )
+    return catalog.labels(objects).label
 
 
 def _views(decoded: Decoded) -> dict[str, Tensor]:

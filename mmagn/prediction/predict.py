@@ -25,6 +25,7 @@ from mmagn.prediction.decode import Decoded, Decoder, decoded_parts, default_wor
 from mmagn.prediction.networks import Ensemble
 from mmagn.runs.hub import run_name
 from mmagn.runs.members import TrainedMember, load_members
+from mmagn.runs.outside_labels import LABEL_COLUMN, catalog_beside
 from mmagn.runs.sample import counts_text, engine
 from mmagn.storage.tables import checked_suffix, table_file
 from mmagn.storage.version import __version__
@@ -75,6 +76,8 @@ class PredictionSummary:
         Networks, and galaxies in the catalogue.
     modalities
         Galaxies by the modalities of their prediction.
+    labels
+        Galaxies by the label of a catalogue; empty without one.
     agn, unlike_training, not_applicable
         Galaxies called AGN, those unlike the training set, and those that the classifier does not apply to.
     lost
@@ -86,6 +89,7 @@ class PredictionSummary:
     members: int
     rows: int = 0
     modalities: Counter[str] = field(default_factory=Counter)
+    labels: Counter[str] = field(default_factory=Counter)
     agn: int = 0
     unlike_training: int = 0
     not_applicable: int = 0
@@ -105,6 +109,8 @@ class PredictionSummary:
         self.drops.update(decoded.drops)
         if len(table):
             self.modalities.update(name or NO_INPUT for name in np.asarray(table["modalities"]).tolist())
+            if LABEL_COLUMN in table.colnames:
+                self.labels.update(np.asarray(table[LABEL_COLUMN]).tolist())
             self.agn += int(np.sum(table["agn"].filled(False)))
             self.not_applicable += int(np.sum(table["agn"].mask))
             self.unlike_training += int(np.sum(table["unlike_training"]))
@@ -122,6 +128,7 @@ class PredictionSummary:
             + (f", {self.not_applicable} not classified (quasars, stars, broad lines)" if self.not_applicable else "")
             + (f"; {self.rate_per_s:.0f} galaxies/s" if self.rate_per_s else "")
         ]
+        lines += [f"labels of the catalogue: {counts_text(self.labels)}"] if self.labels else []
         lines += [f"could not be read: {self.lost}"] if self.lost else []
         return "\n".join([*lines, *(f"dropped: {count} x {reason}" for reason, count in self.drops.items())])
 
@@ -169,6 +176,7 @@ def predict(
         device=device_name(config.training),
         prevalence=options.prevalence,
         embeddings=config.data.embeddings,
+        labels=catalog_beside(config, members[0].config),
         meta=catalog_meta(members, runs, options.objects, options.prevalence),
     )
     decoder = Decoder(config=replace(members[0].config, spectroscopy=config.spectroscopy), bases=ensemble.bases)
@@ -209,7 +217,8 @@ def _show(table: Table) -> None:
         what = "not classified" if np.ma.is_masked(row["agn"]) else "AGN" if row["agn"] else "no AGN"
         score = f"P(AGN) = {row['calibrated_probability']:.3f} from {row['modalities'] or NO_INPUT}, {what}"
         lines = f"BPT class {row['bpt_class']}{f' ({reason})' if (reason := row['reason']) else ''}"
-        sys.stdout.write(f"{row['sdss_object_id'] or row['hsc_object_id']}: {score}; {lines}{unlike}\n")
+        label = f"; {row[LABEL_COLUMN]} in the catalogue of labels" if LABEL_COLUMN in table.colnames else ""
+        sys.stdout.write(f"{row['sdss_object_id'] or row['hsc_object_id']}: {score}; {lines}{label}{unlike}\n")
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from astropy.table import Table
 from mmagn.config.run_config import RunConfig
 from mmagn.evaluation.agreement import label_agreement
 from mmagn.labels.catalog import ABSENT_COVERED, NEGATIVE, POSITIVE, UNKNOWN, CatalogLabels, LabelCatalog, Objects
+from mmagn.labels.config import CatalogConfig
 from mmagn.labels.presets import presets
 from mmagn.labels.rules import parsed_rule
 from mmagn.labels.scheme import target
@@ -29,8 +31,40 @@ logger = logging.getLogger(__name__)
 def label_catalog(config: RunConfig) -> LabelCatalog:
     """Return the catalogue of ``labels.catalog``, downloaded into ``data.cache_dir`` where it is an address."""
     catalog, folder = config.labels.catalog, Path(config.data.cache_dir).expanduser() / "catalogs"
-    moc = local_file(catalog.moc, folder) if catalog.moc else None
-    return LabelCatalog.read(catalog, local_file(catalog.table, folder), moc)
+    named = {name: getattr(catalog, name) for name in ("table", "moc")}
+    local: dict[str, Any] = {name: str(local_file(place, folder).absolute()) for name, place in named.items() if place}
+    return read_catalog(replace(catalog, **local))
+
+
+def read_catalog(catalog: CatalogConfig) -> LabelCatalog:
+    """Return the catalogue of some settings whose files are on this machine."""
+    return LabelCatalog.read(catalog, Path(catalog.table), Path(catalog.moc) if catalog.moc else None)
+
+
+def catalog_beside(config: RunConfig, trained: RunConfig) -> LabelCatalog | None:
+    """Return the catalogue whose labels stand beside predictions; None without one.
+
+    That of the training is left out with a warning where it cannot be read here, since no prediction needs it.
+
+    Parameters
+    ----------
+    config, trained
+        Settings of the prediction, and of the training.
+
+    Raises
+    ------
+    ValueError
+        Where another catalogue than that of the training cannot be read.
+    """
+    if not config.labels.catalog.table:
+        return None
+    try:
+        return label_catalog(config)
+    except ValueError as error:
+        if config.labels.catalog != trained.labels.catalog:
+            raise
+        logger.warning("predictions have no column %s: %s", LABEL_COLUMN, error)
+        return None
 
 
 def outside_labels(config: RunConfig, table: Table, i_magnitude: Floats | None = None) -> CatalogLabels | None:

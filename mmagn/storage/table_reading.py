@@ -11,9 +11,11 @@ import pyarrow.dataset as ds
 from astropy import units as u
 from astropy.io import fits
 from astropy.table import MaskedColumn, Table
+from astropy.utils.data import get_readable_fileobj
 from numpy.typing import NDArray
 
 from mmagn.records import Floats
+from mmagn.storage.tables import MASK
 
 FORMATS = {
     ".fits": "fits",
@@ -108,7 +110,12 @@ def _astropy_table(path: Path, kind: str) -> Table:
         if not numbers:
             raise ValueError("it holds no table")
         return Table.read(path, format="fits", hdu=numbers[0])
-    return Table.read(path, format=kind, **_OPTIONS.get(kind, {}))
+    options = _OPTIONS.get(kind, {})
+    if kind == "ascii.csv":
+        with get_readable_fileobj(path) as file:
+            titled = file.readline().startswith("#Table")  # as SkyServer, the database of SDSS, writes it
+        options = options | ({"header_start": 1, "data_start": 2} if titled else {})
+    return Table.read(path, format=kind, **options)
 
 
 def _parquet_table(path: Path) -> Table:
@@ -118,6 +125,10 @@ def _parquet_table(path: Path) -> Table:
         raise ValueError("the folder holds no Parquet file")
     whole = ds.dataset(files or str(path), format="parquet").to_table()
     columns = {name: _column(whole.column(name).combine_chunks()) for name in whole.column_names}
+    for name in [each for each in columns if each.removesuffix(MASK) in columns.keys() - {each}]:
+        mask, column = columns.pop(name), columns[name.removesuffix(MASK)]  # astropy writes masks as columns
+        if mask is not None and column is not None:
+            column.mask |= np.asarray(mask.filled(False), dtype=bool)
     return Table({name: column for name, column in columns.items() if column is not None})
 
 

@@ -1,9 +1,9 @@
 """DESI's own files, a coadd and its redshifts, as spectra: the three arms are combined on the grid of the survey."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from astropy.io import fits
@@ -33,51 +33,66 @@ class _Arm:
     resolution: NDArray[Any]
 
 
-def desi_spectra(
-    coadd: Path, redrock: Path | None, rows: Iterable[int] | None = None
-) -> Iterator[tuple[int, Spectrum | str]]:
-    """Yield (row, spectrum, or the reason why there is none) of targets of a coadd file.
+@dataclass(frozen=True, kw_only=True, eq=False, slots=True)
+class DesiCoadd:
+    """The targets of a coadd file; their pixels stay in it until they are used.
 
-    Parameters
+    Attributes
     ----------
-    coadd
-        FITS file with FIBERMAP and, for each arm, WAVELENGTH, FLUX, IVAR, MASK and RESOLUTION.
-    redrock
-        FITS file with REDSHIFTS of the same targets, found by TARGETID; None leaves redshifts NaN.
-    rows
-        Targets that are read; None reads all.
-
-    Raises
-    ------
-    ValueError
-        If a file is none of these; the sentence names file and extension.
-    OSError
-        If a file is no FITS file, or missing.
+    targets
+        (target,) TARGETIDs.
     """
-    redshifts = {} if redrock is None else _redshifts(redrock)
-    with fits.open(coadd) as opened:
-        table = _extension(opened, "FIBERMAP", coadd).data
-        arms = [_arm(opened, arm, coadd) for arm in ARMS if f"{arm}_FLUX" in opened]
-        if not arms:
-            raise ValueError(f"{coadd} has no extension B_FLUX, R_FLUX or Z_FLUX; it is no DESI coadd with its arms")
-        for row in range(len(table)) if rows is None else rows:
-            target = plain_text(table["TARGETID"][row])
-            if redrock is not None and target not in redshifts:
-                yield row, f"desi: {redrock.name} has no redshift of TARGETID {target}"
-                continue
-            described = redshifts.get(target, {"redshift": np.nan, "redshift_err": np.nan, "zwarning": 0})
-            try:
-                spectrum = grid_spectrum(
-                    **_combined(arms, row),
-                    object_id=target,
-                    ra_deg=float(table["TARGET_RA"][row]),
-                    dec_deg=float(table["TARGET_DEC"][row]),
-                    **{"spectral_class": "", **described},
-                )
-            except ValueError as error:
-                yield row, f"desi: {error}"
-            else:
-                yield row, spectrum
+
+    targets: tuple[str, ...]
+    _fibermap: Mapping[str, NDArray[Any]]
+    _arms: list[_Arm]
+    _redrock: Path | None
+    _redshifts: Mapping[str, dict[str, Any]]
+
+    @classmethod
+    def read(cls, coadd: Path, redrock: Path | None) -> Self:
+        """Return what the files hold.
+
+        Parameters
+        ----------
+        coadd
+            FITS file with FIBERMAP and, for each arm, WAVELENGTH, FLUX, IVAR, MASK and RESOLUTION.
+        redrock
+            FITS file with REDSHIFTS of the same targets, found by TARGETID; None leaves redshifts NaN.
+
+        Raises
+        ------
+        ValueError
+            If a file is none of these; the sentence names file and extension.
+        OSError
+            If a file is no FITS file, or missing.
+        """
+        redshifts = {} if redrock is None else _redshifts(redrock)
+        with fits.open(coadd) as opened:
+            table = _extension(opened, "FIBERMAP", coadd).data
+            arms = [_arm(opened, arm, coadd) for arm in ARMS if f"{arm}_FLUX" in opened]
+            if not arms:
+                raise ValueError(f"{coadd} has no extension B_FLUX, R_FLUX or Z_FLUX; it is no DESI coadd")
+            fibermap = {name: np.array(table[name]) for name in ("TARGETID", "TARGET_RA", "TARGET_DEC")}
+        targets = tuple(map(plain_text, fibermap.pop("TARGETID")))
+        return cls(targets=targets, _fibermap=fibermap, _arms=arms, _redrock=redrock, _redshifts=redshifts)
+
+    def spectrum(self, row: int) -> Spectrum | str:
+        """Return the spectrum of a target, or the reason why there is none."""
+        target = self.targets[row]
+        if self._redrock is not None and target not in self._redshifts:
+            return f"desi: {self._redrock.name} has no redshift of TARGETID {target}"
+        described = self._redshifts.get(target, {"redshift": np.nan, "redshift_err": np.nan, "zwarning": 0})
+        try:
+            return grid_spectrum(
+                **_combined(self._arms, row),
+                object_id=target,
+                ra_deg=float(self._fibermap["TARGET_RA"][row]),
+                dec_deg=float(self._fibermap["TARGET_DEC"][row]),
+                **{"spectral_class": "", **described},
+            )
+        except ValueError as error:
+            return f"desi: {error}"
 
 
 def kernel_sigma(resolution: NDArray[Any]) -> Floats:

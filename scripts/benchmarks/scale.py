@@ -1,7 +1,11 @@
-"""Spectra of a HATS catalogue measured on a local Dask cluster: speed, memory of a worker, a worker that is killed."""
+"""Spectra of a HATS catalogue measured on a local Dask cluster: speed, memory of a worker, a worker that is killed.
+
+With ``galaxies``, predictions for images and spectra instead: memory of a worker.
+"""
 
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -14,11 +18,13 @@ import psutil
 from astropy.table import Table
 
 from mmagn.surveys.config import SimulateConfig
+from mmagn.surveys.hats.catalogs import described_hats
 from mmagn.surveys.simulate.sky import drawn_sky
-from mmagn.surveys.simulate.survey import write_spectra
+from mmagn.surveys.simulate.survey import write_spectra, write_survey
 
 sys.path.append(str(Path(__file__).parents[2] / "tests"))  # the converter of the tests
 
+SCRIPTS = Path(__file__).parents[1]
 CELL_SPECTRA = 1250
 PARTITION_ROWS = 1500
 POLL_S = 0.1
@@ -49,8 +55,11 @@ class Measured:
         )
 
 
-def scale_benchmark(*, spectra: int, workers: int, seed: int) -> None:
+def scale_benchmark(*, spectra: int, galaxies: int, workers: int, seed: int) -> None:
     """Print the figures; exit with 1 where the table of a run with a killed worker is another."""
+    if galaxies:
+        _predictions(galaxies, workers, seed)
+        return
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; processor time of imports in a new process:")
     interpreter_s = _import_s(NOTHING[1])
     for what, code in IMPORTS:
@@ -100,11 +109,46 @@ def _catalog(folder: Path, spectra: int, seed: int) -> Path:
     return path
 
 
+def _predictions(galaxies: int, workers: int, seed: int) -> None:
+    """Print time and memory of ``mmagn predict --out hats:`` at two sizes, by a network after one epoch."""
+    from hats_files import write_hats
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        settings = ["--data.simulate.pairs", "200", "--data.cache_dir", str(folder / "cache")]
+        training = [*settings, "--training.epochs", "1", "--runs_dir", str(folder / "runs")]
+        subprocess.run([sys.executable, str(SCRIPTS / "train.py"), *training], check=True, capture_output=True)
+        (run,) = (folder / "runs").iterdir()
+        for count in (galaxies // 6, galaxies):
+            tree, hats = folder / f"tree-{count}", folder / f"hats-{count}"
+            cells = max(1, min(64, count // CELL_SPECTRA))
+            write_survey(tree, SimulateConfig(pairs=count, unmatched=0.0, cells=cells, seed=seed))
+            options = ["--run", str(run), "--data.source", "hats"]
+            for kind in ("sdss", "hsc"):
+                place = write_hats(tree, kind, hats / kind, partition_rows=PARTITION_ROWS)
+                options += [f"--data.hats.{kind}", str(place)]
+            shutil.rmtree(tree)
+            out = folder / f"scores-{count}"
+            wall_s, processor_s, peak_bytes = _timed("predict", [*options, "--out", f"hats:{out}"], workers)
+            print(
+                f"{workers} workers, {described_hats(str(out), ('ra', 'dec')).catalog_info.total_rows} of {count} "
+                f"galaxies predicted in {wall_s:.0f} s ({processor_s:.0f} s of processor time), {peak_bytes / 1e9:.2f} "
+                "GB in the largest worker"
+            )
+
+
 def _measured(catalog: Path, out: Path, workers: int, kill_after_s: float = float("inf")) -> Measured:
     """Run ``mmagn measure``; kill the busiest worker once, after some seconds."""
-    script = Path(__file__).parents[1] / "measure.py"
-    command = [sys.executable, str(script), "--data.source", "hats", "--data.hats.sdss", str(catalog)]
-    command += ["--dask.workers", str(workers), "--out", str(out)]
+    options = ["--data.source", "hats", "--data.hats.sdss", str(catalog), "--out", str(out)]
+    wall_s, processor_s, peak_bytes = _timed("measure", options, workers, kill_after_s)
+    return Measured(wall_s=wall_s, processor_s=processor_s, peak_bytes=peak_bytes, table=Table.read(out))
+
+
+def _timed(
+    script: str, options: list[str], workers: int, kill_after_s: float = float("inf")
+) -> tuple[float, float, int]:
+    """Return wall time and processor time in s of a script on a local cluster, and the bytes of its largest worker."""
+    command = [sys.executable, str(SCRIPTS / f"{script}.py"), *options, "--dask.workers", str(workers)]
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     peak_bytes, killed = 0, False
     with tempfile.TemporaryFile("w+") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
@@ -117,10 +161,9 @@ def _measured(catalog: Path, out: Path, workers: int, kill_after_s: float = floa
             time.sleep(POLL_S)
         if process.returncode or killed != (kill_after_s < float("inf")):
             log.seek(0)
-            raise SystemExit(f"measure ended with {process.returncode}, a worker killed: {killed}\n{log.read()}")
+            raise SystemExit(f"{script} ended with {process.returncode}, a worker killed: {killed}\n{log.read()}")
     wall_s, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
-    processor_s = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
-    return Measured(wall_s=wall_s, processor_s=processor_s, peak_bytes=peak_bytes, table=Table.read(out))
+    return wall_s, after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime, peak_bytes
 
 
 def _workers(pid: int) -> list[tuple[int, float, psutil.Process]]:

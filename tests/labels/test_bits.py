@@ -25,11 +25,12 @@ def test_the_bits_are_those_of_desi_and_name_every_class() -> None:
     assert names[1] == {"NII_BPT", "NII_COMP", "SII_BPT", "SII_SF", "OI_BPT", "OI_SF", "WHAN", "WHAN_WAGN"}
     assert names[4] == {"SII_BPT", "SII_SY", "WHAN", "WHAN_PASS"}
     assert names[5] == set()
-    expected = [0, 0, 0, 0, 0, 1 | 1 << 12]
-    expected[0] = 1 | 1 << 10 | 1 << 11
-    expected[1] = expected[3] = 1 | 1 << 11
-    expected[4] = expected[0]
-    assert bits["agn_maskbits"].tolist() == expected
+    masks = desi_bits()["AGN_MASKBITS"]
+    names = [{name for name, bit in masks.items() if value >> bit & 1} for value in bits["agn_maskbits"].tolist()]
+    assert names[0] == {"AGN_ANY", "BPT_ANY_SY", "BPT_ANY_AGN", "OPT_OTHER_AGN"}
+    assert names[1] == names[3] == {"BPT_ANY_AGN"}, "as DESI, which calls neither composites nor LINERs confident AGN"
+    assert names[4] == {"AGN_ANY", "BPT_ANY_SY", "BPT_ANY_AGN"}
+    assert (names[2], names[5]) == (set(), {"BROAD_LINE"})
 
 
 def test_the_preset_for_desi_reads_mmagns_own_bits_as_its_label() -> None:

@@ -13,10 +13,11 @@ from untrained_runs import small_config
 
 from mmagn.cli.main import main
 from mmagn.config.run_config import load_config, save_config
-from mmagn.leaderboard.entries import Entry, entered, predicted, read_board
+from mmagn.leaderboard.entries import BOARD, Entry, entered, predicted, read_board
 from mmagn.leaderboard.tasks import read_rows, rows_fingerprint, task_of, task_rows, tasks
 from mmagn.matching.splits import published_split
 from mmagn.records import SPLITS
+from mmagn.storage.run_folder import RunFolder
 
 
 def rows_of(count: int = 300) -> Table:
@@ -151,6 +152,18 @@ def test_every_entry_is_compared_with_all_that_stand_beside_it(tmp_path: Path) -
     assert one["differences"][0]["value"] == pytest.approx(-other["differences"][0]["value"])
     changes = [one["scores"]["average_precision"]["value"] - other["scores"]["average_precision"]["value"]]
     assert [one["differences"][0]["value"]] == pytest.approx(changes)
+
+
+def test_of_two_entries_at_the_same_moment_the_second_is_refused_and_none_is_lost(tmp_path: Path) -> None:
+    rows, board, task = rows_of(), tmp_path / "board", task_of("bpt")
+    first, second = (predictions_of(rows, tmp_path / f"{name}.csv", 0.6) for name in ("first", "second"))
+    entered(board, task, rows, Entry(name="first"), first)
+    before = (board / BOARD).read_bytes()
+    with RunFolder(board).locked(), pytest.raises(ValueError, match="is being written by another process; wait until"):
+        entered(board, task, rows, Entry(name="second"), second)
+    assert (board / BOARD).read_bytes() == before
+    entered(board, task, rows, Entry(name="second"), second)
+    assert {each["name"] for each in read_board(board)} == {"first", "second"}
 
 
 def changed_rows(tmp_path: Path, **columns: object) -> Path:

@@ -100,6 +100,20 @@ def test_nodes_lose_and_double_nothing(data, nodes):
     assert sorted(object_ids) == list(range(1000, 1000 + PAIRS))
 
 
+@pytest.mark.parametrize("ranks", [2, 3, 4, 6])
+def test_ranks_and_workers_of_a_stream_differ_by_one_shard_of_pairs_at_most(v1_tree, tmp_path, ranks):
+    counts = [1, 7, 1, 1, 6, 1, 1, 5, 1, 1, 1, 4]  # cells in the order of the sky, as uneven as a survey has them
+    places = [[{"ra": 10.0 + 15 * cell, "dec": 1 + n / 60} for n in range(count)] for cell, count in enumerate(counts)]
+    rows = [{"object_id": 100 + n, **place} for n, place in enumerate(itertools.chain(*places))]
+    v1_tree(tmp_path, sdss=rows, hsc=rows)
+    stream = open_pairs(config_of(tmp_path), MatchingConfig()).select_columns(["sdss_object_id"])
+    assert stream.num_shards == len(counts)
+    parts = [split_dataset_by_node(stream, rank, ranks, strategy="shards") for rank in range(ranks)]
+    ids = [[row["sdss_object_id"] for row in part] for part in parts]
+    assert sorted(map(int, itertools.chain(*ids))) == [row["object_id"] for row in rows]
+    assert max(map(len, ids)) - min(map(len, ids)) <= max(counts)
+
+
 @pytest.mark.parametrize("read", [0, 3, 5, 13])
 def test_an_interrupted_stream_goes_on_where_it_stopped(data, read):
     whole = [row["sdss_object_id"] for row in open_pairs(data, MatchingConfig())]

@@ -2,6 +2,8 @@
 
 import os
 import pickle
+import weakref
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +15,8 @@ from astropy.table import Table
 import mmagn
 from mmagn.cli.prediction import predict
 from mmagn.config.run_config import save_config
-from mmagn.matching.objects import GivenPart
+from mmagn.matching.objects import GivenPart, object_parts
+from mmagn.prediction.decode import Decoder
 from mmagn.prediction.hats_catalog import PartitionPredictions
 from mmagn.surveys.hats.config import DaskConfig
 from mmagn.surveys.simulate.survey import embedded_root
@@ -78,10 +81,9 @@ def test_the_hats_catalogue_of_predictions_is_the_table_of_one_process(
     assert not [path for path in tmp_path.iterdir() if "other" in path.name], "a catalogue appears whole or not at all"
 
 
-def test_the_task_of_a_worker_is_sent_between_processes(world):
-    task = PartitionPredictions(
-        runs=(str(world["run"]),), variant="fused", training=CPU, parts={}, files={(4, 1): "a.parquet"}
-    )
+def test_the_task_of_a_worker_is_sent_between_processes(world, tmp_path: Path):
+    task = PartitionPredictions(runs=(str(world["run"]),), variant="fused", training=CPU, parts=str(tmp_path))
+    (tmp_path / "parts-4-1.pickle").write_bytes(pickle.dumps([]))
     sent = pickle.loads(pickle.dumps(task))
     nothing = sent(None, SimpleNamespace(order=4, pixel=1))
     assert len(nothing) == 0
@@ -90,13 +92,31 @@ def test_the_task_of_a_worker_is_sent_between_processes(world):
         replace(task, training=TrainingConfig(device="cuda")).frame([])
 
 
+def test_a_worker_holds_the_pixels_of_one_part_at_a_time(world, monkeypatch):
+    alive: list[weakref.ref] = []
+    decoded, most = Decoder.decoded, []
+
+    def counted(decoder, part):
+        result = decoded(decoder, part)
+        most.append(sum(reference() is not None for reference in alive))
+        alive.append(weakref.ref(result))
+        return result
+
+    monkeypatch.setattr(Decoder, "decoded", counted)
+    task = PartitionPredictions(runs=(str(world["run"]),), variant="fused", training=CPU, parts="")
+    parts = object_parts(world["config"].data, world["config"].matching, "pairs", Counter(), 8)
+    assert len(task.frame(parts)) == sum(map(len, parts))
+    assert len(parts) >= 5
+    assert max(most) <= 1  # that of the part before, until the next one takes its name
+
+
 def test_galaxies_that_a_worker_cannot_read_are_logged_by_reason(world, caplog):
     class Damaged(GivenPart):
         def galaxies(self, drops):
             drops["sdss: flux is not finite"] += 1
             return iter(())
 
-    task = PartitionPredictions(runs=(str(world["run"]),), variant="fused", training=CPU, parts={}, files={})
+    task = PartitionPredictions(runs=(str(world["run"]),), variant="fused", training=CPU, parts="")
     with caplog.at_level("WARNING", logger="mmagn"):
         assert len(task.frame([Damaged(members=()), Damaged(members=())])) == 0
     assert "dropped: 2 x sdss: flux is not finite" in caplog.text

@@ -9,7 +9,7 @@ from astropy.io import fits
 from mmagn.spectroscopy.config import SpectroscopyConfig
 from mmagn.spectroscopy.emission import line_table
 from mmagn.surveys.desi import GRID_ANGSTROM, PIXELS, spectrum_from_row, true_means_good, with_warnings
-from mmagn.surveys.desi_files import desi_spectra, kernel_sigma
+from mmagn.surveys.desi_files import DesiCoadd, kernel_sigma
 from mmagn.surveys.grid import log_grid
 
 REAL = {"4-80613-thru20210324": 39633345008634465, "special-dark-27247": 39089837499744649}
@@ -116,7 +116,8 @@ def test_the_width_of_a_gaussian_resolution_comes_back(sigma):
 def real_spectra(real_tree):
     folder = real_tree / "desi_fits"
     files = [(folder / f"coadd-{name}.fits", folder / f"redrock-{name}.fits") for name in REAL]
-    return [spectrum for pair in files for _, spectrum in desi_spectra(*pair)]
+    coadds = [DesiCoadd.read(*pair) for pair in files]
+    return [coadd.spectrum(row) for coadd in coadds for row in range(len(coadd.targets))]
 
 
 def test_the_real_coadds_have_the_lines_of_their_galaxies(real_spectra):
@@ -148,16 +149,15 @@ def test_arms_are_combined_where_they_overlap(real_tree, real_spectra):
 def test_a_file_that_is_no_coadd_and_a_target_without_a_redshift_are_named(real_tree, tmp_path):
     coadd, redrock = (real_tree / "desi_fits" / f"{kind}-{next(iter(REAL))}.fits" for kind in ("coadd", "redrock"))
     with pytest.raises(ValueError, match="no extension B_FLUX, R_FLUX or Z_FLUX"):
-        list(desi_spectra(redrock, redrock))
+        DesiCoadd.read(redrock, redrock)
     with pytest.raises(ValueError, match="has no extension REDSHIFTS; its extensions: FIBERMAP"):
-        list(desi_spectra(coadd, coadd))
+        DesiCoadd.read(coadd, coadd)
     other = redrock.with_name("redrock-special-dark-27247.fits")
-    assert list(desi_spectra(coadd, other)) == [
-        (0, f"desi: {other.name} has no redshift of TARGETID 39633345008634465")
-    ]
-    assert np.isnan(next(iter(desi_spectra(coadd, None)))[1].redshift)
+    reason = f"desi: {other.name} has no redshift of TARGETID 39633345008634465"
+    assert DesiCoadd.read(coadd, other).spectrum(0) == reason
+    assert np.isnan(DesiCoadd.read(coadd, None).spectrum(0).redshift)
     with fits.open(coadd) as opened:
         opened["R_WAVELENGTH"].data += 0.3
         opened.writeto(tmp_path / "shifted.fits")
     with pytest.raises(ValueError, match=r"R_WAVELENGTH is not on the grid of 0.8 A"):
-        list(desi_spectra(tmp_path / "shifted.fits", redrock))
+        DesiCoadd.read(tmp_path / "shifted.fits", redrock)

@@ -1,11 +1,12 @@
 """The spectrum of a file, whatever its format."""
 
+from functools import lru_cache
 from pathlib import Path
 
 from astropy.io import fits
 
 from mmagn.records import Spectrum
-from mmagn.surveys.desi_files import desi_spectra
+from mmagn.surveys.desi_files import DesiCoadd
 from mmagn.surveys.files.fits_file import column, is_fits, opened_fits
 from mmagn.surveys.files.other_spectra import other_spectrum
 from mmagn.surveys.files.sdss_files import is_plate, is_spec, plate_spectrum, spec_spectrum
@@ -34,13 +35,16 @@ def read_spectrum(place: str, wavelengths: Wavelengths = "header") -> Spectrum:
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path} is missing")
     if is_fits(path):
+        if member and (coadd := _coadd(path)):
+            agreed_medium("vacuum", wavelengths, Path(path).name)
+            return _coadd_spectrum(coadd, Path(path).name, member)
         with opened_fits(path) as hdus:
             if is_spec(hdus) or is_plate(hdus) or is_coadd(hdus):
                 agreed_medium("vacuum", wavelengths, Path(path).name)
             if is_plate(hdus) and not is_spec(hdus):
                 return plate_spectrum(hdus, path, member, companion(Path(path)))
             if is_coadd(hdus):
-                return _coadd_spectrum(hdus, Path(path), member)
+                return _coadd_spectrum(DesiCoadd.read(Path(path), companion(Path(path))), Path(path).name)
             if is_spec(hdus) and not member:
                 return spec_spectrum(hdus, path)
     if member:
@@ -74,15 +78,26 @@ def coadd_targets(path: str) -> tuple[str, ...]:
         return _targets(hdus, Path(path)) if is_coadd(hdus) else ()
 
 
-def _coadd_spectrum(hdus: fits.HDUList, path: Path, target: str) -> Spectrum:
+def _coadd(path: str) -> DesiCoadd | None:
+    """Return the DESI coadd in a file, opened once for all of its targets; None where the file holds something else."""
+    files = [Path(path), companion(Path(path))]
+    return _opened_coadd(path, tuple(file.stat().st_mtime_ns for file in files if file is not None))
+
+
+@lru_cache(maxsize=2)
+def _opened_coadd(path: str, versions: tuple[int, ...]) -> DesiCoadd | None:  # noqa: ARG001 a changed file is another
+    with opened_fits(path) as hdus:
+        return DesiCoadd.read(Path(path), companion(Path(path))) if is_coadd(hdus) else None
+
+
+def _coadd_spectrum(coadd: DesiCoadd, name: str, target: str = "") -> Spectrum:
     """Return the spectrum of one target of a DESI coadd, with the redshift of the redrock file beside it."""
-    targets = _targets(hdus, path)
-    if target not in targets and (target or len(targets) > 1):
-        known = ", ".join(targets[:5])
-        raise ValueError(f"{path.name} has no target {target or 'named'}; write {path.name}#TARGETID, such as {known}")
-    ((_, result),) = desi_spectra(path, companion(path), [targets.index(target) if target else 0])
+    if target not in coadd.targets and (target or len(coadd.targets) > 1):
+        known = ", ".join(coadd.targets[:5])
+        raise ValueError(f"{name} has no target {target or 'named'}; write {name}#TARGETID, such as {known}")
+    result = coadd.spectrum(coadd.targets.index(target) if target else 0)
     if isinstance(result, str):
-        raise ValueError(f"{path.name}, {result.removeprefix('desi: ')}")
+        raise ValueError(f"{name}, {result.removeprefix('desi: ')}")
     return result
 
 

@@ -133,6 +133,24 @@ def test_a_coadd_of_many_targets_is_resampled_once_for_each_view_of_a_target(coa
     assert len(made) == 1 + 2 * 5
 
 
+def test_a_coadd_is_opened_once_for_all_of_its_targets_and_again_where_it_has_changed(coadd, monkeypatch):
+    opened = []
+    read = desi_files.DesiCoadd.read
+    monkeypatch.setattr(desi_files.DesiCoadd, "read", lambda *files: opened.append(files) or read(*files))
+    path = coadd / "coadd-five.fits"
+    alone = read(path, coadd / "redrock-five.fits")
+    spectra = list(iter_spectra(reader_of(coadd), Counter()))
+    assert len(opened) == 1
+    for row, spectrum in enumerate(spectra):
+        assert spectrum.object_id == alone.targets[row]
+        np.testing.assert_array_equal(spectrum.flux, alone.spectrum(row).flux)
+    with fits.open(coadd / "redrock-five.fits", mode="update") as hdus:
+        hdus["REDSHIFTS"].data["Z"] += 0.1
+    (again,) = (read_spectrum(f"{path}#{each.object_id}") for each in spectra[3:4])
+    assert again.redshift == pytest.approx(spectra[3].redshift + 0.1)
+    assert len(opened) == 2
+
+
 def test_a_changed_file_of_redshifts_is_another_source(coadd):
     before = reader_of(coadd).sources()
     assert [source.name for source in before] == ["coadd-five.fits", "redrock-five.fits"]

@@ -9,7 +9,7 @@ from astropy.io import fits
 from mmagn.spectroscopy.config import SpectroscopyConfig
 from mmagn.spectroscopy.emission import line_table
 from mmagn.surveys.config import DataConfig
-from mmagn.surveys.desi_files import desi_spectra
+from mmagn.surveys.desi_files import DesiCoadd
 from mmagn.surveys.reader import iter_spectra, warn_once
 from mmagn.surveys.readers import survey_reader
 
@@ -93,7 +93,7 @@ def test_a_real_spectrum_has_one_set_of_lines_as_a_row_and_as_a_file(tmp_path, v
     parts = [(3599, 5780), (5780, 7570), (7570, 9825)]  # without the overlaps of the arms
     used = [(wave > low) & (wave < high) for wave, (low, high) in zip(waves, parts, strict=True)]
     flux, ivar = (np.concatenate([a[u] for a, u in zip(arms[kind], used, strict=True)]) for kind in ("FLUX", "IVAR"))
-    (_, single), *_ = desi_spectra(*names)
+    single = DesiCoadd.read(*names).spectrum(0)
     place = {"ra": single.ra_deg, "dec": single.dec_deg, "Z": single.redshift}
     row = {"object_id": int(single.object_id), **place, "spectrum_flux": flux, "spectrum_ivar": ivar}
     of_tree = spectra_of(v1_tree(tmp_path, desi=[row]))

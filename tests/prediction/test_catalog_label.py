@@ -1,0 +1,104 @@
+"""The label that a catalogue gives to each galaxy stands beside its prediction and enters none."""
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy.table import Table
+
+from mmagn.cli.main import main
+from mmagn.config.run_config import RunConfig, save_config
+from mmagn.labels.config import CatalogConfig
+from mmagn.matching.objects import GivenPart, object_parts
+from mmagn.prediction.hats_catalog import PartitionPredictions
+from mmagn.prediction.predict import PredictionOptions, predict
+from mmagn.runs.outside_labels import LABEL_COLUMN
+
+ALL = PredictionOptions(objects="all", progress=False)
+
+
+def with_catalog(config: RunConfig, **settings: object) -> RunConfig:
+    return replace(config, labels=replace(config.labels, catalog=CatalogConfig(**settings)))
+
+
+@pytest.fixture(scope="module")
+def wise(world: dict, tmp_path_factory: pytest.TempPathFactory) -> dict:
+    """Predictions without a catalogue, and a WISE table that has every second galaxy, red where its number is odd."""
+    folder = tmp_path_factory.mktemp("wise")
+    predict(world["config"], [world["run"]], folder / "plain.parquet", ALL)
+    plain = Table.read(folder / "plain.parquet")
+    number = np.arange(len(plain))
+    listed = number % 4 < 2
+    table = Table({"RAJ2000": plain["ra_deg"], "DEJ2000": plain["dec_deg"], "W1mag": np.full(len(plain), 14.0)})
+    table["W2mag"] = np.where(number % 2, 13.0, 13.9)
+    table[listed].write(folder / "wise.fits")
+    label = np.select([listed & (number % 2 == 1), listed], ["positive", "negative"], "unknown")
+    return {"plain": plain, "file": folder / "wise.fits", "label": label}
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "fits", "csv", "ecsv", "votable"])
+def test_every_format_has_the_label_of_the_catalogue_of_the_training(
+    world: dict, wise: dict, tmp_path: Path, suffix: str
+) -> None:
+    config = with_catalog(world["config"], table=str(wise["file"]), preset="stern2012")
+    out = tmp_path / f"scores.{suffix}"
+    summary = predict(config, [world["run"]], out, ALL)
+    table = Table.read(out, **({"format": "ascii.csv"} if suffix == "csv" else {}))
+    assert np.asarray(table[LABEL_COLUMN]).astype(str).tolist() == wise["label"].tolist()
+    assert LABEL_COLUMN not in wise["plain"].colnames
+    probability = np.asarray(table["calibrated_probability"], dtype=float)
+    np.testing.assert_allclose(probability, wise["plain"]["calibrated_probability"], atol=1e-6)
+    counts = {name: int((wise["label"] == name).sum()) for name in ("positive", "negative", "unknown")}
+    assert summary.labels == counts
+    assert f"positive {counts['positive']}" in summary.text()
+
+
+def test_a_catalogue_is_named_on_the_command_line_and_covers_a_depth(
+    world: dict, wise: dict, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = {"table": str(wise["file"]), "preset": "stern2012", "depth": "i_magnitude < 19"}
+    words = [word for key, value in options.items() for word in (f"--labels.catalog.{key}", value)]
+    out = tmp_path / "scores.parquet"
+    assert main(["predict", "--run", str(world["run"]), "--objects", "all", "--out", str(out), *words]) == 0
+    label = np.asarray(Table.read(out)[LABEL_COLUMN])
+    known = wise["label"] != "unknown"
+    np.testing.assert_array_equal(label[known], wise["label"][known])
+    assert {*label[~known]} == {"negative", "unknown"}
+    alone = np.asarray(wise["plain"]["modalities"]) == "spectrum"
+    assert {*label[~known & alone]} == {"unknown"}, "without an image the depth is not known"
+    assert "labels of the catalogue: " in capsys.readouterr().out
+
+
+def test_a_catalogue_that_is_gone_costs_the_column_alone_unless_it_was_asked_for(
+    world: dict, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    missing = str(tmp_path / "gone.fits")
+    trained = with_catalog(world["config"], table=missing, preset="stern2012")
+    run = tmp_path / "run"
+    run.mkdir()
+    for path in world["run"].iterdir():
+        (run / path.name).write_bytes(path.read_bytes())
+    save_config(trained, run / "config.yaml")
+    predict(trained, [run], tmp_path / "scores.parquet", ALL)
+    assert LABEL_COLUMN not in Table.read(tmp_path / "scores.parquet").colnames
+    assert f"predictions have no column {LABEL_COLUMN}: {missing}: there is no such file" in caplog.text
+    other = with_catalog(world["config"], table=str(tmp_path / "typo.fits"), preset="stern2012")
+    with pytest.raises(ValueError, match=r"typo\.fits: there is no such file"):
+        predict(other, [run], tmp_path / "other.parquet", ALL)
+    assert not (tmp_path / "other.parquet").exists()
+
+
+def test_partitions_of_a_hats_catalogue_have_the_label_too(world: dict, wise: dict) -> None:
+    catalog = CatalogConfig(table=str(wise["file"]), preset="stern2012")
+    task = PartitionPredictions(
+        runs=(str(world["run"]),), variant="fused", training=world["config"].training, parts="", labels=catalog
+    )
+    parts = object_parts(world["config"].data, world["config"].matching, "all", Counter(), 16)
+    frame = task.frame(parts)
+    label_of = dict(zip(frame["sdss_object_id"] + frame["hsc_object_id"], frame[LABEL_COLUMN], strict=True))
+    ids = [row["sdss_object_id"] + row["hsc_object_id"] for row in wise["plain"]]
+    assert [label_of[name] for name in ids] == wise["label"].tolist()
+    assert LABEL_COLUMN in task.frame([GivenPart(members=())]).columns
+    assert LABEL_COLUMN not in replace(task, labels=None).frame([]).columns

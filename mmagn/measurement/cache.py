@@ -1,7 +1,5 @@
 """The measurements of a store of pairs: computed once, then read from disk by runs with the same settings and code."""
 
-import hashlib
-import json
 import logging
 from pathlib import Path
 
@@ -15,7 +13,7 @@ from mmagn.measurement.stream import measured_tables, sample_basis
 from mmagn.measurement.table import MeasurementSettings
 from mmagn.spectroscopy.basis import ContinuumBasis
 from mmagn.spectroscopy.config import SpectroscopyConfig
-from mmagn.storage.files import code_digest
+from mmagn.storage.files import code_digest, json_digest
 from mmagn.storage.settings import settings_affecting
 from mmagn.storage.tables import table_file
 
@@ -30,16 +28,8 @@ def measured_store(
 ) -> tuple[Table, ContinuumBasis | None]:
     """Return the measurements of all pairs, a row each, and the basis they were measured with, from the cache if there.
 
-    One process measures, the others wait for it. Files that cannot be read are replaced, with a warning.
-
-    Parameters
-    ----------
-    store
-        Pairs to measure.
-    spectroscopy, labels
-        Settings of the fitter and of the label scheme.
-    cache_dir
-        The results are kept in its folder ``measurements``, named after pairs, settings and code.
+    One process measures, the others wait for it. Files that cannot be read are replaced, with a warning. The results
+    are kept in the folder ``measurements`` of ``cache_dir``, named after pairs, settings and code.
     """
     path = _path(store, spectroscopy, labels, cache_dir)
     basis_path = path.with_suffix(".safetensors")
@@ -71,8 +61,7 @@ def _path(store: PairStore, spectroscopy: SpectroscopyConfig, labels: LabelsConf
         **settings_affecting(labels, "labels"),
         "code": code_digest(*CODE),
     }
-    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
-    return cache_dir.expanduser() / "measurements" / f"{digest}.parquet"
+    return cache_dir.expanduser() / "measurements" / f"{json_digest(content)[:16]}.parquet"
 
 
 def _cached(path: Path, basis_path: Path, count: int) -> tuple[Table, ContinuumBasis | None] | None:

@@ -25,7 +25,6 @@ BATCH_SPECTRA = 512
 """Spectra in one batch of a stream, about 32 MB."""
 CUDA_BATCH_SPECTRA = 16384
 """The same where a GPU fits them, about 1 GB."""
-NOTHING_TO_MEASURE = "there is no spectrum to measure: the source gave no usable row"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,8 +33,6 @@ class MeasurementSummary:
 
     Attributes
     ----------
-    rows
-        Rows written.
     classes
         Objects of each class, ``unclassified`` included.
     reasons
@@ -69,7 +66,7 @@ def measured_tables(
     Raises
     ------
     ValueError
-        If ``workers`` is below 1, or no row comes.
+        If ``workers`` is below 1.
     """
     if workers < 1:
         raise ValueError(f"--workers is {workers}; allowed: 1 or more")
@@ -82,10 +79,6 @@ def measured_tables(
         settings = replace(settings, basis=basis)
         batches = chain(head, batches)
         del head  # its spectra are let go as the stream passes
-    first = next(batches, None)
-    if first is None:
-        raise ValueError(NOTHING_TO_MEASURE)
-    batches = chain([first], batches)
     if workers == 1:
         yield from map(_measuring(settings), batches)
     else:
@@ -101,12 +94,12 @@ def write_tables(
     progress: bool = True,
     drops: Counter[str] | None = None,
 ) -> MeasurementSummary:
-    """Write tables of measurements to ``out`` one after the other and return the counts of all.
+    """Write tables of measurements, made here or elsewhere, to ``out`` and return the counts of all.
 
     Parameters
     ----------
     tables
-        As of ``measured_tables``; they may come from other processes or machines.
+        As of ``measured_tables``.
     out
         ``.parquet`` (memory is bounded for any length), ``.fits`` or ``.ecsv`` (the whole table is in memory once at
         the end). Appears whole or not at all.
@@ -132,7 +125,7 @@ def write_tables(
             reasons.update(reason_counts(table))
             bar.update(len(table))
     if not classes:
-        raise ValueError(NOTHING_TO_MEASURE)
+        raise ValueError("there is no spectrum to measure: the source gave no usable row")
     return MeasurementSummary(
         rows=classes.total(), classes=dict(classes), reasons=dict(reasons.most_common()), drops=dict(drops or {})
     )

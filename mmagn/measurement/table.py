@@ -37,15 +37,7 @@ LEADING_COLUMNS = tuple(
 
 @dataclass(frozen=True, kw_only=True)
 class MeasurementSettings:
-    """How spectra are measured.
-
-    Attributes
-    ----------
-    spectroscopy, labels
-        Settings of the fitter and of the label scheme.
-    basis
-        Stellar continuum basis; None takes the local continuum.
-    """
+    """How spectra are measured; without a stellar basis the continuum is the local one."""
 
     spectroscopy: SpectroscopyConfig
     labels: LabelsConfig

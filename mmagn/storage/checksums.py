@@ -37,12 +37,7 @@ def stored_file(path: Path) -> StoredFile:
 def check_file(path: Path, written: StoredFile, *, again: bool = False) -> None:
     """Check that a file is what was written; a process reads a file that does not change once, unless ``again``.
 
-    Raises
-    ------
-    ValueError
-        Where the file is missing or has changed.
-    OSError
-        Where it cannot be read now.
+    Raises ``ValueError`` where the file is missing or has changed, ``OSError`` where it cannot be read now.
     """
     try:
         status = path.stat()
@@ -105,12 +100,7 @@ def sealed_archive(path: Path) -> Iterator[HashedFile]:
 def check_archive(path: Path) -> None:
     """Check that a file of ``sealed_archive`` is what was written; every byte is read.
 
-    Raises
-    ------
-    ValueError
-        Where it has changed.
-    OSError
-        Where it cannot be read now.
+    Raises ``ValueError`` where it has changed, ``OSError`` where it cannot be read now.
     """
     left, digest = path.stat().st_size - 64 - len(_COMMENT), hashlib.sha256()
     with path.open("rb") as file:

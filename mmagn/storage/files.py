@@ -64,14 +64,9 @@ def as_written(path: Path, content: str) -> Iterator[None]:
 
 
 def remove_abandoned(folder: Path, name: str) -> None:
-    """Remove files and folders that processes left which are no longer alive.
+    """Remove files and folders of a folder that processes left which are no longer alive.
 
-    Parameters
-    ----------
-    folder
-        Folder that holds them.
-    name
-        Regular expression of the whole name, whose first group is the number of the process.
+    ``name`` is a regular expression of the whole name, whose first group is the number of the process.
     """
     for path in folder.iterdir() if folder.is_dir() else ():
         match = re.fullmatch(name, path.name)
@@ -108,15 +103,14 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
+def json_digest(value: Any) -> str:
+    """Hexadecimal sha256 of a plain value, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
 @cache
 def code_digest(*names: str) -> str:
-    """Hexadecimal digest of the named files of the package, and of all files of the named folders.
-
-    Parameters
-    ----------
-    names
-        Relative to the package, such as ``lines.ecsv`` or ``spectroscopy``.
-    """
+    """Hexadecimal digest of files of the package, such as ``lines.ecsv``, and of all files of folders in it."""
     digest = hashlib.sha256()
     for name in names:
         place = _PACKAGE / name

@@ -38,11 +38,6 @@ class RunFolder:
     """The folder ``<date>-<name>`` of one run; most attributes are the paths of what is in it.
 
     The folder of one network of an ablation, which holds some of these files, is opened as a run folder as well.
-
-    Attributes
-    ----------
-    path
-        The folder itself; its name ends in the name of the run.
     """
 
     path: Path
@@ -102,14 +97,9 @@ class RunFolder:
 
     @classmethod
     def create(cls, runs_dir: Path | str, name: str) -> Self:
-        """Create a new run folder and record where it comes from.
+        """Create a new run folder in the folder of all runs, and record where it comes from.
 
-        Parameters
-        ----------
-        runs_dir
-            Folder of all runs, created where it is missing.
-        name
-            Name of the run, put after the date and time; a second run of the same second gets a number appended.
+        ``name`` is put after date and time; a second run of the same second gets a number appended.
         """
         stem = f"{datetime.now().astimezone():%Y%m%d-%H%M%S}-{name}"
         number, recorded = 1, provenance()  # before the folder is there: a killed process rarely leaves half of one
@@ -130,12 +120,8 @@ class RunFolder:
     def open(cls, path: Path | str, needs: Sequence[str] = ("config.yaml",)) -> Self:
         """Return the run folder at ``path``.
 
-        Raises
-        ------
-        FileNotFoundError
-            Where ``path`` is no folder, or lacks one of the files in ``needs``.
-        ValueError
-            Where one of these files is not what was written, or another version wrote the folder.
+        Raises ``FileNotFoundError`` where there is no folder or it lacks one of the files in ``needs``, ``ValueError``
+        where one of these is not what was written, or another version wrote the folder.
         """
         folder = Path(path)
         if not folder.is_dir():
@@ -238,10 +224,7 @@ class RunFolder:
     def locked(self) -> Iterator[None]:
         """Keep other processes from writing to the folder while the context lasts.
 
-        Raises
-        ------
-        ValueError
-            Where another process holds the lock.
+        Raises ``ValueError`` where another process holds the lock.
         """
         lock = FileLock(self.path / ".lock")
         try:

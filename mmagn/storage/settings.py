@@ -85,10 +85,7 @@ def pattern(expression: str, allowed: str) -> tuple[Callable[[Any], bool], str]:
 def declared_settings(config_class: Any) -> Mapping[str, Setting]:
     """Declaration of every setting of a config class and of the classes within it, by dotted name.
 
-    Raises
-    ------
-    TypeError
-        Where a field does not declare what it affects.
+    Raises ``TypeError`` where a field does not declare what it affects.
     """
     return dict(_declared(config_class, ()))
 
@@ -164,13 +161,7 @@ def plain_value(value: Any) -> Any:
 
 
 def check_settings(config: Any) -> None:
-    """Raise where a setting of this config itself is of another type than declared, not finite or out of range.
-
-    Raises
-    ------
-    ValueError
-        One sentence: dotted name, value, what is allowed.
-    """
+    """Raise ``ValueError`` where a setting of this config itself is of another type than declared or out of range."""
     config_class: Any = type(config)
     kinds = _types(config_class)
     for field in dataclasses.fields(config):
@@ -203,13 +194,7 @@ def setting_types(config_class: Any) -> Mapping[str, Any]:
 
 
 def check_value(name: str, value: Any, kind: Any, declared: Setting) -> None:
-    """Raise where a value is not allowed for the setting of that name, type and declaration.
-
-    Raises
-    ------
-    ValueError
-        One sentence: dotted name, value, what is allowed.
-    """
+    """Raise ``ValueError`` (dotted name, value, what is allowed) where a setting may not have a value."""
     if not of_type(value, kind) or not _whole_allowed(value, declared):
         raise ValueError(f"{name} is {value_text(value)}; allowed: {allowed_text(kind, declared)}")
     for item in value if isinstance(value, tuple) else (value,):

@@ -40,12 +40,9 @@ def read_table(path: Path) -> Table:
     """Return the table in a file or in a folder of Parquet files, such as a HATS catalogue.
 
     Missing values are masked, texts may be bytes, a list of numbers in each row is a two-dimensional column. Of several
-    tables in a FITS file or a VOTable the first one is read. In CSV the columns ``id`` and ``*_id`` are text.
-
-    Raises
-    ------
-    ValueError
-        Where there is no such file, its suffix is not known, or it cannot be read: one sentence with the path.
+    tables in a FITS file or a VOTable the first one is read. In CSV the columns ``id`` and ``*_id`` are text. Raises
+    ``ValueError`` where there is no such file, its suffix is not known, or it cannot be read: one sentence with the
+    path.
     """
     suffixes = [suffix.lower() for suffix in path.suffixes]
     suffix = "".join(suffixes[-2:-1] if suffixes[-1:] == [".gz"] else suffixes[-1:])

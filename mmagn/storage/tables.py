@@ -53,13 +53,10 @@ def table_file(out: Path) -> Iterator[Callable[[Table], None]]:
     ``meta`` is a column. FITS, ECSV and VOTable go through astropy, which holds the whole table in memory once at the
     end; units, descriptions and UCDs (``ucd`` in the ``meta`` of a column) are where TOPCAT looks for them. A logical
     column with nulls is an integer one in FITS.
-    The file appears under its name when the block ends well and at least one batch came; otherwise nothing is left.
-    What a killed process left behind of the same table is removed first.
 
-    Raises
-    ------
-    ValueError
-        If the suffix of ``out`` is not one of ``SUFFIXES``.
+    The file appears under its name when the block ends well and at least one batch came; otherwise nothing is left.
+    What a killed process left behind of the same table is removed first. Raises ``ValueError`` if the suffix of ``out``
+    is not one of ``SUFFIXES``.
     """
     suffix = checked_suffix(out)
     out.parent.mkdir(parents=True, exist_ok=True)

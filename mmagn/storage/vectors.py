@@ -22,10 +22,7 @@ VECTOR_COLUMN = "embedding"
 def write_vectors(path: Path, ids: Sequence[str], vectors: NDArray[np.float32]) -> None:
     """Write ids (object,) and vectors (object, length) as the columns ``id`` and ``embedding`` of a Parquet file.
 
-    Raises
-    ------
-    ValueError
-        Where the name of the file does not end in .parquet.
+    Raises ``ValueError`` where the name of the file does not end in .parquet.
     """
     check_vector_file(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -77,15 +74,7 @@ def read_vectors(path: Path) -> tuple[list[str], Vectors]:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class VectorTable:
-    """Vectors by id.
-
-    Attributes
-    ----------
-    path
-        Where they come from.
-    row_of, vectors
-        Row of each id, and (row, length) vectors, NaN where one is missing.
-    """
+    """Vectors by id: the row of each id, and (row, length) vectors, NaN where one is missing."""
 
     path: Path
     row_of: Mapping[str, int]
@@ -125,10 +114,7 @@ def _read_once(path: Path, changed_ns: int) -> VectorTable:  # noqa: ARG001 anot
 def vectors_of(file: str, *ids: Sequence[str]) -> Vectors:
     """Return the vector (object, length) of each object, as :meth:`VectorTable.of`.
 
-    Raises
-    ------
-    ValueError
-        Where not one object has a vector.
+    Raises ``ValueError`` where not one object has a vector.
     """
     table = vector_table(file)
     vectors = table.of(*ids)

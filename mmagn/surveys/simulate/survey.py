@@ -1,7 +1,5 @@
 """The embedded survey: a small Multimodal Universe v1 tree with known truth, drawn from a seed, written once."""
 
-import hashlib
-import json
 import logging
 import os
 import re
@@ -19,7 +17,7 @@ from astropy.table import Table, vstack
 from numpy.typing import NDArray
 
 from mmagn.records import BANDS, CUTOUT_PIXELS, PIXEL_SCALE_ARCSEC
-from mmagn.storage.files import naming, remove_abandoned
+from mmagn.storage.files import json_digest, naming, remove_abandoned
 from mmagn.surveys.config import DataConfig, SimulateConfig
 from mmagn.surveys.simulate.desi import DESI_SURVEY, desi_targets, write_desi_file
 from mmagn.surveys.simulate.images import image_pixels
@@ -48,9 +46,8 @@ def embedded_root(config: DataConfig) -> Path:
     The folder lies in ``cache_dir`` and is named by a hash of the settings and of the simulator's version. Makers that
     run at the same time do not disturb each other: the first to finish provides the tree.
     """
-    settings = json.dumps({"version": SIMULATOR_VERSION, **asdict(config.simulate)}, sort_keys=True)
-    name = f"embedded-{hashlib.sha256(settings.encode()).hexdigest()[:16]}"
-    root = Path(config.cache_dir).expanduser() / name
+    digest = json_digest({"version": SIMULATOR_VERSION, **asdict(config.simulate)})
+    root = Path(config.cache_dir).expanduser() / f"embedded-{digest[:16]}"
     if not root.is_dir():
         logger.warning("Making the embedded survey of %d pairs once, in %s", config.simulate.pairs, root)
         try:
@@ -64,19 +61,7 @@ def embedded_root(config: DataConfig) -> Path:
 def write_survey(out: Path, config: SimulateConfig) -> None:
     """Write a simulated survey as a Multimodal Universe v1 tree, with ``truth.parquet`` at its root.
 
-    The folder appears whole or not at all.
-
-    Parameters
-    ----------
-    out
-        Folder to make; it may exist if it is empty.
-    config
-        Size, seed and mixture.
-
-    Raises
-    ------
-    ValueError
-        ``out`` holds something already.
+    It appears whole or not at all. Raises ``ValueError`` where the folder holds something already.
     """
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise ValueError(f"{out} exists and is not an empty folder; name a new one for the simulated survey")

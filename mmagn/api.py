@@ -18,7 +18,8 @@ from mmagn.config.run_config import RunConfig, load_config
 from mmagn.evaluation.scorecard import Scores
 from mmagn.evaluation.variants import DEFAULT_VARIANT
 from mmagn.matching.objects import PART_OBJECTS, Galaxy, GivenPart, galaxy_of_files, object_parts
-from mmagn.matching.pairs import iter_pairs, pair_from_row
+from mmagn.matching.pairs import iter_pairs
+from mmagn.matching.rows import pair_from_row
 from mmagn.matching.store import PairStore, pair_store
 from mmagn.prediction.decode import Decoded, Decoder
 from mmagn.prediction.explain import explanation

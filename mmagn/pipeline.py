@@ -17,7 +17,7 @@ from mmagn.evaluation.scorecard import Scores
 from mmagn.evaluation.variants import DEFAULT_VARIANT
 from mmagn.matching import pairs
 from mmagn.matching.diagnostics import MatchPlan, match_plan
-from mmagn.matching.index import matched_surveys, no_pairs_sentence
+from mmagn.matching.index import NoPairsError, matched_surveys, no_pairs_sentence
 from mmagn.matching.index_file import INDEX_FILE, write_index
 from mmagn.matching.provenance import PROVENANCE_FILE, Provenance, store_settings
 from mmagn.matching.push import push_store
@@ -125,7 +125,7 @@ def plan(config: RunConfig, out: Path) -> MatchPlan:
         names.append(INDEX_FILE)
     _print(f"written to {out}: {', '.join(names)}")
     if not result.pairs:
-        raise pairs.NoPairsError(no_pairs_sentence(index))
+        raise NoPairsError(no_pairs_sentence(index))
     return result
 
 

@@ -6,7 +6,7 @@ Invariant of both payload records: ``ivar > 0`` exactly where a value is usable,
 everywhere. ``valid`` is therefore derived and can never disagree with ``ivar``.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -181,16 +181,24 @@ class Catalog:
         (object,) int64, row in that file.
     files
         Paths the rows were read from, as text.
+    redshift
+        (object,) float64, of a catalogue of spectra as it is read.
     """
 
     object_id: NDArray[np.str_]
-    ra_deg: NDArray[np.float64]
-    dec_deg: NDArray[np.float64]
+    ra_deg: Floats
+    dec_deg: Floats
     healpix: NDArray[np.int64]
     file_index: NDArray[np.int32]
     row: NDArray[np.int64]
     files: tuple[str, ...]
+    redshift: Floats | None = None
 
     def __len__(self) -> int:
         """Return the number of objects."""
         return len(self.object_id)
+
+    def chosen(self, objects: NDArray[np.int64] | NDArray[np.bool_]) -> "Catalog":
+        """Return some objects, by number in this order or as a mask (object,)."""
+        columns = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "files"}
+        return replace(self, **{name: values[objects] for name, values in columns.items() if values is not None})

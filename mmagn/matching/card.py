@@ -43,14 +43,7 @@ _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"))
 def card_text(store: PairStore, repository: str, versions: Mapping[str, str]) -> str:
     """Return the card of a store as Markdown with the YAML head that a hub reads.
 
-    Parameters
-    ----------
-    store
-        Pairs the card describes.
-    repository
-        ORG/NAME.
-    versions
-        Version of each package that the pairs were pushed with.
+    ``repository`` is ORG/NAME; ``versions`` are those of the packages that the pairs were pushed with.
     """
     report, provenance = store.report, read_provenance(store.path)
     surveys = sorted({str(name) for name in store.index["survey"]})

@@ -8,18 +8,9 @@ import healpy
 import numpy as np
 from astropy.table import Table
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
-from mmagn.matching.index import catalog_matches
 from mmagn.matching.report import expected_pairs, local_density
-from mmagn.matching.sky import (
-    ARCSEC_PER_RADIAN,
-    CANDIDATE_BLOCK,
-    Positions,
-    chord_length,
-    nearest_separation_arcsec,
-    sky_group,
-)
+from mmagn.matching.sky import catalog_matches, nearest_separation_arcsec, neighbours, sky_group
 from mmagn.records import CELL_NSIDE, Catalog, Floats
 
 RADII_ARCSEC = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0)
@@ -164,16 +155,8 @@ def _pixel_deg2(nside: int) -> float:
 
 def _neighbour_separations(left: Catalog, right: Catalog, limit_arcsec: float) -> tuple[NDArray[np.int64], Floats]:
     """Return (left row, arcsec) of every right object within the limit of a left one."""
-    rows, separations = [np.empty(0, dtype=np.int64)], [np.empty(0)]
-    if len(left) and len(right):
-        tree = cKDTree(Positions(right.ra_deg, right.dec_deg).unit_vectors())
-        chord = chord_length(limit_arcsec)
-        vectors = Positions(left.ra_deg, left.dec_deg).unit_vectors()
-        for start in range(0, len(left), CANDIDATE_BLOCK // 10):
-            block = cKDTree(vectors[start : start + CANDIDATE_BLOCK // 10])
-            close = block.sparse_distance_matrix(tree, chord, output_type="ndarray")
-            rows.append(start + close["i"].astype(np.int64))
-            separations.append(2 * np.arcsin(close["v"] / 2) * ARCSEC_PER_RADIAN)
+    blocks = [(rows, separations) for rows, _, separations in neighbours(left, right, limit_arcsec)]
+    rows, separations = zip((np.empty(0, dtype=np.int64), np.empty(0)), *blocks, strict=True)
     return np.concatenate(rows), np.concatenate(separations)
 
 

@@ -1,18 +1,17 @@
-"""Matches of two HATS catalogues: LSDB finds the neighbours on Dask, ``sky_matches`` chooses among them.
+"""Matches of two HATS catalogues: LSDB finds the neighbours on Dask, ``catalog_matches`` chooses among them.
 
 LSDB crosses ids and positions partition by partition, with the margin of the right-hand catalogue so that neighbours
 across a partition border are seen. It lets many objects share a neighbour. Only objects with a neighbour come back;
-between these ``sky_matches`` decides, across all borders, so the matches equal those of any other source.
+between these ``catalog_matches`` decides, across all borders, so the matches equal those of any other source.
 """
 
 import logging
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mmagn.matching.sky import Matches, sky_matches
+from mmagn.matching.sky import Matches, catalog_matches
 from mmagn.records import Catalog
 from mmagn.surveys.config import DataConfig
 from mmagn.surveys.hats.reader import HatsReader
@@ -21,7 +20,7 @@ from mmagn.surveys.text import plain_text
 NEIGHBORS = 8
 """Neighbours requested first; where an object has that many, the match is repeated with four times as many."""
 ROUNDING = 1 + 1e-6
-"""LSDB compares chords; its radius is widened by one part in a million and ``sky_matches`` decides."""
+"""LSDB compares chords; its radius is widened by one part in a million and ``catalog_matches`` decides."""
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -29,35 +28,14 @@ _LOGGER = logging.getLogger(__name__)
 def hats_matches(data: DataConfig, sdss: Catalog, hsc: Catalog, radius_arcsec: float) -> Matches:
     """Return the one-to-one matches of two catalogues that were read from HATS, found on Dask.
 
-    Ids on both sides are compared in their order, so that a tie goes to the lower id.
-
-    Parameters
-    ----------
-    data
-        Settings of the source of both catalogues.
-    sdss, hsc
-        The catalogues, left and right.
-    radius_arcsec
-        Largest separation of a match.
-
-    Raises
-    ------
-    ValueError
-        Where the HSC catalogue has no margin, or one narrower than the radius.
+    Raises ``ValueError`` where the HSC catalogue has no margin, or one narrower than the radius.
     """
     reader = HatsReader(data=data)
     images = reader.open_hsc(margin=True)
     neighbors = [_neighbors(reader.open_spectra(name), images, radius_arcsec) for name in reader.spectra_paths]
     left_ids, right_ids = (np.concatenate(ids) for ids in zip(*neighbors, strict=True))
     left, right = _rows_of(sdss, left_ids), _rows_of(hsc, right_ids)
-    matches = sky_matches(sdss.ra_deg[left], sdss.dec_deg[left], hsc.ra_deg[right], hsc.dec_deg[right], radius_arcsec)
-    order = np.argsort(left[matches.left_index])
-    return replace(
-        matches,
-        left_index=left[matches.left_index][order],
-        right_index=right[matches.right_index][order],
-        separation_arcsec=matches.separation_arcsec[order],
-    )
+    return catalog_matches(sdss.chosen(left), hsc.chosen(right), radius_arcsec).of_rows(left, right)
 
 
 def _neighbors(left: Any, right: Any, radius_arcsec: float) -> tuple[NDArray[np.str_], NDArray[np.str_]]:
@@ -102,11 +80,5 @@ def _margin_arcsec(catalog: Any, radius_arcsec: float) -> float:
 
 
 def _rows_of(catalog: Catalog, ids: NDArray[np.str_]) -> NDArray[np.int64]:
-    """Return the rows of a catalogue with these ids, in the order of ids; ids that it does not hold are left out."""
-    order = np.argsort(catalog.object_id, kind="stable")
-    known = catalog.object_id[order]
-    wanted = np.unique(np.array([plain_text(value) for value in ids.tolist()], dtype=np.str_))
-    place = np.searchsorted(known, wanted)
-    known_ids = place < len(known)
-    known_ids[known_ids] = known[place[known_ids]] == wanted[known_ids]
-    return np.asarray(order[place[known_ids]], dtype=np.int64)
+    """Return the rows of a catalogue with these ids; ids that it does not hold are left out."""
+    return np.flatnonzero(np.isin(catalog.object_id, [plain_text(value) for value in ids.tolist()]))

@@ -1,7 +1,7 @@
 """The pair index: the cross-match of the two surveys, from positions, and spectra of galaxies with several of them."""
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ from mmagn.matching.config import MatchingConfig
 from mmagn.matching.repeats import Repeats, without_repeats
 from mmagn.matching.report import MatchReport, match_report
 from mmagn.matching.selection import object_list
-from mmagn.matching.sky import NO_MATCHES, Matches, nearest_separation_arcsec, separation_arcsec, sky_matches
+from mmagn.matching.sky import NO_MATCHES, Matches, catalog_matches, nearest_separation_arcsec, separation_arcsec
 from mmagn.records import Catalog
 from mmagn.surveys.config import DataConfig
 from mmagn.surveys.readers import survey_reader
@@ -22,17 +22,7 @@ class NoPairsError(ValueError):
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)
 class PairIndex:
-    """Both catalogues, their matches and the report.
-
-    Attributes
-    ----------
-    sdss, hsc
-        The catalogues; ``matches`` counts rows of ``sdss`` left and of ``hsc`` right.
-    matches
-        One-to-one matches.
-    report
-        Pairs and losses.
-    """
+    """Both catalogues, their matches (rows of ``sdss`` left, of ``hsc`` right), and the report of pairs and losses."""
 
     sdss: Catalog
     hsc: Catalog
@@ -44,12 +34,8 @@ def pair_index(data: DataConfig, matching: MatchingConfig) -> PairIndex:
     """Return the matches of the two surveys, from positions.
 
     Objects are compared in the order of their ids, so that a tie goes to the lower id wherever it is stored. A galaxy
-    that was observed more than once takes part with its best spectrum, see ``without_repeats``.
-
-    Raises
-    ------
-    NoPairsError
-        Where not one pair lies within ``matching.radius_arcsec``.
+    that was observed more than once takes part with its best spectrum, see ``without_repeats``. Raises ``NoPairsError``
+    where not one pair lies within ``matching.radius_arcsec``.
     """
     index = matched_surveys(data, matching)
     if not len(index.matches):
@@ -95,33 +81,12 @@ def _all_matches(data: DataConfig, sdss: Catalog, hsc: Catalog, radius_arcsec: f
 def row_matches(left: Catalog, right: Catalog) -> Matches:
     """Return the matches of two catalogues of one table: what stands in the same row is the same object."""
     _, left_index, right_index = np.intersect1d(left.row, right.row, assume_unique=True, return_indices=True)
-    order = np.argsort(left_index)
     return Matches(
-        left_index=left_index[order],
-        right_index=right_index[order],
-        separation_arcsec=separation_arcsec(left, left_index[order], right, right_index[order]),
+        left_index=left_index,
+        right_index=right_index,
+        separation_arcsec=separation_arcsec(left, left_index, right, right_index),
         left_lost=0,
         right_lost=0,
-    )
-
-
-def catalog_matches(left: Catalog, right: Catalog, radius_arcsec: float) -> Matches:
-    """Return the one-to-one matches of two catalogues; a tie goes to the lower id wherever it is stored."""
-    left_order, right_order = (np.argsort(catalog.object_id, kind="stable") for catalog in (left, right))
-    matches = sky_matches(
-        left.ra_deg[left_order],
-        left.dec_deg[left_order],
-        right.ra_deg[right_order],
-        right.dec_deg[right_order],
-        radius_arcsec,
-    )
-    left_index, right_index = left_order[matches.left_index], right_order[matches.right_index]
-    order = np.argsort(left_index)
-    return replace(
-        matches,
-        left_index=left_index[order],
-        right_index=right_index[order],
-        separation_arcsec=matches.separation_arcsec[order],
     )
 
 

@@ -56,12 +56,8 @@ def write_index(path: Path, index: PairIndex, made_from: Provenance) -> None:
 def read_index(path: Path, wanted: Provenance) -> PairIndex:
     """Return the index in a file; its catalogues hold the paired objects alone.
 
-    Raises
-    ------
-    FileNotFoundError
-        Where the file is missing.
-    ValueError
-        Where it is no index, or was made with other settings or of other sources (named).
+    Raises ``FileNotFoundError`` where the file is missing, ``ValueError`` where it is no index, or was made with other
+    settings or of other sources (named).
     """
     if not path.is_file():
         raise FileNotFoundError(f"the match index {path} is missing; match --plan writes one")

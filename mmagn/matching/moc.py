@@ -20,13 +20,7 @@ MOC_ORDER = 29
 
 @dataclass(frozen=True, eq=False, slots=True)
 class SkyRegion:
-    """A part of the sky: ascending half-open ranges of HEALPix cells of order 29 that do not overlap.
-
-    Attributes
-    ----------
-    first, end
-        (range,) int64.
-    """
+    """A part of the sky: ascending half-open ranges (range,) of HEALPix cells of order 29 that do not overlap."""
 
     first: NDArray[np.int64]
     end: NDArray[np.int64]
@@ -44,10 +38,7 @@ class SkyRegion:
 def read_moc(path: Path) -> SkyRegion:
     """Return the region in a MOC file: FITS with NUNIQ cells or ranges, or JSON.
 
-    Raises
-    ------
-    ValueError
-        Where the file is missing or no MOC: one sentence with the path.
+    Raises ``ValueError`` where the file is missing or no MOC: one sentence with the path.
     """
     try:
         ranges = _json_ranges(path) if path.suffix.lower() == ".json" else _fits_ranges(path)

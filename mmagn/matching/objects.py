@@ -8,7 +8,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,15 +41,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)
 class Galaxy:
-    """What is known of one galaxy: image, spectrum or both.
-
-    Attributes
-    ----------
-    cutout, spectrum
-        The two views, None where a survey has not seen it.
-    separation_arcsec
-        Angle between the two catalogue positions, NaN where there is one only.
-    """
+    """What is known of one galaxy: image, spectrum or both, and the angle between their positions, NaN of one alone."""
 
     cutout: Cutout | None
     spectrum: Spectrum | None
@@ -62,22 +54,6 @@ class Galaxy:
         if self.cutout is not None:
             images = [f"band {band}" for band, pixels in zip(BANDS, self.cutout.ivar, strict=True) if not pixels.any()]
         return (*images, *(["spectrum"] if self.spectrum is None else []))
-
-
-class ObjectPart(Protocol):
-    """Some galaxies of a source, not yet read."""
-
-    def __len__(self) -> int:
-        """Return the number of galaxies of the part."""
-        ...
-
-    def galaxies(self, drops: Counter[str]) -> Iterator[Galaxy]:
-        """Yield the usable ones; the others are counted in ``drops`` by reason."""
-        ...
-
-    def only(self, object_id: str) -> "ObjectPart":
-        """Return the galaxy with that SDSS or HSC object id alone; empty where it is not among these."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -170,10 +146,7 @@ class GivenPart:
     def galaxies(self, drops: Counter[str]) -> Iterator[Galaxy]:  # noqa: ARG002 all of them are usable
         """Yield them.
 
-        Raises
-        ------
-        ValueError
-            If a spectrum is on another wavelength grid, which ``surveys.grid.log_grid`` resamples.
+        Raises ``ValueError`` if a spectrum is on another wavelength grid, which ``surveys.grid.log_grid`` resamples.
         """
         for galaxy in self.members:
             if galaxy.spectrum is not None:
@@ -181,19 +154,15 @@ class GivenPart:
                 check_log_grid(name, galaxy.spectrum.wavelength_angstrom)
             yield galaxy
 
-    def only(self, object_id: str) -> "GivenPart":
-        """Return the galaxy with that id in one of the surveys."""
-        named = [
-            galaxy
-            for galaxy in self.members
-            if any(view is not None and view.object_id == object_id for view in (galaxy.cutout, galaxy.spectrum))
-        ]
-        return GivenPart(members=tuple(named))
+
+SourcePart = StoredPart | PairedPart | SinglePart
+"""Some galaxies of a source, not yet read."""
+ObjectPart = SourcePart | GivenPart
 
 
 def object_parts(
     data: DataConfig, matching: MatchingConfig, objects: Objects, drops: Counter[str], size: int = PART_OBJECTS
-) -> list[ObjectPart]:
+) -> list[SourcePart]:
     """Return the galaxies of a source in parts of at most ``size``: pairs first, then single images, then spectra.
 
     Parameters
@@ -231,11 +200,11 @@ def object_parts(
         for catalog in (sdss, hsc)
     ]
     alone[0][matches.left_index] = alone[1][matches.right_index] = False
-    parts: list[ObjectPart] = []
+    parts: list[SourcePart] = []
     if objects in ("pairs", "all") and len(matches):
         report = match_report(sdss, hsc, matches, matching.radius_arcsec, drops, repeats)
         index = PairIndex(sdss=sdss, hsc=hsc, matches=matches, report=report)
-        parts += [PairedPart(reader=reader, shard=piece) for shard in pair_shards(index) for piece in _cut(shard, size)]
+        parts += [PairedPart(reader=reader, shard=shard) for shard in pair_shards(index, size)]
     if objects in ("images", "all"):
         parts += _single_parts(reader, "images", hsc, alone[1], size)
     if objects in ("spectra", "all"):
@@ -246,9 +215,9 @@ def object_parts(
     return parts
 
 
-def parts_of_files(data: DataConfig, matching: MatchingConfig, drops: Counter[str]) -> dict[str, list[ObjectPart]]:
+def parts_of_files(data: DataConfig, matching: MatchingConfig, drops: Counter[str]) -> dict[str, list[SourcePart]]:
     """Return the galaxies that have a spectrum, pairs and spectra alone, by the file of the spectrum."""
-    parts: dict[str, list[ObjectPart]] = {}
+    parts: dict[str, list[SourcePart]] = {}
     for part in object_parts(data, matching, "all", drops):
         if isinstance(part, SinglePart) and part.kind == "spectra":
             parts.setdefault(part.path, []).append(part)
@@ -262,10 +231,7 @@ def parts_of_files(data: DataConfig, matching: MatchingConfig, drops: Counter[st
 def galaxy_with_id(data: DataConfig, matching: MatchingConfig, object_id: str) -> Galaxy:
     """Return the galaxy with that SDSS or HSC object id, paired where it has a partner.
 
-    Raises
-    ------
-    ValueError
-        Where no usable galaxy has that id.
+    Raises ``ValueError`` where no usable galaxy has that id.
     """
     drops: Counter[str] = Counter()
     for part in object_parts(data, matching, "all", drops, size=WHOLE_FILES):
@@ -279,10 +245,8 @@ def galaxy_with_id(data: DataConfig, matching: MatchingConfig, object_id: str) -
 def galaxy_of_files(files: ObjectFiles, wavelengths: Wavelengths = "header") -> Galaxy:
     """Return the galaxy of some files: image, spectrum or both.
 
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        Where a file is missing or cannot be used, no redshift of the spectrum is known, or there is no file.
+    Raises ``FileNotFoundError`` or ``ValueError`` where a file is missing or cannot be used, no redshift of the
+    spectrum is known, or there is no file.
     """
     if not files.paths:
         raise ValueError("a galaxy needs a spectrum or an image")
@@ -311,12 +275,6 @@ def _catalog(read: Callable[[Counter[str]], Catalog], drops: Counter[str], *, re
         row=rows,
         files=(),
     )
-
-
-def _cut(shard: PairShard, size: int) -> Iterator[PairShard]:
-    """Yield a shard in pieces."""
-    for start in range(0, len(shard), size):
-        yield _piece(shard, np.arange(start, min(start + size, len(shard))))
 
 
 def _piece(shard: PairShard, members: NDArray[np.int64]) -> PairShard:

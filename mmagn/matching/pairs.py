@@ -10,28 +10,14 @@ import pyarrow as pa
 from datasets.builder import Key
 
 from mmagn.matching.config import MatchingConfig
-from mmagn.matching.index import NoPairsError, PairIndex, pair_index
-from mmagn.matching.rows import PAIR_FEATURES, pair_features, pair_from_row, pair_row, rows_batch
+from mmagn.matching.index import pair_index
+from mmagn.matching.rows import pair_features, pair_from_row, pair_row, rows_batch
 from mmagn.matching.shards import PairShard, pair_shards, shard_pairs
 from mmagn.matching.store import source_store
 from mmagn.records import Pair
 from mmagn.surveys.config import DataConfig
 from mmagn.surveys.reader import SurveyReader, in_advance
 from mmagn.surveys.readers import survey_reader
-
-__all__ = [
-    "PAIR_FEATURES",
-    "NoPairsError",
-    "PairIndex",
-    "PairShard",
-    "iter_pairs",
-    "open_pairs",
-    "pair_from_row",
-    "pair_index",
-    "pair_row",
-    "pair_shards",
-    "shard_pairs",
-]
 
 _log = logging.getLogger(__name__)
 
@@ -44,10 +30,7 @@ class _PairStreamConfig(datasets.BuilderConfig):  # type: ignore[misc]  # datase
 
 
 class _PairStream(datasets.ArrowBasedBuilder):  # type: ignore[misc]
-    """Stream of pairs as Arrow tables of one row.
-
-    ``IterableDataset.from_generator`` is not used: it turns every image into a Python list twice on the way out.
-    """
+    """Stream of pairs as Arrow tables of one row; ``from_generator`` would turn every image into a list, twice."""
 
     BUILDER_CONFIG_CLASS = _PairStreamConfig
 
@@ -79,12 +62,8 @@ def open_pairs(data: DataConfig, matching: MatchingConfig) -> datasets.IterableD
     largest shards come first: ranks and workers, of which each takes every n-th, differ by no more pairs than one shard
     has (1,024 at most).
 
-    Raises
-    ------
-    NoPairsError
-        Where nothing matches.
-    ValueError
-        Where ``data.root`` holds a store made with other matching settings; it names the setting.
+    Raises ``NoPairsError`` where nothing matches, ``ValueError`` where ``data.root`` holds a store made with other
+    matching settings (named).
     """
     if data.source == "store":
         dataset = source_store(data, matching).dataset()
@@ -97,10 +76,7 @@ def open_pairs(data: DataConfig, matching: MatchingConfig) -> datasets.IterableD
 def iter_pairs(data: DataConfig, matching: MatchingConfig) -> Iterator[Pair]:
     """Yield the pairs of the surveys in the order of ``pair_shards``; remote shards are fetched one ahead.
 
-    Raises
-    ------
-    NoPairsError
-        Where nothing matches, before the first pair is taken.
+    Raises ``NoPairsError`` where nothing matches, before the first pair is taken.
     """
     shards, reader = pair_shards(pair_index(data, matching)), survey_reader(data)
     return _iter_pairs(shards, reader, matching.image_dtype)

@@ -1,6 +1,5 @@
 """Settings and source files that a store was made from, and its files with their checksums."""
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -9,7 +8,7 @@ from typing import Any
 
 from mmagn.matching.config import MatchingConfig
 from mmagn.storage.checksums import StoredFile
-from mmagn.storage.files import write_json
+from mmagn.storage.files import json_digest, write_json
 from mmagn.surveys.reader import SourceFile, SurveyReader
 
 PROVENANCE_FILE = "mmagn.json"
@@ -41,7 +40,7 @@ class Provenance:
     def fingerprint(self) -> str:
         """Hexadecimal sha256 of format, settings and sources."""
         sources = [asdict(source) for source in self.sources]
-        return _digest({"format": FORMAT_VERSION, "settings": dict(self.settings), "sources": sources})
+        return json_digest({"format": FORMAT_VERSION, "settings": dict(self.settings), "sources": sources})
 
 
 def store_settings(matching: MatchingConfig, reader: SurveyReader | None) -> dict[str, Any]:
@@ -59,18 +58,14 @@ def write_provenance(path: Path, provenance: Provenance) -> None:
     """Write ``mmagn.json`` into the folder of a store, with a sha256 of its own content."""
     content = {"format": FORMAT_VERSION, "fingerprint": provenance.fingerprint, **asdict(provenance)}
     content = json.loads(json.dumps(content), parse_constant=lambda _: None)  # as it will be read
-    write_json(path / PROVENANCE_FILE, {**content, "sha256": _digest(content)})
+    write_json(path / PROVENANCE_FILE, {**content, "sha256": json_digest(content)})
 
 
 def read_provenance(path: Path) -> Provenance:
     """Return the provenance of a store.
 
-    Raises
-    ------
-    FileNotFoundError
-        Where the folder is missing.
-    ValueError
-        Where it is no store, a store of another format, or its description has changed since it was written.
+    Raises ``FileNotFoundError`` where the folder is missing, ``ValueError`` where it is no store, a store of another
+    format, or its description has changed since it was written.
     """
     if not path.is_dir():
         raise FileNotFoundError(f"the store {path} is missing; scripts/match.py writes one")
@@ -84,7 +79,7 @@ def read_provenance(path: Path) -> Provenance:
             raise ValueError(
                 f"it has store format {version}; this version reads {FORMAT_VERSION}: make the store again"
             )
-        if digest != _digest(content):
+        if digest != json_digest(content):
             raise ValueError("its content is not what was written (sha256 differs)")
         return Provenance(
             settings=content["settings"],
@@ -116,7 +111,3 @@ def refuse_other_sources(path: Path, made: Provenance, wanted: Sequence[SourceFi
             raise ValueError(
                 f"source files changed: {name} {change} since the store {path} was made; use another folder"
             )
-
-
-def _digest(content: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -26,24 +26,14 @@ VERSIONED = ("mmagn", "datasets", "pyarrow", "numpy")
 
 
 def push_store(store: PairStore, repository: str, hub: HubConfig) -> str:
-    """Upload a store as a dataset repository in one commit and return the commit's address.
+    """Upload a store as the dataset repository ORG/NAME in one commit and return the commit's address.
 
-    The repository is made where it is missing; Parquet files of an earlier push that no longer belong are removed in
-    the same commit, so that a reader never sees a mixture. ``data.source`` hub-pairs reads it back.
+    The hub is the one that ``HF_ENDPOINT`` names, as the owner of ``HF_TOKEN``. The repository is made where it is
+    missing; Parquet files of an earlier push that no longer belong are removed in the same commit, so that a reader
+    never sees a mixture. ``data.source`` hub-pairs reads it back.
 
-    Parameters
-    ----------
-    store
-        Pairs to upload.
-    repository
-        ORG/NAME on the hub that ``HF_ENDPOINT`` names, as the owner of ``HF_TOKEN``.
-    hub
-        Retries and waits.
-
-    Raises
-    ------
-    ValueError
-        Where the hub is unreachable or refuses, or the disk has no room for the Parquet files beside the store.
+    Raises ``ValueError`` where the hub is unreachable or refuses, or the disk has no room for the Parquet files beside
+    the store.
     """
     HubConfig(pairs=repository)  # refuses what is no ORG/NAME
     HubClient(hub_endpoint(), hub).known(repository)  # fails before any work where the hub is not there
@@ -57,13 +47,7 @@ def push_store(store: PairStore, repository: str, hub: HubConfig) -> str:
 
 
 def _staged(store: PairStore, folder: Path, repository: str) -> dict[str, Path]:
-    """Return the files of the repository by path, written into a folder.
-
-    Raises
-    ------
-    ValueError
-        Where the disk has no room.
-    """
+    """Return the files of the repository by path, written into a folder."""
     needed = sum(path.stat().st_size for path in store.path.glob("*.arrow"))
     free = shutil.disk_usage(folder).free
     if free < needed:

@@ -6,7 +6,6 @@ Without it the same galaxy, with two spectra, could be two objects of a sample, 
 import logging
 import re
 from collections import Counter, defaultdict
-from dataclasses import fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +13,7 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
-from mmagn.matching.sky import Positions, chord_length
+from mmagn.matching.sky import chord_length, unit_vectors
 from mmagn.records import Catalog, Floats, Spectrum
 from mmagn.surveys.reader import SurveyReader
 
@@ -40,13 +39,9 @@ def without_repeats(
 
     Parameters
     ----------
-    catalog
-        Spectra of all surveys.
     images
         Only spectra with one of these objects within the radius are compared, so that none gives way to a better one
         that has no image; None compares all.
-    reader
-        Where the spectra are.
     radius_arcsec
         Largest separation; more than ``LARGEST_RADIUS_ARCSEC`` counts as that.
     drops
@@ -55,12 +50,12 @@ def without_repeats(
     survey_of_file = np.unique([survey_of(path) for path in catalog.files], return_inverse=True)[1]
     published = np.array([_SURVEY_END.search(path) is not None for path in catalog.files])
     chord = chord_length(min(radius_arcsec, LARGEST_RADIUS_ARCSEC))
-    vectors = Positions(catalog.ra_deg, catalog.dec_deg).unit_vectors()
+    vectors = unit_vectors(catalog.ra_deg, catalog.dec_deg)
     close = cKDTree(vectors).query_pairs(chord, output_type="ndarray")
     file = catalog.file_index[close]
     close = close[(survey_of_file[file[:, 0]] != survey_of_file[file[:, 1]]) | published[file[:, 0]]]
     if images is not None and len(close):
-        distance, _ = cKDTree(Positions(images.ra_deg, images.dec_deg).unit_vectors()).query(vectors[close], k=1)
+        distance, _ = cKDTree(unit_vectors(images.ra_deg, images.dec_deg)).query(vectors[close], k=1)
         close = close[(distance <= chord_length(radius_arcsec)).all(axis=1)]
     if not len(close):
         return catalog, {}
@@ -78,9 +73,7 @@ def without_repeats(
         repeats[ids[1]].append(ids[0])
     drops[REPEAT] += int((~first).sum())
     kept_rows = np.setdiff1d(np.arange(len(catalog)), members[order[~first]])
-    columns = [item.name for item in fields(Catalog) if item.name != "files"]
-    whole = replace(catalog, **{name: getattr(catalog, name)[kept_rows] for name in columns})
-    return whole, {kept: tuple(others) for kept, others in repeats.items()}
+    return catalog.chosen(kept_rows), {kept: tuple(others) for kept, others in repeats.items()}
 
 
 def survey_of(path: str) -> str:

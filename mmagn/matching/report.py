@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy.spatial import cKDTree
 
-from mmagn.matching.sky import CANDIDATE_BLOCK, Matches, Positions, chord_length
+from mmagn.matching.sky import CANDIDATE_BLOCK, Matches, chord_length, unit_vectors
 from mmagn.records import Catalog, Floats
 
 SEPARATION_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
@@ -44,11 +44,10 @@ def local_density(left: Catalog, right: Catalog, radius_arcsec: float) -> Floats
         return density
     inner = max(2 * radius_arcsec, BACKGROUND_INNER_ARCSEC)
     outer = max(10 * radius_arcsec, BACKGROUND_OUTER_ARCSEC)
-    tree = cKDTree(Positions(right.ra_deg, right.dec_deg).unit_vectors())
-    positions = Positions(left.ra_deg, left.dec_deg)
+    tree = cKDTree(unit_vectors(right.ra_deg, right.dec_deg))
     for start in range(0, len(left), CANDIDATE_BLOCK):
         block = slice(start, start + CANDIDATE_BLOCK)
-        vectors = positions.unit_vectors(block)
+        vectors = unit_vectors(left.ra_deg[block], left.dec_deg[block])
         within_outer = tree.query_ball_point(vectors, chord_length(outer), return_length=True, workers=-1)
         within_inner = tree.query_ball_point(vectors, chord_length(inner), return_length=True, workers=-1)
         density[block] = (within_outer - within_inner) / (np.pi * (outer**2 - inner**2))
@@ -57,16 +56,12 @@ def local_density(left: Catalog, right: Catalog, radius_arcsec: float) -> Floats
 
 @dataclass(frozen=True, kw_only=True)
 class MatchReport:
-    """Pairs and losses of a match, and how many pairs chance would make.
+    """Pairs and losses of a match (left: spectra, right: HSC), and how many pairs chance would make.
 
     Attributes
     ----------
-    radius_arcsec
-        Largest separation of a pair.
     left_objects, right_objects
-        Objects with a usable position on each side (left: spectra, right: HSC).
-    pairs
-        One-to-one matches.
+        Objects with a usable position on each side.
     many_to_one_left, many_to_one_right
         Objects dropped because their neighbour within the radius belongs to a nearer object.
     border_pairs
@@ -75,10 +70,8 @@ class MatchReport:
         Separation at the named quantiles, empty without pairs.
     expected_by_chance
         Pairs that unrelated objects of the local density would make, see ``chance_pairs``.
-    common_cells
-        Number of HEALPix cells that hold both surveys.
-    left_only_cells, right_only_cells
-        Cells that hold one survey only.
+    common_cells, left_only_cells, right_only_cells
+        Number of HEALPix cells that hold both surveys, and the cells that hold one only.
     drops
         Objects left out while reading, by reason.
     repeats

@@ -109,20 +109,9 @@ def pair_from_row(row: Mapping[str, Any]) -> Pair:
 
 
 def rows_batch(rows: Sequence[Mapping[str, Any]], features: Features) -> pa.RecordBatch:
-    """Return rows as one Arrow record batch, numbers moved as buffers and not one by one."""
+    """Return rows as one Arrow record batch."""
     schema = features.arrow_schema
-    arrays = []
-    for column in schema:
-        values = [row[column.name] for row in rows]
-        if pa.types.is_fixed_size_list(column.type):
-            flat = pa.array(np.concatenate(values), type=column.type.value_type, from_pandas=False)
-            arrays.append(pa.FixedSizeListArray.from_arrays(flat, type=column.type))
-        elif pa.types.is_list(column.type):
-            offsets = np.concatenate([[0], np.cumsum([len(value) for value in values])]).astype(np.int32)
-            flat = pa.array(np.concatenate(values), type=column.type.value_type, from_pandas=False)
-            arrays.append(pa.ListArray.from_arrays(pa.array(offsets), flat, type=column.type))
-        else:
-            arrays.append(pa.array(values, type=column.type, from_pandas=False))
+    arrays = [pa.array([row[column.name] for row in rows], column.type) for column in schema]
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 

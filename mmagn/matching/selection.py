@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from mmagn.matching.config import MatchingConfig
-from mmagn.matching.sky import Matches, Positions, chord_length
+from mmagn.matching.sky import Matches, chord_length, unit_vectors
 from mmagn.records import CELL_NSIDE, Catalog, Floats, Spectrum
 from mmagn.storage.table_reading import column_numbers, read_table
 from mmagn.surveys.config import DataConfig
@@ -36,8 +36,6 @@ class ObjectList:
 
     Attributes
     ----------
-    path
-        Its file.
     object_id
         (column, row) ids, "" where a row has none.
     ra_deg, dec_deg
@@ -55,8 +53,8 @@ class ObjectList:
         members = np.isin(catalog.object_id, self.object_id)
         placed = np.flatnonzero(np.isfinite(self.ra_deg) & np.isfinite(self.dec_deg))
         if len(placed) and len(catalog):
-            tree = cKDTree(Positions(catalog.ra_deg, catalog.dec_deg).unit_vectors())
-            vectors = Positions(self.ra_deg[placed], self.dec_deg[placed]).unit_vectors()
+            tree = cKDTree(unit_vectors(catalog.ra_deg, catalog.dec_deg))
+            vectors = unit_vectors(self.ra_deg[placed], self.dec_deg[placed])
             near = tree.query_ball_point(vectors, chord_length(radius_arcsec))
             present[placed] |= [bool(objects) for objects in near]
             members[[number for objects in near for number in objects]] = True
@@ -80,8 +78,7 @@ class ObjectList:
         """Return the listed objects of a catalogue; rows of the list that it has not are named in the log."""
         members, present = self.listed(catalog, radius_arcsec)
         self.report(present, drops)
-        names = ("object_id", "ra_deg", "dec_deg", "healpix", "file_index", "row")
-        return replace(catalog, **{name: getattr(catalog, name)[members] for name in names})
+        return catalog.chosen(members)
 
     def report(self, present: Members, drops: Counter[str]) -> None:
         """Count and name the rows of the list of which nothing is there."""
@@ -101,10 +98,8 @@ class ObjectList:
 def object_list(data: DataConfig) -> ObjectList | None:
     """Return the list of ``data.objects``; None where it is unset.
 
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        Where the table is missing, has neither ids nor positions, or positions that are no angles.
+    Raises ``FileNotFoundError`` or ``ValueError`` where the table is missing, has neither ids nor positions, or
+    positions that are no angles.
     """
     if data.objects is None:
         return None

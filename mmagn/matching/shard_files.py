@@ -6,10 +6,10 @@ writing it stands in a record beside it; a shard with a record is never read aga
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
@@ -28,17 +28,7 @@ _UNFINISHED = ".part"
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ShardTask:
-    """A shard to write.
-
-    Attributes
-    ----------
-    folder, number
-        Where, and which: the file is ``pairs-NUMBER.arrow``.
-    shard, reader
-        Which pairs, and where they come from.
-    image_dtype
-        Number type of image flux and ivar.
-    """
+    """A shard to write, as the file ``pairs-NUMBER.arrow`` of a folder."""
 
     folder: Path
     number: int
@@ -58,18 +48,12 @@ class ShardRecord:
 
     Attributes
     ----------
-    file
-        Name of the Arrow file; there is none where ``pairs`` is 0.
+    file, written
+        Name of the Arrow file, its size and checksum; there is none where ``pairs`` is 0.
     shard
         ``PairShard.fingerprint``.
-    written
-        Its size and checksum, None where there is none.
-    pairs
-        Pairs in it.
-    drops
-        Pairs left out, by reason.
-    lost
-        A sentence for each pair left out.
+    drops, lost
+        Pairs left out, by reason, and a sentence for each of them.
     changed
         Pixels that the number type could not hold, by what happened to them.
     """
@@ -86,12 +70,8 @@ class ShardRecord:
 def write_shards(tasks: Sequence[ShardTask], workers: int) -> Iterator[ShardRecord]:
     """Yield the record of every shard as soon as it is written, those that an earlier run has written first.
 
-    Parameters
-    ----------
-    tasks
-        Shards, all into one folder that no other run writes to.
-    workers
-        Most worker processes at the same time; few pairs are written by this process.
+    All go into one folder that no other run writes to, by at most so many workers; few pairs are written by this
+    process.
     """
     left = []
     for task in tasks:
@@ -122,7 +102,7 @@ def write_shard(task: ShardTask) -> ShardRecord:
     rows = (pair_row(pair, task.image_dtype, changed) for pair in shard_pairs(task.shard, task.reader, drops, lost))
     stored = 0
     with whole_file(task.path) as part, pa.ipc.new_stream(str(part), features.arrow_schema) as stream:
-        for chunk in _chunks(rows, ROWS_PER_BATCH):
+        while chunk := list(islice(rows, ROWS_PER_BATCH)):
             stream.write_batch(rows_batch(chunk, features))
             stored += len(chunk)
     if not stored:
@@ -164,14 +144,3 @@ def _written(task: ShardTask) -> ShardRecord | None:
     except (OSError, ValueError, TypeError, KeyError):
         return None
     return record if (record.file, record.shard) == (task.path.name, task.shard.fingerprint) else None
-
-
-def _chunks(rows: Iterable[dict[str, Any]], size: int) -> Iterator[list[dict[str, Any]]]:
-    chunk: list[dict[str, Any]] = []
-    for row in rows:
-        chunk.append(row)
-        if len(chunk) == size:
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk

@@ -25,24 +25,16 @@ PAIRS_PER_SHARD = 1024
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)
 class PairShard:
-    """At most ``PAIRS_PER_SHARD`` pairs of one HSC file, ascending in its rows.
+    """Some pairs of one HSC file, ascending in its rows.
 
     Attributes
     ----------
-    hsc_file
-        The file with the cutouts, as the reader names it.
-    sdss_files
-        The files with the spectra.
-    hsc_row, sdss_row
-        (pair,) int64, rows in those files.
-    sdss_file
-        (pair,) int64, which of ``sdss_files`` holds the spectrum.
-    sdss_object_id, hsc_object_id
-        (pair,) text.
-    separation_arcsec
-        (pair,) float64.
-    healpix
-        (pair,) int64, cell of the SDSS position.
+    hsc_file, sdss_files
+        The file with the cutouts and those with the spectra, as the reader names them.
+    hsc_row, sdss_row, sdss_file
+        (pair,) int64, rows in those files, and which of ``sdss_files`` holds the spectrum.
+    separation_arcsec, healpix
+        (pair,) separation of the two positions, and cell of the SDSS position.
     """
 
     hsc_file: str
@@ -69,15 +61,16 @@ class PairShard:
         return digest.hexdigest()
 
 
-def pair_shards(index: "PairIndex") -> list[PairShard]:
-    """Return the matches cut into shards, in the order of the HSC catalogue's files and of their rows."""
+def pair_shards(index: "PairIndex", size: int | None = None) -> list[PairShard]:
+    """Return the matches cut into shards of ``PAIRS_PER_SHARD``, or ``size``, in the order of HSC files and rows."""
+    size = size or PAIRS_PER_SHARD
     sdss, hsc, matches = index.sdss, index.hsc, index.matches
     hsc_file, hsc_row = hsc.file_index[matches.right_index], hsc.row[matches.right_index]
     order = np.lexsort((hsc_row, hsc_file))
     shards = []
     for of_file in np.split(order, np.flatnonzero(np.diff(hsc_file[order])) + 1):
-        for start in range(0, len(of_file), PAIRS_PER_SHARD):
-            members = of_file[start : start + PAIRS_PER_SHARD]
+        for start in range(0, len(of_file), size):
+            members = of_file[start : start + size]
             left, right = matches.left_index[members], matches.right_index[members]
             used, sdss_file = np.unique(sdss.file_index[left], return_inverse=True)
             shards.append(
@@ -103,10 +96,6 @@ def shard_pairs(
 
     Parameters
     ----------
-    shard
-        Which pairs.
-    reader
-        Where they are.
     drops
         Added to: pairs without a usable cutout or spectrum, by reason.
     lost

@@ -6,7 +6,7 @@ no cell has to be widened. Chords only preselect; ``astropy`` gives the separati
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import healpy
 import numpy as np
@@ -47,6 +47,17 @@ class Matches:
         """Return the number of pairs."""
         return len(self.left_index)
 
+    def of_rows(self, left: NDArray[np.int64], right: NDArray[np.int64]) -> "Matches":
+        """Return the matches by the rows (object,) of longer lists that the matched positions are, ascending."""
+        left_index = left[self.left_index]
+        order = np.argsort(left_index)
+        return replace(
+            self,
+            left_index=left_index[order],
+            right_index=right[self.right_index[order]],
+            separation_arcsec=self.separation_arcsec[order],
+        )
+
 
 NO_MATCHES = Matches(
     left_index=np.empty(0, np.int64),
@@ -73,8 +84,7 @@ def sky_matches(
     """Return the reciprocal nearest neighbours within a radius (closed), one-to-one.
 
     Two objects match where each is the nearest of the other side. Separations equal to a millionth of an arcsec
-    are ties, decided by the lower index on the other side; ``pair_index`` orders both sides by object id and so
-    makes the result independent of the order in files.
+    are ties, decided by the lower index on the other side.
 
     Parameters
     ----------
@@ -93,11 +103,9 @@ def sky_matches(
     left = Positions.checked(left_ra_deg, left_dec_deg, "left")
     right = Positions.checked(right_ra_deg, right_dec_deg, "right")
     if len(left.ra_deg) >= len(right.ra_deg):
-        large_index, small_index, separation, large_lost, small_lost = _reciprocal(left, right, radius_arcsec)
-        left_index, right_index, left_lost, right_lost = large_index, small_index, large_lost, small_lost
+        left_index, right_index, separation, left_lost, right_lost = _reciprocal(left, right, radius_arcsec)
     else:
-        large_index, small_index, separation, large_lost, small_lost = _reciprocal(right, left, radius_arcsec)
-        left_index, right_index, left_lost, right_lost = small_index, large_index, small_lost, large_lost
+        right_index, left_index, separation, right_lost, left_lost = _reciprocal(right, left, radius_arcsec)
     order = np.argsort(left_index)
     return Matches(
         left_index=left_index[order],
@@ -106,6 +114,19 @@ def sky_matches(
         left_lost=left_lost,
         right_lost=right_lost,
     )
+
+
+def catalog_matches(left: Catalog, right: Catalog, radius_arcsec: float) -> Matches:
+    """Return the one-to-one matches of two catalogues; a tie goes to the lower id wherever it is stored."""
+    left_order, right_order = (np.argsort(catalog.object_id, kind="stable") for catalog in (left, right))
+    matches = sky_matches(
+        left.ra_deg[left_order],
+        left.dec_deg[left_order],
+        right.ra_deg[right_order],
+        right.dec_deg[right_order],
+        radius_arcsec,
+    )
+    return matches.of_rows(left_order, right_order)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -126,15 +147,10 @@ class Positions:
             )
         return cls(ra, dec)
 
-    def unit_vectors(self, rows: slice = slice(None)) -> Floats:
-        """Return (object, 3) float64."""
-        ra, dec = np.radians(self.ra_deg[rows]), np.radians(self.dec_deg[rows])
-        vectors = np.empty((len(ra), 3))
-        vectors[:, 2] = np.sin(dec)
-        np.cos(dec, out=dec)
-        np.multiply(np.cos(ra), dec, out=vectors[:, 0])
-        np.multiply(np.sin(ra), dec, out=vectors[:, 1])
-        return vectors
+
+def unit_vectors(ra_deg: Floats, dec_deg: Floats) -> Floats:
+    """Return positions (object,) as vectors (object, 3)."""
+    return np.asarray(healpy.ang2vec(ra_deg, dec_deg, lonlat=True))
 
 
 def chord_length(radius_arcsec: float) -> float:
@@ -142,38 +158,39 @@ def chord_length(radius_arcsec: float) -> float:
     return float(2 * np.sin(min(radius_arcsec / ARCSEC_PER_RADIAN, np.pi) / 2))
 
 
-def _separation_arcsec(
-    one: Positions, one_rows: NDArray[np.int64], other: Positions, other_rows: NDArray[np.int64]
+def separation_arcsec(
+    left: Positions | Catalog, left_rows: NDArray[np.int64], right: Positions | Catalog, right_rows: NDArray[np.int64]
 ) -> Floats:
+    """Return the separations (pair,) of chosen rows of two lists of positions."""
     radians = angular_separation(
-        np.radians(one.ra_deg[one_rows]),
-        np.radians(one.dec_deg[one_rows]),
-        np.radians(other.ra_deg[other_rows]),
-        np.radians(other.dec_deg[other_rows]),
+        np.radians(left.ra_deg[left_rows]),
+        np.radians(left.dec_deg[left_rows]),
+        np.radians(right.ra_deg[right_rows]),
+        np.radians(right.dec_deg[right_rows]),
     )
     return np.asarray(radians * ARCSEC_PER_RADIAN, dtype=np.float64)
 
 
 def neighbours(
-    large: Positions, small: Positions, radius_arcsec: float
+    large: Positions | Catalog, small: Positions | Catalog, radius_arcsec: float
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], Floats]]:
     """Yield all neighbours within the radius (large row, small row, arcsec), blocks of whole large rows, ascending."""
     # The chord is widened by one part in a million (rounding is below 1e-9 of it); astropy's separation decides.
     chord = chord_length(radius_arcsec) * (1 + 1e-6)
-    tree = cKDTree(small.unit_vectors())
-    near = []
+    tree = cKDTree(unit_vectors(small.ra_deg, small.dec_deg))
+    near = [np.empty(0, dtype=np.int64)]
     for start in range(0, len(large.ra_deg), CANDIDATE_BLOCK):
-        vectors = large.unit_vectors(slice(start, start + CANDIDATE_BLOCK))
+        block = slice(start, start + CANDIDATE_BLOCK)
+        vectors = unit_vectors(large.ra_deg[block], large.dec_deg[block])
         distance, _ = tree.query(vectors, k=1, distance_upper_bound=chord, workers=-1)
         near.append(start + np.flatnonzero(np.isfinite(distance)))
-    with_neighbour = np.concatenate(near) if near else np.empty(0, dtype=np.int64)
-    block = max(1, CANDIDATE_BLOCK // 10)
-    for start in range(0, len(with_neighbour), block):
-        rows = with_neighbour[start : start + block]
-        vectors = Positions(large.ra_deg[rows], large.dec_deg[rows]).unit_vectors()
+    with_neighbour = np.concatenate(near)
+    for start in range(0, len(with_neighbour), CANDIDATE_BLOCK // 10):
+        rows = with_neighbour[start : start + CANDIDATE_BLOCK // 10]
+        vectors = unit_vectors(large.ra_deg[rows], large.dec_deg[rows])
         close = cKDTree(vectors).sparse_distance_matrix(tree, chord, output_type="ndarray")
         large_rows, small_rows = rows[close["i"]], close["j"].astype(np.int64)
-        separation = _separation_arcsec(large, large_rows, small, small_rows)
+        separation = separation_arcsec(large, large_rows, small, small_rows)
         within = separation <= radius_arcsec
         yield large_rows[within], small_rows[within], separation[within]
 
@@ -206,32 +223,21 @@ def _reciprocal(
     return large_rows[mutual], small_rows[mutual], separation[mutual], len(large_rows) - pairs, small_lost
 
 
-def separation_arcsec(
-    left: Catalog, left_rows: NDArray[np.int64], right: Catalog, right_rows: NDArray[np.int64]
-) -> Floats:
-    """Return the separations (pair,) of chosen rows of two catalogues."""
-    one, other = Positions(left.ra_deg, left.dec_deg), Positions(right.ra_deg, right.dec_deg)
-    return _separation_arcsec(one, left_rows, other, right_rows)
-
-
 def nearest_separation_arcsec(left: Catalog, right: Catalog) -> float:
     """Return the smallest separation between the two catalogues, NaN where one of them is empty."""
     if not len(left) or not len(right):
         return float("nan")
-    one, other = Positions(left.ra_deg, left.dec_deg), Positions(right.ra_deg, right.dec_deg)
-    tree = cKDTree(other.unit_vectors())
+    tree = cKDTree(unit_vectors(right.ra_deg, right.dec_deg))
     # A few objects first: their distance bounds the search of the others, which is slow far from a dense field.
     best_arcsec, bound = float("nan"), np.inf
     step = max(1, len(left) // 256)
     for rows in (np.arange(0, len(left), step), np.arange(len(left))):
         for start in range(0, len(rows), CANDIDATE_BLOCK):
             block = rows[start : start + CANDIDATE_BLOCK]
-            vectors = Positions(one.ra_deg[block], one.dec_deg[block]).unit_vectors()
-            neighbours = tree.query(vectors, k=1, distance_upper_bound=bound, workers=-1)
-            distance, nearest = np.asarray(neighbours[0]), np.asarray(neighbours[1], dtype=np.int64)
+            vectors = unit_vectors(left.ra_deg[block], left.dec_deg[block])
+            distance, nearest = tree.query(vectors, k=1, distance_upper_bound=bound, workers=-1)
             first = int(np.argmin(distance))
             if np.isfinite(distance[first]):
                 bound = float(distance[first]) * (1 + 1e-9)
-                at = nearest[first : first + 1]
-                best_arcsec = float(_separation_arcsec(one, block[first : first + 1], other, at)[0])
+                best_arcsec = float(separation_arcsec(left, block[[first]], right, nearest[[first]])[0])
     return best_arcsec

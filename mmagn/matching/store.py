@@ -185,10 +185,7 @@ class PairStore:
     def selected(self, data: DataConfig, matching: MatchingConfig) -> "PairStore":
         """Return the pairs that ``data`` selects by cell, redshift, survey and list; the log counts the others.
 
-        Raises
-        ------
-        NoPairsError
-            Where none is left.
+        Raises ``NoPairsError`` where none is left.
         """
         index = self.index
         kept = np.ones(len(index), dtype=np.bool_)
@@ -211,10 +208,7 @@ class PairStore:
     def verify(self) -> None:
         """Compare every file that this process has not verified yet with its checksum.
 
-        Raises
-        ------
-        ValueError
-            For the first file that is damaged.
+        Raises ``ValueError`` for the first file that is damaged.
         """
         for name in sorted(self._unverified | self._provenance.files.keys()):
             self._verify(name)
@@ -250,10 +244,8 @@ class PairStore:
 def open_store(path: Path, settings: Mapping[str, Any] | None = None) -> PairStore:
     """Return the store in a folder; with ``settings`` it is refused where it was made with others.
 
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        Where the folder is no store, or by the name of the setting that differs.
+    Raises ``FileNotFoundError`` or ``ValueError`` where the folder is no store, or by the name of the setting that
+    differs.
     """
     store = PairStore(path)
     if settings is not None:
@@ -264,10 +256,7 @@ def open_store(path: Path, settings: Mapping[str, Any] | None = None) -> PairSto
 def source_store(data: DataConfig, matching: MatchingConfig) -> PairStore:
     """Return the pairs of the store in ``data.root`` that ``data`` selects.
 
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        As ``open_store``; ``NoPairsError`` where no pair is selected.
+    Raises ``FileNotFoundError`` or ``ValueError`` as ``open_store``; ``NoPairsError`` where no pair is selected.
     """
     return open_store(Path(str(data.root)).expanduser(), store_settings(matching, None)).selected(data, matching)
 

@@ -166,7 +166,7 @@ def predict(
     keep_freed_memory()
     members = load_members(runs, options.variant, config)
     summary = PredictionSummary(members=len(members))
-    parts: list[ObjectPart] = [GivenPart(members=options.galaxies)]
+    parts: Sequence[ObjectPart] = [GivenPart(members=options.galaxies)]
     if not options.galaxies:
         with engine(config):
             objects = _predictable(options.objects, members[0])

@@ -15,11 +15,8 @@ class UnavailableError(ValueError):
 def damage_text(error: Exception) -> str:
     """Return what is wrong with a file, for the reason under which its rows are counted.
 
-    Raises
-    ------
-    Exception
-        The error itself where the file may be sound: an error of the operating system (no permission, input/output
-        error, stale file handle, file gone) or ``UnavailableError``.
+    Raises the error itself where the file may be sound: an error of the operating system (no permission, input/output
+    error, stale file handle, file gone) or ``UnavailableError``.
     """
     of_the_system = isinstance(error, OSError) and error.errno is not None and error.errno not in _OF_THE_FILE
     if of_the_system or isinstance(error, UnavailableError):

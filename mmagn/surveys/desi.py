@@ -113,12 +113,8 @@ def grid_spectrum(
 def true_means_good(warnings: NDArray[np.bool_], file: str) -> bool:
     """Return whether True stands for a good redshift in the bool ``ZWARN`` (row,) of a file: most redshifts are good.
 
-    The published files are written by code that negates the flag, and their cards show the opposite.
-
-    Raises
-    ------
-    ValueError
-        If neither value has a clear majority; the message continues "file NAME is left out, ".
+    The published files are written by code that negates the flag, and their cards show the opposite. Raises
+    ``ValueError`` if neither value has a clear majority; the message continues "file NAME is left out, ".
     """
     true = int(np.count_nonzero(warnings))
     most = max(true, len(warnings) - true)
@@ -134,10 +130,7 @@ def true_means_good(warnings: NDArray[np.bool_], file: str) -> bool:
 def with_warnings(columns: dict[str, NDArray[Any]], file: str) -> dict[str, NDArray[Any]]:
     """Return the columns of a file with ``ZWARN`` as a number, 0 for good, where it is a bool; see ``true_means_good``.
 
-    Raises
-    ------
-    ValueError
-        If a bool ``ZWARN`` does not tell which value is good.
+    Raises ``ValueError`` if a bool ``ZWARN`` does not tell which value is good.
     """
     warnings = columns.get("ZWARN")
     if warnings is None or warnings.dtype.kind != "b":

@@ -35,19 +35,7 @@ class RemoteFile:
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """A HEALPix cell that both surveys have.
-
-    Attributes
-    ----------
-    healpix
-        Cell number, NSIDE 16, NESTED.
-    files
-        All files of both surveys.
-    spectra_bytes, hsc_bytes
-        Sizes of the two sides.
-    spectra
-        Number of spectra, estimated from their bytes.
-    """
+    """A HEALPix cell (NSIDE 16, NESTED) of both surveys: its files, their sizes, and an estimate of its spectra."""
 
     healpix: int
     files: tuple[RemoteFile, ...]
@@ -89,8 +77,6 @@ def remote_cells(
 
     Parameters
     ----------
-    session
-        Open HTTP session, from :func:`http_session`.
     root_url
         URL of the folder that holds ``sdss/`` and ``hsc/``.
     folders
@@ -167,12 +153,8 @@ def fetch_cells(session: requests.Session, root_url: str, cells: Sequence[Cell],
     A file of the right size is not requested again. An interrupted download resumes by a range request where the
     server states a version of the file, and starts anew where it has changed. A file gets its name when it is complete.
 
-    Raises
-    ------
-    ValueError
-        Where a file keeps failing, has changed, or its size is not what the index stated.
-    OSError
-        Where the disk has too little room, before anything is downloaded.
+    Raises ``ValueError`` where a file keeps failing, has changed, or its size is not what the index stated, ``OSError``
+    where the disk has too little room, before anything is downloaded.
     """
     files = [file for cell in cells for file in cell.files]
     missing = [file for file in files if not _complete(out / file.path, file)]
@@ -239,13 +221,7 @@ def _download(
 
 
 def _appended(session: requests.Session, url: str, part: Path, file: RemoteFile) -> Iterator[int]:
-    """Add what is missing to a partial file, or start it anew where the server sends all; yield sizes as they come.
-
-    Raises
-    ------
-    ValueError
-        Where the file has another version or size than the index stated, or its body is longer than announced.
-    """
+    """Add what is missing to a partial file, or start it anew where the server sends all; yield sizes as they come."""
     have = _size_on_disk(part) if file.version else 0
     headers = {"Range": f"bytes={have}-", "If-Range": file.version} if have else {}
     with answer_to(session, "GET", url, headers=headers) as answer:

@@ -105,15 +105,9 @@ class LogGrid:
 def log_grid(wavelength_angstrom: NDArray[np.floating]) -> LogGrid:
     """Return the way from a source grid onto pixels of 1e-4 dex; the same grid is worked out once.
 
-    Parameters
-    ----------
-    wavelength_angstrom
-        (source pixel,) centres, vacuum, rising, of any spacing; borders lie in the middle between centres.
-
-    Raises
-    ------
-    ValueError
-        If there are fewer than ``NODES`` wavelengths, they are not finite, positive and rising, or cover no pixel.
+    ``wavelength_angstrom`` are (source pixel,) centres, vacuum, rising, of any spacing; borders lie in the middle
+    between centres. Raises ``ValueError`` if there are fewer than ``NODES``, they are not finite, positive and rising,
+    or cover no pixel.
     """
     centres = np.ascontiguousarray(wavelength_angstrom, dtype=np.float64)
     if centres.ndim != 1 or len(centres) < NODES:
@@ -177,12 +171,7 @@ def _cells(centres: Floats) -> tuple[Floats, NDArray[np.int64]]:
 def integral_shares(borders: Floats, at: Floats) -> tuple[NDArray[np.int64], Floats]:
     """Return what the integral of each cell gives to the interpolated integral up to some wavelengths.
 
-    Parameters
-    ----------
-    borders
-        (cell + 1,) rising.
-    at
-        (wavelength,) between the first and the last of them, up to rounding.
+    ``borders`` (cell + 1,) are rising, ``at`` (wavelength,) lie between the first and the last of them, up to rounding.
 
     Returns
     -------

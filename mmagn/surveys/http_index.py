@@ -52,10 +52,7 @@ def answer_to(
 ) -> requests.Response:
     """Return an answer whose body is not yet read.
 
-    Raises
-    ------
-    ValueError
-        Where the server cannot be reached or refuses.
+    Raises ``ValueError`` where the server cannot be reached or refuses.
     """
     try:
         answer = session.request(method, url, headers=headers, stream=True, timeout=SILENCE_SECONDS)
@@ -77,10 +74,7 @@ def file_version(answer: requests.Response) -> str:
 def listed_names(session: requests.Session, url: str) -> list[str]:
     """Return the names that an index page lists directly below itself, folders with their slash.
 
-    Raises
-    ------
-    ValueError
-        For a page beyond all bounds, or a name that could lead out of the folder.
+    Raises ``ValueError`` for a page beyond all bounds, or a name that could lead out of the folder.
     """
     page = bytearray()
     with answer_to(session, "GET", url) as answer:
@@ -113,10 +107,7 @@ def plain_name(address: str) -> str:
 def local_file(address: str, folder: Path) -> Path:
     """Return the path of a file; what an http(s) address names is downloaded into ``folder`` once.
 
-    Raises
-    ------
-    ValueError
-        Where the server cannot be reached or refuses, or the address is of another kind.
+    Raises ``ValueError`` where the server cannot be reached or refuses, or the address is of another kind.
     """
     if "://" not in address:
         return Path(address).expanduser()

@@ -34,10 +34,6 @@ class Column:
 
     Attributes
     ----------
-    purpose
-        What the column is needed for.
-    kind
-        Type of its values.
     axes
         Axes after the row: a length, or a name; axes of one name have one length throughout a file.
     required
@@ -76,10 +72,8 @@ class Stored(NamedTuple):
 def check_columns(stored: Mapping[str, Stored], columns: Mapping[str, Column]) -> None:
     """Check rank, lengths and type of the columns of one file.
 
-    Raises
-    ------
-    ValueError
-        For the first column that is missing or differs; the message continues "file NAME is left out, ".
+    Raises ``ValueError`` for the first column that is missing or differs; the message continues "file NAME is left out,
+    ".
     """
     lengths: dict[str, tuple[int, str]] = {}
     for name, column in columns.items():
@@ -106,10 +100,7 @@ def check_columns(stored: Mapping[str, Stored], columns: Mapping[str, Column]) -
 def check_mask(name: str, values: NDArray[Any]) -> NDArray[np.bool_]:
     """Return a mask as bool.
 
-    Raises
-    ------
-    ValueError
-        Where it holds anything but bool, 0 and 1, such as bit planes, whose polarity nobody knows.
+    Raises ``ValueError`` where it holds anything but bool, 0 and 1, such as bit planes, whose polarity nobody knows.
     """
     if values.dtype.kind != "b" and ((values != 0) & (values != 1)).any():
         strange = values[(values != 0) & (values != 1)].flat[0]
@@ -120,10 +111,7 @@ def check_mask(name: str, values: NDArray[Any]) -> NDArray[np.bool_]:
 def pixel_arrays(row: Mapping[str, Any]) -> tuple[NDArray[Any], ...]:
     """Return the values (pixel,) of ``PIXEL_COLUMNS`` of a row, in this order.
 
-    Raises
-    ------
-    ValueError
-        If their lengths differ.
+    Raises ``ValueError`` if their lengths differ.
     """
     arrays = tuple(np.asarray(row[name]) for name in PIXEL_COLUMNS)
     wavelength = arrays[PIXEL_COLUMNS.index("spectrum_lambda")]
@@ -136,10 +124,7 @@ def pixel_arrays(row: Mapping[str, Any]) -> tuple[NDArray[Any], ...]:
 def id_texts(values: NDArray[Any]) -> NDArray[np.str_]:
     """Return ids (row,) as text without padding, "" where one is missing.
 
-    Raises
-    ------
-    ValueError
-        Where they are neither integers nor text: a float cannot hold an id of 18 digits.
+    Raises ``ValueError`` where they are neither integers nor text: a float cannot hold an id of 18 digits.
     """
     codes, allowed = _KINDS["id"]
     if values.dtype.kind in "iu":
@@ -150,127 +135,56 @@ def id_texts(values: NDArray[Any]) -> NDArray[np.str_]:
     return np.array(["" if value is None else plain_text(value) for value in plain], dtype=np.str_)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, slots=True)
-class IndexRows:
-    """Index columns of one file or of a whole source, before anything is dropped.
+def usable_objects(survey: str, catalog: Catalog, data: DataConfig, drops: Counter[str]) -> Catalog:
+    """Return the usable objects of a catalogue as it is stored, in its order, each id once (the first).
 
-    Attributes
-    ----------
-    object_id
-        (row,) as ``id_texts`` returns them.
-    ra_deg, dec_deg
-        (row,) float64, as stored.
-    healpix
-        (row,) int64, cell (NSIDE 16, NESTED) that the folder, the file or a column states; -1 where none does.
-    file_index
-        (row,) int32, which of the files of the source holds the row.
-    row
-        (row,) int64, row in that file.
-    redshift
-        (row,) float64, of spectra only.
-    """
-
-    object_id: NDArray[np.str_]
-    ra_deg: Floats
-    dec_deg: Floats
-    healpix: NDArray[np.int64]
-    file_index: NDArray[np.int32]
-    row: NDArray[np.int64]
-    redshift: Floats | None = None
-
-    def __len__(self) -> int:
-        """Return the number of rows."""
-        return len(self.row)
-
-
-def joined(parts: Sequence[IndexRows]) -> IndexRows:
-    """Return the index rows of several files as one."""
-    names = [name for name in IndexRows.__slots__ if getattr(parts[0], name) is not None]
-    return IndexRows(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
-
-
-def usable_rows(
-    survey: str, rows: IndexRows, files: Sequence[str], data: DataConfig, drops: Counter[str]
-) -> NDArray[np.int64]:
-    """Return the numbers of the usable rows, ascending, each id once (the first).
-
-    Rows in other cells than those of ``data.cells`` are passed over; all others that are left out are counted in
+    Objects in other cells than those of ``data.cells`` are passed over; all others that are left out are counted in
     ``drops`` by reason: position not finite or out of range, files whose positions lie elsewhere than their HEALPix
-    cell, id missing, redshift not finite or outside of the limits, id seen before.
-
-    Parameters
-    ----------
-    survey
-        ``sdss``, ``desi`` or ``hsc``, as reasons name it.
-    rows
-        Index of one or all files.
-    files
-        Name of each file; ``rows.file_index`` counts them.
-    data
-        Cells and redshift limits.
-    drops
-        Added to.
+    cell, id missing, redshift not finite or outside of the limits, id seen before. ``catalog.healpix`` is the cell that
+    the folder, the file or a column states, -1 where none does.
     """
-    kept = np.isin(rows.healpix, [*data.cells, -1]) if data.cells else np.ones(len(rows), dtype=np.bool_)
-    for unusable, reason in _reasons(rows, files, data):
+    kept = np.isin(catalog.healpix, [*data.cells, -1]) if data.cells else np.ones(len(catalog), dtype=np.bool_)
+    for unusable, reason in _reasons(catalog, data):
         if count := int((kept & unusable).sum()):
             drops[f"{survey}: {reason}"] += count
             kept &= ~unusable
-    numbers = np.flatnonzero(kept)
-    first = np.sort(np.unique(rows.object_id[numbers], return_index=True)[1])
-    if repeated := len(numbers) - len(first):
-        drops[f"{survey}: object_id seen before"] += repeated
-    return numbers[first]
+    return _each_once(catalog.chosen(kept), drops, f"{survey}: object_id seen before")
 
 
-def screened_catalog(
-    survey: str, place: str, rows: IndexRows, files: Sequence[str], data: DataConfig, drops: Counter[str]
-) -> Catalog:
-    """Return the catalogue of the usable rows of a source; see ``usable_rows`` for the other parameters.
+def screened_catalog(survey: str, place: str, catalog: Catalog, data: DataConfig, drops: Counter[str]) -> Catalog:
+    """Return the usable objects of a source, see ``usable_objects``; ``place`` is its folder, repository or catalogue.
 
-    Parameters
-    ----------
-    place
-        Folder, repository or catalogue of the source, for the message.
-
-    Raises
-    ------
-    ValueError
-        Where no row is usable; the message states the reasons, those counted in ``drops`` before included.
+    Raises ``ValueError`` where no object is usable, with the reasons, those counted in ``drops`` before included.
     """
-    numbers = usable_rows(survey, rows, files, data, drops)
-    if not len(numbers):
+    usable = usable_objects(survey, catalog, data, drops)
+    if not len(usable):
         raise ValueError(nothing_usable(survey, place, drops))
-    return catalog_of(rows, numbers, files)
+    return usable
 
 
-def catalog_of(rows: IndexRows, numbers: NDArray[np.int64], files: Sequence[str]) -> Catalog:
-    """Return the catalogue of some rows of an index, by their numbers."""
-    return Catalog(
-        object_id=rows.object_id[numbers],
-        ra_deg=rows.ra_deg[numbers],
-        dec_deg=rows.dec_deg[numbers],
-        healpix=rows.healpix[numbers],
-        file_index=rows.file_index[numbers],
-        row=rows.row[numbers],
-        files=tuple(files),
-    )
+def joined(catalogs: Sequence[Catalog]) -> Catalog:
+    """Return several catalogues as one, with the files of all."""
+    starts = np.cumsum([0, *(len(catalog.files) for catalog in catalogs)])
+    columns = {
+        name: np.concatenate([getattr(catalog, name) for catalog in catalogs])
+        for name in ("object_id", "ra_deg", "dec_deg", "healpix", "row", "redshift")
+        if getattr(catalogs[0], name) is not None
+    }
+    numbers = [catalog.file_index + start for catalog, start in zip(catalogs, starts[:-1], strict=True)]
+    files = tuple(file for catalog in catalogs for file in catalog.files)
+    return Catalog(**columns, file_index=np.concatenate(numbers).astype(np.int32), files=files)
 
 
 def joined_catalogs(catalogs: Sequence[Catalog], drops: Counter[str]) -> Catalog:
     """Return the catalogues of several surveys as one, every id once (the first); others are counted in ``drops``."""
-    starts = np.cumsum([0, *(len(catalog.files) for catalog in catalogs)])
-    columns = {
-        name: np.concatenate([getattr(catalog, name) for catalog in catalogs])
-        for name in ("object_id", "ra_deg", "dec_deg", "healpix", "row")
-    }
-    numbers = [catalog.file_index + start for catalog, start in zip(catalogs, starts[:-1], strict=True)]
-    columns["file_index"] = np.concatenate(numbers).astype(np.int32)
-    first = np.sort(np.unique(columns["object_id"], return_index=True)[1])
-    if repeated := len(columns["object_id"]) - len(first):
-        drops["spectra: object_id seen before in another survey"] += repeated
-    files = tuple(file for catalog in catalogs for file in catalog.files)
-    return Catalog(**{name: values[first] for name, values in columns.items()}, files=files)
+    return _each_once(joined(catalogs), drops, "spectra: object_id seen before in another survey")
+
+
+def _each_once(catalog: Catalog, drops: Counter[str], reason: str) -> Catalog:
+    first = np.sort(np.unique(catalog.object_id, return_index=True)[1])
+    if repeated := len(catalog) - len(first):
+        drops[reason] += repeated
+    return catalog.chosen(first)
 
 
 def nothing_usable(survey: str, place: str, drops: Counter[str]) -> str:
@@ -291,35 +205,41 @@ def file_name(path: str) -> str:
     return "/".join(path.split("/")[-4:])
 
 
-def _reasons(rows: IndexRows, files: Sequence[str], data: DataConfig) -> Iterator[tuple[NDArray[np.bool_], str]]:
-    """Yield which rows of an index are unusable, and why."""
-    usable = np.isfinite(rows.ra_deg) & np.isfinite(rows.dec_deg)
-    usable &= (rows.ra_deg >= -180) & (rows.ra_deg <= 360) & (np.abs(rows.dec_deg) <= 90)
-    yield ~usable, "position is not finite or off the sphere"
-    yield from _elsewhere(rows, usable, files)
-    yield rows.object_id == "", "object_id is missing"
-    if rows.redshift is not None:
-        yield from redshift_reasons(rows.redshift, data)
+def _reasons(catalog: Catalog, data: DataConfig) -> Iterator[tuple[NDArray[np.bool_], str]]:
+    """Yield which objects of a catalogue are unusable, and why."""
+    on_sphere = (catalog.ra_deg >= -180) & (catalog.ra_deg <= 360) & (np.abs(catalog.dec_deg) <= 90)
+    yield ~on_sphere, "position is not finite or off the sphere"
+    yield from _elsewhere(catalog, on_sphere)
+    yield catalog.object_id == "", "object_id is missing"
+    if catalog.redshift is not None:
+        yield from redshift_reasons(catalog.redshift, data)
 
 
-def _elsewhere(
-    rows: IndexRows, usable: NDArray[np.bool_], files: Sequence[str]
-) -> Iterator[tuple[NDArray[np.bool_], str]]:
-    """Yield the rows of the files most of whose positions lie outside their HEALPix cells, such as radians."""
+def _elsewhere(catalog: Catalog, on_sphere: NDArray[np.bool_]) -> Iterator[tuple[NDArray[np.bool_], str]]:
+    """Yield the objects of files most of whose positions lie outside their HEALPix cells, such as radians."""
+    placed = on_sphere & (catalog.healpix >= 0)
+    outside = placed & (cells_of(catalog.ra_deg, catalog.dec_deg) != catalog.healpix)
+    outside_of_file, total = (
+        np.bincount(catalog.file_index[members], minlength=len(catalog.files)) for members in (outside, placed)
+    )
+    for number in np.flatnonzero(outside_of_file).tolist():
+        file = file_name(catalog.files[number])
+        share = f"{outside_of_file[number]} of {total[number]}"
+        what = f"{share} positions lie outside the HEALPix cell that is stated for them"
+        if 2 * outside_of_file[number] > total[number]:
+            yield catalog.file_index == number, f"file {file} is left out, {what}; ra and dec must be ICRS degrees"
+        else:
+            _log.warning("%s: %s", file, what)
+
+
+def cells_of(ra_deg: Floats, dec_deg: Floats) -> NDArray[np.int64]:
+    """Return the HEALPix cell (``CELL_NSIDE``, NESTED) of every position (object,), -1 off the sphere."""
     import healpy  # only here: a process that reads records starts sooner without it
 
-    usable = usable & (rows.healpix >= 0)
-    cell = rows.healpix.copy()
-    cell[usable] = healpy.ang2pix(CELL_NSIDE, rows.ra_deg[usable], rows.dec_deg[usable], nest=True, lonlat=True)
-    outside = np.bincount(rows.file_index[cell != rows.healpix], minlength=len(files))
-    total = np.bincount(rows.file_index[usable], minlength=len(files))
-    for number in np.flatnonzero(outside).tolist():
-        what = f"{outside[number]} of {total[number]} positions lie outside the HEALPix cell that is stated for them"
-        if 2 * outside[number] > total[number]:
-            reason = f"file {file_name(files[number])} is left out, {what}; ra and dec must be ICRS degrees"
-            yield rows.file_index == number, reason
-        else:
-            _log.warning("%s: %s", file_name(files[number]), what)
+    cells = np.full(len(ra_deg), -1, dtype=np.int64)
+    on_sphere = np.isfinite(ra_deg) & (np.abs(dec_deg) <= 90)
+    cells[on_sphere] = healpy.ang2pix(CELL_NSIDE, ra_deg[on_sphere] % 360, dec_deg[on_sphere], nest=True, lonlat=True)
+    return cells
 
 
 def _shape_text(shape: Sequence[int | str | None]) -> str:

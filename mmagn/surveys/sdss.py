@@ -87,15 +87,9 @@ def spectrum_from_row(row: Mapping[str, Any], *, survey: str) -> Spectrum:
 def fibre_wide_flags(bad: NDArray[np.bool_], usable: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Return (pixel,) True under flags of a whole fibre or camera (BADTRACE, BADFLAT, MANYBADCOLUMNS).
 
-    The published mask is True where any bit of ``and_mask`` is set. Bits of single pixels (sky lines, cosmic rays) make
-    short runs; a long run whose pixels have a variance of their own warns of the fibre and says nothing about them.
-
-    Parameters
-    ----------
-    bad
-        (pixel,) the published mask.
-    usable
-        (pixel,) True where flux, inverse variance and dispersion are.
+    The published mask ``bad`` is True where any bit of ``and_mask`` is set. Bits of single pixels (sky lines, cosmic
+    rays) make short runs; a long run whose pixels are ``usable``, with a variance of their own, warns of the fibre and
+    says nothing about them.
     """
     edges = np.flatnonzero(np.diff(np.concatenate([[False], bad, [False]]).astype(np.int8)))
     wide = np.zeros(len(bad), np.bool_)

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from mmagn.matching.diagnostics import match_plan
-from mmagn.matching.index import catalog_matches
 from mmagn.matching.report import chance_pairs
-from mmagn.matching.sky import sky_group
+from mmagn.matching.sky import catalog_matches, sky_group
 from mmagn.records import Catalog
 
 ARCSEC = 1 / 3600

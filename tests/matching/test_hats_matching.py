@@ -13,7 +13,8 @@ import pytest
 
 from mmagn.matching.config import MatchingConfig
 from mmagn.matching.index import NoPairsError, pair_index
-from mmagn.matching.pairs import open_pairs, pair_from_row
+from mmagn.matching.pairs import open_pairs
+from mmagn.matching.rows import pair_from_row
 from mmagn.matching.store import pair_store
 from mmagn.surveys.config import DataConfig, HubConfig
 from mmagn.surveys.hats.config import DaskConfig, HatsConfig

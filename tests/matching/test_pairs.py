@@ -10,18 +10,11 @@ from datasets.distributed import split_dataset_by_node
 from torch.utils.data import DataLoader
 
 from mmagn.matching.config import MatchingConfig
-from mmagn.matching.pairs import (
-    NoPairsError,
-    iter_pairs,
-    open_pairs,
-    pair_from_row,
-    pair_index,
-    pair_row,
-    pair_shards,
-    shard_pairs,
-)
+from mmagn.matching.index import NoPairsError, pair_index
+from mmagn.matching.pairs import iter_pairs, open_pairs
 from mmagn.matching.repeats import REPEAT
-from mmagn.matching.rows import PAIR_FEATURES, half_precision
+from mmagn.matching.rows import PAIR_FEATURES, half_precision, pair_from_row, pair_row
+from mmagn.matching.shards import pair_shards, shard_pairs
 from mmagn.records import INDEX_COLUMNS
 from mmagn.surveys.config import DataConfig
 from mmagn.surveys.pair_rows import widened

@@ -13,8 +13,9 @@ from hub_server import hub_server
 from mmagn.matching.card import card_text
 from mmagn.matching.config import MatchingConfig
 from mmagn.matching.index import pair_index
-from mmagn.matching.pairs import open_pairs, pair_row
+from mmagn.matching.pairs import open_pairs
 from mmagn.matching.push import push_store
+from mmagn.matching.rows import pair_row
 from mmagn.matching.store import pair_store
 from mmagn.surveys.config import DataConfig, HubConfig
 from mmagn.surveys.hub.files import HubFile

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from mmagn.matching.config import MatchingConfig
-from mmagn.matching.index import catalog_matches, pair_index
+from mmagn.matching.index import pair_index
 from mmagn.matching.objects import object_parts
 from mmagn.matching.repeats import REPEAT, survey_of, without_repeats
 from mmagn.matching.report import MatchReport, match_report
+from mmagn.matching.sky import catalog_matches
 from mmagn.records import Catalog
 from mmagn.surveys.config import DataConfig
 

@@ -29,15 +29,7 @@ def file_id(path: Path | str) -> str:
 
 @contextmanager
 def opened_fits(path: str) -> Iterator[fits.HDUList]:
-    """Open a FITS file.
-
-    Raises
-    ------
-    FileNotFoundError
-        Where there is none.
-    ValueError
-        Where it is no FITS file or cut short.
-    """
+    """Open a FITS file; ``ValueError`` where it is none or cut short, ``FileNotFoundError`` where it is missing."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path} is missing")
     try:
@@ -57,13 +49,7 @@ def header_number(header: Mapping[str, Any], *names: str) -> float:
 
 
 def column(table: Any, name: str, where: str) -> Any:
-    """Return a column of a FITS table whatever the case of its name.
-
-    Raises
-    ------
-    ValueError
-        Where it is missing.
-    """
+    """Return a column of a FITS table whatever the case of its name; raises ``ValueError`` where it is missing."""
     for present in table.dtype.names:
         if present.lower() == name.lower():
             return table[present]

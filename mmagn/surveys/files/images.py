@@ -32,18 +32,9 @@ Header = MutableMapping[str, Any]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Plane:
-    """One band of an image.
+    """One band of an image: its file, and its pixels with their celestial coordinates.
 
-    Attributes
-    ----------
-    band
-        One of ``BANDS``.
-    name
-        Its file.
-    flux, ivar
-        (height, width) float64 in nJy and 1/nJy^2, ``ivar`` 0 where not valid.
-    wcs
-        Celestial coordinates of the pixels.
+    ``flux`` and ``ivar`` are (height, width) float64 in nJy and 1/nJy^2, ``ivar`` 0 where not valid.
     """
 
     band: str
@@ -101,19 +92,8 @@ def read_planes(path: str, band: str = "") -> list[Plane]:
 def cutout_of(planes: Sequence[Plane], ra_deg: float, dec_deg: float, object_id: str) -> Cutout:
     """Return the cutout around a position; bands without an image and pixels outside of it are not valid.
 
-    Parameters
-    ----------
-    planes
-        Each band at most once.
-    ra_deg, dec_deg
-        Position of the source; it comes to lie where it lies in the published cutouts.
-    object_id
-        Of the result.
-
-    Raises
-    ------
-    ValueError
-        Where a band comes twice, the position lies outside of an image, or no pixel is valid.
+    The position comes to lie where sources lie in the published cutouts. Raises ``ValueError`` where a band comes
+    twice, the position lies outside of an image, or no pixel is valid.
     """
     flux = np.zeros((len(BANDS), CUTOUT_PIXELS, CUTOUT_PIXELS), dtype=np.float32)
     ivar = np.zeros_like(flux)

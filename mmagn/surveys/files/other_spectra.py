@@ -25,24 +25,13 @@ NEEDED = "; it is needed for spectra of other surveys than SDSS and DESI: pip in
 
 
 def other_spectrum(path: str, wavelengths: Wavelengths) -> Spectrum:
-    """Return the one spectrum of a file that specutils reads.
+    """Return the one spectrum of a file in any format of specutils.
 
-    Position, redshift and id are NaN or empty where the header does not hold them (RA, DEC, REDSHIFT, OBJECT).
+    Position, redshift and id are NaN or empty where the header does not hold them (RA, DEC, REDSHIFT, OBJECT);
+    ``wavelengths`` are those of air or vacuum where it does not state it.
 
-    Parameters
-    ----------
-    path
-        File in any format of specutils.
-    wavelengths
-        Their medium, where the header does not state it.
-
-    Raises
-    ------
-    ValueError
-        Where the file is none, or holds several spectra, units that are no flux density, no uncertainties, or
-        wavelengths of an unknown medium.
-    ImportError
-        Where specutils is not installed.
+    Raises ``ValueError`` where the file is none, or holds several spectra, units that are no flux density, no
+    uncertainties, or wavelengths of an unknown medium, ``ImportError`` where specutils is not installed.
     """
     name = Path(path).name
     spectrum = _read(path)

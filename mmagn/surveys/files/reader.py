@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from mmagn.records import CELL_NSIDE, Catalog, Cutout, Floats, Spectrum
+from mmagn.records import Catalog, Cutout, Floats, Spectrum
 from mmagn.surveys.config import DataConfig
 from mmagn.surveys.files.fits_file import file_id
 from mmagn.surveys.files.images import Plane, cutout_of, read_planes
@@ -19,7 +19,7 @@ from mmagn.surveys.files.objects import ObjectFiles, object_files
 from mmagn.surveys.files.spectra import path_and_member, read_spectrum
 from mmagn.surveys.files.wavelengths import Wavelengths
 from mmagn.surveys.reader import Record, SourceFile, reading_settings, row_records
-from mmagn.surveys.screen import IndexRows, catalog_of, nothing_usable, usable_rows
+from mmagn.surveys.screen import cells_of, nothing_usable, usable_objects
 
 _log = logging.getLogger(__name__)
 
@@ -29,13 +29,7 @@ NO_REDSHIFT = "no redshift, without which no line can be measured; state it (--r
 
 @dataclass(frozen=True, kw_only=True)
 class FilesReader:
-    """Both surveys from the files that a table names, or from those of a folder.
-
-    Attributes
-    ----------
-    data
-        Settings with ``data.source`` files.
-    """
+    """Both surveys from the files that a table names, or from those of a folder, with ``data.source`` files."""
 
     data: DataConfig
 
@@ -93,8 +87,6 @@ class FilesReader:
         return row_records(survey, path, wanted, (known[row] for row in wanted.tolist()), from_row)
 
     def _catalog(self, survey: str, drops: Counter[str]) -> Catalog:
-        import healpy  # only here: a process that reads records starts sooner without it
-
         named = list(enumerate(self._rows()))
         views = [(number, row) for number, row in named if (row.spectrum if survey == "sdss" else row.images)]
         numbers, known = [], []
@@ -109,24 +101,21 @@ class FilesReader:
         ra_deg, dec_deg, redshift = (np.array([each[axis] for each in known], dtype=np.float64) for axis in (1, 2, 3))
         if survey == "hsc":
             _warn_of_scattered_bands([named[number][1] for number in numbers], ra_deg, dec_deg)
-        on_sky = np.isfinite(ra_deg) & (np.abs(dec_deg) <= 90)
-        cell = np.full(len(known), -1, dtype=np.int64)
-        cell[on_sky] = healpy.ang2pix(CELL_NSIDE, ra_deg[on_sky], dec_deg[on_sky], nest=True, lonlat=True)
-        rows = IndexRows(
+        stored = Catalog(
             object_id=np.array([each[0] for each in known], dtype=np.str_),
             ra_deg=ra_deg,
             dec_deg=dec_deg,
-            healpix=cell,
+            healpix=cells_of(ra_deg, dec_deg),
             file_index=np.zeros(len(known), dtype=np.int32),
             row=np.array(numbers, dtype=np.int64),
             redshift=redshift if survey == "sdss" else None,
+            files=(str(self._place),),
         )
-        place = str(self._place)
-        kept = usable_rows(survey, rows, (place,), self.data, lost)
+        usable = usable_objects(survey, stored, self.data, lost)
         drops.update(lost)
-        if not len(kept) and len(views) == len(named):
-            raise ValueError(nothing_usable(survey, place, lost))
-        return catalog_of(rows, kept, (place,))
+        if not len(usable) and len(views) == len(named):
+            raise ValueError(nothing_usable(survey, str(self._place), lost))
+        return usable
 
 
 def _index(row: ObjectFiles, survey: str, wavelengths: Wavelengths) -> tuple[str, float, float, float]:
@@ -140,10 +129,7 @@ def _index(row: ObjectFiles, survey: str, wavelengths: Wavelengths) -> tuple[str
 def row_spectrum(row: ObjectFiles, wavelengths: Wavelengths) -> Spectrum:
     """Return the spectrum of a galaxy under the id, position and redshift that are stated of it beside its file.
 
-    Raises
-    ------
-    ValueError
-        Where the file holds no usable spectrum, or no redshift is known.
+    Raises ``ValueError`` where the file holds no usable spectrum, or no redshift is known.
     """
     spectrum = read_spectrum(row.spectrum, wavelengths)
     if np.isfinite(row.redshift):
@@ -163,10 +149,7 @@ def row_spectrum(row: ObjectFiles, wavelengths: Wavelengths) -> Spectrum:
 def row_cutout(row: ObjectFiles, wavelengths: Wavelengths) -> Cutout:
     """Return the cutout of a galaxy around its position: the stated one, that of its spectrum, or the image's middle.
 
-    Raises
-    ------
-    ValueError
-        Where an image cannot be used, a band comes twice, or the position lies outside of an image.
+    Raises ``ValueError`` where an image cannot be used, a band comes twice, or the position lies outside of an image.
     """
     object_id, ra_deg, dec_deg = _image_identity(row, wavelengths)
     return cutout_of(_planes(row), ra_deg, dec_deg, object_id)

@@ -42,10 +42,7 @@ def is_plate(hdus: fits.HDUList) -> bool:
 def spec_spectrum(hdus: fits.HDUList, path: str) -> Spectrum:
     """Return the spectrum of a spec or spec-lite file; redshift and position are NaN where it states none.
 
-    Raises
-    ------
-    ValueError
-        Where a column is missing or no pixel is valid.
+    Raises ``ValueError`` where a column is missing or no pixel is valid.
     """
     name = Path(path).name
     coadd = hdus["COADD"].data
@@ -69,10 +66,7 @@ def spec_spectrum(hdus: fits.HDUList, path: str) -> Spectrum:
 def plate_spectrum(hdus: fits.HDUList, path: str, fibre: str, best: Path | None) -> Spectrum:
     """Return the spectrum of one fibre of a spPlate file, with the redshift of a spZbest file.
 
-    Raises
-    ------
-    ValueError
-        Where the fibre is not there.
+    Raises ``ValueError`` where the fibre is not there.
     """
     name = Path(path).name
     plugged = hdus[5].data

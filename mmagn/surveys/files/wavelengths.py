@@ -27,10 +27,7 @@ def header_medium(header: Mapping[str, Any]) -> Medium | None:
 def agreed_medium(stated: Medium | None, wavelengths: Wavelengths, name: str) -> Medium:
     """Return the medium of the wavelengths of a file.
 
-    Raises
-    ------
-    ValueError
-        Where neither the header nor the user states it, or they contradict each other.
+    Raises ``ValueError`` where neither the header nor the user states it, or they contradict each other.
     """
     if stated is None and wavelengths == "header":
         raise ValueError(

@@ -2,7 +2,7 @@
 
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
@@ -15,6 +15,7 @@ from mmagn.surveys.config import DataConfig
 from mmagn.surveys.damage import UnavailableError
 from mmagn.surveys.hats.dask_client import optional_module
 from mmagn.surveys.hub.client import hub_endpoint
+from mmagn.surveys.parquet.row_groups import check_needed, column_names
 
 CELL_ORDER = CELL_NSIDE.bit_length() - 1
 HUB_BLOCK_BYTES = 1 << 18
@@ -29,16 +30,12 @@ def absolute(path: str) -> str:
 
 
 def open_hats(
-    path: str, columns: Sequence[str], needed: Sequence[str], data: DataConfig, *, margin: bool = False
+    path: str, columns: Sequence[str], needed: Mapping[str, str], data: DataConfig, *, margin: bool = False
 ) -> Any:
     """Return an LSDB catalogue with some columns; of ``data.cells``, or of all cells where its margin is wanted.
 
-    Raises
-    ------
-    FileNotFoundError
-        Where there is no catalogue, no margin, or none of the cells.
-    ValueError
-        Where it lacks a ``needed`` column, or cannot be read now.
+    Raises ``FileNotFoundError`` where there is no catalogue, no margin, or none of the cells, ``ValueError`` where it
+    lacks a ``needed`` column, or cannot be read now.
     """
     lsdb = optional_module("lsdb")
     described = described_hats(path, needed)
@@ -62,15 +59,10 @@ def open_hats(
         raise FileNotFoundError(f"none of data.cells {cell_names} is in the HATS catalogue {path}") from error
 
 
-def described_hats(path: str, needed: Sequence[str]) -> Any:
+def described_hats(path: str, needed: Mapping[str, str]) -> Any:
     """Return the description of a HATS catalogue, or of the main catalogue of a collection.
 
-    Raises
-    ------
-    FileNotFoundError
-        Where there is none.
-    ValueError
-        Where it lacks a column, or cannot be read now.
+    Raises ``FileNotFoundError`` where there is none, ``ValueError`` where it lacks a column, or cannot be read now.
     """
     try:
         with readable(path), warnings.catch_warnings():
@@ -81,9 +73,7 @@ def described_hats(path: str, needed: Sequence[str]) -> Any:
     main = getattr(described, "main_catalog", described)
     if main.schema is None:
         raise ValueError(f"the HATS catalogue {path} has no dataset/_common_metadata, which states its columns")
-    for column in needed:
-        if column not in main.schema.names:
-            raise ValueError(f"the HATS catalogue {path} has no column {column}; it has {', '.join(main.schema.names)}")
+    check_needed(f"the HATS catalogue {path}", column_names(main.schema), needed)
     return main
 
 
@@ -101,10 +91,7 @@ def partition_paths(catalog: Any) -> dict[tuple[int, int], str]:
 def readable(path: str) -> Iterator[None]:
     """Turn what a hub, a disk or a Dask worker raises while a catalogue is read into one sentence.
 
-    Raises
-    ------
-    UnavailableError
-        Where a partition cannot be read now; nothing of it is counted as lost.
+    Raises ``UnavailableError`` where a partition cannot be read now; nothing of it is counted as lost.
     """
     killed = optional_module("distributed").KilledWorker
     try:
@@ -134,11 +121,7 @@ def _margin_place(margin: str) -> str | None:
 
 @contextmanager
 def _arrays_as_lists() -> Iterator[None]:
-    """Have schemas read in this context hold nested lists where ``datasets`` has registered array types of its own.
-
-    The converter of the published catalogues types images with them. LSDB cannot open a catalogue with such a type,
-    even where no such column is requested. A process that has not loaded ``datasets``, such as a Dask worker, has none.
-    """
+    """Have schemas hold nested lists: LSDB cannot open a catalogue with the array types that ``datasets`` registers."""
     features = sys.modules.get("datasets.features.features")
     if features is None:
         yield

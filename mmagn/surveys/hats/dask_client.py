@@ -19,10 +19,7 @@ TASKS_PER_WORKER = 3
 def optional_module(name: str) -> Any:
     """Return a module of the optional extra ``hats``.
 
-    Raises
-    ------
-    ValueError
-        Where it is not installed; the message states how to install it.
+    Raises ``ValueError`` where it is not installed; the message states how to install it.
     """
     try:
         with warnings.catch_warnings():
@@ -36,10 +33,7 @@ def optional_module(name: str) -> Any:
 def dask_client(config: DaskConfig) -> Iterator[Any]:
     """Yield the client of a cluster, which Dask uses inside the block; None where threads do the work.
 
-    Raises
-    ------
-    ValueError
-        Where the extra is not installed, the scheduler does not answer or no worker starts.
+    Raises ``ValueError`` where the extra is not installed, the scheduler does not answer or no worker starts.
     """
     distributed = optional_module("distributed")
     logging.getLogger("distributed").setLevel(logging.WARNING)  # logs every connection otherwise
@@ -58,13 +52,7 @@ def dask_client(config: DaskConfig) -> Iterator[Any]:
 
 
 def _local_cluster(distributed: Any, config: DaskConfig) -> Any:
-    """Return a cluster of processes of this machine.
-
-    Raises
-    ------
-    UnavailableError
-        Where a worker ends before it has started.
-    """
+    """Return a cluster of processes of this machine."""
     try:
         return distributed.LocalCluster(
             n_workers=config.workers,

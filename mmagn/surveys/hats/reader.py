@@ -4,9 +4,10 @@ A partition is one HEALPix pixel and one Parquet file.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import islice
 from typing import Any, TypeVar
 
 import numpy as np
@@ -18,10 +19,10 @@ from mmagn.surveys.config import DESI, DataConfig
 from mmagn.surveys.hats.catalogs import CELL_ORDER, absolute, described_hats, open_hats, partition_paths, readable
 from mmagn.surveys.hats.dask_client import computed
 from mmagn.surveys.hub.files import HubParquet
-from mmagn.surveys.parquet import rows as parquet_rows
 from mmagn.surveys.parquet.row_groups import LocalParquet, ParquetFile, Payload, parquet_records
+from mmagn.surveys.parquet.rows import HSC_NEEDED, POSITION_COLUMNS, SPECTRA_NEEDED, cutouts_payload, spectra_payload
 from mmagn.surveys.reader import Record, SourceFile, reading_settings, usable, warn_of_absent_surveys
-from mmagn.surveys.screen import IndexRows, id_texts, joined_catalogs, screened_catalog, usable_rows
+from mmagn.surveys.screen import id_texts, joined_catalogs, screened_catalog, usable_objects
 
 Result = TypeVar("Result")
 
@@ -31,13 +32,7 @@ BATCH_SPECTRA = 512
 
 @dataclass(frozen=True, kw_only=True)
 class HatsReader:
-    """Spectra and images as HATS catalogues; see ``reader.SurveyReader``.
-
-    Attributes
-    ----------
-    data
-        Settings with ``data.source`` hats.
-    """
+    """Spectra and images as HATS catalogues, with ``data.source`` hats; see ``reader.SurveyReader``."""
 
     data: DataConfig
 
@@ -54,8 +49,8 @@ class HatsReader:
     def sources(self) -> tuple[SourceFile, ...]:
         """Return the description of each catalogue, which changes whenever it is written anew."""
         files = []
-        spectra = [(path, parquet_rows.NEEDED_SPECTRA_COLUMNS) for path in self.spectra_paths.values()]
-        for path, needed in (*spectra, (self.hsc_path, ())):
+        spectra = [(path, SPECTRA_NEEDED) for path in self.spectra_paths.values()]
+        for path, needed in (*spectra, (self.hsc_path, {})):
             base = described_hats(path, needed).catalog_base_dir
             with readable(path):
                 content = (base / "hats.properties").read_bytes()
@@ -76,22 +71,14 @@ class HatsReader:
 
     def open_spectra(self, survey: str) -> Any:
         """Return the LSDB catalogue of ids, positions and redshifts of a survey of spectra."""
-        columns = (*parquet_rows.POSITION_COLUMNS, "Z")
-        return open_hats(self.spectra_paths[survey], columns, parquet_rows.NEEDED_SPECTRA_COLUMNS, self.data)
+        return open_hats(self.spectra_paths[survey], (*POSITION_COLUMNS, "Z"), SPECTRA_NEEDED, self.data)
 
     def open_hsc(self, *, margin: bool = False) -> Any:
         """Return the LSDB catalogue of HSC ids and positions, with ``margin`` of all cells and with its margin."""
-        columns, needed = parquet_rows.POSITION_COLUMNS, parquet_rows.NEEDED_HSC_COLUMNS
-        return open_hats(self.hsc_path, columns, needed, self.data, margin=margin)
+        return open_hats(self.hsc_path, POSITION_COLUMNS, HSC_NEEDED, self.data, margin=margin)
 
     def read_sdss_catalog(self, drops: Counter[str]) -> Catalog:
-        """Return ids and positions of all spectra, every id once, gathered partition by partition.
-
-        Raises
-        ------
-        FileNotFoundError, ValueError
-            If the catalogue cannot be opened or read, lacks a column, or holds no usable object.
-        """
+        """Return ids and positions of all spectra, every id once, gathered partition by partition."""
         parts = [
             _catalog(self.open_spectra(survey), _kind(survey), path, self.data, drops)
             for survey, path in self.spectra_paths.items()
@@ -99,24 +86,18 @@ class HatsReader:
         return joined_catalogs(parts, drops)
 
     def read_hsc_catalog(self, drops: Counter[str]) -> Catalog:
-        """Return ids and positions of HSC, every id once, gathered partition by partition.
-
-        Raises
-        ------
-        FileNotFoundError, ValueError
-            As ``read_sdss_catalog``.
-        """
+        """Return ids and positions of HSC, every id once, gathered partition by partition."""
         return _catalog(self.open_hsc(), "hsc", self.hsc_path, self.data, drops)
 
     def read_spectra(self, path: str, rows: NDArray[np.int64]) -> Iterator[tuple[int, Spectrum | str]]:
         """Yield (row, spectrum or reason) of the wanted rows of one partition, a few rows at a time in memory."""
         paths = self.spectra_paths
         survey = next((name for name in paths if path.startswith(f"{paths[name].rstrip('/')}/")), next(iter(paths)))
-        return self._records(path, rows, parquet_rows.spectra_payload(survey))
+        return self._records(path, rows, spectra_payload(survey))
 
     def read_cutouts(self, path: str, rows: NDArray[np.int64]) -> Iterator[tuple[int, Cutout | str]]:
         """Yield (row, cutout or reason) of the wanted rows of one partition, a few rows at a time in memory."""
-        return self._records(path, rows, parquet_rows.cutouts_payload(noise=self.data.image_noise))
+        return self._records(path, rows, cutouts_payload(noise=self.data.image_noise))
 
     def _records(
         self, path: str, rows: NDArray[np.int64], payload: Payload[Record]
@@ -132,26 +113,10 @@ class HatsReader:
     ) -> Iterator[Result]:
         """Yield what a function returns for the spectra of each partition, computed on Dask where the partition is.
 
-        Parameters
-        ----------
-        function
-            Called with at most ``batch_spectra`` spectra of one partition; it and its result are sent between
-            processes.
-        drops
-            Added to: objects dropped by reason.
-        batch_spectra
-            Spectra in the memory of a worker.
-
-        Yields
-        ------
-        Result
-            In the order of ``iter_spectra``; a few partitions are in progress at a time, so a slow reader of the
-            results holds the cluster back instead of filling the memory.
-
-        Raises
-        ------
-        FileNotFoundError, ValueError
-            If the catalogue cannot be opened or read, or lacks a column.
+        The function is called with at most ``batch_spectra`` spectra of one partition; it and its result are sent
+        between processes. Results come in the order of ``iter_spectra``; a few partitions are in progress at a time, so
+        a slow reader of the results holds the cluster back instead of filling the memory. Objects dropped are counted
+        in ``drops``.
         """
         for survey, path in self.spectra_paths.items():
             catalog = self.open_spectra(survey)
@@ -187,13 +152,13 @@ def _positions(frame: Any, pixel: Any, healpix_order: int) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-def _index_rows(positions: pd.DataFrame, pixels: Sequence[tuple[int, int]]) -> IndexRows:
-    """Return the index rows of positions; ``pixels`` are order and pixel of the files."""
+def _stored_catalog(positions: pd.DataFrame, files: Mapping[tuple[int, int], str]) -> Catalog:
+    """Return positions as a catalogue; ``files`` are paths by HEALPix order and pixel."""
     # HEALPix pixels of all orders under one number, as in the NUNIQ scheme.
-    file_key = np.array([(4 << (2 * order)) + pixel for order, pixel in pixels], dtype=np.int64)
+    file_key = np.array([(4 << (2 * order)) + pixel for order, pixel in files], dtype=np.int64)
     row_key = (np.int64(4) << (2 * positions["order"].to_numpy())) + positions["pixel"].to_numpy()
     by_key = np.argsort(file_key)
-    return IndexRows(
+    return Catalog(
         object_id=positions["object_id"].to_numpy().astype(np.str_),
         ra_deg=positions["ra_deg"].to_numpy(),
         dec_deg=positions["dec_deg"].to_numpy(),
@@ -201,6 +166,7 @@ def _index_rows(positions: pd.DataFrame, pixels: Sequence[tuple[int, int]]) -> I
         file_index=by_key[np.searchsorted(file_key[by_key], row_key)].astype(np.int32),
         row=positions["row"].to_numpy(),
         redshift=positions["redshift"].to_numpy() if "redshift" in positions else None,
+        files=tuple(files.values()),
     )
 
 
@@ -210,7 +176,7 @@ def _catalog(catalog: Any, survey: str, path: str, data: DataConfig, drops: Coun
     mapped = catalog.map_partitions(_positions, include_pixel=True, healpix_order=order)
     with readable(path):
         positions = mapped.compute(progress_bar=False)
-    return screened_catalog(survey, path, _index_rows(positions, list(files)), tuple(files.values()), data, drops)
+    return screened_catalog(survey, path, _stored_catalog(positions, files), data, drops)
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,17 +193,12 @@ class _PartitionTask:
     def __call__(self, frame: Any, pixel: Any) -> pd.DataFrame:
         """Return a frame of one row that holds the results and what was lost."""
         drops: Counter[str] = Counter()
-        pixels = [(pixel.order, pixel.pixel)]
-        path = self.files[pixels[0]]
-        rows = _index_rows(_positions(frame, pixel, self.healpix_order), pixels)
-        kept = rows.row[usable_rows(self.kind, rows, (path,), self.reader.data, drops)]
+        key = (pixel.order, pixel.pixel)
+        path = self.files[key]
+        stored = _stored_catalog(_positions(frame, pixel, self.healpix_order), {key: path})
+        kept = usable_objects(self.kind, stored, self.reader.data, drops).row
+        spectra = (spectrum for _, spectrum in usable(self.reader.read_spectra(path, kept), drops))
         results = []
-        batch: list[Spectrum] = []
-        for _, spectrum in usable(self.reader.read_spectra(path, kept), drops):
-            batch.append(spectrum)
-            if len(batch) == self.batch_spectra:
-                results.append(self.function(batch))
-                batch = []
-        if batch:
+        while batch := list(islice(spectra, self.batch_spectra)):
             results.append(self.function(batch))
         return pd.DataFrame({"outcome": pd.Series([(results, drops)], dtype=object)})

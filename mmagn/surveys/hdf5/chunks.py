@@ -71,10 +71,7 @@ def wanted_rows(dataset: h5py.Dataset, rows: NDArray[np.int64], pool: Executor) 
 
 
 def _row_blocks(dataset: h5py.Dataset, rows: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
-    """Yield the wanted rows, split where a new row-block of chunks begins or, without chunks, where rows are skipped.
-
-    A block of more than ``BLOCK_BYTES`` is split further, at the price of inflating its chunks again.
-    """
+    """Yield the wanted rows, split where a row-block of chunks begins or, without chunks, where rows are skipped."""
     row_bytes = math.prod(dataset.shape[1:]) * dataset.dtype.itemsize
     most = max(1, BLOCK_BYTES // max(1, row_bytes))
     group = rows // dataset.chunks[0] if dataset.chunks else rows - np.arange(len(rows))
@@ -91,21 +88,7 @@ def _slab(dataset: h5py.Dataset, rows: NDArray[np.int64]) -> NDArray[Any]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _GzipChunks:
-    """Where the chunks of a dataset lie in its file, and how to inflate them.
-
-    Attributes
-    ----------
-    name
-        Name of the dataset, for messages.
-    descriptor
-        The open file.
-    shape, dtype
-        Of one chunk.
-    shuffled
-        Whether bytes were sorted by significance before they were deflated.
-    stored
-        Chunks by the first row they hold, for wanted rows only; HDF5 stores none where all values are the fill value.
-    """
+    """Where the chunks of a dataset lie in its file, and how to inflate them."""
 
     name: str
     descriptor: int
@@ -178,13 +161,7 @@ def inflated(data: bytes | bytearray, size: int) -> bytes | bytearray:
 
 
 def _chunk_values(chunks: _GzipChunks, chunk: h5py.h5d.StoreInfo) -> NDArray[Any]:
-    """Return the values of one chunk.
-
-    Raises
-    ------
-    ValueError
-        If the stored bytes are no gzip stream of the right length.
-    """
+    """Return the values of one chunk."""
     data: bytes | bytearray = os.pread(chunks.descriptor, chunk.size, chunk.byte_offset)
     size = math.prod(chunks.shape) * chunks.dtype.itemsize
     deflated, shuffled = _applied(chunks, chunk.filter_mask)

@@ -19,13 +19,7 @@ from mmagn.surveys.screen import joined_catalogs
 
 @dataclass(frozen=True, kw_only=True)
 class Hdf5Reader:
-    """A Multimodal Universe v1 tree: the one under ``data.root``, or the embedded survey, made when first read.
-
-    Attributes
-    ----------
-    data
-        Settings with ``data.source`` hdf5 or embedded.
-    """
+    """A Multimodal Universe v1 tree: the one under ``data.root``, or the embedded survey, made when first read."""
 
     data: DataConfig
 

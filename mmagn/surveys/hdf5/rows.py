@@ -3,7 +3,6 @@
 import importlib.util
 import logging
 import math
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +25,6 @@ from mmagn.surveys.reader import Record, row_records
 from mmagn.surveys.screen import (
     PIXEL_COLUMNS,
     Column,
-    IndexRows,
     Stored,
     check_columns,
     check_mask,
@@ -36,6 +34,7 @@ from mmagn.surveys.screen import (
     nothing_usable,
     screened_catalog,
 )
+from mmagn.workers import available_cores
 
 MAX_THREADS = 8
 PLAIN_BYTES = 2**29
@@ -89,61 +88,32 @@ HSC: Survey[Cutout] = Survey(
 
 
 def read_catalog(survey: Survey[Record], files: Sequence[SurveyFile], data: DataConfig, drops: Counter[str]) -> Catalog:
-    """Return ids and positions of some files, every id once, without reading any pixel.
+    """Return ids and positions of some files of a survey, every id once, without reading any pixel.
 
-    Parameters
-    ----------
-    survey
-        ``SDSS``, ``DESI`` or ``HSC``.
-    files
-        Files of that survey.
-    data
-        Cells and redshift limits.
-    drops
-        Added to: objects dropped, by reason, and files left out.
-
-    Raises
-    ------
-    ValueError
-        Where no object is left; the sentence gives the reasons.
-    OSError
-        Where a file cannot be read now.
+    Objects dropped and files left out are added to ``drops`` by reason. Raises ``ValueError`` where no object is left;
+    the sentence gives the reasons. Raises ``OSError`` where a file cannot be read now.
     """
-    parts: list[IndexRows] = []
-    paths: list[str] = []
+    parts: list[Catalog] = []
     lost: Counter[str] = Counter()
     for file in files:
         try:
             with _opened(file.path, survey) as opened:
-                part = _index_rows(survey, opened, file.cell, len(paths), lost)
+                parts.append(_stored_catalog(survey, opened, file, lost))
         except DAMAGE as error:
             reason = f"{survey.name}: file {file_name(str(file.path))} is left out, {damage_text(error)}"
             _log.warning(reason)
             lost[reason] += 1
-            continue
-        parts.append(part)
-        paths.append(str(file.path))
     place = str(files[0].path.parents[1])
     try:
         if not parts:
             raise ValueError(nothing_usable(survey.name, place, lost))
-        return screened_catalog(survey.name, place, joined(parts), paths, data, lost)
+        return screened_catalog(survey.name, place, joined(parts), data, lost)
     finally:
         drops.update(lost)
 
 
 def read_records(survey: Survey[Record], path: str, rows: NDArray[np.int64]) -> Iterator[tuple[int, Record | str]]:
-    """Yield (row, record, or the reason why there is none) of each wanted row, ascending, each chunk inflated once.
-
-    Parameters
-    ----------
-    survey
-        ``SDSS``, ``DESI`` or ``HSC``.
-    path
-        A file of the tree.
-    rows
-        (wanted,) rows in any order.
-    """
+    """Yield (row, record, or the reason why there is none) of each wanted row, ascending, each chunk inflated once."""
     wanted = np.unique(np.asarray(rows, dtype=np.int64))
     folder = Path(path).parent.parent.name
     return row_records(
@@ -153,7 +123,7 @@ def read_records(survey: Survey[Record], path: str, rows: NDArray[np.int64]) -> 
 
 def _raw_rows(survey: Survey[Record], path: str, wanted: NDArray[np.int64]) -> Iterator[dict[str, Any]]:
     """Yield the values of the wanted rows by column, all columns with pixels side by side."""
-    with _opened(Path(path), survey) as file, ThreadPoolExecutor(_threads()) as pool:
+    with _opened(Path(path), survey) as file, ThreadPoolExecutor(min(MAX_THREADS, available_cores())) as pool:
         names = [name for name in survey.columns if name in file and name not in survey.pixel_columns]
         plain = survey.plain_columns({name: file[name][:] for name in names}, path)
         streams = [wanted_rows(file[name], wanted, pool) for name in survey.pixel_columns]
@@ -163,8 +133,8 @@ def _raw_rows(survey: Survey[Record], path: str, wanted: NDArray[np.int64]) -> I
             )
 
 
-def _index_rows(survey: Survey[Record], file: h5py.File, cell: int, number: int, lost: Counter[str]) -> IndexRows:
-    """Return the index of one file, for HSC without the rows of another order of bands, which are counted."""
+def _stored_catalog(survey: Survey[Record], file: h5py.File, place: SurveyFile, lost: Counter[str]) -> Catalog:
+    """Return the catalogue of one file, for HSC without the rows of another order of bands, which are counted."""
     rows = np.arange(len(file["object_id"]))
     if "image_band" in survey.columns:
         orders, order_of_row = np.unique(file["image_band"].asstr()[:].astype(np.str_), axis=0, return_inverse=True)
@@ -175,30 +145,21 @@ def _index_rows(survey: Survey[Record], file: h5py.File, cell: int, number: int,
                 wrong = np.flatnonzero(order_of_row.reshape(-1) == order)
                 rows = np.setdiff1d(rows, wrong)
                 lost[f"{survey.name}: {error}"] += len(wrong)
-    return IndexRows(
+    return Catalog(
         object_id=id_texts(file["object_id"][:])[rows],
         ra_deg=file["ra"][:][rows].astype(np.float64),
         dec_deg=file["dec"][:][rows].astype(np.float64),
-        healpix=np.full(len(rows), cell, dtype=np.int64),
-        file_index=np.full(len(rows), number, dtype=np.int32),
+        healpix=np.full(len(rows), place.cell, dtype=np.int64),
+        file_index=np.zeros(len(rows), dtype=np.int32),
         row=rows.astype(np.int64),
         redshift=file["Z"][:][rows].astype(np.float64) if "Z" in survey.columns else None,
+        files=(str(place.path),),
     )
 
 
 @contextmanager
 def _opened(path: Path, survey: Survey[Record]) -> Iterator[h5py.File]:
-    """Open a file of the tree and check its columns.
-
-    Raises
-    ------
-    ValueError
-        If a column is missing, differs from what it must be, or is too large.
-    OSError
-        If the file is damaged.
-    UnavailableError
-        If a filter is missing that its columns are compressed with.
-    """
+    """Open a file of the tree and check its columns."""
     with h5py.File(path, "r") as file:
         present = {name: file[name] for name in survey.columns if name in file}
         for name, column in present.items():
@@ -215,13 +176,11 @@ def _opened(path: Path, survey: Survey[Record]) -> Iterator[h5py.File]:
 
 
 def _plain_bytes(column: h5py.Dataset) -> int:
-    """Return the bytes of a column in memory, of values of variable length as far as they are within ``PLAIN_BYTES``.
-
-    Any number of rows may refer to one long value in the file, so that they are read a few at a time.
-    """
+    """Return the bytes of a column in memory, of values of variable length as far as within ``PLAIN_BYTES``."""
     size = int(column.nbytes)
     if column.dtype.kind != "O" or size > PLAIN_BYTES or not column.shape:
         return size
+    # Any number of rows may refer to one long value in the file, so that they are read a few at a time.
     longest = max(1, Path(column.file.filename).stat().st_size) * math.prod(column.shape[1:])
     rows = max(1, PLAIN_BYTES // max(1, longest))
     for start in range(0, len(column), rows):
@@ -254,9 +213,3 @@ def _check_integer_mask(name: str, column: h5py.Dataset) -> None:
     rows = max(1, BLOCK_BYTES // max(1, column.dtype.itemsize * math.prod(column.shape[1:])))
     for start in range(0, len(column), rows):
         check_mask(f"its column {name}", column[start : start + rows])
-
-
-def _threads() -> int:
-    """Return how many threads inflate: one for every core this process may use, up to ``MAX_THREADS``."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(MAX_THREADS, cores)

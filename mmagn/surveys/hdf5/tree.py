@@ -13,15 +13,7 @@ _CELL_NAME = re.compile(r"healpix=(0|[1-9]\d*)")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SurveyFile:
-    """One file of one cell.
-
-    Attributes
-    ----------
-    path
-        Where it lies.
-    cell
-        HEALPix cell (NSIDE 16, NESTED) that its directory names.
-    """
+    """One file of a HEALPix cell (NSIDE 16, NESTED), which its directory names."""
 
     path: Path
     cell: int
@@ -40,10 +32,7 @@ def instrument_of(path: Path) -> str:
 def spectra_files(config: DataConfig) -> list[SurveyFile]:
     """Return the files of spectra wanted, in the order of ``data.spectra``, then of cells, then of names.
 
-    Raises
-    ------
-    FileNotFoundError
-        If the tree, all of the surveys, or all of the cells wanted are missing.
+    Raises ``FileNotFoundError`` if the tree, all of the surveys, or all of the cells wanted are missing.
     """
     return _survey_files(config, config.spectra_folders, "data.spectra")
 
@@ -51,10 +40,7 @@ def spectra_files(config: DataConfig) -> list[SurveyFile]:
 def hsc_files(config: DataConfig) -> list[SurveyFile]:
     """Return the HSC files wanted, in the order of cells, then of names.
 
-    Raises
-    ------
-    FileNotFoundError
-        If the tree, the survey, or all of the cells wanted are missing.
+    Raises ``FileNotFoundError`` if the tree, the survey, or all of the cells wanted are missing.
     """
     return _survey_files(config, (f"hsc/{config.hsc_survey}",), "data.hsc_survey")
 
@@ -99,13 +85,7 @@ def _root(config: DataConfig) -> Path:
 
 
 def _cell_files(folder: Path) -> list[SurveyFile]:
-    """Return the files of one survey; directories with another name than ``healpix=N`` are no cells.
-
-    Raises
-    ------
-    OSError
-        Where a directory cannot be listed.
-    """
+    """Return the files of one survey; directories with another name than ``healpix=N`` are no cells."""
     cells = {int(match[1]): child for child in folder.iterdir() if (match := _CELL_NAME.fullmatch(child.name))}
     return [
         SurveyFile(path=path, cell=cell)

@@ -4,32 +4,29 @@ The index takes ids, positions and redshifts, a few bytes a row, and is kept in 
 row groups that hold wanted rows, and of these the wanted columns.
 """
 
-import hashlib
-import json
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Generic
 
-import healpy
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from mmagn.records import CELL_NSIDE, Catalog, Floats
-from mmagn.storage.files import whole_file
-from mmagn.surveys.config import DataConfig
+from mmagn.records import Catalog, Floats
+from mmagn.storage.files import json_digest, whole_file
+from mmagn.surveys.config import DataConfig, HubConfig
 from mmagn.surveys.damage import UnavailableError
-from mmagn.surveys.hub.client import HubClient, hub_client
+from mmagn.surveys.hub.client import HubClient, hub_client, hub_endpoint
 from mmagn.surveys.hub.files import HubFile, HubParquet, catalog_files
-from mmagn.surveys.parquet.row_groups import Payload, column_names, parquet_records, read_columns
+from mmagn.surveys.parquet.row_groups import Payload, check_needed, column_chunks, column_names, read_columns
 from mmagn.surveys.reader import Record, SourceFile
-from mmagn.surveys.screen import IndexRows, id_texts, screened_catalog
+from mmagn.surveys.screen import cells_of, id_texts, screened_catalog
 
 INDEX_VERSION = 2
 """Raised when an index kept in the cache folder would hold something else."""
@@ -69,9 +66,13 @@ class HubCatalog(Generic[Record]):
     places: Callable[[NDArray[np.str_]], Mapping[str, Floats]] | None = None
 
     @property
-    def survey(self) -> str:
-        """``sdss``, ``desi`` or ``hsc``."""
-        return self.payload.survey
+    def place(self) -> str:
+        """Repository and setting, for messages."""
+        return f"the dataset repository {self.repository} ({self.setting})"
+
+    def files(self, hub: HubConfig) -> tuple[HubFile, ...]:
+        """Return the files of the repository."""
+        return hub_files(hub_client(hub), self.repository, self.revision)
 
 
 @lru_cache(maxsize=16)
@@ -85,31 +86,27 @@ def hub_files(client: HubClient, repository: str, revision: str) -> tuple[HubFil
 def repository_columns(data: DataConfig, repository: str, revision: str) -> frozenset[str]:
     """Return the columns of the first file of a repository."""
     files = hub_files(hub_client(data.hub), repository, revision)
-    return column_names(_footer(files[0].parquet(data.hub)))
+    return _columns(files[0].parquet(data.hub))
 
 
 def source(data: DataConfig, catalog: HubCatalog[Record]) -> SourceFile:
     """Return a repository, under its present name, with its size and commit."""
-    files = hub_files(hub_client(data.hub), catalog.repository, catalog.revision)
+    files, survey = catalog.files(data.hub), catalog.payload.survey
     size_bytes = sum(file.size_bytes for file in files)
-    return SourceFile(name=f"{catalog.survey} {files[0].repository}", size_bytes=size_bytes, version=files[0].commit)
+    return SourceFile(name=f"{survey} {files[0].repository}", size_bytes=size_bytes, version=files[0].commit)
 
 
 def index_catalog(catalog: HubCatalog[Record], data: DataConfig, drops: Counter[str]) -> Catalog:
     """Return ids and positions of a repository, every id once, from its index columns alone.
 
-    Raises
-    ------
-    ValueError
-        If the hub fails, a column is missing, or no object is left.
+    Raises ``ValueError`` if the hub fails, a column is missing, or no object is left.
     """
-    files = hub_files(hub_client(data.hub), catalog.repository, catalog.revision)
-    table = index_table(catalog, data, files)
+    table = index_table(catalog, data)
     columns = {name: table.column(name).to_numpy() for name in table.column_names}
     if catalog.places is not None:
         columns = {**catalog.places(columns.get("key", columns["object_id"]).astype(np.str_)), **columns}
-        columns["cell"] = _cells(columns["ra"], columns["dec"])
-    rows = IndexRows(
+        columns["cell"] = cells_of(columns["ra"], columns["dec"])
+    stored = Catalog(
         object_id=columns["object_id"].astype(np.str_),
         ra_deg=columns["ra"],
         dec_deg=columns["dec"],
@@ -117,36 +114,22 @@ def index_catalog(catalog: HubCatalog[Record], data: DataConfig, drops: Counter[
         file_index=columns["file"],
         row=columns["row"],
         redshift=columns.get("Z"),
+        files=tuple(map(str, catalog.files(data.hub))),
     )
-    place = f"the dataset repository {catalog.repository}"
-    return screened_catalog(catalog.survey, place, rows, tuple(map(str, files)), data, drops)
+    return screened_catalog(catalog.payload.survey, f"the dataset repository {catalog.repository}", stored, data, drops)
 
 
-def records(
-    catalog: HubCatalog[Record], data: DataConfig, path: str, rows: NDArray[np.int64]
-) -> Iterator[tuple[int, Record | str]]:
-    """Yield (row, record, or the reason why there is none) of each wanted row of a file, ascending.
-
-    Raises
-    ------
-    UnavailableError
-        If the hub fails; nothing is lost then, the same command resumes later.
-    """
-    return parquet_records(HubFile.from_text(path).parquet(data.hub), rows, catalog.payload)
-
-
-def index_table(catalog: HubCatalog[Record], data: DataConfig, files: Sequence[HubFile]) -> pa.Table:
+def index_table(catalog: HubCatalog[Record], data: DataConfig) -> pa.Table:
     """Return the index of a repository at a commit, from the cache folder where it was read before."""
-    client = hub_client(data.hub)
-    key = [INDEX_VERSION, client.endpoint, sorted(catalog.index.items()), data.cells, list(map(str, files))]
-    name = f"index-{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]}.parquet"
-    path = Path(data.cache_dir).expanduser() / "hub" / name
+    files = catalog.files(data.hub)
+    key = [INDEX_VERSION, hub_endpoint(), sorted(catalog.index.items()), data.cells, list(map(str, files))]
+    path = Path(data.cache_dir).expanduser() / "hub" / f"index-{json_digest(key)[:16]}.parquet"
     if path.is_file():
         try:
             return pq.read_table(path)
         except (pa.ArrowException, OSError) as error:
             _log.warning("the index %s cannot be read (%s) and is made anew", path, error)
-    _check_columns(catalog, column_names(_footer(files[0].parquet(data.hub))))
+    check_needed(catalog.place, _columns(files[0].parquet(data.hub)), catalog.needed)
     tasks = [partial(_index_part, catalog, data, file, number) for number, file in enumerate(files)]
     with ThreadPoolExecutor(data.hub.workers, thread_name_prefix="index") as pool:
         futures = [pool.submit(task) for task in tasks]
@@ -164,9 +147,8 @@ def index_table(catalog: HubCatalog[Record], data: DataConfig, files: Sequence[H
 def _index_part(catalog: HubCatalog[Record], data: DataConfig, file: HubFile, number: int) -> pa.Table:
     """Return the index of one file: the columns of ``catalog.index`` by meaning, and cell, file and row."""
     parquet = file.parquet(data.hub)
-    footer = _footer(parquet)
-    present = column_names(footer)
-    _check_columns(catalog, present)
+    footer, present = _footer(parquet), _columns(parquet)
+    check_needed(catalog.place, present, catalog.needed)
     cell_column: str | None = next((name for name in _CELL_COLUMNS if name in present), None)
     lengths = np.array([footer.row_group(group).num_rows for group in range(footer.num_row_groups)], dtype=np.int64)
     groups = [group for group in range(len(lengths)) if _in_cells(footer, group, cell_column, data.cells)]
@@ -176,7 +158,7 @@ def _index_part(catalog: HubCatalog[Record], data: DataConfig, file: HubFile, nu
     if "ra" not in columns:
         cell = np.full(len(table), -1, dtype=np.int64)
     elif cell_column is None:
-        cell = _cells(columns["ra"], columns["dec"])
+        cell = cells_of(columns["ra"], columns["dec"])
     else:
         cell = table.column(cell_column).to_numpy().astype(np.int64) >> _CELL_COLUMNS[cell_column]
     starts = np.cumsum(lengths) - lengths
@@ -187,13 +169,7 @@ def _index_part(catalog: HubCatalog[Record], data: DataConfig, file: HubFile, nu
 
 
 def _values(table: pa.Table, name: str, meaning: str, file: str) -> pa.Array:
-    """Return an index column: ids as plain text, anything else as float64.
-
-    Raises
-    ------
-    ValueError
-        Where its type cannot hold what it means.
-    """
+    """Return an index column: ids as plain text, anything else as float64."""
     column = table.column(name)
     try:
         if meaning in ("object_id", "key"):
@@ -203,25 +179,16 @@ def _values(table: pa.Table, name: str, meaning: str, file: str) -> pa.Array:
         raise ValueError(f"{file}: the column {name} of type {column.type} cannot be read: {error}") from error
 
 
-def _cells(ra_deg: Floats, dec_deg: Floats) -> NDArray[np.int64]:
-    """Return the cell of every position, -1 where there is none."""
-    cell = np.full(len(ra_deg), -1, dtype=np.int64)
-    on_sphere = np.isfinite(ra_deg) & (np.abs(dec_deg) <= 90)
-    cell[on_sphere] = healpy.ang2pix(CELL_NSIDE, ra_deg[on_sphere] % 360, dec_deg[on_sphere], nest=True, lonlat=True)
-    return cell
-
-
 def _in_cells(footer: pq.FileMetaData, group: int, column: str | None, cells: Sequence[int]) -> bool:
     """Return whether the statistics of a row group allow a row in one of the cells."""
     if not cells or column is None:
         return True
     shift = _CELL_COLUMNS[column]
-    described = footer.row_group(group)
-    for number in range(described.num_columns):
-        chunk = described.column(number)
-        if chunk.path_in_schema == column and chunk.is_stats_set and chunk.statistics.has_min_max:
-            return any(chunk.statistics.min >> shift <= cell <= chunk.statistics.max >> shift for cell in cells)
-    return True
+    (chunk,) = column_chunks(footer, group, [column])
+    known = chunk.statistics
+    if known is None or not known.has_min_max:
+        return True
+    return any(known.min >> shift <= cell <= known.max >> shift for cell in cells)
 
 
 def _footer(parquet: HubParquet) -> pq.FileMetaData:
@@ -233,13 +200,5 @@ def _footer(parquet: HubParquet) -> pq.FileMetaData:
         raise ValueError(f"{parquet.name}: {error}") from error
 
 
-def _check_columns(catalog: HubCatalog[Record], present: frozenset[str]) -> None:
-    """Raise ValueError, naming the column and its purpose, where a file lacks one that is needed."""
-    for column, purpose in catalog.needed.items():
-        if column not in present:
-            listed = ", ".join(sorted(name for name in present if "." not in name)[:12])
-            hint = "; such a preview cannot be matched" if purpose == "position" else ""
-            raise ValueError(
-                f"the dataset repository {catalog.repository} ({catalog.setting}) has no column {column}, which is "
-                f"needed for the {purpose}{hint}; its columns: {listed}"
-            )
+def _columns(parquet: HubParquet) -> frozenset[str]:
+    return column_names(_footer(parquet).schema.to_arrow_schema())

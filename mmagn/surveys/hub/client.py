@@ -61,15 +61,7 @@ def _http_library() -> Any:
 
 
 class HubClient:
-    """A connection to one hub.
-
-    Parameters
-    ----------
-    endpoint
-        Address of the hub.
-    config
-        Retries, waits and downloads at the same time.
-    """
+    """A connection to one hub."""
 
     def __init__(self, endpoint: str, config: HubConfig) -> None:
         self.endpoint = endpoint
@@ -82,10 +74,7 @@ class HubClient:
     def commit(self, repository: str, revision: str) -> tuple[str, str]:
         """Return the name that a dataset repository has now and the commit of a branch, tag or commit.
 
-        Raises
-        ------
-        UnavailableError
-            If the hub cannot be reached, or does not know the repository or the revision.
+        Raises ``UnavailableError`` if the hub cannot be reached, or does not know the repository or the revision.
         """
         url = f"{self.endpoint}/api/datasets/{repository}/revision/{quote(revision, safe='')}"
         described, _ = self._json(url, f"{repository}@{revision}")
@@ -105,10 +94,7 @@ class HubClient:
     def files(self, repository: str, commit: str) -> dict[str, int]:
         """Return the size in bytes of every file of a repository at a commit by path.
 
-        Raises
-        ------
-        UnavailableError
-            As ``commit``; where a listing does not end or points to another host.
+        Raises ``UnavailableError`` as ``commit``; where a listing does not end or points to another host.
         """
         url = f"{self.endpoint}/api/datasets/{repository}/tree/{commit}?recursive=true&expand=false"
         sizes: dict[str, int] = {}
@@ -127,14 +113,7 @@ class HubClient:
     def open(self, path: str, size_bytes: int | None = None, stop: Event | None = None) -> Any:
         """Return a binary file object of ``datasets/ORG/NAME@COMMIT/PATH``; ranges are fetched as they are read.
 
-        Parameters
-        ----------
-        path
-            Of the file system of the hub, with or without ``hf://``.
-        size_bytes
-            Its size; queried where it is None.
-        stop
-            Set by another thread to end the waits of this one.
+        The size is queried where it is None; another thread sets ``stop`` to end the waits of this one.
         """
         stop = stop or Event()
         options = {} if size_bytes is None else {"size": size_bytes}
@@ -146,18 +125,10 @@ class HubClient:
     def attempted(
         self, call: Callable[[], Result], subject: str, stop: Event | None = None, progress: Callable[[], int] = int
     ) -> Result:
-        """Return what a call returns; one that fails for a while is repeated after a bounded wait.
+        """Return what a call returns; one that fails for a while is repeated after a bounded wait, which ``stop`` ends.
 
-        Parameters
-        ----------
-        call
-            Makes one request.
-        subject
-            ``ORG/NAME@REVISION PATH``, for the sentence.
-        stop
-            Ends the waits.
-        progress
-            Bytes that all attempts have brought; one that brings many starts the count of failures anew.
+        ``subject`` is ``ORG/NAME@REVISION PATH``, for the sentence; ``progress`` returns the bytes that all attempts
+        have brought: one that brings many starts the count of failures anew.
         """
         failures, before = 0, 0
         while True:

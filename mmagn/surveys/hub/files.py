@@ -21,15 +21,7 @@ _FILE_TEXT = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)@(?P<commit>[^/]+)/(?P<
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HubFile:
-    """One file of a dataset repository at a commit; its text holds all of it, so that any process can read it.
-
-    Attributes
-    ----------
-    repository, commit, path
-        Where it is.
-    size_bytes
-        Its size.
-    """
+    """One file of a dataset repository at a commit; its text holds all of it, so that any process can read it."""
 
     repository: str
     commit: str
@@ -41,13 +33,7 @@ class HubFile:
 
     @classmethod
     def from_text(cls, text: str) -> "HubFile":
-        """Return the file of a text made by ``str``.
-
-        Raises
-        ------
-        ValueError
-            If the text was not.
-        """
+        """Return the file of a text made by ``str``; raises ``ValueError`` if the text was not."""
         match = _FILE_TEXT.fullmatch(text)
         if match is None:
             raise ValueError(f"{text!r} is no file of a hub; expected ORG/NAME@COMMIT/PATH#BYTES")
@@ -61,17 +47,7 @@ class HubFile:
 
 @dataclass(frozen=True, slots=True)
 class HubParquet:
-    """A Parquet file of a hub; see ``row_groups.ParquetFile``.
-
-    Attributes
-    ----------
-    path
-        ``datasets/ORG/NAME@COMMIT/PATH``.
-    size_bytes
-        Its size; None asks the hub.
-    config
-        Retries, waits and downloads at the same time.
-    """
+    """A Parquet file ``datasets/ORG/NAME@COMMIT/PATH`` of a hub, which is asked for the size where that is None."""
 
     path: str
     size_bytes: int | None
@@ -105,12 +81,9 @@ def _footer(file: HubParquet, client: HubClient) -> pq.FileMetaData:  # noqa: AR
 def catalog_files(client: HubClient, repository: str, revision: str) -> tuple[HubFile, ...]:
     """Return the Parquet files of the one catalogue of a repository, by path, without its margin.
 
-    A repository in HATS layout is a collection that may also hold a margin; any other one is taken whole.
-
-    Raises
-    ------
-    UnavailableError
-        If the hub or the repository cannot be read, or it holds no Parquet file, or more than one catalogue.
+    A repository in HATS layout is a collection that may also hold a margin; any other one is taken whole. Raises
+    ``UnavailableError`` if the hub or the repository cannot be read, or it holds no Parquet file, or more than one
+    catalogue.
     """
     name, commit = client.commit(repository, revision)
     sizes = client.files(name, commit)

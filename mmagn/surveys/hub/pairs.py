@@ -9,7 +9,7 @@ redshifts get them from the DESI catalogue by TARGETID.
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 
 from mmagn.records import Cutout, Floats, Spectrum
 from mmagn.surveys.config import DESI, DataConfig
-from mmagn.surveys.hub.catalog import HubCatalog, hub_files, index_table, repository_columns, source
-from mmagn.surveys.hub.client import hub_client
+from mmagn.surveys.hub.catalog import HubCatalog, index_table, repository_columns, source
 from mmagn.surveys.hub.reader import HUB_SURVEY, HubSurveys, spectra_catalog
 from mmagn.surveys.pair_rows import (
     BAND_COLUMNS,
@@ -39,7 +38,6 @@ from mmagn.surveys.parquet.rows import (
     SPECTRA_AT_ONCE,
     SPECTRA_NEEDED,
     cutout_from_hats,
-    desi_from_hats,
     desi_rows_of,
     spectrum_from_hats,
 )
@@ -59,13 +57,7 @@ _MARK_OF_A_STORE = "image_flux"
 
 @dataclass(frozen=True, kw_only=True)
 class HubPairsReader(HubSurveys):
-    """Reader of both surveys from ready-made pairs; see ``reader.SurveyReader``.
-
-    Attributes
-    ----------
-    data
-        Settings with ``data.source`` hub-pairs.
-    """
+    """Reader of both surveys from ready-made pairs, with ``data.source`` hub-pairs; see ``reader.SurveyReader``."""
 
     def settings(self) -> dict[str, Any]:
         """Return the settings that shape what is read, by dotted name; the commit is among the sources."""
@@ -84,36 +76,30 @@ class HubPairsReader(HubSurveys):
     def _sdss(self) -> HubCatalog[Spectrum]:
         present = self._present()
         if _MARK_OF_A_STORE in present:
-            needed = {_STORED_SDSS[name]: SPECTRA_NEEDED[name] for name in _STORED_SDSS}
-            needed |= {name: "spectrum" for name in _STORED_SPECTRUM if name not in needed}
-            from_stored = partial(_stored_spectrum, surveys=self.data.spectra)
-            return self._catalog(_STORED_SDSS, needed, self._payload(_STORED_SPECTRUM, from_stored))
+            payload = Payload("sdss", _STORED_SPECTRUM, self._stored_spectrum, SPECTRA_AT_ONCE)
+            return self._catalog(_STORED_SDSS, _needed(_STORED_SDSS, SPECTRA_NEEDED, payload), payload)
         survey = self._survey(present)
         names = _names(present, survey, DESI_PAYLOAD if survey == DESI else SDSS_PAYLOAD)
-        places = self._places(present, names)
-        needed = {names[name]: purpose for name, purpose in SPECTRA_NEEDED.items() if not (places and name in _JOINED)}
+        nested = _Nested(names=names, key=names["object_id"], places=self._places(present, names))
+        columns = tuple(names.values())
+        payload = Payload("sdss", columns, nested.sdss_spectrum, SPECTRA_AT_ONCE)
         if survey == DESI:
-            of_file = partial(_nested_desi_of, names=names, places=places)
-            payload = replace(self._payload(tuple(names.values()), desi_from_hats), survey=DESI, of_file=of_file)
-        else:
-            payload = self._payload(tuple(names.values()), partial(_nested_spectrum, names=names))
-        return replace(self._catalog(names, needed, payload), places=places)
+            payload = replace(payload, survey=DESI, of_file=nested.desi_spectra_of)
+        return replace(self._catalog(names, nested.needed(SPECTRA_NEEDED), payload), places=nested.places)
 
     def _hsc(self) -> HubCatalog[Cutout]:
         present = self._present()
         if _MARK_OF_A_STORE in present:
-            needed = {_STORED_HSC[name]: HSC_NEEDED[name] for name in _STORED_HSC}
-            needed |= {name: "image" for name in _STORED_CUTOUT if name not in needed}
-            return self._catalog(_STORED_HSC, needed, self._cutouts(_STORED_CUTOUT, _stored_cutout))
+            stored = Payload("hsc", _STORED_CUTOUT, _stored_cutout, CUTOUTS_AT_ONCE)
+            return self._catalog(_STORED_HSC, _needed(_STORED_HSC, HSC_NEEDED, stored), stored)
         names = _names(present, "hsc", HSC_PAYLOAD)
         of_spectra = _names(present, self._survey(present), DESI_PAYLOAD)
-        places = self._places(present, of_spectra)
-        needed = {names[name]: purpose for name, purpose in HSC_NEEDED.items() if not (places and name in _JOINED)}
-        key = {"key": of_spectra["object_id"]} if places else {}
-        from_row = partial(_nested_cutout, names=names, key=of_spectra["object_id"], places=places)
-        payload = self._cutouts(tuple(dict.fromkeys((*names.values(), *key.values()))), from_row)
-        catalog = self._catalog(names, needed, payload)
-        return replace(catalog, places=places, index={**catalog.index, **key})
+        nested = _Nested(names=names, key=of_spectra["object_id"], places=self._places(present, of_spectra))
+        key = {"key": nested.key} if nested.places else {}
+        columns = tuple(dict.fromkeys((*names.values(), *key.values())))
+        payload = Payload("hsc", columns, nested.cutout, CUTOUTS_AT_ONCE)
+        catalog = self._catalog(names, nested.needed(HSC_NEEDED), payload)
+        return replace(catalog, places=nested.places, index={**catalog.index, **key})
 
     def _survey(self, present: frozenset[str]) -> str:
         """Return the survey of the spectra of nested rows: ``desi`` where columns or name of the set tell so."""
@@ -140,14 +126,6 @@ class HubPairsReader(HubSurveys):
     def _present(self) -> frozenset[str]:
         return repository_columns(self.data, self.data.hub.pairs, self.data.hub.pairs_revision)
 
-    def _payload(
-        self, columns: tuple[str, ...], from_row: Callable[[pa.RecordBatch, int], Spectrum]
-    ) -> Payload[Spectrum]:
-        return Payload(survey="sdss", columns=columns, from_row=from_row, rows_at_once=SPECTRA_AT_ONCE)
-
-    def _cutouts(self, columns: tuple[str, ...], from_row: Callable[[pa.RecordBatch, int], Cutout]) -> Payload[Cutout]:
-        return Payload(survey="hsc", columns=columns, from_row=from_row, rows_at_once=CUTOUTS_AT_ONCE)
-
     def _catalog(
         self, names: Mapping[str, str], needed: Mapping[str, str], payload: Payload[Record]
     ) -> HubCatalog[Record]:
@@ -162,18 +140,16 @@ class HubPairsReader(HubSurveys):
             payload=payload,
         )
 
+    def _stored_spectrum(self, rows: pa.RecordBatch, row: int) -> Spectrum:
+        spectrum = spectrum_from_row(_stored_row(rows, row, _STORED_SPECTRUM))
+        if spectrum.survey not in self.data.spectra:
+            raise ValueError(f"survey {spectrum.survey} is not in data.spectra {', '.join(self.data.spectra)}")
+        return spectrum
+
 
 @dataclass(frozen=True, kw_only=True)
 class DesiPlaces:
-    """Positions and redshifts of the DESI catalogue by TARGETID.
-
-    Attributes
-    ----------
-    data
-        Settings; ``data.hub.desi`` is the catalogue, of which the index alone is read, once.
-    lacking
-        Which of ra, dec and Z are wanted.
-    """
+    """Those of ra, dec and Z that rows lack, by TARGETID, from the index of the DESI catalogue ``data.hub.desi``."""
 
     data: DataConfig
     lacking: tuple[str, ...]
@@ -191,7 +167,7 @@ def _desi_table(data: DataConfig) -> dict[str, NDArray[Any]]:
     """Return id, position and redshift of the DESI catalogue, in the order of ids."""
     everywhere = replace(data, cells=())
     catalog = spectra_catalog(data.hub, DESI)
-    table = index_table(catalog, everywhere, hub_files(hub_client(data.hub), catalog.repository, catalog.revision))
+    table = index_table(catalog, everywhere)
     _log.warning(
         "%s lacks positions or redshifts: they are taken from data.hub.desi %s by TARGETID",
         data.hub.pairs,
@@ -213,56 +189,45 @@ def _names(present: frozenset[str], side: str, published: Sequence[str]) -> dict
     return names
 
 
-def _published(rows: pa.RecordBatch, names: Mapping[str, str]) -> pa.RecordBatch:
-    """Return rows under the published names of their columns."""
-    published = {column: name for name, column in names.items()}
-    return rows.rename_columns([published.get(column, column) for column in rows.schema.names])
+def _needed(names: Mapping[str, str], purposes: Mapping[str, str], payload: Payload[Any]) -> dict[str, str]:
+    """Return the columns of the rows of a store without which nothing can be read, and their purposes."""
+    purpose = "image" if payload.survey == "hsc" else "spectrum"
+    return dict.fromkeys(payload.columns, purpose) | {names[name]: purposes[name] for name in names}
 
 
-def _placed(rows: pa.RecordBatch, row: int, key: str, places: DesiPlaces | None) -> pa.RecordBatch:
-    """Return one row with the position and redshift that it lacks; ``key`` is its column with the TARGETID."""
-    rows = rows.slice(row, 1)
-    for name, values in ({} if places is None else places(id_texts(rows.column(key).to_numpy(False)))).items():
-        if name not in rows.schema.names:
-            rows = rows.append_column(name, pa.array(values))
-    return rows
+@dataclass(frozen=True, kw_only=True)
+class _Nested:
+    """How rows with a struct for each view become records; ``key`` is the column of the ids that ``places`` go by."""
 
+    names: Mapping[str, str]
+    key: str
+    places: DesiPlaces | None
 
-def _nested_spectrum(rows: pa.RecordBatch, row: int, names: Mapping[str, str]) -> Spectrum:
-    return spectrum_from_hats(_published(rows, names), row, survey=HUB_SURVEY)
+    def needed(self, purposes: Mapping[str, str]) -> dict[str, str]:
+        """Return the columns without which nothing can be read, and their purposes."""
+        joined = _JOINED if self.places else ()
+        return {self.names[name]: purpose for name, purpose in purposes.items() if name not in joined}
 
+    def sdss_spectrum(self, rows: pa.RecordBatch, row: int) -> Spectrum:
+        return spectrum_from_hats(self._published(rows, row), 0, survey=HUB_SURVEY)
 
-def _nested_desi_of(
-    file: ParquetFile, names: Mapping[str, str], places: DesiPlaces | None
-) -> Callable[[pa.RecordBatch, int], Spectrum]:
-    """Return how the nested rows of a file become spectra."""
-    return partial(_nested_desi, read=desi_rows_of(file, names["ZWARN"]), names=names, places=places)
+    def desi_spectra_of(self, file: ParquetFile) -> Callable[[pa.RecordBatch, int], Spectrum]:
+        read = desi_rows_of(file, self.names["ZWARN"])
+        return lambda rows, row: read(self._published(rows, row), 0)
 
+    def cutout(self, rows: pa.RecordBatch, row: int) -> Cutout:
+        return cutout_from_hats(self._published(rows, row), 0)
 
-def _nested_desi(
-    rows: pa.RecordBatch,
-    row: int,
-    read: Callable[[pa.RecordBatch, int], Spectrum],
-    names: Mapping[str, str],
-    places: DesiPlaces | None,
-) -> Spectrum:
-    return read(_placed(_published(rows, names), row, "object_id", places), 0)
-
-
-def _nested_cutout(
-    rows: pa.RecordBatch, row: int, names: Mapping[str, str], key: str, places: DesiPlaces | None
-) -> Cutout:
-    placed = _placed(rows, row, key, places)
-    if key != names["object_id"]:  # the id of the spectrum has the name that the id of the image gets
-        placed = placed.select([name for name in placed.schema.names if name != key])
-    return cutout_from_hats(_published(placed, names), 0)
-
-
-def _stored_spectrum(rows: pa.RecordBatch, row: int, surveys: Sequence[str]) -> Spectrum:
-    spectrum = spectrum_from_row(_stored_row(rows, row, _STORED_SPECTRUM))
-    if spectrum.survey not in surveys:
-        raise ValueError(f"survey {spectrum.survey} is not in data.spectra {', '.join(surveys)}")
-    return spectrum
+    def _published(self, rows: pa.RecordBatch, row: int) -> pa.RecordBatch:
+        """Return one row under the published names of its columns, with the position and redshift that it lacks."""
+        rows = rows.slice(row, 1)
+        joined = {} if self.places is None else self.places(id_texts(rows.column(self.key).to_numpy(False)))
+        published = {column: name for name, column in self.names.items()}
+        columns = {name: pa.array(values) for name, values in joined.items()}
+        for name in rows.schema.names:
+            if name != self.key or name in published:  # the id of the spectrum may have the name of that of the image
+                columns[published.get(name, name)] = rows.column(name)
+        return pa.RecordBatch.from_pydict(columns)
 
 
 def _stored_cutout(rows: pa.RecordBatch, row: int) -> Cutout:

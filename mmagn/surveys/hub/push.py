@@ -13,17 +13,7 @@ from mmagn.surveys.hub.client import hub_endpoint, network_errors
 
 @dataclass(frozen=True, kw_only=True)
 class Repository:
-    """A repository of a hub.
-
-    Attributes
-    ----------
-    name
-        ORG/NAME.
-    kind
-        What it holds.
-    private
-        Whether only its owners may see it; None leaves that to the hub.
-    """
+    """A repository ORG/NAME of a hub; None leaves it to the hub whether only its owners may see it."""
 
     name: str
     kind: Literal["dataset", "model"]
@@ -39,8 +29,6 @@ def push_files(repository: Repository, files: Mapping[str, Path], message: str, 
         Where they go, on the hub that ``HF_ENDPOINT`` names, as the owner of ``HF_TOKEN``.
     files
         Path on this machine by path in the repository.
-    message
-        Message of the commit.
     replaces
         Whether a path in the repository belongs to an earlier push. Such files that are not in ``files`` are removed in
         the same commit, so that a reader never sees a mixture.

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from mmagn.records import Catalog, Cutout, Spectrum
 from mmagn.surveys.config import DESI, DataConfig, HubConfig
-from mmagn.surveys.hub.catalog import HubCatalog, hub_files, index_catalog, records, source
-from mmagn.surveys.hub.client import hub_client
+from mmagn.surveys.hub.catalog import HubCatalog, index_catalog, source
 from mmagn.surveys.hub.files import HubFile
+from mmagn.surveys.parquet.row_groups import parquet_records
 from mmagn.surveys.parquet.rows import HSC_NEEDED, SPECTRA_NEEDED, cutouts_payload, spectra_payload
-from mmagn.surveys.reader import SourceFile, reading_settings, warn_of_absent_surveys
+from mmagn.surveys.reader import Record, SourceFile, reading_settings, warn_of_absent_surveys
 from mmagn.surveys.screen import joined_catalogs
 
 HUB_SURVEY = "sdss"
@@ -37,13 +37,7 @@ def spectra_catalog(hub: HubConfig, survey: str) -> HubCatalog[Spectrum]:
 
 @dataclass(frozen=True, kw_only=True)
 class HubSurveys(ABC):
-    """Catalogues and records of spectra and HSC in repositories of a hub; see ``reader.SurveyReader``.
-
-    Attributes
-    ----------
-    data
-        Settings of the source.
-    """
+    """Catalogues and records of spectra and HSC in repositories of a hub; see ``reader.SurveyReader``."""
 
     data: DataConfig
 
@@ -65,31 +59,27 @@ class HubSurveys(ABC):
 
     def read_spectra(self, path: str, rows: NDArray[np.int64]) -> Iterator[tuple[int, Spectrum | str]]:
         """Yield (row, spectrum or reason) of each wanted row of one file, ascending; no image moves."""
-        return records(self._catalog_of(path), self.data, path, rows)
+        return self._records(self._catalog_of(path), path, rows)
 
     def read_cutouts(self, path: str, rows: NDArray[np.int64]) -> Iterator[tuple[int, Cutout | str]]:
         """Yield (row, cutout or reason) of each wanted row of one file, ascending; no spectrum moves."""
-        return records(self._hsc(), self.data, path, rows)
+        return self._records(self._hsc(), path, rows)
+
+    def _records(
+        self, catalog: HubCatalog[Record], path: str, rows: NDArray[np.int64]
+    ) -> Iterator[tuple[int, Record | str]]:
+        return parquet_records(HubFile.from_text(path).parquet(self.data.hub), rows, catalog.payload)
 
     def _catalog_of(self, path: str) -> HubCatalog[Spectrum]:
         """Return the catalogue of spectra that a file belongs to."""
         first, *others = self._spectra()
-        client, repository = hub_client(self.data.hub), HubFile.from_text(path).repository
-        for catalog in others:
-            if hub_files(client, catalog.repository, catalog.revision)[0].repository == repository:
-                return catalog
-        return first
+        repository = HubFile.from_text(path).repository
+        return next((each for each in others if each.files(self.data.hub)[0].repository == repository), first)
 
 
 @dataclass(frozen=True, kw_only=True)
 class HubReader(HubSurveys):
-    """Reader of one repository of each survey; see ``reader.SurveyReader``.
-
-    Attributes
-    ----------
-    data
-        Settings with ``data.source`` hub.
-    """
+    """Reader of one repository of each survey, with ``data.source`` hub; see ``reader.SurveyReader``."""
 
     def __post_init__(self) -> None:
         if not self._surveys:

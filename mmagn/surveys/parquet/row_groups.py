@@ -5,7 +5,7 @@ A column may be a field of a struct, ``image.flux``: its bytes are then read wit
 
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -72,7 +72,7 @@ class LocalParquet:
         return Path(self.name).open("rb")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Payload(Generic[Record]):
     """What is read of a row.
 
@@ -103,12 +103,8 @@ class Payload(Generic[Record]):
 def read_footer(file: Any, size_bytes: int) -> pq.FileMetaData:
     """Return the description of an open Parquet file, and close the file.
 
-    Magic and length are checked first: Arrow may end the process on a footer that is none.
-
-    Raises
-    ------
-    ValueError
-        If the file is no whole Parquet file.
+    Magic and length are checked first: Arrow may end the process on a footer that is none. Raises ``ValueError`` if the
+    file is no whole Parquet file.
     """
     with file:
         start = max(0, size_bytes - TAIL_BYTES)
@@ -126,11 +122,21 @@ def read_footer(file: Any, size_bytes: int) -> pq.FileMetaData:
         raise ValueError(f"its footer is damaged: {error}") from error
 
 
-def column_names(footer: pq.FileMetaData) -> frozenset[str]:
+def column_names(schema: pa.Schema) -> frozenset[str]:
     """Return the columns of a file, the fields of a struct as ``image.flux`` too."""
-    schema = footer.schema.to_arrow_schema()
     fields = {f"{each.name}.{field.name}" for each in schema if pa.types.is_struct(each.type) for field in each.type}
     return frozenset(schema.names) | fields
+
+
+def check_needed(place: str, present: frozenset[str], needed: Mapping[str, str]) -> None:
+    """Raise ValueError, naming the column and its purpose, where a file of a place lacks one that is needed."""
+    for column, purpose in needed.items():
+        if column not in present:
+            listed = ", ".join(sorted(name for name in present if "." not in name)[:12])
+            hint = "; a catalogue or preview without positions cannot be matched" if purpose == "position" else ""
+            raise ValueError(
+                f"{place} has no column {column}, which is needed for the {purpose}{hint}; its columns: {listed}"
+            )
 
 
 def read_columns(file: ParquetFile, groups: Sequence[int], names: Sequence[str]) -> pa.Table:
@@ -143,24 +149,11 @@ def read_columns(file: ParquetFile, groups: Sequence[int], names: Sequence[str])
 def parquet_records(
     file: ParquetFile, rows: NDArray[np.int64], payload: Payload[Record]
 ) -> Iterator[tuple[int, Record | str]]:
-    """Yield (row, record, or the reason why there is none) of each wanted row, ascending.
+    """Yield (row, record, or the reason why there is none) of each wanted row, ascending; ``rows`` are in any order.
 
     A row group that cannot be decoded costs its own rows. The first row groups of a remote file are fetched from this
-    call on, not only when the first record is taken.
-
-    Parameters
-    ----------
-    file
-        Where the rows are.
-    rows
-        (wanted,) rows in any order.
-    payload
-        What is read of them.
-
-    Raises
-    ------
-    OSError, UnavailableError
-        Where the file cannot be read now.
+    call on, not only when the first record is taken. Raises ``OSError`` or ``UnavailableError`` where the file cannot
+    be read now.
     """
     wanted = np.unique(np.asarray(rows, dtype=np.int64))
     return _records(_Fetches(file, wanted, payload) if file.fetches else None, file, wanted, payload)
@@ -201,7 +194,7 @@ def _parts(file: ParquetFile, wanted: NDArray[np.int64], payload: Payload[Any]) 
     footer = file.footer()
     starts = np.cumsum([0, *(footer.row_group(group).num_rows for group in range(footer.num_row_groups))])
     group_of = np.searchsorted(starts, wanted, side="right") - 1
-    present = column_names(footer)
+    present = column_names(footer.schema.to_arrow_schema())
     if payload.needless is not None and payload.needless[0] not in present:
         raise ValueError(f"it has no column {payload.needless[0]}")
     columns = [name for name in payload.columns if name in present]
@@ -216,14 +209,15 @@ def _needed(footer: pq.FileMetaData, group: int, columns: list[str], payload: Pa
     if payload.needless is None:
         return columns
     name, needless = payload.needless
-    (chunk,) = _chunks(footer, group, [name])
+    (chunk,) = column_chunks(footer, group, [name])
     known = chunk.statistics
     if known is None or not known.has_min_max or known.null_count != 0 or not needless(known.min, known.max):
         return columns
     return [column for column in columns if column != name]
 
 
-def _chunks(footer: pq.FileMetaData, group: int, columns: Sequence[str]) -> list[pq.ColumnChunkMetaData]:
+def column_chunks(footer: pq.FileMetaData, group: int, columns: Sequence[str]) -> list[pq.ColumnChunkMetaData]:
+    """Return what the footer states of some columns of a row group, each field of a struct by itself."""
     described = footer.row_group(group)
     chunks = map(described.column, range(described.num_columns))
     names = tuple(f"{name}." for name in columns)
@@ -231,10 +225,7 @@ def _chunks(footer: pq.FileMetaData, group: int, columns: Sequence[str]) -> list
 
 
 class _Fetches:
-    """Row groups of a remote file, fetched in threads ahead of the caller from now on.
-
-    It ends with ``close``, or when it is no longer held.
-    """
+    """Row groups of a remote file, fetched in threads ahead of the caller from now on."""
 
     def __init__(self, file: ParquetFile, wanted: NDArray[np.int64], payload: Payload[Any]) -> None:
         stop, pool = Event(), ThreadPoolExecutor(file.fetches + 1, thread_name_prefix="row-groups")
@@ -305,5 +296,5 @@ def _opened(file: ParquetFile, part: _Part, payload: Payload[Any], stop: Event) 
 
 def _memory_bytes(file: ParquetFile, part: _Part) -> int:
     """Return the bytes of some columns of a row group, compressed and decoded."""
-    chunks = _chunks(file.footer(), part.group, part.columns)
+    chunks = column_chunks(file.footer(), part.group, part.columns)
     return sum(chunk.total_compressed_size + chunk.total_uncompressed_size for chunk in chunks)

@@ -1,9 +1,8 @@
 """Rows of the HATS spelling as records: shared by every source whose rows are Arrow batches of that schema (hats, hub).
 
 Where a v1 file has ``image_array`` and ``spectrum_flux``, a HATS row has a struct ``image`` (band, flux, ivar, mask,
-psf_fwhm, scale) or ``spectrum`` (flux, ivar, lsf_sigma, lambda, mask) of lists. ``hsc_row`` and ``sdss_row`` give the
-v1 spelling back, so that the quirks of the pixels stay in ``hsc`` and ``sdss``; ``cutout_from_hats``,
-``spectrum_from_hats`` and ``desi_from_hats`` go on to the record. Numbers go from Arrow buffer to NumPy array, never
+psf_fwhm, scale) or ``spectrum`` (flux, ivar, lsf_sigma, lambda, mask) of lists. The v1 spelling is given back, so that
+the quirks of the pixels stay in ``hsc``, ``sdss`` and ``desi``. Numbers go from Arrow buffer to NumPy array, never
 through Python lists.
 """
 
@@ -17,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from mmagn.records import Cutout, Spectrum
+from mmagn.records import BANDS, Cutout, Spectrum
 from mmagn.surveys import desi, hsc, sdss
 from mmagn.surveys.config import DESI
 from mmagn.surveys.parquet.row_groups import ParquetFile, Payload, read_columns
@@ -35,34 +34,20 @@ IMAGE_FIELDS = {
 SPECTRUM_FIELDS = {name: name.removeprefix("spectrum_") for name in PIXEL_COLUMNS}
 """v1 column and the field of the struct ``spectrum`` that holds it."""
 POSITION_COLUMNS = ("object_id", "ra", "dec")
-HSC_COLUMNS = (*POSITION_COLUMNS, *(name for name in hsc.OPTIONAL_COLUMNS if name != "image_scale"), "image")
-"""Columns of an HSC row that a cutout is made from."""
-SDSS_COLUMNS = (*POSITION_COLUMNS, "Z", "Z_ERR", "ZWARNING", "spectrum")
-"""Columns of an SDSS row that a spectrum is made from; these sources have no CLASS."""
-DESI_COLUMNS = (*POSITION_COLUMNS, "Z", "ZERR", "ZWARN", "SPECTYPE", "spectrum")
-"""Columns of a DESI row that a spectrum is made from; the published files have no SPECTYPE."""
+_IMAGE = tuple(f"image.{field}" for field in IMAGE_FIELDS.values())
+_SPECTRUM = tuple(f"spectrum.{field}" for field in SPECTRUM_FIELDS.values())
+HSC_PAYLOAD = (*POSITION_COLUMNS, *(f"{band}_cmodel_mag" for band in BANDS), *_IMAGE)
+SDSS_PAYLOAD = (*POSITION_COLUMNS, "Z", "Z_ERR", "ZWARNING", *_SPECTRUM)
+DESI_PAYLOAD = (*POSITION_COLUMNS, "Z", "ZERR", "ZWARN", "SPECTYPE", *_SPECTRUM)
+"""Columns of a row that a record is made from, field by field: the others of a file are never read. These sources have
+no CLASS of SDSS, and the published files no SPECTYPE."""
+_NEEDED = {"object_id": "identity", "ra": "position", "dec": "position"}
+HSC_NEEDED = _NEEDED | {name: "image" for name in _IMAGE if name != "image.scale"}
+SPECTRA_NEEDED = _NEEDED | {"Z": "redshift"} | dict.fromkeys(_SPECTRUM, "spectrum")
+"""Columns without which there is no record, and what each is needed for."""
 CUTOUTS_AT_ONCE = 16
 SPECTRA_AT_ONCE = 256
 """Rows of a file that are decoded together."""
-NEEDED_HSC_COLUMNS = (*POSITION_COLUMNS, "image")
-NEEDED_SPECTRA_COLUMNS = (*POSITION_COLUMNS, "Z", "spectrum")
-
-
-def _payload(plain: tuple[str, ...], struct: str, fields: dict[str, str]) -> tuple[str, ...]:
-    return (*(name for name in plain if name != struct), *(f"{struct}.{field}" for field in fields.values()))
-
-
-HSC_PAYLOAD = _payload(HSC_COLUMNS, "image", IMAGE_FIELDS)
-"""Columns of an HSC row that a cutout is made from, field by field: the others of a file are never read."""
-SDSS_PAYLOAD = _payload(SDSS_COLUMNS, "spectrum", SPECTRUM_FIELDS)
-"""Columns of an SDSS row that a spectrum is made from, field by field."""
-DESI_PAYLOAD = _payload(DESI_COLUMNS, "spectrum", SPECTRUM_FIELDS)
-"""Columns of a DESI row that a spectrum is made from, field by field."""
-_NEEDED = {"object_id": "identity", "ra": "position", "dec": "position"}
-HSC_NEEDED = _NEEDED | {name: "image" for name in HSC_PAYLOAD if "." in name and name != "image.scale"}
-"""Columns without which there is no cutout, and what each is needed for."""
-SPECTRA_NEEDED = _NEEDED | {"Z": "redshift"} | {name: "spectrum" for name in SDSS_PAYLOAD if "." in name}
-"""Columns without which there is no spectrum, and what each is needed for."""
 
 
 def cutouts_payload(*, noise: bool) -> Payload[Cutout]:
@@ -79,12 +64,12 @@ def cutouts_payload(*, noise: bool) -> Payload[Cutout]:
 def cutout_from_hats(rows: pa.RecordBatch, row: int, *, noise: bool = True) -> Cutout:
     """Return the cutout of one row; without ``noise`` its ivar is 1 where valid, and all of it is usable if not read.
 
-    Raises
-    ------
-    ValueError
-        If the row is no usable image; the sentence gives the reason.
+    Raises ``ValueError`` if the row is no usable image; the sentence gives the reason.
     """
-    raw = hsc_row(rows, row, noise=noise)
+    optional = ("image_scale",) if noise else ("image_scale", "image_ivar")
+    raw = _raw_row(rows, row, HSC_PAYLOAD) | _struct_values(rows, row, "image", IMAGE_FIELDS, optional)
+    if not noise:
+        raw.setdefault("image_ivar", np.broadcast_to(np.float32(1), hsc.CUTOUT_SHAPE))
     cutout = hsc.cutout_from_row(raw)
     return cutout if noise else replace(cutout, ivar=cutout.valid.astype(np.float32))
 
@@ -106,23 +91,18 @@ def spectra_payload(survey: str) -> Payload[Spectrum]:
 def spectrum_from_hats(rows: pa.RecordBatch, row: int, *, survey: str) -> Spectrum:
     """Return the spectrum of one row.
 
-    Raises
-    ------
-    ValueError
-        If the row is no usable spectrum; the sentence gives the reason.
+    Raises ``ValueError`` if the row is no usable spectrum; the sentence gives the reason.
     """
-    return sdss.spectrum_from_row(sdss_row(rows, row), survey=survey)
+    raw = _raw_row(rows, row, SDSS_PAYLOAD) | _struct_values(rows, row, "spectrum", SPECTRUM_FIELDS)
+    return sdss.spectrum_from_row(raw, survey=survey)
 
 
 def desi_from_hats(rows: pa.RecordBatch, row: int, *, true_is_good: bool = False) -> Spectrum:
     """Return the spectrum of one row of DESI; ``true_is_good`` is what a bool ``ZWARN`` means.
 
-    Raises
-    ------
-    ValueError
-        If the row is no usable spectrum; the sentence gives the reason.
+    Raises ``ValueError`` if the row is no usable spectrum; the sentence gives the reason.
     """
-    raw = _spectrum_row(rows, row, DESI_COLUMNS)
+    raw = _raw_row(rows, row, DESI_PAYLOAD) | _struct_values(rows, row, "spectrum", SPECTRUM_FIELDS)
     if isinstance(raw.get("ZWARN"), bool):
         raw["ZWARN"] = int(raw["ZWARN"] != true_is_good)
     return desi.spectrum_from_row(raw)
@@ -131,12 +111,8 @@ def desi_from_hats(rows: pa.RecordBatch, row: int, *, true_is_good: bool = False
 def desi_rows_of(file: ParquetFile, zwarn: str = "ZWARN") -> Callable[[pa.RecordBatch, int], Spectrum]:
     """Return how the rows of a file of DESI become spectra, with what most of its rows say that ``ZWARN`` means.
 
-    ``zwarn`` is the name that this column has in the file; the rows have the published one.
-
-    Raises
-    ------
-    ValueError
-        If a bool ``ZWARN`` does not tell which value is good; the message continues "file NAME is left out, ".
+    ``zwarn`` is the name that this column has in the file; the rows have the published one. Raises ``ValueError`` if a
+    bool ``ZWARN`` does not tell which value is good; the message continues "file NAME is left out, ".
     """
     footer = file.footer()
     schema = footer.schema.to_arrow_schema()
@@ -151,89 +127,41 @@ def _true_is_good(file: ParquetFile, zwarn: str) -> bool:
     return desi.true_means_good(column.to_numpy(), file.name)
 
 
-def hsc_row(rows: pa.RecordBatch, row: int, *, noise: bool = True) -> dict[str, Any]:
-    """Return one row under the v1 column names, pixels as NumPy arrays (band, height, width).
-
-    Without ``noise`` the inverse variance is 1 where it was not read.
-
-    Raises
-    ------
-    ValueError
-        If a value that a cutout needs is missing.
-    """
-    raw = _plain_values(rows, row, HSC_COLUMNS)
-    raw |= {f"{band}_cmodel_mag": np.nan for band in "grizy" if raw.get(f"{band}_cmodel_mag", 0) is None}
-    optional = ("image_scale",) if noise else ("image_scale", "image_ivar")
-    unread = {} if noise else {"image_ivar": np.broadcast_to(np.float32(1), hsc.CUTOUT_SHAPE)}
-    return raw | unread | _struct_values(rows, row, "image", IMAGE_FIELDS, optional=optional)
-
-
-def sdss_row(rows: pa.RecordBatch, row: int) -> dict[str, Any]:
-    """Return one SDSS row under the v1 column names, spectra as NumPy arrays (pixel,).
-
-    Raises
-    ------
-    ValueError
-        If a value that a spectrum needs is missing.
-    """
-    return _spectrum_row(rows, row, SDSS_COLUMNS)
-
-
-def _spectrum_row(rows: pa.RecordBatch, row: int, columns: tuple[str, ...]) -> dict[str, Any]:
-    raw = _plain_values(rows, row, columns)
-    if raw.get("Z", 0.0) is None:
-        raw["Z"] = np.nan
-    return raw | _struct_values(rows, row, "spectrum", SPECTRUM_FIELDS)
-
-
-def _plain_values(rows: pa.RecordBatch, row: int, names: tuple[str, ...]) -> dict[str, Any]:
-    """Return the values of the columns present that hold one number or text each."""
-    present = [
-        name for name in names if name in rows.schema.names and not pa.types.is_struct(rows.schema.field(name).type)
-    ]
-    raw = {name: rows.column(name)[row].as_py() for name in present}
-    for name in ("ra", "dec"):
-        if raw[name] is None:
-            raw[name] = np.nan
+def _raw_row(rows: pa.RecordBatch, row: int, payload: tuple[str, ...]) -> dict[str, Any]:
+    """Return the numbers and texts of one row."""
+    raw = {name: rows.column(name)[row].as_py() for name in payload if name in rows.schema.names}
     if raw["object_id"] is None:
         raise ValueError("object_id is missing")
-    return raw
+    return raw | {name: np.nan for name in ("ra", "dec", "Z") if raw.get(name, 0) is None}
 
 
 def _struct_values(
     rows: pa.RecordBatch, row: int, column: str, fields: dict[str, str], optional: tuple[str, ...] = ()
 ) -> dict[str, NDArray[Any]]:
+    """Return the fields of the struct of one row as NumPy arrays under their v1 names."""
     struct = rows.column(column)[row]
     if not struct.is_valid:
         raise ValueError(f"{column} is missing")
     present = {field.name for field in struct.type}
     values = {}
     for name, field in fields.items():
-        if field not in present:
-            if name in optional:
-                continue
+        if field in present:
+            if not struct[field].is_valid:
+                raise ValueError(f"{column}.{field} is missing")
+            values[name] = _dense(rows.column(column).field(field).slice(row, 1), f"{column}.{field}")[0]
+        elif name not in optional:
             raise ValueError(f"{column} has no field {field}")
-        if not struct[field].is_valid:
-            raise ValueError(f"{column}.{field} is missing")
-        values[name] = _dense(rows.column(column).field(field).slice(row, 1), f"{column}.{field}")[0]
     return values
 
 
 def _dense(values: pa.Array, name: str) -> NDArray[Any]:
-    """Return nested lists, arrays typed by ``datasets`` at any level among them, with an axis for each level.
-
-    Raises
-    ------
-    ValueError
-        If the lists of one level differ in length.
-    """
+    """Return nested lists, arrays typed by ``datasets`` at any level among them, with an axis for each level."""
     shape = [len(values)]
     while isinstance(values, pa.ExtensionArray) or pa.types.is_nested(values.type):
         if isinstance(values, pa.ExtensionArray):
             values = values.storage
             continue
-        lengths = pc.list_value_length(values)
-        lengths = (pc.fill_null(lengths, 0) if lengths.null_count else lengths).to_numpy()
+        lengths = pc.fill_null(pc.list_value_length(values), 0).to_numpy()
         least, most = (int(lengths.min()), int(lengths.max())) if len(lengths) else (0, 0)
         if least < most:
             raise ValueError(f"{name} is not rectangular: its rows have {least} to {most} values")

@@ -12,8 +12,9 @@ from scipy.interpolate import CubicSpline
 from mmagn.lines import LINES
 from mmagn.records import LIGHT_SPEED_KMS, LOG10_STEP, Floats
 from mmagn.surveys.desi import GRID_ANGSTROM, PIXELS, STEP_ANGSTROM
+from mmagn.surveys.screen import cells_of
 from mmagn.surveys.simulate.galaxies import OTHER_LINES
-from mmagn.surveys.simulate.sky import Sky, cell_of, shifted
+from mmagn.surveys.simulate.sky import Sky, shifted
 from mmagn.surveys.simulate.spectra import (
     BROAD_LINES,
     KMS_PER_PIXEL,
@@ -46,7 +47,7 @@ def desi_targets(sky: Sky, pairs: int, fraction: float, rng: np.random.Generator
     targets["row"] = rows
     offsets = rng.normal(0, _POSITION_ERROR_ARCSEC, (2, len(rows)))
     targets["ra_deg"], targets["dec_deg"] = shifted(targets["ra_deg"], targets["dec_deg"], *offsets)
-    targets["healpix"] = cell_of(targets["ra_deg"], targets["dec_deg"])
+    targets["healpix"] = cells_of(targets["ra_deg"], targets["dec_deg"])
     targets["object_id"], targets["survey"] = FIRST_TARGETID + rows, "desi"
     return targets
 

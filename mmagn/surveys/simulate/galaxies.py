@@ -124,21 +124,9 @@ def _redshifts(absolute_mag: Floats, redshift_max: float, rng: np.random.Generat
 
 
 def galaxies(classes: Sequence[str] | NDArray[np.str_], rng: np.random.Generator, redshift_max: float = 0.3) -> Table:
-    """Return one galaxy per class name: everything that its image and its spectrum are rendered from.
+    """Return one galaxy per class name of ``CLASSES``: everything that its image and its spectrum are rendered from.
 
-    Parameters
-    ----------
-    classes
-        (object,) names out of ``CLASSES``.
-    rng
-        Source of the draws.
-    redshift_max
-        Largest redshift, above 0.01.
-
-    Raises
-    ------
-    ValueError
-        A class is unknown or the redshift range is empty.
+    Raises ``ValueError`` where a class is unknown or the redshift range is empty.
     """
     names = np.asarray(classes, dtype=np.str_)
     unknown = sorted(set(names.tolist()) - set(CLASSES))

@@ -43,8 +43,6 @@ class ImagePixels:
 
     Attributes
     ----------
-    flux
-        Coadd counts.
     ivar
         1/counts^2, ``NO_VARIANCE`` where the variance is 0.
     clean
@@ -175,17 +173,7 @@ def _add_field(scene: Singles, points: NDArray[np.complex64], rng: np.random.Gen
 def image_pixels(
     galaxy: Row, neighbour: Row | None, neighbour_offset_arcsec: tuple[float, float], rng: np.random.Generator
 ) -> ImagePixels:
-    """Return the cutout of one galaxy, with a catalogued neighbour where it has one.
-
-    Parameters
-    ----------
-    galaxy, neighbour
-        Rows of ``galaxies``.
-    neighbour_offset_arcsec
-        Where the neighbour lies, along x and y of the image.
-    rng
-        Source of the PSF, the field, noise and artefacts.
-    """
+    """Return the cutout of one galaxy, with a catalogued neighbour (along x and y of the image) where it has one."""
     fwhm = np.clip(FWHM_MEDIAN_ARCSEC * np.exp(0.08 * rng.standard_normal(5)), 0.46, 1.09)
     nearest = np.rint((fwhm - _FWHM_GRID_ARCSEC[0]) / 0.01).astype(int)
     x, y = SOURCE_PIXEL + _MARGIN + rng.uniform(-0.5, 0.5, 2)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from mmagn.records import CELL_NSIDE, Floats
 from mmagn.surveys.config import SimulateConfig
+from mmagn.surveys.screen import cells_of
 from mmagn.surveys.simulate.galaxies import drawn_classes, galaxies
 
 JUNCTION_DEG = (149.0625, 2.388015463268772)
@@ -45,21 +46,11 @@ class Sky:
     neighbour_offset_arcsec: Floats
 
 
-def cell_of(ra_deg: Floats, dec_deg: Floats) -> Indices:
-    """Return the Multimodal Universe cell (NSIDE 16, NESTED) of each position, (object,)."""
-    return np.asarray(healpy.ang2pix(CELL_NSIDE, ra_deg, dec_deg, nest=True, lonlat=True), dtype=np.int64)
-
-
 def footprint(cells: int) -> Indices:
     """Return the sky groups (NSIDE 128, NESTED) that the survey covers.
 
-    The ``cells`` cells nearest to the junction give their ``GROUPS_PER_CELL`` groups nearest to it, so the
+    The ``cells`` cells (NSIDE 16) nearest to the junction give their ``GROUPS_PER_CELL`` groups nearest to it, so the
     patch is contiguous and the cells touch.
-
-    Parameters
-    ----------
-    cells
-        Number of cells of NSIDE 16.
     """
     distance = _distance_rad(CELL_NSIDE, np.arange(healpy.nside2npix(CELL_NSIDE)))
     chosen = np.argsort(distance, kind="stable")[:cells]
@@ -96,34 +87,25 @@ def shifted(
 def border_positions(
     groups: Indices, count: int, rng: np.random.Generator, half_separation_arcsec: float = 0.1
 ) -> tuple[Positions, Positions]:
-    """Return pairs of positions on the two sides of a cell border.
+    """Return pairs of positions on the two sides of a cell border, half a separation from it along their line.
 
-    Parameters
-    ----------
-    groups
-        Sky groups of the footprint; they must lie in more than one cell, else no pairs come back.
-    count
-        Number of pairs wanted.
-    rng
-        Source of the draws.
-    half_separation_arcsec
-        Distance of each position from the border along the line that joins them.
+    None come back where the groups lie in one cell.
     """
     tries = 40 * count + 40
     first = np.stack(uniform_positions(groups, tries, rng), axis=1)
     second = np.stack(uniform_positions(groups, tries, rng), axis=1)
-    start_cell = cell_of(*first.T)
+    start_cell = cells_of(*first.T)
     low, high = first, second
     for _ in range(60):
         middle = 0.5 * (low + high)
-        inside = (cell_of(*middle.T) == start_cell)[:, None]
+        inside = (cells_of(*middle.T) == start_cell)[:, None]
         low, high = np.where(inside, middle, low), np.where(inside, high, middle)
     step = second - first
     step[:, 0] *= np.cos(np.radians(low[:, 1]))
     step *= half_separation_arcsec / np.linalg.norm(step, axis=1, keepdims=True)
     near = shifted(low[:, 0], low[:, 1], -step[:, 0], -step[:, 1])
     far = shifted(low[:, 0], low[:, 1], step[:, 0], step[:, 1])
-    kept = np.flatnonzero((cell_of(*near) != cell_of(*far)) & (start_cell != cell_of(*second.T)))[:count]
+    kept = np.flatnonzero((cells_of(*near) != cells_of(*far)) & (start_cell != cells_of(*second.T)))[:count]
     return (near[0][kept], near[1][kept]), (far[0][kept], far[1][kept])
 
 
@@ -185,7 +167,7 @@ def _close_neighbours(
 
 
 def _name(table: Table, ra_deg: Floats, dec_deg: Floats) -> None:
-    table["ra_deg"], table["dec_deg"], table["healpix"] = ra_deg, dec_deg, cell_of(ra_deg, dec_deg)
+    table["ra_deg"], table["dec_deg"], table["healpix"] = ra_deg, dec_deg, cells_of(ra_deg, dec_deg)
 
 
 def _name_spectra(sdss: Table, rng: np.random.Generator) -> None:

@@ -89,18 +89,9 @@ def stellar_flux(table: Table, survey: str) -> Singles:
 def emission_flux(table: Table, survey: str, lsf_sigma: Singles) -> Singles:
     """Return the emission lines of each galaxy, (object, pixel), observed frame, 1e-17 erg/s/cm2/A.
 
-    A line is a Gaussian in log wavelength, taken at the pixel centres. Its width is at least one pixel, so the sum
-    over pixels equals its flux to 1e-8, and ``lsf_sigma`` (which includes the pixel, as for arc lines) adds in
-    quadrature.
-
-    Parameters
-    ----------
-    table
-        Rows of ``galaxies``.
-    survey
-        Key of ``SPECTROGRAPHS``.
-    lsf_sigma
-        (object, pixel) instrumental dispersion in pixels.
+    A line is a Gaussian in log wavelength, taken at the pixel centres. Its width is at least one pixel, so the sum over
+    pixels equals its flux to 1e-8, and ``lsf_sigma``, (object, pixel) in pixels, which includes the pixel as for arc
+    lines, adds in quadrature.
     """
     grid = SPECTROGRAPHS[survey]
     margin = 2 * _HALF_WINDOW
@@ -135,19 +126,7 @@ def log_gaussian(
 
 
 def spectrum_block(table: Table, survey: str, rng: np.random.Generator, stars: Stars = stellar_flux) -> SpectrumBlock:
-    """Return the observed spectra of a few hundred galaxies.
-
-    Parameters
-    ----------
-    table
-        Rows of ``galaxies``.
-    survey
-        Key of ``SPECTROGRAPHS``.
-    rng
-        Source of noise and bad pixels.
-    stars
-        Starlight of a table of galaxies, as ``stellar_flux``.
-    """
+    """Return the observed spectra of a few hundred galaxies, of which ``stars`` returns the starlight."""
     count, pixels = len(table), SPECTROGRAPHS[survey].pixels
     lsf = fibre_lsf(survey)[rng.integers(0, FIBRES, count)]
     flux = stars(table, survey) + emission_flux(table, survey, lsf)
@@ -227,12 +206,6 @@ def simulated_spectra(
 
     Parameters
     ----------
-    count
-        Number of spectra.
-    rng
-        Source of every draw.
-    redshift_max
-        Largest redshift.
     classes
         Draw evenly from these true classes; None takes the mixture of the embedded survey.
     stars

@@ -67,17 +67,7 @@ _FOREST_SEED = 4000
 
 
 def smooth_continuum(rest_angstrom: Floats) -> Floats:
-    """Return the continuum of each population without absorption features.
-
-    Parameters
-    ----------
-    rest_angstrom
-        (pixel,) rest-frame vacuum wavelengths.
-
-    Returns
-    -------
-    (population, pixel) flux density per Angstrom, 1 at 5500 A.
-    """
+    """Return the continuum (population, pixel) without absorption features, per Angstrom, 1 at 5500 A."""
     return _unscaled_continuum(rest_angstrom) / _unscaled_continuum(np.array([5500.0]))
 
 
@@ -132,16 +122,9 @@ def stellar_basis() -> NDArray[np.float32]:
 
 
 def continuum_at(fractions: Floats, dust_tau: Floats, rest_angstrom: Floats) -> Floats:
-    """Return the featureless reddened continuum of each galaxy at one wavelength of its own.
+    """Return the featureless reddened continuum of each galaxy at one rest-frame wavelength of its own (object,).
 
-    Parameters
-    ----------
-    fractions
-        (object, population) light fractions at 5500 A.
-    dust_tau
-        (object,) optical depth at 5500 A.
-    rest_angstrom
-        (object,) rest-frame wavelengths.
+    ``fractions`` (object, population) and ``dust_tau`` (object,) are light fractions and optical depth at 5500 A.
     """
     stars = np.einsum("op,po->o", fractions, smooth_continuum(rest_angstrom))
     return np.asarray(stars * np.exp(-dust_tau * dust_shape(rest_angstrom)))

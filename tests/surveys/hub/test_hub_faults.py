@@ -140,7 +140,7 @@ def test_the_previews_without_positions_are_refused_in_one_sentence(other_hub, h
     folder.mkdir(parents=True)
     pq.write_table(pa.table({"object_id": ["1"], "image": [{"flux": [1.0]}]}), folder / "train-0.parquet")
     data = replace(hub_data, hub=replace(hub_data.hub, hsc="MultimodalUniverse/hsc"))
-    with pytest.raises(ValueError, match=r"MultimodalUniverse/hsc .*no column ra.*preview cannot be matched"):
+    with pytest.raises(ValueError, match=r"MultimodalUniverse/hsc .*no column ra.*positions cannot be matched"):
         HubReader(data=data).read_hsc_catalog(Counter())
     assert not list(Path(hub_data.cache_dir).rglob("*.parquet"))
 

@@ -18,8 +18,9 @@ from astropy.table import Table
 from mmagn.surveys.config import DataConfig, SimulateConfig
 from mmagn.surveys.reader import iter_spectra, usable
 from mmagn.surveys.readers import survey_reader
+from mmagn.surveys.screen import cells_of
 from mmagn.surveys.simulate import survey as simulate
-from mmagn.surveys.simulate.sky import border_positions, cell_of, drawn_sky, footprint
+from mmagn.surveys.simulate.sky import border_positions, drawn_sky, footprint
 from mmagn.surveys.simulate.survey import embedded_root, write_survey
 
 SMALL = SimulateConfig(pairs=16, unmatched=0.25, cells=2, seed=3)
@@ -151,7 +152,7 @@ def test_footprint_touches_the_cells_asked_for(cells):
     assert len(set((groups // 64).tolist())) == cells
     near, far = border_positions(groups, 4, np.random.default_rng(1))
     assert near[0].size == (4 if cells > 1 else 0)
-    assert not (cell_of(*near) == cell_of(*far)).any()
+    assert not (cells_of(*near) == cells_of(*far)).any()
 
 
 def test_embedded_survey_is_made_once_and_again_when_settings_change(tmp_path, caplog):

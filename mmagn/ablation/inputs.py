@@ -20,7 +20,7 @@ from mmagn.tensors.mask import valid_fractions
 from mmagn.tensors.missing import FeatureOrigin
 from mmagn.tensors.residency import PairInputs, batch_source
 from mmagn.tensors.scaling import FeatureScaling
-from mmagn.tensors.sources import BatchSource, with_columns
+from mmagn.tensors.sources import BatchSource
 from mmagn.training.device import device_name
 
 Features = tuple[Floats, NDArray[np.bool_]]
@@ -107,7 +107,7 @@ class FoldInputs:
             self._sources[names, blank] = source
         features = torch.from_numpy(self.scaled(config, fold)[1]) if "features" in branches else None
         target, present = torch.from_numpy(self.target(fold)), self.sample.features_valid(config)
-        return with_columns(self._sources[names, blank], features, target, present)
+        return self._sources[names, blank].with_columns(features, target, present)
 
     def columns(self, variant: Variant) -> Features:
         """Raw columns of a logistic model and where they are defined."""

@@ -114,13 +114,6 @@ def shown_batch(batch: Mapping[str, Tensor], subset: Subset, origin: FeatureOrig
     image_valid, spectrum_valid = (
         batch.get(f"{name}_valid", every).bool() & (name in SUBSETS[subset]) for name in MODALITIES
     )
-    return _with_valid(batch, image_valid, spectrum_valid, origin)
-
-
-def _with_valid(
-    batch: Mapping[str, Tensor], image_valid: Tensor, spectrum_valid: Tensor, origin: FeatureOrigin | None
-) -> dict[str, Tensor]:
-    """Batch with those valid flags, and the features of what is not valid imputed."""
     changed = {**batch, "image_valid": image_valid, "spectrum_valid": spectrum_valid}
     if "features" in batch:
         if origin is None:

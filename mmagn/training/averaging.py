@@ -27,7 +27,7 @@ class MovingAverage(Callback):
         self.values: list[Tensor] = []
         self._model: torch.nn.Module | None = None
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Allocate the average where the weights are, and let each step of the optimiser update it."""
         assert isinstance(pl_module, AgnModule)
         self._model, restored = pl_module.model, self.values
@@ -50,11 +50,11 @@ class MovingAverage(Callback):
                     average.copy_(value)
         self.updates += 1
 
-    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Validate the average."""
         self._swap()
 
-    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Give the weights back."""
         self._swap()
 

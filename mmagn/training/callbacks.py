@@ -64,7 +64,7 @@ class PatienceStop(EarlyStopping):
         """True where the score has not improved for ``patience`` epochs."""
         return self.wait_count >= self.patience
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop at once where the resumed run had stopped."""
         if self.out_of_patience:
             trainer.should_stop = True
@@ -130,7 +130,7 @@ class StepWatch(Callback):
         self._start_s: float | None = None
         self._first_step_s: float | None = None
 
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:  # noqa: ARG002
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Keep the batch, and the time."""
         self.batch = batch
         self._start_s = time.monotonic() if self._start_s is None else self._start_s
@@ -272,31 +272,31 @@ class Figures(Callback):
         self._pool = ThreadPoolExecutor(1)
         self._drawn: list[Future[None]] = []
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw the static figures after the first epoch."""
         if trainer.current_epoch == 0:
             for tag, draw in self.static.items():
                 self._draw(trainer, tag, draw)
 
-    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Forget the outputs of the epoch before."""
         self._outputs.clear()
 
     def on_validation_batch_end(
         self,
         trainer: Trainer,
-        pl_module: LightningModule,  # noqa: ARG002
+        pl_module: LightningModule,
         outputs: Any,
-        batch: Any,  # noqa: ARG002
-        batch_idx: int,  # noqa: ARG002
-        dataloader_idx: int = 0,  # noqa: ARG002
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
     ) -> None:
         """Keep the logits of a batch where figures are due."""
         epoch, apart = trainer.current_epoch, time.monotonic() - self._drawn_s >= FIGURES_APART_S
         if self.scored and (epoch + 1 == trainer.max_epochs or (epoch % self.every == 0 and apart)):
             self._outputs.append(outputs)
 
-    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw the figures where they are due."""
         if not self._outputs:
             return
@@ -312,13 +312,13 @@ class Figures(Callback):
             for tag, draw in self.scored.items():
                 self._draw(trainer, tag, partial(draw, target, score))
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Wait for the figures, and raise what went wrong in drawing one."""
         self._pool.shutdown()
         for drawn in self._drawn:
             drawn.result()
 
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:  # noqa: ARG002
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Wait for the figure that is being drawn, and draw no more."""
         self._pool.shutdown(cancel_futures=True)
 

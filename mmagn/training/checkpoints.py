@@ -124,10 +124,7 @@ class WholeCheckpointIO(TorchCheckpointIO):
             raise
 
     def load_checkpoint(
-        self,
-        path: Any,
-        map_location: Callable[..., Any] | None = None,
-        weights_only: bool | None = None,  # noqa: ARG002
+        self, path: Any, map_location: Callable[..., Any] | None = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
         """Return the content of a checkpoint to resume, tensors and plain values only for any ``weights_only``.
 

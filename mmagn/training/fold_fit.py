@@ -4,7 +4,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-from lightning import Callback, LightningDataModule, LightningModule, Trainer
+from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
 from mmagn.training.averaging import MovingAverage
@@ -44,7 +44,7 @@ def fold_fit(module: AgnModule, datamodule: LightningDataModule) -> FoldFit:
     config = module.config
     average = MovingAverage(config.ema) if config.ema else None
     best = BestEpochs(average)
-    callbacks: list[Any] = [StepWatch(None, config.log_every), PatienceStop(config.patience), best, TakeTurns()]
+    callbacks: list[Any] = [StepWatch(None, config.log_every), PatienceStop(config.patience), best]
     with calm_console(), own_stream(device_name(config)):
         trainer = plain_trainer(config, [*([average] if average else []), *callbacks])
         trainer.fit(module, datamodule=datamodule)
@@ -55,38 +55,21 @@ def fold_fit(module: AgnModule, datamodule: LightningDataModule) -> FoldFit:
     return FoldFit(best_epoch=best.epoch, best_score=best.score, epochs=trainer.current_epoch)
 
 
-class TakeTurns(Callback):
-    """Let other fits continue after each step."""
-
-    def on_train_batch_end(
-        self,
-        trainer: Trainer,  # noqa: ARG002
-        pl_module: LightningModule,  # noqa: ARG002
-        outputs: Any,  # noqa: ARG002
-        batch: Any,  # noqa: ARG002
-        batch_idx: int,  # noqa: ARG002
-    ) -> None:
-        """Pass the turn."""
-        pass_turn()
-
-
 class BestEpochs(Checkpoint):
-    """Keep the weights of the best epoch of each branch in memory.
+    """Keep the weights of the best epoch of each branch in memory, and let other fits continue after each step.
 
-    Parameters
-    ----------
-    average
-        The moving average of the weights, which is kept then; None where there is none.
-
-    Attributes
-    ----------
-    score, epoch
-        Largest selection score and its epoch from 0; -inf and -1 before the first.
+    ``score`` and ``epoch`` are the largest selection score and its epoch from 0; -inf and -1 before the first.
     """
 
     def __init__(self, average: MovingAverage | None) -> None:
         self.average = average
         self.score, self.epoch = float("-inf"), -1
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Pass the turn."""
+        pass_turn()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Copy the weights of branches that are better than ever."""

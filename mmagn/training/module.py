@@ -91,13 +91,7 @@ class AgnModule(lightning.LightningModule):
     captures = True
     """Whether steps are captured where that is possible; False runs all in eager mode."""
 
-    def __init__(
-        self,
-        model: nn.Module,
-        config: TrainingConfig,
-        pos_weight: float,
-        seed: int,
-    ) -> None:
+    def __init__(self, model: nn.Module, config: TrainingConfig, pos_weight: float, seed: int) -> None:
         super().__init__()
         if seed < 0:
             raise ValueError(f"seed is {seed}; allowed: 0 or more")
@@ -224,7 +218,7 @@ class AgnModule(lightning.LightningModule):
                 self.after_step()
         return torch.stack((losses, logits, whole["target"])).detach(), torch.cat((loss.detach()[None], norms))
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:  # noqa: ARG002 Lightning passes it
+    def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Return the (batch,) ``logits`` and ``target`` of a batch."""
         learning = self.learning
         losses, logits = (values.clone() for values in self._validate(batch, learning))

@@ -84,21 +84,11 @@ class BestAndLast(Checkpoint):
         for name in ("best_score", "best_epoch", "epochs", "steps"):
             setattr(self, name, state_dict[name])
 
-    def on_save_checkpoint(
-        self,
-        trainer: Trainer,  # noqa: ARG002
-        pl_module: LightningModule,  # noqa: ARG002
-        checkpoint: dict[str, Any],
-    ) -> None:
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Add what the run was made from and its settings."""
         checkpoint |= {"identity": self.identity, "settings": self.settings}
 
-    def on_load_checkpoint(
-        self,
-        trainer: Trainer,  # noqa: ARG002
-        pl_module: LightningModule,  # noqa: ARG002
-        checkpoint: dict[str, Any],
-    ) -> None:
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint that was made from something else.
 
         Raises
@@ -113,7 +103,7 @@ class BestAndLast(Checkpoint):
                     f" ({value}, not {self.identity[name]}); start a new run"
                 )
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the very first checkpoint, so that a run can be resumed from its first step on; watch for signals."""
         self._start_s = self._epoch_start_s = time.monotonic()
         self._resumed = trainer.current_epoch
@@ -122,25 +112,20 @@ class BestAndLast(Checkpoint):
         self._saved_s = time.monotonic()
         self.signals.install()
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Give the signals back."""
         self.signals.restore()
 
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:  # noqa: ARG002
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Give the signals back."""
         self.signals.restore()
 
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock of the epoch."""
         self._epoch_start_s = time.monotonic()
 
     def on_train_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,  # noqa: ARG002
-        batch: Any,  # noqa: ARG002
-        batch_idx: int,
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Write a checkpoint when one is due or a signal came; the last step of an epoch has the epoch's.
 

@@ -50,7 +50,7 @@ class StopSignals:
             signal.signal(number, handler)
         self._before.clear()
 
-    def _receive(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 the signal module passes it
+    def _receive(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT and self.received == "interrupt":
             raise KeyboardInterrupt
         self.received = "interrupt" if number == signal.SIGINT else "sigterm"

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import binomtest
 
 from mmagn.evaluation.config import EvaluationConfig
+from mmagn.evaluation.intervals import exact_interval, percentile_interval
 from mmagn.evaluation.scorecard import Score
 from mmagn.records import Floats
 
@@ -89,8 +89,8 @@ def label_agreement(first: ArrayLike, second: ArrayLike, names: tuple[str, str],
 def _fraction(hits: int, trials: int, confidence: float, reason: str) -> Score:
     if not trials:
         return Score(reason=reason)
-    interval = binomtest(hits, trials).proportion_ci(confidence, "exact")
-    return Score(value=hits / trials, low=float(interval.low), high=float(interval.high))
+    low, high = exact_interval(hits, trials, confidence)
+    return Score(value=hits / trials, low=low, high=high)
 
 
 def _kappa_score(square: Floats, config: EvaluationConfig) -> Score:
@@ -101,9 +101,7 @@ def _kappa_score(square: Floats, config: EvaluationConfig) -> Score:
         return Score(reason="one of the labels has a single class")
     value = float(kappa(square.reshape(1, -1))[0])
     drawn = np.random.default_rng(config.seed).multinomial(objects, square.ravel() / objects, config.bootstrap_draws)
-    values = kappa(drawn.astype(np.float64))
-    tails = [(1 - config.confidence) / 2, (1 + config.confidence) / 2]
-    low, high = np.quantile(values[np.isfinite(values)], tails).tolist()
+    low, high = percentile_interval(kappa(drawn.astype(np.float64)), config.confidence)
     return Score(value=value, low=low, high=high)
 
 

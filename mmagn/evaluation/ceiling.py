@@ -28,6 +28,7 @@ from mmagn.evaluation.bootstrap import (
     scored_objects,
 )
 from mmagn.evaluation.config import EvaluationConfig
+from mmagn.evaluation.intervals import RECALL, CurveBand, percentile_interval, precision_at_recall
 from mmagn.evaluation.scorecard import Score
 from mmagn.records import Floats
 
@@ -98,42 +99,17 @@ def oracle_threshold(p_agn: ArrayLike, config: EvaluationConfig) -> float:
     return float(distinct[int(np.argmax(np.nan_to_num(values[config.threshold_metric], nan=-1.0)))])
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class CeilingCurve:
-    """Precision of the oracle against recall.
-
-    Attributes
-    ----------
-    recall, precision
-        (point,) recall and mean precision over the draws.
-    low, high
-        (point,) ends of the interval of the precision over the draws.
-    """
-
-    recall: Floats
-    precision: Floats
-    low: Floats
-    high: Floats
-
-
-def ceiling_curve(p_agn: ArrayLike, *, config: EvaluationConfig) -> CeilingCurve | None:
-    """Return precision at recall 0.01 ... 1 of the oracle, None where no draw has a positive label."""
+def ceiling_curve(p_agn: ArrayLike, *, config: EvaluationConfig) -> CurveBand | None:
+    """Return the precision of the oracle at ``RECALL`` over draws of the labels; None where no draw has a positive."""
     p = _known(p_agn)
-    recall = np.linspace(0.01, 1, 100)
     if not p.size:
         return None
     doubled = _both_labels(p, 0.5, 1)
     counts = _drawn_counts(p, min(config.bootstrap_draws, CURVE_DRAWS), config.seed)
     _, true_positives, false_positives = cumulative_counts(doubled.target, doubled.score, counts)
-    curves = []
-    for hits, misses in zip(true_positives, false_positives, strict=True):
-        if hits[-1] > 0:
-            reached = np.searchsorted(hits / hits[-1], recall - 1e-12)
-            curves.append(hits[reached] / (hits + misses)[reached])
-    if not curves:
-        return None
-    low, high = np.quantile(curves, [(1 - config.confidence) / 2, (1 + config.confidence) / 2], axis=0)
-    return CeilingCurve(recall=recall, precision=np.mean(curves, axis=0), low=low, high=high)
+    draws = zip(true_positives, false_positives, strict=True)
+    curves = [precision_at_recall(hits, misses) for hits, misses in draws if hits[-1] > 0]
+    return CurveBand.of(RECALL, curves, config.confidence) if curves else None
 
 
 def _known(p_agn: ArrayLike) -> Floats:
@@ -160,5 +136,5 @@ def _summary(drawn: Floats, confidence: float) -> Score:
     finite = drawn[np.isfinite(drawn)]
     if not finite.size:
         return Score(reason="undefined for labels drawn from p_agn: one class only, or nothing called positive")
-    low, high = np.quantile(finite, [(1 - confidence) / 2, (1 + confidence) / 2]).tolist()
+    low, high = percentile_interval(finite, confidence)
     return Score(value=float(finite.mean()), low=low, high=high)

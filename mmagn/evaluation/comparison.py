@@ -1,13 +1,9 @@
-"""Difference between two models on the same objects by paired bootstrap, and Holm's correction of p values."""
+"""Difference between two models on the same objects, and Holm's correction of p values."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-
-from mmagn.evaluation.config import EvaluationConfig
-from mmagn.records import Floats
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,40 +36,6 @@ class Difference:
     bootstrap_draws: int
 
 
-def difference_of_draws(
-    metric: str, values: tuple[float, float], draws: Floats, config: EvaluationConfig
-) -> Difference:
-    """Return the difference of two scores with the interval and p value that its bootstrap draws give.
-
-    Parameters
-    ----------
-    metric
-        Which score.
-    values
-        Scores of model a and of model b on the sample, NaN where undefined.
-    draws
-        (draw,) score of a minus score of b on the same resampled objects, NaN where undefined.
-    config
-        Confidence and number of draws.
-    """
-    draws = draws[np.isfinite(draws)]
-    defined = math.isfinite(values[0] - values[1]) and draws.size > 0
-    tails = [(1 - config.confidence) / 2, (1 + config.confidence) / 2]
-    low, high = np.quantile(draws, tails).tolist() if defined else (None, None)
-    smaller_tail = min(int(np.sum(draws <= 0)), int(np.sum(draws >= 0)))
-    return Difference(
-        metric=metric,
-        value_a=_finite(values[0]),
-        value_b=_finite(values[1]),
-        value=_finite(values[0] - values[1]),
-        low=low,
-        high=high,
-        p_value=min(1.0, 2 * (smaller_tail + 1) / (draws.size + 1)) if defined else None,
-        confidence=config.confidence,
-        bootstrap_draws=config.bootstrap_draws,
-    )
-
-
 def holm(p_values: Sequence[float]) -> list[float]:
     """Return p values corrected for their number, in the same order (Holm 1979, step down).
 
@@ -92,7 +54,3 @@ def holm(p_values: Sequence[float]) -> list[float]:
     corrected = np.empty_like(values)
     corrected[order] = np.minimum(1.0, np.maximum.accumulate(stepped))
     return [float(value) for value in corrected]
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -1,4 +1,4 @@
-"""Intervals of scores and bands of curves, from resampled test sets."""
+"""Intervals of scores and bands of curves, from resampled test sets; exact intervals of fractions."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import ndtr, ndtri
+from scipy.stats import binomtest
 
 from mmagn.evaluation.bootstrap import (
     METRICS,
@@ -21,6 +22,18 @@ from mmagn.records import Floats
 
 JACKKNIFE_GROUPS = 500
 """Largest number of groups per class that the jackknife leaves out one at a time."""
+
+
+def percentile_interval(draws: Floats, confidence: float) -> tuple[float, float]:
+    """Return the ends of the percentile interval of (draw,) values; undefined ones (NaN) are left out."""
+    low, high = np.quantile(draws[np.isfinite(draws)], [(1 - confidence) / 2, (1 + confidence) / 2]).tolist()
+    return low, high
+
+
+def exact_interval(hits: int, trials: int, confidence: float) -> tuple[float, float]:
+    """Return the ends of the exact binomial interval of a fraction (Clopper & Pearson 1934)."""
+    interval = binomtest(hits, trials).proportion_ci(confidence, "exact")
+    return float(interval.low), float(interval.high)
 
 
 def accelerations(objects: ScoredObjects) -> dict[str, float]:
@@ -85,28 +98,39 @@ def calibrated_levels(objects: ScoredObjects, draws: int, rng: np.random.Generat
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CurveBand:
-    """Pointwise bootstrap band around a curve.
+    """Pointwise band around a curve, from resampled curves.
 
     Attributes
     ----------
-    x, low, high
-        (point,) abscissa and ends of the interval of the ordinate.
+    x, mean, low, high
+        (point,) abscissa, and mean and ends of the percentile interval of the ordinate.
     """
 
     x: Floats
+    mean: Floats
     low: Floats
     high: Floats
 
+    @classmethod
+    def of(cls, x: Floats, curves: ArrayLike, confidence: float) -> "CurveBand":
+        """Return the band of (draw, point) ordinates."""
+        low, high = np.quantile(curves, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
+        return cls(x=x, mean=np.mean(curves, axis=0), low=low, high=high)
+
+
+RECALL = np.linspace(0.01, 1, 100)
+"""Abscissae of precision-recall bands."""
+
+
+def precision_at_recall(true_positives: Floats, false_positives: Floats) -> Floats:
+    """Return precision at ``RECALL``, as a step curve like average precision takes it, from cumulative counts."""
+    reached = np.searchsorted(true_positives / true_positives[-1], RECALL - 1e-12)
+    return np.asarray(true_positives[reached] / (true_positives + false_positives)[reached])
+
 
 def precision_recall_band(target: ArrayLike, score: ArrayLike, *, config: EvaluationConfig) -> CurveBand:
-    """Return the band of precision at recall 0.01 ... 1, as a step curve like average precision takes it."""
-    x = np.linspace(0.01, 1, 100)
-
-    def precision(true_positives: Floats, false_positives: Floats) -> Floats:
-        reached = np.searchsorted(true_positives / true_positives[-1], x - 1e-12)
-        return np.asarray(true_positives[reached] / (true_positives + false_positives)[reached])
-
-    return _band(target, score, x, precision, config)
+    """Return the band of precision at ``RECALL``."""
+    return _band(target, score, RECALL, precision_at_recall, config)
 
 
 def roc_band(target: ArrayLike, score: ArrayLike, *, config: EvaluationConfig) -> CurveBand:
@@ -137,5 +161,4 @@ def _band(
     for draw in range(len(counts)):
         _, true_positives, false_positives = cumulative_counts(truth, falling, counts[draw : draw + 1])
         curves[draw] = ordinate(true_positives[0], false_positives[0])
-    low, high = np.quantile(curves, [(1 - config.confidence) / 2, (1 + config.confidence) / 2], axis=0)
-    return CurveBand(x=x, low=low, high=high)
+    return CurveBand.of(x, curves, config.confidence)

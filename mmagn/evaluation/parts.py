@@ -1,7 +1,7 @@
 """What each modality alone states about an object, and whether two of them contradict each other."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, get_args
 
 import numpy as np
@@ -43,35 +43,14 @@ def part_columns(probabilities: Mapping[str, Floats], prevalence: ArrayLike) -> 
     return columns | {DISAGREE_COLUMN: (evidence >= limit).any(axis=0) & (evidence <= -limit).any(axis=0)}
 
 
-@dataclass(frozen=True, kw_only=True)
-class InputScore:
-    """Use of one input by a model.
-
-    Attributes
-    ----------
-    name
-        Image, spectrum or features.
-    alone
-        Average precision of what this input alone states; None where a class or the input is absent.
-    importance
-        Loss of average precision where the input is permuted among the objects, and the share of the logit that
-        depends on it; None where the model has no other input.
-    """
-
-    name: str
-    alone: float | None
-    importance: Importance | None
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return one level of plain values for JSON."""
-        of_input = {} if self.importance is None else asdict(self.importance)
-        return {**of_input, "name": self.name, "average_precision_alone": self.alone}
-
-
 def input_scores(
     probabilities: Mapping[str, Floats], target: Floats, importances: Sequence[Importance]
-) -> list[InputScore]:
-    """Return the use of each input, from (object,) probabilities of each alone and the importances of the inputs."""
+) -> list[dict[str, Any]]:
+    """Return the use of each input by a model as plain values, from (object,) probabilities of each alone.
+
+    ``average_precision_alone`` is that of what the input alone states, None where a class or the input is absent; the
+    fields of its importance are left out where the model has no other input.
+    """
     by_name = {each.name: each for each in importances}
     scores = []
     for name, probability in probabilities.items():
@@ -79,7 +58,8 @@ def input_scores(
         truth, alone = target[there], None
         if 0 < truth.sum() < len(truth):
             alone = float(average_precisions(truth, probability[None, there], np.ones((1, len(truth))))[0])
-        scores.append(InputScore(name=name, alone=alone, importance=by_name.get(name)))
+        of_input = asdict(by_name[name]) if name in by_name else {"name": name}
+        scores.append(of_input | {"average_precision_alone": alone})
     return scores
 
 

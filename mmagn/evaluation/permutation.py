@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmagn.evaluation.bootstrap import stratified_counts
+from mmagn.evaluation.intervals import percentile_interval
 from mmagn.records import Floats
 from mmagn.storage.files import write_json
 
@@ -78,7 +79,6 @@ def permutation_importance(
     if not 0 < target.sum() < len(target):
         raise ValueError(f"importance needs objects of both classes; {int(target.sum())} of {len(target)} are positive")
     rng = np.random.default_rng(seed)
-    tails = [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]
     whole, once = logits(features)[None], np.ones((1, len(target)))
     importances = []
     for column, name in enumerate(names):
@@ -89,7 +89,7 @@ def permutation_importance(
             permuted[draw] = logits(changed)
         losses = average_precisions(target, whole, once) - average_precisions(target, permuted, once)
         resampled = average_precisions(target, whole, counts) - average_precisions(target, permuted, counts)
-        low, high = np.quantile(resampled, tails).tolist()
+        low, high = percentile_interval(resampled, CONFIDENCE)
         share = float(np.sqrt(np.square(permuted - whole).mean()) / max(whole.std(), 1e-12))
         importances.append(Importance(name=name, value=float(losses.mean()), low=low, high=high, share=share))
     return importances

@@ -19,8 +19,9 @@ from mmagn.evaluation.bootstrap import (
     scored_objects,
     stratified_counts,
 )
-from mmagn.evaluation.comparison import Difference, difference_of_draws
+from mmagn.evaluation.comparison import Difference
 from mmagn.evaluation.config import EvaluationConfig
+from mmagn.evaluation.intervals import percentile_interval
 from mmagn.evaluation.scorecard import Score
 from mmagn.records import Floats
 
@@ -104,7 +105,7 @@ class PooledScores:
             return Score(reason="undefined in this sample")
         if metric in BINNED_METRICS:
             return Score(value=self.value[metric], reason="the draws of a binned score lie above it")
-        low, high = np.quantile(drawn, [(1 - config.confidence) / 2, (1 + config.confidence) / 2]).tolist()
+        low, high = percentile_interval(drawn, config.confidence)
         return Score(value=self.value[metric], low=low, high=high)
 
 
@@ -136,9 +137,24 @@ def repeat_weights(repeats: int, draws: int, rng: np.random.Generator) -> Floats
 
 
 def difference(better: PooledScores, base: PooledScores, metric: str, config: EvaluationConfig) -> Difference:
-    """Return how much better one model scores than another on the same objects."""
-    return difference_of_draws(
-        metric, (better.value[metric], base.value[metric]), better.draws[metric] - base.draws[metric], config
+    """Return how much better one model scores than another on the same objects, by paired bootstrap."""
+    values = better.value[metric], base.value[metric], better.value[metric] - base.value[metric]
+    value_a, value_b, value = (each if np.isfinite(each) else None for each in values)
+    draws = better.draws[metric] - base.draws[metric]
+    draws = draws[np.isfinite(draws)]
+    defined = value is not None and draws.size > 0
+    low, high = percentile_interval(draws, config.confidence) if defined else (None, None)
+    smaller_tail = min(int(np.sum(draws <= 0)), int(np.sum(draws >= 0)))
+    return Difference(
+        metric=metric,
+        value_a=value_a,
+        value_b=value_b,
+        value=value,
+        low=low,
+        high=high,
+        p_value=min(1.0, 2 * (smaller_tail + 1) / (draws.size + 1)) if defined else None,
+        confidence=config.confidence,
+        bootstrap_draws=config.bootstrap_draws,
     )
 
 

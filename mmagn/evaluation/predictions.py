@@ -1,12 +1,11 @@
 """The table of predictions of a trained model."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from astropy import units
 from astropy.table import Table
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from mmagn.evaluation.parts import DISAGREE_COLUMN, PART_COLUMNS
 from mmagn.records import INDEX_COLUMNS
@@ -43,22 +42,10 @@ def predictions_table(objects: Table, **columns: ArrayLike) -> Table:
         neither; ``logit``, output of the network; ``probability``, with the prior shift of the loss undone;
         ``calibrated_probability``, after calibration on the validation split; those of
         :func:`mmagn.evaluation.parts.part_columns`; ``split``.
-
-    Raises
-    ------
-    ValueError
-        Where a column is missing or lengths differ.
     """
-    if missing := [name for name in INDEX_COLUMNS if name not in objects.colnames]:
-        raise ValueError(f"the index of the pairs has no column {missing[0]}; needed: {', '.join(INDEX_COLUMNS)}")
     table = Table({name: np.asarray(objects[name]) for name in INDEX_COLUMNS})
-    if columns.keys() != _COLUMN_TYPES.keys():
-        raise ValueError(f"the columns are {', '.join(columns)}; needed: {', '.join(_COLUMN_TYPES)}")
     for name, kind in _COLUMN_TYPES.items():
-        values: NDArray[Any] = np.asarray(columns[name], dtype=kind)
-        if values.shape != (len(objects),):
-            raise ValueError(f"{name} has shape {values.shape} for {len(objects)} objects; allowed: one per object")
-        table[name] = values
+        table[name] = np.asarray(columns[name], dtype=kind)
     for name, unit in _UNITS.items():
         table[name].unit = unit
     return table

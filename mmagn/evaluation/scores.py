@@ -5,7 +5,6 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import binomtest
 from sklearn.metrics import classification_report, confusion_matrix
 
 from mmagn.evaluation.bootstrap import (
@@ -18,7 +17,7 @@ from mmagn.evaluation.bootstrap import (
     stratified_counts,
 )
 from mmagn.evaluation.config import EvaluationConfig
-from mmagn.evaluation.intervals import accelerations, bca_interval, calibrated_levels
+from mmagn.evaluation.intervals import accelerations, bca_interval, calibrated_levels, exact_interval
 from mmagn.evaluation.scorecard import Score, Scores
 
 CLASS_NAMES = ("not AGN", "AGN")
@@ -134,8 +133,7 @@ def _exact_interval(
     trials = {"precision": predicted == 1, "recall": y == 1, "accuracy": np.ones_like(y, dtype=bool)}.get(name)
     if trials is None:
         return None, None
-    interval = binomtest(int(np.sum((y == predicted)[trials])), int(trials.sum())).proportion_ci(confidence, "exact")
-    return float(interval.low), float(interval.high)
+    return exact_interval(int(np.sum((y == predicted)[trials])), int(trials.sum()), confidence)
 
 
 def _scores_with_intervals(

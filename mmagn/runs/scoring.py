@@ -70,7 +70,7 @@ def scored_run(
     content = {
         "split": split,
         **scored.content,
-        "inputs": [each.as_dict() for each in inputs],
+        "inputs": inputs,
         "modalities_disagree": int(columns[DISAGREE_COLUMN][in_split].sum()),
         "subset": subset,
         "calibration": used.calibration.as_dict(),

@@ -77,10 +77,8 @@ def test_the_curve_encloses_its_mean_and_has_the_area_of_the_average_precision()
     curve = ceiling_curve(p, config=CONFIG)
     assert curve is not None
     middle = slice(10, None)  # at the very first recalls nearly all draws have precision 1
-    assert np.all((curve.low <= curve.precision)[middle] & (curve.precision <= curve.high)[middle])
-    assert curve.precision.mean() == pytest.approx(
-        noise_ceilings(p, config=CONFIG)["average_precision"].value, abs=0.01
-    )
+    assert np.all((curve.low <= curve.mean)[middle] & (curve.mean <= curve.high)[middle])
+    assert curve.mean.mean() == pytest.approx(noise_ceilings(p, config=CONFIG)["average_precision"].value, abs=0.01)
 
 
 def test_without_soft_labels_every_ceiling_says_why_it_is_missing() -> None:

@@ -34,6 +34,6 @@ def test_an_input_is_scored_on_the_objects_that_have_it() -> None:
     image = np.array([0.9, 0.8, 0.3, 0.2, np.nan])
     importance = Importance(name="image", value=0.1, low=0.0, high=0.2, share=0.7)
     scored, other = input_scores({"image": image, "spectrum": np.full(5, np.nan)}, target, [importance])
-    assert scored.alone == pytest.approx(average_precision_score(target[:4], image[:4]))
-    assert scored.as_dict()["share"] == 0.7
-    assert other.as_dict() == {"name": "spectrum", "average_precision_alone": None}
+    assert scored["average_precision_alone"] == pytest.approx(average_precision_score(target[:4], image[:4]))
+    assert scored["share"] == 0.7
+    assert other == {"name": "spectrum", "average_precision_alone": None}

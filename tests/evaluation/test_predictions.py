@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as parquet
-import pytest
 from astropy import units
 from astropy.table import Table
 
@@ -22,7 +21,7 @@ def objects() -> Table:
     return table
 
 
-def predictions(**changed: object) -> Table:
+def predictions() -> Table:
     columns: dict[str, object] = {
         "bpt_class": ["seyfert", "star-forming", "unclassified"],
         "truth": [1, 0, np.nan],
@@ -32,7 +31,7 @@ def predictions(**changed: object) -> Table:
         **part_columns({"image": np.array([0.9, 0.2, 0.3]), "spectrum": np.array([0.01, 0.2, np.nan])}, 0.2),
         "split": ["train", "test", "test"],
     }
-    return predictions_table(objects(), **(columns | changed))
+    return predictions_table(objects(), **columns)
 
 
 def test_predictions_survive_parquet_with_text_ids_and_units(tmp_path: Path) -> None:
@@ -48,12 +47,3 @@ def test_predictions_survive_parquet_with_text_ids_and_units(tmp_path: Path) -> 
     assert str(schema.field("hsc_object_id").type) == "string"
     assert str(schema.field("healpix").type) == "int64"
     assert list(tmp_path.iterdir()) == [path]
-
-
-def test_a_column_of_another_length_or_a_missing_one_is_named() -> None:
-    with pytest.raises(ValueError, match=r"logit has shape \(2,\) for 3 objects"):
-        predictions(logit=[1.0, 2.0])
-    short = objects()
-    short.remove_column("redshift")
-    with pytest.raises(ValueError, match="no column redshift"):
-        predictions_table(short, bpt_class=[], truth=[], logit=[], probability=[], calibrated_probability=[], split=[])

@@ -111,7 +111,7 @@ def scored_run(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     save_importances(run.importance, [], inputs)
     alone = {"features": probability, "image": np.where(np.arange(GALAXIES) == probability.argmax(), 1e-3, probability)}
     parts = part_columns(alone, 0.5)
-    scored = [each.as_dict() for each in input_scores(alone, truth, inputs)]
+    scored = input_scores(alone, truth, inputs)
     disagreeing = int(parts["modalities_disagree"].sum())
     write_json(run.scores, recorded | {"inputs": scored, "modalities_disagree": disagreeing})
     measured.write(run.measurements, format="parquet")

@@ -126,8 +126,8 @@ def precision_recall_figure(
     if y is None:
         return figure
     if (ceiling := ceiling_curve(p_agn, config=config)) is not None:
-        axes.fill_between(ceiling.recall, ceiling.low, ceiling.high, **_CEILING_BAND, label="interval of the ceiling")
-        axes.plot(ceiling.recall, ceiling.precision, color=GREEN, linestyle="-.", linewidth=1.3, label="noise ceiling")
+        axes.fill_between(ceiling.x, ceiling.low, ceiling.high, **_CEILING_BAND, label="interval of the ceiling")
+        axes.plot(ceiling.x, ceiling.mean, color=GREEN, linestyle="-.", linewidth=1.3, label="noise ceiling")
     band = precision_recall_band(y, score, config=config)
     axes.fill_between(
         band.x, band.low, band.high, step="pre", label=f"{config.confidence:.0%} bootstrap interval", **_BAND

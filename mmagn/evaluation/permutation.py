@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mmagn.evaluation.bootstrap import stratified_counts
 from mmagn.evaluation.intervals import percentile_interval
 from mmagn.records import Floats
-from mmagn.storage.files import write_json
+from mmagn.storage.files import as_written, write_json
 
 CONFIDENCE = 0.95
 """Probability content of the intervals."""
@@ -140,7 +140,8 @@ def load_importances(path: Path, of: Literal["features", "inputs"] = "features")
     """
     if not path.is_file():
         return []
-    try:
-        return [Importance(**each) for each in json.loads(path.read_text(encoding="utf-8"))[of]]
-    except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"{path} does not hold importances of features: {error}") from error
+    with as_written(path, "importances of features"):
+        importances: list[Importance] = [
+            Importance(**each) for each in json.loads(path.read_text(encoding="utf-8"))[of]
+        ]
+    return importances

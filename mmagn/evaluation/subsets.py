@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mmagn.evaluation.calibration import Calibration
 from mmagn.features.names import IMAGING_FEATURES
-from mmagn.storage.files import write_json
+from mmagn.storage.files import as_written, write_json
 from mmagn.tensors.missing import MODALITIES, SUBSETS, Subset
 
 
@@ -84,11 +84,12 @@ def load_calibrations(path: Path) -> dict[Subset, SubsetCalibration]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; evaluate.py writes it")
-    try:
-        stored: dict[Subset, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
-        return {name: _calibration(stored[name]) for name in SUBSETS if name in stored}
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ValueError(f"{path} does not hold calibrations by subset of modalities: {error}") from error
+    with as_written(path, "calibrations by subset of modalities"):
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        calibrations: dict[Subset, SubsetCalibration] = {
+            name: _calibration(stored[name]) for name in SUBSETS if name in stored
+        }
+    return calibrations
 
 
 def _calibration(values: Mapping[str, Any]) -> SubsetCalibration:

@@ -1,6 +1,5 @@
 """Trained runs as model repositories of a Hugging Face hub: pushed with a card, and loaded by address."""
 
-import json
 import re
 import shutil
 import tempfile
@@ -13,6 +12,7 @@ from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, Revi
 
 from mmagn.config.reading import config_from_settings
 from mmagn.config.run_config import RunConfig, config_dict, load_config
+from mmagn.reporting.page.files import read_json
 from mmagn.runs.card import card_text
 from mmagn.storage.files import write_json
 from mmagn.storage.run_folder import RunFolder
@@ -81,10 +81,10 @@ def _stage(run: RunFolder, staged: RunFolder) -> None:
             shutil.copyfile(path, copy)
     settings = yaml.safe_dump(config_dict(_portable(load_config(run.config))), sort_keys=False)
     staged.config.write_text(settings, encoding="utf-8")
-    scores = json.loads(run.scores.read_text(encoding="utf-8"))
+    scores = read_json(run.scores)
     matching = {name: value for name, value in scores.get("matching", {}).items() if name in _MATCH_NUMBERS}
     write_json(staged.scores, {**scores, "matching": matching})
-    recorded = json.loads(run.provenance.read_text(encoding="utf-8"))
+    recorded = read_json(run.provenance)
     kept = ("started", "commit", "uncommitted_changes", "python", "versions")
     write_json(staged.provenance, {name: recorded[name] for name in kept if name in recorded})
     staged.seal()

@@ -94,10 +94,7 @@ def catalog_objects(truth: Floats) -> tuple[NDArray[np.bool_], Floats, int]:
 
 def agreement_text(against: dict[str, Any]) -> str:
     """Return agreement and kappa of two labels as a sentence."""
-    agreement, kappa, recall = (
-        Score(**{key: against[name].get(key) for key in ("value", "low", "high")}, reason=against[name]["reason"] or "")
-        for name in ("agreement", "kappa", "recall")
-    )
+    agreement, kappa, recall = (Score.from_dict(against[name]) for name in ("agreement", "kappa", "recall"))
     first, second = against["labels"]
     return (
         f"{first} against {second}: {against['objects_with_both']:,} objects have both labels; agreement {agreement}, "

@@ -16,6 +16,7 @@ from mmagn.evaluation.subsets import SubsetCalibration, known_subsets, load_cali
 from mmagn.evaluation.variants import DEFAULT_VARIANT
 from mmagn.features.names import FEATURE_NAMES
 from mmagn.models.fusion import FusionModel
+from mmagn.runs.resume import first_difference
 from mmagn.runs.sample import Sample, network, without_initial_weights
 from mmagn.spectroscopy.basis import ContinuumBasis
 from mmagn.storage.run_folder import RunFolder
@@ -95,29 +96,22 @@ def load_members(
     """
     members = [member for run in runs for member in _members_of(run, variant)]
     for member in members[1:]:
-        if difference := _input_difference(members[0].config, member.config):
-            raise ValueError(
-                f"{members[0].path} and {member.path} take different input and cannot be averaged: {difference}"
-            )
-        if difference := _first_difference(_label_settings(members[0].config), _label_settings(member.config)):
-            raise ValueError(
-                f"{members[0].path} and {member.path} were trained on other labels and cannot be averaged: {difference}"
-            )
-    if config is not None and (difference := _input_difference(load_config(RunFolder(runs[0]).config), config)):
-        raise ValueError(f"{runs[0]} was trained with other input (first) than these settings: {difference}")
+        both, config_of = f"{members[0].path} and {member.path}", (members[0].config, member.config)
+        if difference := _difference(*map(_input_settings, config_of)):
+            raise ValueError(f"{both} take different input and cannot be averaged: {difference}")
+        if difference := _difference(*map(_label_settings, config_of)):
+            raise ValueError(f"{both} were trained on other labels and cannot be averaged: {difference}")
+    if config is not None:
+        trained = load_config(RunFolder(runs[0]).config)
+        if difference := _difference(_input_settings(trained), _input_settings(config)):
+            raise ValueError(f"{runs[0]} was trained with other input (first) than these settings: {difference}")
     return members
 
 
-def _input_difference(trained: RunConfig, config: RunConfig) -> str:
-    """Return the first setting by which the input of a trained network differs from that of ``config``, else ""."""
-    return _first_difference(_input_settings(trained), _input_settings(config))
-
-
-def _first_difference(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
-    for name in sorted({*ours, *theirs}):
-        if ours.get(name) != theirs.get(name):
-            return f"{name} is {ours.get(name)} in one and {theirs.get(name)} in the other"
-    return ""
+def _difference(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
+    """The first setting that differs as text, "" where there is none."""
+    name, one, other = first_difference(ours, theirs) or ("", None, None)
+    return f"{name} is {one} in one and {other} in the other" if name else ""
 
 
 def evaluation_sample(

@@ -1,6 +1,7 @@
 """The run folder to resume: a stopped or killed run with the same settings and a readable checkpoint."""
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +55,22 @@ def disagreements(config: RunConfig, started: RunConfig) -> dict[str, tuple[Any,
     return {name: values for name, values in differing.items() if name in deciding}
 
 
+def first_difference(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> tuple[str, Any, Any] | None:
+    """Return the first name whose values differ, in alphabetical order, and both values; a missing one is None."""
+    for name in sorted({*ours, *theirs}):
+        if ours.get(name) != theirs.get(name):
+            return name, ours.get(name), theirs.get(name)
+    return None
+
+
+def _runs_named(config: RunConfig) -> list[Path]:
+    """Run folders whose name begins with that of a config, the latest first."""
+    return sorted(Path(config.runs_dir).glob(f"*-{config.name}*"), reverse=True)
+
+
 def unfinished_run(config: RunConfig) -> RunFolder | None:
     """Return the latest run folder of the same settings that a killed process left before its results were sealed."""
-    for path in sorted(Path(config.runs_dir).glob(f"*-{config.name}*"), reverse=True):
+    for path in _runs_named(config):
         run = RunFolder(path)
         if run.config.is_file() and not run.in_use():
             try:
@@ -76,7 +90,7 @@ def _check_checkpoints(run: RunFolder) -> None:
 
 
 def _latest_run(config: RunConfig) -> RunFolder | None:
-    for path in sorted(Path(config.runs_dir).glob(f"*-{config.name}*"), reverse=True):
+    for path in _runs_named(config):
         try:
             run = RunFolder.open(path, needs=NEEDS)
             started = load_config(run.config)

@@ -149,7 +149,8 @@ class Sample:
     def summary(self, config: RunConfig) -> dict[str, Any]:
         """Return counts of surveys, classes, reasons of exclusion and splits, the labels, and the report of the match.
 
-        ``simulated`` follows from where the pairs were matched, also where they come from a store now.
+        ``simulated`` follows from where the pairs were matched, also where they come from a store now. The ids of
+        repeated spectra are in the report of the store alone.
         """
         return {
             "simulated": self.store.simulated,
@@ -158,7 +159,7 @@ class Sample:
             "classes": class_counts(self.table),
             "unclassified": reason_counts(self.table),
             "splits": {name: int(np.sum(self.split == name)) for name in SPLITS},
-            "matching": self.store.report,
+            "matching": {name: value for name, value in self.store.report.items() if name != "repeats"},
         }
 
 

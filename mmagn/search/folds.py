@@ -53,21 +53,9 @@ def as_trained(config: RunConfig) -> RunConfig:
     )
 
 
-class NetworkScores:
-    """Scores of settings with which whole networks are fitted.
-
-    Parameters
-    ----------
-    sample, folds
-        Objects of the search, and inner folds.
-    """
-
-    def __init__(self, sample: Sample, folds: Sequence[Fold]) -> None:
-        self.sample, self.folds = sample, folds
-
-    def __call__(self, config: RunConfig) -> Iterator[float]:
-        """Average precision on the test objects of one inner fold after another."""
-        networks = FoldNetworks(FoldInputs(as_trained(config), self.sample))
-        for fold in self.folds:
-            (fitted,) = networks.fitted(own_variant(config), [fold])
-            yield float(average_precision_score(self.sample.target[fold.test], fitted.logits[fold.test]))
+def network_scores(sample: Sample, folds: Sequence[Fold], config: RunConfig) -> Iterator[float]:
+    """Average precision of whole networks with these settings, on the test objects of one fold after another."""
+    networks = FoldNetworks(FoldInputs(as_trained(config), sample))
+    for fold in folds:
+        (fitted,) = networks.fitted(own_variant(config), [fold])
+        yield float(average_precision_score(sample.target[fold.test], fitted.logits[fold.test]))

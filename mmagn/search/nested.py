@@ -15,45 +15,11 @@ from mmagn.evaluation.pooled import out_of_fold, pooled_scores
 from mmagn.evaluation.scorecard import Score
 from mmagn.runs.sample import Sample
 from mmagn.search.folds import as_trained, own_variant, sample_folds
-from mmagn.search.records import TrialRecord
+from mmagn.search.results import TrialRecord
 from mmagn.search.space import with_values
 
 SearchedPart = Callable[[Sample, str], TrialRecord]
 """Returns the best trial of a search on a part of the sample; the text is part of the name of its study."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class OuterFold:
-    """One outer fold: the best trial of the search without its test objects, and its score on them.
-
-    Attributes
-    ----------
-    number
-        From 0 on.
-    best
-        Best trial of the inner search.
-    score
-        Average precision on the test objects of the outer fold.
-    objects, positives
-        Counts of those.
-    """
-
-    number: int
-    best: TrialRecord
-    score: float
-    objects: int
-    positives: int
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain values."""
-        return {
-            "fold": self.number,
-            "objects": self.objects,
-            "positives": self.positives,
-            "average_precision": self.score,
-            "inner_score": self.best.score,
-            "values": dict(self.best.values),
-        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,13 +33,14 @@ class NestedSearch:
     objects, positives
         Counts of all objects.
     folds
-        Outer folds.
+        Of each outer fold ``fold``, its number from 0, ``objects`` and ``positives`` among its test objects, their
+        ``average_precision``, and ``inner_score`` and ``values`` of the best trial of the search without them.
     """
 
     scores: dict[str, Score]
     objects: int
     positives: int
-    folds: tuple[OuterFold, ...]
+    folds: tuple[dict[str, Any], ...]
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values."""
@@ -82,7 +49,7 @@ class NestedSearch:
             "objects": self.objects,
             "positives": self.positives,
             "prevalence": self.positives / self.objects,
-            "folds": [fold.as_dict() for fold in self.folds],
+            "folds": self.folds,
         }
 
     @property
@@ -113,8 +80,8 @@ def nested_search(config: RunConfig, sample: Sample, searched: SearchedPart) -> 
         table = FoldFits(chosen, sample).table(own_variant(chosen), fold)
         truth = np.asarray(table["truth"])
         score = float(average_precision_score(truth, np.asarray(table["logit"])))
-        counts = {"objects": len(truth), "positives": int(truth.sum())}
-        folds.append(OuterFold(number=fold.fold, best=best, score=score, **counts))
+        row = {"fold": fold.fold, "objects": len(truth), "positives": int(truth.sum()), "average_precision": score}
+        folds.append(row | {"inner_score": best.score, "values": dict(best.values)})
         tables.append(table)
     pooled = pooled_scores(out_of_fold(vstack(tables), sample.object_id, sample.target), config.evaluation)
     return NestedSearch(

@@ -1,6 +1,5 @@
 """Results of a search: the best settings as a config, a table of trials and TensorBoard entries."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,14 +16,40 @@ from optuna.trial import FrozenTrial, TrialState
 from mmagn.config.ablation import AblationConfig
 from mmagn.config.run_config import RunConfig, changed_settings
 from mmagn.config.search import SearchConfig
-from mmagn.search.records import TrialRecord
 from mmagn.search.space import read_values, with_values
 from mmagn.search.study import DIVERGED, FOLD_SCORES, finished_trials
 from mmagn.storage.files import whole_file, write_json
 from mmagn.storage.run_folder import RunFolder
+from mmagn.storage.settings import plain_value
 
 SCORE_TAG = "average_precision"
 """Name of the score in TensorBoard."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialRecord:
+    """One finished trial.
+
+    Attributes
+    ----------
+    number
+        Its number in the study, from 1; interrupted trials have numbers too.
+    state
+        ``complete``, ``pruned`` after some of its folds, or ``diverged``.
+    score, folds
+        Mean average precision of the folds that it was fitted on, NaN where there is none, and that of each.
+    values
+        Its settings by name.
+    duration_s
+        Seconds it took.
+    """
+
+    number: int
+    state: str
+    score: float
+    folds: tuple[float, ...]
+    values: Mapping[str, Any]
+    duration_s: float
 
 
 def trial_records(study: Study, search: SearchConfig) -> list[TrialRecord]:
@@ -34,12 +59,10 @@ def trial_records(study: Study, search: SearchConfig) -> list[TrialRecord]:
 
 def _record(trial: FrozenTrial, search: SearchConfig) -> TrialRecord:
     folds = tuple(trial.user_attrs.get(FOLD_SCORES, ()))
-    state = (
-        "complete" if trial.state == TrialState.COMPLETE else "diverged" if DIVERGED in trial.user_attrs else "pruned"
-    )
+    ended_early = "diverged" if DIVERGED in trial.user_attrs else "pruned"
     return TrialRecord(
         number=trial.number + 1,
-        state=state,
+        state="complete" if trial.state == TrialState.COMPLETE else ended_early,
         score=float(np.mean(folds)) if folds else float("nan"),
         folds=folds,
         values=read_values(trial.params, search),
@@ -170,7 +193,7 @@ def _write_best(run: RunFolder, best: RunConfig) -> None:
         place = nested
         for part in path:
             place = place.setdefault(part, {})
-        place[last] = json.loads(json.dumps(value))
+        place[last] = plain_value(value)
     with whole_file(run.best_config) as unfinished:
         unfinished.write_text(
             f"# Best trial of the search in {run.path.name}: differences from the defaults, for scripts/train.py.\n"

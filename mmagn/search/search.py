@@ -4,6 +4,7 @@ import logging
 import shlex
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import optuna
@@ -15,11 +16,10 @@ from mmagn.config.run_config import RunConfig, save_config
 from mmagn.reporting.page.report import write_report
 from mmagn.runs.resume import unfinished_run
 from mmagn.runs.sample import Sample, labelled_sample
-from mmagn.search.folds import NetworkScores, as_trained, sample_folds, searched_sample
+from mmagn.search.folds import as_trained, network_scores, sample_folds, searched_sample
 from mmagn.search.heads import HeadScores
 from mmagn.search.nested import NestedSearch, nested_search
-from mmagn.search.records import TrialRecord
-from mmagn.search.results import Gain, best_record, trial_records, write_results
+from mmagn.search.results import Gain, TrialRecord, best_record, trial_records, write_results
 from mmagn.search.space import check_space
 from mmagn.search.storage import dashboard_command, study_storage
 from mmagn.search.study import FoldScores, finished_trials, open_study, own_scores, run_trials, short_text, study_name
@@ -150,6 +150,6 @@ class SampleStudy:
 
     def _fold_scores(self) -> FoldScores:
         if self._scores is None:
-            head = self.config.search.over == "head"
-            self._scores = HeadScores(self.fits, self.folds) if head else NetworkScores(self.sample, self.folds)
+            networks = partial(network_scores, self.sample, self.folds)
+            self._scores = HeadScores(self.fits, self.folds) if self.config.search.over == "head" else networks
         return self._scores

@@ -1,14 +1,14 @@
 """The search space: names, the settings behind them, and the values of a trial."""
 
 from collections.abc import Mapping
-from dataclasses import replace
-from functools import reduce
 from typing import Any
 
 from optuna.trial import Trial
 
+from mmagn.config.reading import config_from_settings
 from mmagn.config.run_config import RunConfig
 from mmagn.config.search import SearchConfig
+from mmagn.storage.settings import setting_values
 
 SETTINGS = {
     "hidden_dim": "models.hidden_dim",
@@ -60,7 +60,8 @@ def _suggested(trial: Trial, name: str, allowed: Any) -> Any:
         case "learning_rate" | "weight_decay":
             return trial.suggest_float(name, *allowed, log=True)
         case "widths":
-            return next(each for each in allowed if _word(each) == trial.suggest_categorical(name, _words(allowed)))
+            widths = {_word(each): each for each in allowed}
+            return widths[trial.suggest_categorical(name, tuple(widths))]
         case "image_size" | "dihedral":
             return trial.suggest_categorical(name, allowed)
         case _:
@@ -75,9 +76,9 @@ def read_values(parameters: Values, search: SearchConfig) -> dict[str, Any]:
 
 def base_parameters(config: RunConfig) -> dict[str, Any] | None:
     """Return the settings of the run as parameters of a trial, None where they lie outside the ranges."""
-    parameters = {}
+    parameters, settings = {}, setting_values(config)
     for name in config.search.space:
-        value, allowed = setting(config, SETTINGS[name]), getattr(config.search.ranges, name)
+        value, allowed = settings[SETTINGS[name]], getattr(config.search.ranges, name)
         choices = name in ("widths", "image_size", "dihedral")
         if not (value in allowed if choices else allowed[0] <= value <= allowed[1]):
             return None
@@ -89,24 +90,10 @@ def base_parameters(config: RunConfig) -> dict[str, Any] | None:
 
 def with_values(config: RunConfig, values: Values) -> RunConfig:
     """Return the settings of the run with those of a trial."""
-    for name, value in values.items():
-        config = _with_setting(config, SETTINGS[name].split("."), value)
-    return config
-
-
-def setting(config: Any, name: str) -> Any:
-    """Return the value of a dotted setting."""
-    return reduce(getattr, name.split("."), config)
-
-
-def _with_setting(config: Any, path: list[str], value: Any) -> Any:
-    first, *rest = path
-    return replace(config, **{first: _with_setting(getattr(config, first), rest, value) if rest else value})
+    settings = setting_values(config) | {SETTINGS[name]: value for name, value in values.items()}
+    changed: RunConfig = config_from_settings(RunConfig, settings)
+    return changed
 
 
 def _word(widths: tuple[int, ...]) -> str:
     return "-".join(map(str, widths))
-
-
-def _words(choices: tuple[tuple[int, ...], ...]) -> tuple[str, ...]:
-    return tuple(map(_word, choices))

@@ -5,20 +5,20 @@ import json
 import logging
 import os
 import platform
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution
-from optuna.pruners import BasePruner, MedianPruner, NopPruner
+from optuna.pruners import MedianPruner, NopPruner
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.storages import BaseStorage
 from optuna.study import MaxTrialsCallback, Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from mmagn.config.run_config import RunConfig
-from mmagn.config.search import SearchConfig
+from mmagn.runs.resume import first_difference
 from mmagn.search.space import base_parameters, suggested_values, with_values
 from mmagn.training.callbacks import NonFiniteLossError
 
@@ -107,7 +107,7 @@ def open_study(config: RunConfig, storage: BaseStorage, name: str, data: str) ->
         direction="maximize",
         load_if_exists=True,
         sampler=TrialSampler(config.seed, search.startup_trials),
-        pruner=_pruner(search),
+        pruner=MedianPruner(n_startup_trials=search.startup_trials) if search.prune else NopPruner(),
     )
     stored, settings = study.user_attrs, deciding_settings(config)
     if _SETTINGS not in stored:
@@ -115,30 +115,20 @@ def open_study(config: RunConfig, storage: BaseStorage, name: str, data: str) ->
         study.set_user_attr(_SETTINGS, settings)
         if (base := base_parameters(config)) is not None:
             study.enqueue_trial(base, skip_if_exists=True)
-    else:
-        _refuse_other(name, stored[_SETTINGS], settings)
-        if stored[_DATA] != data:
-            raise ValueError(f"study {name} was made with other objects or labels; give search.study another name")
+    elif (difference := first_difference(stored[_SETTINGS], settings)) is not None:
+        setting, before, now = difference
+        raise ValueError(
+            f"study {name} was made with {setting} {before}, now it is {now}; give search.study another name, or the "
+            "old setting back"
+        )
+    elif stored[_DATA] != data:
+        raise ValueError(f"study {name} was made with other objects or labels; give search.study another name")
     return study
-
-
-def _pruner(search: SearchConfig) -> BasePruner:
-    return MedianPruner(n_startup_trials=search.startup_trials) if search.prune else NopPruner()
 
 
 def deciding_settings(config: RunConfig) -> dict[str, Any]:
     """Return the dotted settings that affect the score of a trial, as plain JSON values."""
     return config.fit_settings("labels", "tensors", "fit", "search")
-
-
-def _refuse_other(name: str, stored: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
-    for setting_name in sorted({*stored, *settings}):
-        before, now = stored.get(setting_name), settings.get(setting_name)
-        if before != now:
-            raise ValueError(
-                f"study {name} was made with {setting_name} {before}, now it is {now}; "
-                "give search.study another name, or the old setting back"
-            )
 
 
 def study_name(config: RunConfig, data: str) -> str:

@@ -9,6 +9,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from mmagn.storage.files import as_written
+
 _SOFTENING_QUANTILE = 0.25
 """Quantile of the absolute training values below which a feature counts as near zero."""
 
@@ -104,10 +106,9 @@ class FeatureScaling:
     @classmethod
     def load(cls, path: Path) -> Self:
         """Scaling read from JSON; ``ValueError`` naming the file where it holds something else."""
-        try:
-            return cls.from_dict(json.loads(path.read_text(encoding="utf-8")))
-        except (ValueError, TypeError) as error:
-            raise ValueError(f"{path} is no feature scaling: {error}") from error
+        with as_written(path, "a feature scaling"):
+            scaling: Self = cls.from_dict(json.loads(path.read_text(encoding="utf-8")))
+        return scaling
 
 
 def _usable(values: NDArray[np.floating], valid: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -21,8 +21,7 @@ from mmagn.runs.sample import Sample
 from mmagn.search import search as searching
 from mmagn.search.folds import searched_sample
 from mmagn.search.nested import nested_search
-from mmagn.search.records import TrialRecord
-from mmagn.search.results import Gain, best_record, trial_records
+from mmagn.search.results import Gain, TrialRecord, best_record, trial_records
 from mmagn.search.search import SampleStudy, Search, search
 from mmagn.surveys.config import SimulateConfig
 from mmagn.tensors.config import TensorsConfig
@@ -84,7 +83,7 @@ def test_a_nested_search_finds_nothing_in_noise_but_finds_a_signal(
 
     nested = nested_search(config, sample, inner)
     score, prevalence = nested.scores["average_precision"], nested.positives / nested.objects
-    assert nested.objects == sum(fold.objects for fold in nested.folds) == 200
+    assert nested.objects == sum(fold["objects"] for fold in nested.folds) == 200
     assert score.value is not None
     assert score.low is not None
     assert score.high is not None
@@ -92,7 +91,7 @@ def test_a_nested_search_finds_nothing_in_noise_but_finds_a_signal(
         assert score.low > prevalence + 0.2
     else:
         assert score.low <= prevalence <= score.high
-        assert np.mean([fold.best.score for fold in nested.folds]) > score.value
+        assert np.mean([fold["inner_score"] for fold in nested.folds]) > score.value
 
 
 def test_the_same_command_resumes_the_study_and_repeats_no_trial(

@@ -81,7 +81,7 @@ def test_json_round_trip_is_exact(tmp_path: Path) -> None:
 def test_a_file_that_is_no_scaling_is_named(tmp_path: Path, text: str) -> None:
     path = tmp_path / "scaling.json"
     path.write_text(text)
-    with pytest.raises(ValueError, match=r"scaling.json is no feature scaling"):
+    with pytest.raises(ValueError, match=r"scaling.json does not hold a feature scaling"):
         FeatureScaling.load(path)
 
 

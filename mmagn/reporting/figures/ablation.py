@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from mmagn.evaluation.scorecard import Score
+from mmagn.reporting.figures.curves import interval
 from mmagn.reporting.figures.style import (
     BLACK,
     BLUE,
@@ -64,7 +65,8 @@ def forest_figure(
     _model_panel(panels[0], models, metric)
     if questions:
         _difference_panel(panels[1], questions, metric)
-    figure.legend(handles=_handles(panels), loc="outside lower center", ncols=3, columnspacing=1.2)
+    handles = [handle for axes in panels for handle in axes.get_legend_handles_labels()[0]]
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, columnspacing=1.2)
     return figure
 
 
@@ -92,7 +94,7 @@ def strata_figure(rows: Sequence[Numbers], ceilings: Sequence[Numbers], *, metri
         labels = []
         for place, part in enumerate(members):
             of_part = [row for row in rows if (row["stratum"], row["part"]) == (stratum, part)]
-            _draw_limit(axes, place, limits.get((stratum, part), {}))
+            interval(axes, place, Score.from_dict(limits.get((stratum, part), {})), color=GREEN)
             present = [row for row in of_part if row["variant"] in best]
             for number, row in enumerate(present):
                 color, marker, _ = LEVEL_STYLES[row["level"]]
@@ -125,13 +127,6 @@ def _best_of_level(rows: Sequence[Numbers], metric: str) -> list[str]:
     return [name for _, name in best.values()]
 
 
-def _draw_limit(axes: Axes, place: int, limit: Numbers) -> None:
-    if limit.get("value") is None:
-        return
-    axes.plot([limit["low"], limit["high"]], [place] * 2, color=GREEN, linewidth=9, alpha=0.25, solid_capstyle="butt")
-    axes.plot([limit["value"]], [place], color=GREEN, marker="|", markersize=14, markeredgewidth=2, zorder=2)
-
-
 def _model_panel(axes: Axes, models: Sequence[Numbers], metric: str) -> None:
     for place, row in enumerate(models):
         color, marker, _ = LEVEL_STYLES[row["level"]]
@@ -155,10 +150,6 @@ def _difference_panel(axes: Axes, questions: Sequence[Numbers], metric: str) -> 
     axes.axvline(0, color=BLACK, linestyle="--", linewidth=1.0)
     _rows_named(axes, [each["question"].replace(" - ", " − ") for each in questions])
     axes.set_xlabel(f"difference of {score_text(metric)}")
-
-
-def _handles(panels: Sequence[Axes]) -> list[Artist]:
-    return [handle for axes in panels for handle in axes.get_legend_handles_labels()[0]]
 
 
 def _whisker(

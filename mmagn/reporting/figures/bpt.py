@@ -51,7 +51,6 @@ def bpt_figure(
     *,
     probability: ArrayLike | None = None,
     seyfert_liner: SeyfertLiner = "schawinski2007",
-    title: str = "",
 ) -> Figure:
     """Return the [N II] BPT plane of a set of objects with the curves that make their classes.
 
@@ -63,12 +62,10 @@ def bpt_figure(
         (object,) AGN probability in 0..1; where given it is the colour of the points and the marker alone is the class.
     seyfert_liner
         Name of the line between Seyfert and LINER.
-    title
-        Text above the figure.
     """
     figure = blank_figure(5.8, 6.0 if probability is None else 5.6)
     axes = figure.add_subplot()
-    axes.set(xlim=BPT_X_RANGE, ylim=BPT_Y_RANGE, title=title)
+    axes.set(xlim=BPT_X_RANGE, ylim=BPT_Y_RANGE)
     axes.set(xlabel="log([N II] 6584 / Hα)", ylabel="log([O III] 5007 / Hβ)")
     draw_density(axes, points)
     draw_ellipses(axes, points)
@@ -83,16 +80,14 @@ def bpt_figure(
     return figure
 
 
-def measured_bpt_figure(table: Table, *, probability: ArrayLike | None = None, title: str = "") -> Figure:
+def measured_bpt_figure(table: Table, *, probability: ArrayLike | None = None) -> Figure:
     """Return the BPT plane of a table of measurements, with error ellipses for the classified objects.
 
     The line between Seyfert and LINER is that of the label scheme in the table's ``meta``.
     """
     scheme = json.loads(table.meta["LABELS"]) if "LABELS" in table.meta else {}
-    points = bpt_points(table, errors=probability is None)
-    return bpt_figure(
-        points, probability=probability, seyfert_liner=scheme.get("seyfert_liner", "schawinski2007"), title=title
-    )
+    curve: SeyfertLiner = scheme.get("seyfert_liner", "schawinski2007")
+    return bpt_figure(bpt_points(table, errors=probability is None), probability=probability, seyfert_liner=curve)
 
 
 def bpt_points(table: Table, *, errors: bool = True) -> PlanePoints:
@@ -121,10 +116,7 @@ def _bpt_curves(axes: Axes, seyfert_liner: SeyfertLiner) -> None:
     y = seyfert_liner_nii(x, seyfert_liner)
     above = y >= kewley2001_nii(x)
     axes.plot(x[above], y[above], color=BLACK, linestyle=":", linewidth=1.4, label=_CURVE_NAMES[seyfert_liner])
-    region_names(
-        axes,
-        {"star-forming": (-1.9, -0.6), "Seyfert": (-0.95, 1.4), "LINER": (0.6, -0.7)},
-    )
+    region_names(axes, {"star-forming": (-1.9, -0.6), "Seyfert": (-0.95, 1.4), "LINER": (0.6, -0.7)})
     axes.text(0.07, -1.45, "composite", color=GREY, fontsize=10, style="italic", rotation=90, va="bottom", zorder=4)
 
 

@@ -45,6 +45,7 @@ UNIT_METRICS = (
     "recall_at_precision_90",
 )
 """Scores up to 1 of which more is better: those that are drawn on one axis."""
+OUTCOME_NAMES = ("not AGN", "AGN")
 _BAND: dict[str, Any] = {"color": BLUE, "alpha": 0.18, "linewidth": 0}
 _CEILING_BAND: dict[str, Any] = {"color": GREEN, "alpha": 0.18, "linewidth": 0}
 _DASHED: dict[str, Any] = {"color": BLACK, "linestyle": "--", "linewidth": 1.3}
@@ -92,8 +93,7 @@ def interval(axes: Axes, place: float, score: Score, *, color: str, label: str =
 
 
 def _tick(color: str) -> dict[str, Any]:
-    look = {"color": color, "marker": "|", "markersize": 13, "markeredgewidth": 2, "linestyle": "none", "zorder": 2}
-    return dict(look)
+    return {"color": color, "marker": "|", "markersize": 13, "markeredgewidth": 2, "linestyle": "none", "zorder": 2}
 
 
 @styled
@@ -173,17 +173,13 @@ def roc_figure(
 
 
 @styled
-def confusion_figure(
-    confusion: ArrayLike, *, class_names: tuple[str, str] = ("not AGN", "AGN"), threshold: float | None = None
-) -> Figure:
+def confusion_figure(confusion: ArrayLike, *, threshold: float | None = None) -> Figure:
     """Return the confusion matrix: counts, and the fraction of each true class as shade and in per cent.
 
     Parameters
     ----------
     confusion
         (2, 2) counts, rows truth, columns prediction, negative class first.
-    class_names
-        Names of the negative and of the positive class.
     threshold
         Probability from which on an object is predicted positive, for the title.
     """
@@ -202,8 +198,8 @@ def confusion_figure(
     axes.axhline(0.5, color=LIGHT_GREY, linewidth=1)
     axes.axvline(0.5, color=LIGHT_GREY, linewidth=1)
     axes.set(xlim=(-0.5, 1.5), ylim=(1.5, -0.5), xlabel="predicted", ylabel="true")
-    axes.set_xticks([0, 1], class_names)
-    axes.set_yticks([0, 1], class_names, rotation=90, va="center")
+    axes.set_xticks([0, 1], OUTCOME_NAMES)
+    axes.set_yticks([0, 1], OUTCOME_NAMES, rotation=90, va="center")
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     axes.set_box_aspect(1)

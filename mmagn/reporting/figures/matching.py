@@ -19,8 +19,8 @@ MAX_POINTS = 50_000
 """Objects of a survey that a map draws; of a larger one every n-th."""
 Position = tuple[ArrayLike, ArrayLike]
 _KINDS: Mapping[str, Mapping[str, Any]] = {
-    "SDSS only": {"color": LIGHT_GREY, "marker": "s", "s": 14},
-    "HSC only": {"color": SKY, "marker": "s", "s": 14},
+    "spectra only": {"color": LIGHT_GREY, "marker": "s", "s": 14},
+    "images only": {"color": SKY, "marker": "s", "s": 14},
     "both, no pair": {"color": ORANGE, "marker": "D", "s": 16},
     "both, with pairs": {"color": VERMILION, "marker": "o", "s": 20},
 }
@@ -68,8 +68,8 @@ def sky_figure(cells: Table) -> Figure:
     """Return a map of the whole sky with every HEALPix cell that holds a survey; RA grows to the left."""
     sdss, hsc, pairs = (np.asarray(cells[name]) for name in ("sdss", "hsc", "pairs"))
     members = {
-        "SDSS only": (sdss > 0) & (hsc == 0),
-        "HSC only": (sdss == 0) & (hsc > 0),
+        "spectra only": (sdss > 0) & (hsc == 0),
+        "images only": (sdss == 0) & (hsc > 0),
         "both, no pair": (sdss > 0) & (hsc > 0) & (pairs == 0),
         "both, with pairs": pairs > 0,
     }
@@ -90,13 +90,13 @@ def sky_figure(cells: Table) -> Figure:
 
 @styled
 def separation_figure(separations: Table, radius_arcsec: float) -> Figure:
-    """Return how many HSC objects lie how far from an SDSS object, and how many are expected by chance."""
+    """Return how many images lie how far from a spectrum, and how many are expected by chance."""
     low, high = (np.asarray(separations[name]) for name in ("low_arcsec", "high_arcsec"))
     counts, chance = (np.asarray(separations[name]) for name in ("neighbours", "expected_by_chance"))
     figure = blank_figure(7.0, 4.2)
     axes = figure.subplots()
     edges = np.append(low, high[-1])
-    axes.stairs(counts, edges, fill=True, color=SKY, alpha=0.7, label="HSC objects around SDSS objects")
+    axes.stairs(counts, edges, fill=True, color=SKY, alpha=0.7, label="images around spectra")
     axes.plot((low + high) / 2, chance, color=VERMILION, label="unrelated objects of the local density")
     _mark_radius(axes, radius_arcsec)
     axes.set(xlabel="separation [arcsec]", ylabel="neighbours per bin", xlim=(0, high[-1]), yscale="symlog")
@@ -113,7 +113,7 @@ def radius_figure(radii: Table, radius_arcsec: float) -> Figure:
     figure = blank_figure(7.0, 6.0)
     upper, lower = figure.subplots(2, 1, sharex=True)
     upper.plot(radius, pairs, color=BLUE, marker="o", label="pairs")
-    upper.plot(radius, ambiguous, color=ORANGE, marker="D", label="SDSS objects with several HSC objects")
+    upper.plot(radius, ambiguous, color=ORANGE, marker="D", label="spectra with several images")
     upper.plot(radius, chance, color=VERMILION, linestyle="--", label="expected by chance")
     upper.set(ylabel="number", ylim=(0, 1.1 * max(1.0, pairs.max(), chance.max(), ambiguous.max())))
     upper.yaxis.set_major_locator(MaxNLocator(integer=True))

@@ -44,7 +44,7 @@ WHAN_MARKERS = {
 }
 
 
-def measured_whan_figure(table: Table, *, title: str = "") -> Figure:
+def measured_whan_figure(table: Table) -> Figure:
     """Return the WHAN plane of a table of measurements, with error ellipses for the classified objects."""
     names, ew = np.asarray(table["whan_class"], dtype=np.str_), np.asarray(table["ew_halpha"], dtype=np.float64)
     emission = np.where(ew > 0, ew, np.nan)
@@ -56,11 +56,11 @@ def measured_whan_figure(table: Table, *, title: str = "") -> Figure:
         x_err=x_err,
         y_err=np.asarray(table["ew_halpha_err"], dtype=np.float64) / (np.log(10.0) * emission),
     )
-    return whan_figure(points, title=title)
+    return whan_figure(points)
 
 
 @styled
-def whan_figure(points: PlanePoints, *, title: str = "") -> Figure:
+def whan_figure(points: PlanePoints) -> Figure:
     """Return the WHAN plane of a set of objects with its borders (Cid Fernandes+2011).
 
     Parameters
@@ -68,12 +68,10 @@ def whan_figure(points: PlanePoints, *, title: str = "") -> Figure:
     points
         log10 [N II] 6584 / H-alpha, and log10 of the rest-frame equivalent width of H-alpha in Angstrom, NaN in
         absorption; objects with an undefined value are counted.
-    title
-        Text above the figure.
     """
     figure = blank_figure(5.8, 6.0)
     axes = figure.add_subplot()
-    axes.set(xlim=WHAN_X_RANGE, ylim=np.log10(WHAN_EW_RANGE_ANGSTROM), title=title)
+    axes.set(xlim=WHAN_X_RANGE, ylim=np.log10(WHAN_EW_RANGE_ANGSTROM))
     axes.set(xlabel="log([N II] 6584 / Hα)", ylabel="equivalent width of Hα, rest frame [Å]")
     ticks = [0.1, 0.5, 1, 3, 6, 10, 30, 100, 300]
     axes.set_yticks(np.log10(ticks), [f"{tick:g}" for tick in ticks])

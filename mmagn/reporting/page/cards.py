@@ -1,7 +1,7 @@
 """Galaxies of the report as cards: colour image, spectrum with line names, numbers, links to viewers."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -9,13 +9,12 @@ from urllib.parse import quote
 import numpy as np
 from astropy.table import Table
 from markupsafe import Markup
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
 from mmagn.evaluation.parts import parts_text
 from mmagn.labels.scheme import BPT_LINES
-from mmagn.records import PIXEL_SCALE_ARCSEC, Cutout, Floats, Pair, Spectrum
+from mmagn.records import PIXEL_SCALE_ARCSEC, Cutout, Floats, Pair
 from mmagn.reporting.figures.bpt import bpt_points
 from mmagn.reporting.figures.gallery import SCALE_BAR_ARCSEC, card_figure, draw_card_spectrum, rgb_image
 from mmagn.reporting.figures.style import CLASS_NAMES
@@ -129,7 +128,8 @@ def cards(
         words = f"galaxy {name}, {class_name}, z = {position['redshift']:.3f}"
         alt, spectrum = f"spectrum of {words}", Markup("")
         if pair is not None:
-            spectrum = _spectrum_svg(figure, pair.spectrum, number, alt)
+            draw_card_spectrum(figure, pair.spectrum)
+            spectrum = figure_svg(figure, f"spectrum-{number}", alt)
         contents.append(
             {
                 "number": number,
@@ -151,11 +151,6 @@ def cards(
             | position
         )
     return contents
-
-
-def _spectrum_svg(figure: Figure, spectrum: Spectrum, number: int, alt: str) -> Markup:
-    draw_card_spectrum(figure, spectrum)
-    return figure_svg(figure, f"spectrum-{number}", alt)
 
 
 def viewer_links(object_id: str, ra_deg: float, dec_deg: float) -> list[tuple[str, str]]:
@@ -188,11 +183,6 @@ def image_uri(cutout: Cutout) -> str:
     length = min(round(SCALE_BAR_ARCSEC / PIXEL_SCALE_ARCSEC), width - 10)
     picture[height - 9 : height - 7, 8 : 8 + length] = 255
     return webp_address(Image.fromarray(picture))
-
-
-def outcome_counts(outcomes: Sequence[str]) -> dict[str, int]:
-    """Return how many objects have each of ``OUTCOMES``."""
-    return {name: outcomes.count(name) for name in OUTCOMES}
 
 
 def bpt_targets(chart: Chart, predictions: Predictions, with_card: NDArray[np.int64]) -> list[Target]:

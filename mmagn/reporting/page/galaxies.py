@@ -17,7 +17,7 @@ from mmagn.reporting.figures.curves import confusion_figure, precision_recall_fi
 from mmagn.reporting.figures.gallery import IMAGES_PER_ROW, gallery_figure, image_rows_figure
 from mmagn.reporting.figures.style import CLASS_NAMES
 from mmagn.reporting.figures.whan import measured_whan_figure
-from mmagn.reporting.page.cards import OUTCOMES, Predictions, bpt_targets, card_objects, cards, outcome_counts
+from mmagn.reporting.page.cards import OUTCOMES, Predictions, bpt_targets, card_objects, cards
 from mmagn.reporting.page.html import Chart, Section
 
 BAND_DRAWS = 500
@@ -184,7 +184,8 @@ def _extremes(predictions: Predictions) -> list[int]:
 def galaxy_parts(predictions: Predictions, payload: Payload, sample: str, *, simulated: bool) -> dict[str, Any]:
     """Return cards of galaxies and what they can be filtered by, as parts of a page."""
     with_card = card_objects(predictions)
-    counts = ", ".join(f"{count:,} {name}" for name, count in outcome_counts(predictions.outcome).items())
+    outcome = predictions.outcome
+    counts = ", ".join(f"{outcome.count(name):,} {name}" for name in OUTCOMES)
     text = f"{len(with_card):,} of {len(predictions):,} galaxies of {sample}: {counts}."
     if len(with_card) < len(predictions):
         text += " Cards show the largest errors and the best predictions."

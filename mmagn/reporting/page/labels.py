@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mmagn.evaluation.agreement import counts_rows
+from mmagn.evaluation.scorecard import Score
 from mmagn.reporting.page.html import Section, TableView
 from mmagn.reporting.page.scores import number_text, numbers_text, score_name
 
@@ -64,7 +65,7 @@ def _catalog_tables(recorded: Numbers) -> list[TableView]:
         counts = f"{scored['objects']:,} galaxies, {scored['positives']:,} positive, level {scored['level']}"
         if scored["background"]:
             counts += f", {scored['background']:,} of unknown label as background"
-        rows = [[score_name(name), _undefined_or_number(scored["scores"][name])] for name in CATALOG_METRICS]
+        rows = [[score_name(name), str(Score.from_dict(scored["scores"][name]))] for name in CATALOG_METRICS]
         return [TableView(caption=f"On the label of the catalogue: {counts}", head=["score", "value"], rows=rows)]
     models = recorded.get("catalog_models") or []
     metrics = CATALOG_METRICS[:3]
@@ -79,7 +80,3 @@ def _catalog_tables(recorded: Numbers) -> list[TableView]:
     caption = "Models that were trained on the BPT label, on the label of the catalogue"
     head = ["model", "level", *map(score_name, metrics)]
     return [TableView(caption=caption, head=head, rows=rows)] if rows else []
-
-
-def _undefined_or_number(score: Numbers) -> str:
-    return numbers_text(score) if score["value"] is not None else str(score["reason"])

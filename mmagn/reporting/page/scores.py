@@ -77,8 +77,7 @@ def scores_section(recorded: Numbers, scores: Scores, charts: Sequence[Chart]) -
         cells = [score_name(name), str(score), number_text(scores.all_negative.get(name))]
         cells += [numbers_text(ceilings.get(name, {})), number_range(score.exact_low, score.exact_high)]
         if clean is not None:
-            of_clean = clean["scores"][name]
-            cells.append(of_clean["reason"] if of_clean["value"] is None else numbers_text(of_clean))
+            cells.append(str(Score.from_dict(clean["scores"][name])))
         rows.append(cells)
     head = ["score", f"value [{scores.confidence:.0%} interval]", "all negative", "noise ceiling", "exact binomial"]
     text = [probability_text(recorded)]

@@ -82,8 +82,7 @@ def small_sample_warning(objects: int, positives: int, split: str) -> str:
 
 def ablation_verdict(recorded: Numbers, best: Numbers, *, simulated: bool) -> list[str]:
     """Return the verdict on an ablation, whose best network is a row of its models."""
-    numbers = recorded.get("noise_ceiling", {}).get("average_precision", {})
-    ceiling = Score(value=numbers.get("value"), low=numbers.get("low"), high=numbers.get("high"))
+    ceiling = Score.from_dict(recorded.get("noise_ceiling", {}).get("average_precision", {}))
     value = number_text(best["average_precision"], best["average_precision_low"], best["average_precision_high"])
     worth = against_guessing(best["average_precision"] or 0.0, best["prevalence"], ceiling)
     first = f"The best network, {best['variant']}, reaches an average precision of {value}, {worth}"
@@ -91,7 +90,7 @@ def ablation_verdict(recorded: Numbers, best: Numbers, *, simulated: bool) -> li
     questions = recorded["questions"]
     significant = [each for each in questions if each["significant"]]
     if not questions:
-        second = r"The ablation compares no models\."
+        second = "The ablation compares no models."
     elif not significant and len(questions) == 1:
         second = "The one difference between models is not significant."
     elif not significant:

@@ -21,22 +21,12 @@ def augment_batch(
     *,
     softening: float = TensorsConfig.asinh_softening,
 ) -> dict[str, Tensor]:
-    """Batch with images shifted, turned and short of bands, and with noise added.
+    """Batch with images shifted, turned and short of bands, and with noise added; absent branches stay absent.
 
     Noise is added to the flux behind the stretch, so it is right for faint and bright pixels alike, and never to
-    a spectrum pixel that was not observed. Nothing waits for the device, and there is no loop over objects.
-
-    Parameters
-    ----------
-    batch
-        Tensors of one batch; branches that are absent stay absent.
-    config
-        What is changed, and by how much.
-    generator
-        Source of all draws, on the device of the batch, whose state alone decides the outcome; None takes that of the
-        device.
-    softening
-        ``asinh_softening`` that the images were made with.
+    a spectrum pixel that was not observed. Nothing waits for the device, and there is no loop over objects. All draws
+    come from the generator, on the device of the batch, None for that of the device; ``softening`` is the
+    ``asinh_softening`` that the images were made with.
     """
     draws = augmentation_draws(batch, config, generator)
     return augmented(batch, draws, config, softening=softening)
@@ -92,17 +82,10 @@ def augmented(
 
 
 def without_bands(image: Tensor, dropped: Tensor) -> Tensor:
-    """(batch, band, height, width) images whose dropped bands look like bands that were never observed.
+    """Images (batch, band, height, width) whose ``dropped`` bands (batch, band) look as if they were never observed.
 
     As in ``image_tensor`` such a band takes the values of the nearest one that is left, the redder of two as near.
     Where all are dropped the image stays as it is.
-
-    Parameters
-    ----------
-    image
-        (batch, band, height, width).
-    dropped
-        (batch, band) bool.
     """
     band = torch.arange(image.shape[1], device=image.device)
     distance = 2 * (band[:, None] - band).abs() - (band > band[:, None]).int()
@@ -112,17 +95,10 @@ def without_bands(image: Tensor, dropped: Tensor) -> Tensor:
 
 
 def shifted(image: Tensor, shift: Tensor) -> Tensor:
-    """(batch, band, height, width) images, each moved by its own fraction of pixels; edge pixels are repeated.
+    """Images (batch, band, height, width), each moved by its ``shift`` (batch, 2) towards larger width and height.
 
     Cubic interpolation, within 0.03 pixels: a linear one would smooth the noise by an amount that depends on the
-    shift.
-
-    Parameters
-    ----------
-    image
-        (batch, band, height, width).
-    shift
-        (batch, 2) pixels towards larger width and larger height.
+    shift. Edge pixels are repeated.
     """
     height, width = image.shape[-2:]
     offset = torch.stack((-2 * shift[:, 0] / width, -2 * shift[:, 1] / height), dim=1)
@@ -133,14 +109,9 @@ def shifted(image: Tensor, shift: Tensor) -> Tensor:
 
 
 def dihedral(image: Tensor, element: Tensor) -> Tensor:
-    """(batch, band, height, width) square images, each moved by its own symmetry of the square.
+    """Square images (batch, band, height, width), each moved by its own symmetry of the square.
 
-    Parameters
-    ----------
-    image
-        (batch, band, height, width), height and width equal.
-    element
-        (batch,) integers from 0 (identity) to 7: bit 0 flips the width, bit 1 the height, bit 2 then swaps both axes.
+    ``element`` (batch,) is from 0 (identity) to 7: bit 0 flips the width, bit 1 the height, bit 2 then swaps both axes.
     """
     if image.is_cuda:
         return dihedral_gathered(image, element)
@@ -171,17 +142,7 @@ def noisy_image(image: Tensor, noise: float, drawn: Tensor) -> Tensor:
 
 
 def noisy_spectrum(spectrum: Tensor, noise: float, drawn: Tensor) -> Tensor:
-    """(batch, 2, pixel) spectra with Gaussian noise, in units of each pixel's own, in the valid pixels.
-
-    Parameters
-    ----------
-    spectrum
-        (batch, 2, pixel), as ``spectrum_tensor`` gives it.
-    noise
-        Standard deviation in units of each pixel's own noise.
-    drawn
-        (batch, pixel) standard normal.
-    """
+    """Spectra (batch, 2, pixel) with ``noise`` times the ``drawn`` (batch, pixel), in units of a pixel's own noise."""
     excess, information = spectrum[:, 0], spectrum[:, 1]
     valid = information > 0
     sigma = torch.sqrt((1 - information) / information.where(valid, 1.0)) / SPECTRUM_HALF_SNR

@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,38 +19,13 @@ def seed_of(*parts: int) -> int:
     return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0])
 
 
-class BatchOrder(Protocol):
-    """Which rows make which batch."""
-
-    epoch: int
-
-    def __len__(self) -> int:
-        """Return the number of batches of an epoch."""
-        ...
-
-    def batches(self) -> list[Tensor]:
-        """(batch,) int64 rows of each batch of the epoch."""
-        ...
-
-
 class ShuffledBatches:
-    """Rows in an order drawn from (seed, epoch), for training.
+    """Rows (object,) in an order drawn from (seed, epoch), for training.
 
-    Several processes share each batch: all draw the same order and each takes its part of every batch, so they make
-    the same number of steps, and the batches are those of one process. Parts differ by one row at most. The last
-    batch may be smaller, but rows that would leave a process fewer than two join the batch before it: batch
-    normalisation has no spread over one object.
-
-    Parameters
-    ----------
-    rows
-        (object,) int64 rows to draw from.
-    batch_size
-        Rows in a batch, over all processes.
-    seed
-        Seed of the run.
-    rank, world
-        Which of how many processes this is.
+    Several processes share each batch of ``batch_size`` rows: all draw the same order and each takes its part of every
+    batch, so they make the same number of steps, and the batches are those of one process. Parts differ by one row at
+    most. The last batch may be smaller, but rows that would leave a process fewer than two join the batch before it:
+    batch normalisation has no spread over one object.
 
     Raises
     ------
@@ -126,8 +101,7 @@ class BatchLoader:
 
     It is no torch ``DataLoader``: tensors in memory leave nothing for workers to do, threads read mapped files without
     a further copy, and Lightning rebuilds and warns about those. Lightning finds ``sampler.set_epoch`` and, through
-    ``state_dict``, resumes in the middle of an epoch; as in a ``DataLoader`` whose sampler gives whole batches,
-    ``batch_sampler`` is None.
+    ``state_dict``, resumes in the middle of an epoch.
 
     Parameters
     ----------
@@ -146,7 +120,7 @@ class BatchLoader:
     def __init__(
         self,
         select: Callable[[Tensor], dict[str, Tensor]],
-        sampler: BatchOrder,
+        sampler: ShuffledBatches | OrderedBatches,
         *,
         device: torch.device | None = None,
         workers: int = 0,

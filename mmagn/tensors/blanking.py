@@ -17,12 +17,7 @@ SIDE_PIXELS = 30
 def blank_windows(min_angstrom: float, pixels: int) -> list[tuple[int, int]]:
     """Return first and last + 1 pixel of the windows around all of ``LINES``, joined where they overlap.
 
-    Parameters
-    ----------
-    min_angstrom
-        Rest-frame vacuum wavelength of the first pixel of a grid of ``LOG10_STEP`` dex.
-    pixels
-        Length of the grid; windows beyond it are left out.
+    The grid of ``pixels`` steps of ``LOG10_STEP`` dex begins at ``min_angstrom``, rest-frame vacuum.
     """
     centres = np.log10(np.sort([line.wavelength_angstrom for line in LINES]) / min_angstrom) / LOG10_STEP
     half = math.log10(1 + BLANK_HALF_WIDTH_KMS / LIGHT_SPEED_KMS) / LOG10_STEP
@@ -39,11 +34,11 @@ def blank_windows(min_angstrom: float, pixels: int) -> list[tuple[int, int]]:
 def blanked(
     flux: Floats, ivar: Floats, covered: slice, windows: list[tuple[int, int]], seed_text: str
 ) -> tuple[Floats, Floats]:
-    """Return flux and ivar whose windows hold continuum plus noise, whatever stood in them.
+    """Return flux and ivar (pixel,) whose windows hold continuum plus noise, whatever stood in them.
 
     The continuum is a straight line between the medians of the valid pixels beside the window; ivar is their median,
-    because the photons of a line make its own pixels noisier; the noise is white and drawn from the name of the object.
-    Flux, ivar and valid flags inside the windows are never looked at.
+    because the photons of a line make its own pixels noisier; the noise is white and drawn from the name of the object,
+    ``seed_text``. Flux, ivar and valid flags inside the windows are never looked at.
 
     Parameters
     ----------
@@ -53,8 +48,6 @@ def blanked(
         Pixels that the spectrograph reached; the rest of a window stays invalid.
     windows
         As :func:`blank_windows` gives them.
-    seed_text
-        Name of the object: the noise is a function of it.
     """
     flux, ivar = flux.copy(), ivar.copy()
     outside = ivar > 0

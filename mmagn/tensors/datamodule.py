@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mmagn.records import SPLITS
 from mmagn.tensors.augment import augment_batch
-from mmagn.tensors.batches import BatchLoader, BatchOrder, OrderedBatches, ShuffledBatches, seed_of
+from mmagn.tensors.batches import BatchLoader, OrderedBatches, ShuffledBatches, seed_of
 from mmagn.tensors.config import AugmentConfig
 from mmagn.tensors.sources import BatchSource, PairTensors, as_floats
 
@@ -25,10 +25,8 @@ class BatchPlan:
     ----------
     batch_size
         Pairs in a batch, over all processes.
-    augment
-        Random changes in training.
-    seed
-        Seed of the run.
+    augment, seed
+        Random changes in training, and the seed of the run.
     workers
         Threads that make batches ahead of the steps, where the tensors are not in memory; 0 makes them in the step.
     stream
@@ -43,24 +41,15 @@ class BatchPlan:
 
 
 class PairDataModule(LightningDataModule):
-    """Batches of the three splits.
+    """Batches of the three splits: ``split`` (object,) is one of ``SPLITS`` each.
 
     Order and augmentation are functions of (seed, epoch, step) alone, so a run that is resumed, in the middle of an
     epoch too, sees what an undisturbed one sees. A training batch is completed by :meth:`training_batch` on the device,
     within the step: of resident tensors the loader delivers the rows alone. The loader of a split without objects is
     empty.
 
-    Under a Trainer of several processes each has its part of every training, validation and test batch; a training
-    batch then has a ``share`` (), the weight of its mean loss. Each process draws its own augmentation.
-
-    Parameters
-    ----------
-    tensors
-        All objects.
-    split
-        (object,) one of ``SPLITS`` each.
-    plan
-        How batches are cut and augmented.
+    Under a Trainer of several processes each has its part of every training and validation batch; a training batch then
+    has a ``share`` (), the weight of its mean loss. Each process draws its own augmentation.
     """
 
     def __init__(self, tensors: BatchSource, split: NDArray[np.str_], plan: BatchPlan) -> None:
@@ -81,10 +70,7 @@ class PairDataModule(LightningDataModule):
     def train_dataloader(self) -> BatchLoader:
         """Batches of the training split, shuffled anew each epoch.
 
-        Raises
-        ------
-        ValueError
-            When the training split has fewer than two objects, or one without a target.
+        ``ValueError`` where it has fewer than two objects, or one without a target.
         """
         rows = self.rows("train")
         if len(rows) < 2:
@@ -98,16 +84,10 @@ class PairDataModule(LightningDataModule):
 
     def val_dataloader(self) -> BatchLoader:
         """Batches of the validation split, in order; on a GPU four times as large, since no gradient is kept."""
-        larger = 4 if self._device().type == "cuda" else 1
-        return self._split_loader("validation", larger * self.plan.batch_size)
-
-    def test_dataloader(self) -> BatchLoader:
-        """Batches of the test split, in order."""
-        return self._split_loader("test", self.plan.batch_size)
-
-    def predict_dataloader(self) -> BatchLoader:
-        """Batches of all objects, in order."""
-        return self._loader(OrderedBatches(torch.arange(len(self.tensors)), self.plan.batch_size))
+        size = (4 if self._device().type == "cuda" else 1) * self.plan.batch_size
+        rank, world = self._place()
+        order = OrderedBatches(self.rows("validation"), size, rank=rank, world=world)
+        return BatchLoader(self.tensors.gathered, order, device=self._device(), workers=self.workers)
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:  # noqa: ARG002
         """Batch with its ``share`` where several processes train; other batches as they are."""
@@ -119,16 +99,9 @@ class PairDataModule(LightningDataModule):
     def training_batch(
         self, batch: Mapping[str, Tensor], generator: torch.Generator | None, *, without: Collection[str] = ()
     ) -> dict[str, Tensor]:
-        """Batch of a training loader as float32 and augmented: a function of tensors on their device.
+        """Batch as float32 and augmented, but ``without`` some tensors: a function of tensors on their device.
 
-        Parameters
-        ----------
-        batch
-            Rows alone where the tensors are resident.
-        generator
-            Source of all draws; None takes that of the device.
-        without
-            Names of tensors that the step does not need.
+        It holds rows alone where the tensors are resident; draws come from the generator, None for that of the device.
         """
         whole = self.tensors.batch(batch["index"]) if self.resident else as_floats(batch)
         whole |= {"share": batch["share"]} if "share" in batch else {}
@@ -147,13 +120,6 @@ class PairDataModule(LightningDataModule):
 
     def _device(self) -> torch.device:
         return torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
-
-    def _loader(self, order: BatchOrder) -> BatchLoader:
-        return BatchLoader(self.tensors.gathered, order, device=self._device(), workers=self.workers)
-
-    def _split_loader(self, split: str, batch_size: int) -> BatchLoader:
-        rank, world = self._place()
-        return self._loader(OrderedBatches(self.rows(split), batch_size, rank=rank, world=world))
 
 
 def _rows_alone(rows: Tensor) -> dict[str, Tensor]:

@@ -25,21 +25,14 @@ def image_tensor(flux: NDArray[np.floating], ivar: NDArray[np.floating], config:
 
     Parameters
     ----------
-    flux
-        (..., band, height, width), nJy, of one cutout or many; what stands in invalid pixels is never used.
-    ivar
-        (..., band, height, width), 1/nJy^2, above 0 exactly where valid.
+    flux, ivar
+        (..., band, height, width), nJy and 1/nJy^2, of one cutout or many; ivar is above 0 exactly where valid.
     config
-        Size, units and softening.
+        Size, units and softening; ``ValueError`` where the cutout is smaller.
 
     Returns
     -------
     (..., band, image_size, image_size) float32.
-
-    Raises
-    ------
-    ValueError
-        Where the cutout is smaller than ``image_size``.
     """
     crop = central(flux.shape, config)
     valid = np.asarray(ivar[crop] > 0)

@@ -22,15 +22,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PartTensors(Dataset[dict[str, Any]]):
-    """Parts of a source as batches of network input, by number; see ``pair_loader``.
-
-    Attributes
-    ----------
-    parts
-        Pairs of each batch, not yet read.
-    config
-        Shape of the tensors.
-    """
+    """Parts of a source, not yet read, as batches of network input by number; see :func:`pair_loader`."""
 
     parts: Sequence[ObjectPart]
     config: TensorsConfig
@@ -82,10 +74,8 @@ def pair_loader(
     ----------
     parts, config
         Pairs of each batch, and the shape of their tensors.
-    workers
-        Processes that read and decode.
-    start
-        Batches to leave out at the beginning.
+    workers, start
+        Processes that read and decode, and batches to leave out at the beginning.
     seed
         Of the order of the batches; None keeps that of the parts.
     of

@@ -45,13 +45,7 @@ class FeatureOrigin:
 
     @classmethod
     def of(cls, names: Sequence[str], scaling: FeatureScaling) -> Self:
-        """Origin of the named features.
-
-        Raises
-        ------
-        ValueError
-            Where the scaling is of another number of features.
-        """
+        """Origin of the named features; ``ValueError`` where the scaling is of another number of features."""
         nothing = np.zeros((1, len(names)))
         return cls(
             of_image=torch.tensor([name in IMAGING_FEATURES for name in names]),
@@ -78,14 +72,7 @@ def features_present(
 ) -> Tensor:
     """(object,) bool: at least half of the features that the image and the spectrum of an object allow are defined.
 
-    Parameters
-    ----------
-    valid
-        (object, feature) bool: the value is defined.
-    names
-        (feature,) names.
-    image_valid, spectrum_valid
-        (object,) bool: the object has an image, a spectrum.
+    Of ``valid`` (object, feature), by name, and of whether an object has an image and a spectrum, (object,).
     """
     of_image = np.isin(list(names), IMAGING_FEATURES)
     possible = np.where(of_image, image_valid[:, None], spectrum_valid[:, None])
@@ -95,19 +82,7 @@ def features_present(
 def shown_batch(batch: Mapping[str, Tensor], subset: Subset, origin: FeatureOrigin | None) -> dict[str, Tensor]:
     """Return a batch without the modalities outside a subset: not valid, and the features of theirs imputed.
 
-    Parameters
-    ----------
-    batch
-        As the network takes it.
-    subset
-        What stays.
-    origin
-        Of the features; None where the batch has none.
-
-    Raises
-    ------
-    ValueError
-        Where the batch has features whose origin is not given.
+    The origin is that of the features; ``ValueError`` where the batch has features and it is None.
     """
     some = next(iter(batch.values()))
     every = torch.ones(len(some), dtype=torch.bool, device=some.device)

@@ -78,12 +78,8 @@ def prepared(store: StoredPairs, branch: str, config: TensorsConfig, cache_dir: 
     """(pair, ...) float16 tensors of one branch of all pairs of a store, memory-mapped; prepared now if necessary.
 
     One process prepares, the others wait for it. The file is there whole or not at all; one that cannot be read is made
-    again, with a warning. What is written into the array stays in memory and never reaches the file.
-
-    Raises
-    ------
-    OSError
-        Where the disk is full or the folder cannot be written.
+    again, with a warning. What is written into the array stays in memory and never reaches the file. ``OSError`` where
+    the disk is full or the folder cannot be written.
     """
     path, shape = prepared_file(store, branch, config, cache_dir), (len(store), *shape_of(branch, config))
     array = _mapped(path, shape)

@@ -28,16 +28,13 @@ class PairInputs:
 
     Attributes
     ----------
-    store
-        Source of cutouts and spectra; a ``StoredPairs`` where tensors are kept on disk.
-    rows
-        (object,) rows of the store, in the order of the tensors.
-    features
-        (object, feature) float32 scaled features of those rows; None for a network without them.
+    store, rows
+        Source of cutouts and spectra, a ``StoredPairs`` where tensors are kept on disk; (object,) rows of it.
+    features, features_valid
+        (object, feature) float32 scaled features, None for a network without them; (object,) bool: the object has
+        features, None where every object has.
     target
-        (object,) 1, 0, a probability or NaN of those rows.
-    features_valid
-        (object,) bool: the object has features; None where every object has.
+        (object,) 1, 0, a probability or NaN.
     embedding
         (object, length) float32 vectors, NaN where an object has none; None for a network without them.
     """
@@ -77,19 +74,10 @@ def vector_columns(vectors: NDArray[np.float32]) -> dict[str, torch.Tensor]:
 def pair_tensors(
     pairs: PairInputs, config: TensorsConfig, branches: Sequence[str], *, cache_dir: Path | None = None
 ) -> PairTensors:
-    """Tensors of pairs in memory.
+    """Tensors of pairs in memory, with those of ``image`` and ``spectrum`` that are among the branches.
 
-    Parameters
-    ----------
-    pairs
-        What they are made of.
-    config
-        Sizes and stretches.
-    branches
-        Which of ``image`` and ``spectrum`` are made.
-    cache_dir
-        Folder where images and spectra of the whole store are kept prepared; without it they are made for these rows
-        alone and not kept.
+    Images and spectra of the whole store are kept prepared in ``cache_dir``; without it they are made for these rows
+    alone and not kept.
     """
     parts: dict[str, torch.Tensor | None] = dict.fromkeys(MAKERS)
     for branch in MAKERS:
@@ -107,10 +95,7 @@ def pair_tensors(
 def batch_source(
     pairs: PairInputs, config: TensorsConfig, branches: Sequence[str], *, cache_dir: Path, device: torch.device | str
 ) -> BatchSource:
-    """What batches of pairs are cut from, where ``config.residency`` keeps it.
-
-    Parameters as of :func:`pair_tensors`, and the ``device`` that trains.
-    """
+    """What batches of pairs are cut from, where ``config.residency`` keeps it; ``device`` is the one that trains."""
     residency = chosen_residency(config, len(pairs.rows), branches, device)
     if residency == "device":
         return pair_tensors(pairs, config, branches, cache_dir=cache_dir).to(device)

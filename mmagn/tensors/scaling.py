@@ -17,18 +17,13 @@ _SOFTENING_QUANTILE = 0.25
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureScaling:
-    """Map from raw features to numbers with mean 0 and spread 1 on the training split.
+    """Map from raw features to numbers with mean 0 and spread 1 on the training split, one of each number per feature.
 
     ``(asinh(x / softening) - mean) * gain`` with ``x`` the value, or ``median`` where it is not valid. Fluxes span
     decades and may be negative, so asinh stands in for the logarithm; its softening is the lower quartile of the
     absolute training values. Mean and gain include the imputed values: they describe what the network sees. A
     feature that is constant or never valid in the training split cannot tell training objects apart: its gain is
     0 and so is what comes out, for any input.
-
-    Attributes
-    ----------
-    softening, median, mean, gain
-        One number for each feature; softening and median in the unit of the feature.
     """
 
     softening: tuple[float, ...]
@@ -38,17 +33,9 @@ class FeatureScaling:
 
     @classmethod
     def fit(cls, values: NDArray[np.floating], valid: NDArray[np.bool_]) -> Self:
-        """Scaling of the training split.
+        """Scaling of training objects: (object, feature) raw values and where they are defined.
 
-        Parameters
-        ----------
-        values, valid
-            (object, feature) raw values and where they are defined, training objects only.
-
-        Raises
-        ------
-        ValueError
-            When the two shapes differ or are not (object, feature).
+        ``ValueError`` where their shapes differ or are not (object, feature).
         """
         usable = _usable(values, valid)
         softening, median, mean, gain = (np.zeros(values.shape[1]) for _ in range(4))
@@ -68,17 +55,9 @@ class FeatureScaling:
         )
 
     def transform(self, values: NDArray[np.floating], valid: NDArray[np.bool_]) -> NDArray[np.float32]:
-        """(object, feature) scaled features, finite everywhere.
+        """(object, feature) scaled features, finite everywhere; a raw value that is not valid or finite is never used.
 
-        Parameters
-        ----------
-        values, valid
-            (object, feature) raw values and where they are defined; a value that is not finite is never used.
-
-        Raises
-        ------
-        ValueError
-            When the number of features is not the one of the fit.
+        ``ValueError`` where the number of features is not the one of the fit.
         """
         usable = _usable(values, valid)
         if values.shape[1] != len(self.median):

@@ -32,7 +32,7 @@ def spectrum_grid_angstrom(config: TensorsConfig) -> NDArray[np.float64]:
 
 
 def spectrum_tensor(spectrum: Spectrum, config: TensorsConfig) -> NDArray[np.float32]:
-    """Rest-frame spectrum as (excess over the continuum, information), both 0 where nothing was observed.
+    """Rest-frame spectrum (2, pixel) as (excess over the continuum, information), both 0 where nothing was observed.
 
     On a logarithmic grid a redshift is a shift. The nearest whole number of native pixels is taken, so lines sit
     within half a native pixel (35 km/s) of their grid place and no pixel is ever mixed with its neighbours, other
@@ -40,16 +40,12 @@ def spectrum_tensor(spectrum: Spectrum, config: TensorsConfig) -> NDArray[np.flo
 
     Channel 0 is ``asinh((flux - level) / scale)``: level is the median of the valid flux on the grid; scale is the
     level too, or the median noise where that is larger (a spectrum without continuum), so 0 is the continuum and
-    a line shows its height in continua. Channel 1 is ``snr^2 / (snr^2 + SPECTRUM_HALF_SNR^2)`` with
-    ``snr = scale / noise`` of the pixel: above 0 exactly where valid, towards 1 where the pixel is sure, so the
-    noise of channel 0 can be read back from it.
+    a line shows its height in continua; it is within +-``SPECTRUM_LIMIT``. Channel 1, in [0, 1], is
+    ``snr^2 / (snr^2 + SPECTRUM_HALF_SNR^2)`` with ``snr = scale / noise`` of the pixel: above 0 exactly where valid,
+    towards 1 where the pixel is sure, so the noise of channel 0 can be read back from it.
 
     With ``config.blank_lines`` the windows of the diagnostic lines hold continuum plus noise before anything else is
     done, see :mod:`mmagn.tensors.blanking`.
-
-    Returns
-    -------
-    (2, pixel) float32; channel 0 within +-``SPECTRUM_LIMIT``, channel 1 in [0, 1].
     """
     tensor: NDArray[np.float32] = spectrum_tensors([spectrum], config)[0]
     return tensor

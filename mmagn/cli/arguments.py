@@ -105,12 +105,7 @@ class ConfigParser(Parser):
         """Config and options of a command line; configs are applied first, in their order, then single settings.
 
         What will be done is logged, before the libraries that take seconds to load; settings without effect are
-        logged as warnings.
-
-        Raises
-        ------
-        ValueError
-            With one sentence where an option or setting is unknown, incomplete or not allowed.
+        logged as warnings. ``ValueError`` where an option or setting is unknown, incomplete or not allowed.
         """
         own, settings = self._split(arguments)
         if "--help-all" in own:

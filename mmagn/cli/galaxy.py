@@ -33,10 +33,7 @@ def add_galaxy_options(parser: Parser, *, image: bool = True) -> None:
 def named_galaxy(options: argparse.Namespace, config: RunConfig, object_id: str | None = None) -> "Galaxy | None":
     """Return the galaxy whose files the options name, after writing which view or band is missing; None without files.
 
-    Raises
-    ------
-    ValueError
-        Where an ``object_id`` names a galaxy too.
+    ``ValueError`` where an ``object_id`` names a galaxy too.
     """
     if not options.spectrum and not options.image:
         if options.redshift is not None or options.position is not None:

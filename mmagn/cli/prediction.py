@@ -26,16 +26,9 @@ def _run_parser(
     members: bool,
     several: bool = False,
 ) -> ConfigParser:
-    """Return the parser of a command that uses trained runs.
+    """Parser of a command that uses trained runs, one or ``several``, those of an ablation with ``members``.
 
-    Parameters
-    ----------
-    command, examples
-        The command, and what may follow its name.
-    where
-        What ``--data.*`` are about.
-    members, several
-        Whether it takes the members of an ablation, and more than one run.
+    ``where`` is what ``--data.*`` are about; ``examples`` are what may follow the name of the command.
     """
     note = f" Settings are those of the {'first ' if several else ''}run; --data.* says where the {where}."
     lines = [f"mmagn {command.__name__} {example}" for example in examples]

@@ -21,17 +21,14 @@ class Agreement:
 
     Attributes
     ----------
-    names
-        Names of the two labels.
-    counts
-        (first label, second label) objects, each in the order of ``STATES``.
+    names, counts
+        Names of the two labels, and objects (first label, second label), each in the order of ``STATES``.
     agreement
         Fraction of the objects with both labels that have the same one, with its exact binomial interval.
     kappa
         Cohen's kappa (1960), the agreement beyond chance, with a percentile interval over resampled objects.
     recall
-        Fraction of the objects that are positive in the second label which the first one calls positive; their number
-        is that of positives with both labels.
+        Fraction of the objects with both labels, positive in the second one, that the first one calls positive.
     """
 
     names: tuple[str, str]
@@ -59,17 +56,7 @@ class Agreement:
 
 
 def label_agreement(first: ArrayLike, second: ArrayLike, names: tuple[str, str], config: EvaluationConfig) -> Agreement:
-    """Return how far two labels agree.
-
-    Parameters
-    ----------
-    first, second
-        (object,) 1 positive, 0 negative, NaN unknown.
-    names
-        Names of the two labels.
-    config
-        Draws, confidence and seed.
-    """
+    """Return how far two named labels agree, (object,) each: 1 positive, 0 negative, NaN unknown."""
     one, other = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     states = [(one == 1, one == 0, np.isnan(one)), (other == 1, other == 0, np.isnan(other))]
     counts = [[int(np.sum(of_one & of_other)) for of_other in states[1]] for of_one in states[0]]

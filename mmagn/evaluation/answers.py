@@ -33,18 +33,9 @@ SHORT_METRICS = ("average_precision", "mcc", "roc_auc", "brier", "calibration_er
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """The answer to one question.
+    """The answer to one question: the difference of the scores of its two models.
 
-    Attributes
-    ----------
-    question
-        Which two models.
-    difference
-        Of their scores.
-    p_corrected
-        p value after Holm's correction for all questions, None where the difference is undefined.
-    questions
-        Number of questions that were corrected for.
+    ``p_corrected`` is the p value after Holm's correction for all ``questions``, None where the difference has none.
     """
 
     question: Question
@@ -103,8 +94,6 @@ class Row:
         Name of the model.
     stratum, part
         Quantity that the sample is divided by, and the part; "" for the whole sample.
-    objects, positives
-        Counts.
     scores
         By name, those of ``TABLE_METRICS``.
     independent

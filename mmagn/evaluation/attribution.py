@@ -31,12 +31,8 @@ INPUTS = ("image", "spectrum", "features", "embedding")
 class Gradients:
     """Integrated gradients of one galaxy.
 
-    Attributes
-    ----------
-    parts
-        By input: (band, height, width), (pixel,), (feature,) or (length,) share of the logit.
-    logit, baseline_logit
-        Of the galaxy and of the baseline; all shares add up to their difference.
+    ``parts`` are the shares of the logit by input: (band, height, width), (pixel,), (feature,) or (length,). All add up
+    to the difference of ``logit`` and ``baseline_logit``.
     """
 
     parts: Mapping[str, Floats]
@@ -50,16 +46,10 @@ class Gradients:
 
 
 def baseline_batch(batch: Batch, imputed: Tensor, vector: Tensor | None = None) -> dict[str, Tensor]:
-    """Return the baseline of a batch: empty sky, bare continuum with the same noise, imputed features, mean vector.
+    """Return the baseline of a batch of one galaxy: empty sky, bare continuum with the same noise, imputed features.
 
-    Parameters
-    ----------
-    batch
-        Of one galaxy.
-    imputed
-        (feature,) value of a feature that is not measured.
-    vector
-        (length,) mean vector of the training objects, for a network that takes vectors.
+    ``imputed`` (feature,) are the values of features that are not measured; ``vector`` (length,) the mean of the
+    training objects, for a network that takes vectors.
     """
     empty = dict(batch)
     if "image" in batch:
@@ -79,16 +69,8 @@ def integrated_gradients(
 ) -> Gradients:
     """Return the share that every input value has in the logit (Sundararajan, Taly & Yan 2017).
 
-    Parameters
-    ----------
-    logits
-        The network in evaluation mode.
-    batch
-        Of one galaxy.
-    imputed, vector
-        As of :func:`baseline_batch`.
-    steps
-        Points of the integral.
+    The network is in evaluation mode, the batch of one galaxy; ``imputed`` and ``vector`` are as of
+    :func:`baseline_batch`, ``steps`` the points of the integral.
     """
     empty = baseline_batch(batch, imputed, vector)
     names = [name for name in INPUTS if name in batch]

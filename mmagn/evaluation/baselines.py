@@ -32,10 +32,8 @@ def logistic_logits(
     ----------
     values, valid
         (object, feature) raw values and where they are defined.
-    target
-        (object,) 1 positive, 0 negative; only that of ``train`` is used.
-    train
-        Rows to fit.
+    target, train
+        (object,) 1 positive, 0 negative; rows to fit, whose targets alone are used.
     pos_weight
         Weight of the positives, as in the loss of the networks.
     splines

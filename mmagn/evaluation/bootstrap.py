@@ -42,14 +42,12 @@ class ScoredObjects:
 
     Attributes
     ----------
-    target
-        (object,) float64, 1 positive, 0 negative.
-    score
-        (object,) float64, probability of the positive class.
+    target, score
+        (object,) 1 positive, 0 negative; probability of the positive class.
     threshold
         An object counts as predicted positive where its score is not below it.
     bin_index
-        (object,) int64, calibration bin, see :func:`probability_bins`.
+        (object,) calibration bin, see :func:`probability_bins`.
     """
 
     target: Floats
@@ -61,10 +59,7 @@ class ScoredObjects:
 def scored_objects(target: ArrayLike, score: ArrayLike, threshold: float, bins: int) -> ScoredObjects:
     """Return checked truth and probabilities.
 
-    Raises
-    ------
-    ValueError
-        Where lengths differ, a target is neither 0 nor 1, or a score is no probability.
+    ``ValueError`` where lengths differ, a target is neither 0 nor 1, or a score is no probability.
     """
     y, p = np.asarray(target, dtype=np.float64), np.asarray(score, dtype=np.float64)
     if y.ndim != 1 or y.shape != p.shape:
@@ -99,20 +94,9 @@ def stratified_counts(target: Floats, draws: int, rng: np.random.Generator) -> N
 
 
 def resampled_metrics(objects: ScoredObjects, counts: NDArray[np.int64]) -> dict[str, Floats]:
-    """Return each score of each resample.
+    """Return each score (draw,) of ``METRICS`` of each resample, from counts (draw, object) of its objects.
 
-    Parameters
-    ----------
-    objects
-        The test set.
-    counts
-        (draw, object) how often each resample holds each object.
-
-    Returns
-    -------
-    dict
-        (draw,) per name of ``METRICS``; NaN where a score is undefined (a class is missing, or nothing is
-        predicted positive).
+    NaN where a score is undefined (a class is missing, or nothing is predicted positive).
     """
     step = max(1, _CELLS_AT_ONCE // max(1, len(objects.target)))
     parts = [_metrics(objects, counts[start : start + step]) for start in range(0, len(counts), step)]
@@ -177,14 +161,10 @@ def decision_metrics(tp: Floats, fp: Floats, positives: Floats, negatives: Float
 
 
 def bin_parts(share: Floats, forecast: Floats, observed: Floats, base_rate: Floats) -> dict[str, Floats]:
-    """Return the scores that compare mean forecast and observed fraction bin by bin.
+    """Return the scores (draw,) that compare mean forecast and observed fraction bin by bin.
 
-    Parameters
-    ----------
-    share, forecast, observed
-        (draw, bin) fraction of the objects in a bin, their mean probability and their fraction of positives.
-    base_rate
-        (draw,) fraction of positives of all objects.
+    From the fraction of the objects in a bin, their mean probability and their fraction of positives, (draw, bin) each,
+    and the fraction of positives of all objects (draw,).
     """
     return {
         "brier_reliability": np.sum(share * (forecast - observed) ** 2, axis=1),

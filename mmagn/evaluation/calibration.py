@@ -25,12 +25,8 @@ logger = logging.getLogger(__name__)
 def unshifted_logits(logits: ArrayLike, pos_weight: float) -> Floats:
     """Return logits of a plain loss from those of one whose positives weigh ``pos_weight``, (object,).
 
-    The weighted cross entropy is smallest at logit(p) + log(pos_weight) (Elkan 2001, theorem 2).
-
-    Raises
-    ------
-    ValueError
-        Where ``pos_weight`` is not above 0.
+    The weighted cross entropy is smallest at logit(p) + log(pos_weight) (Elkan 2001, theorem 2). ``ValueError`` where
+    ``pos_weight`` is not above 0.
     """
     if not pos_weight > 0:
         raise ValueError(f"pos_weight is {pos_weight}; allowed: above 0")
@@ -38,21 +34,10 @@ def unshifted_logits(logits: ArrayLike, pos_weight: float) -> Floats:
 
 
 def with_prevalence(probability: ArrayLike, prevalence: float, target_prevalence: float) -> Floats:
-    """Return probabilities for a population with another fraction of positives, (object,).
+    """Return probabilities (object,) for a population with another fraction of positives than they are calibrated for.
 
-    Bayes' rule where only the class fractions differ (Saerens+2002, eq. 2.4).
-
-    Parameters
-    ----------
-    probability
-        (object,) calibrated where positives are a fraction ``prevalence``.
-    prevalence, target_prevalence
-        Fractions of positives before and after, between 0 and 1.
-
-    Raises
-    ------
-    ValueError
-        Where a prevalence is not between 0 and 1.
+    Bayes' rule where only the class fractions differ (Saerens+2002, eq. 2.4). ``ValueError`` where one is not between
+    0 and 1.
     """
     for name, value in (("prevalence", prevalence), ("target_prevalence", target_prevalence)):
         if not 0 < value < 1:
@@ -69,15 +54,13 @@ class Calibration:
     ----------
     kind
         ``none``: correction of the class weight only; ``temperature``: one slope; ``platt``: slope and intercept;
-        ``isotonic``: steps between ``knots``.
+        ``isotonic``: steps between ``knots``, (unshifted logit, probability) pairs.
     pos_weight
         Weight of the positives in the loss that made the logits.
     prevalence
         Fraction of positives among the objects that the map was fitted on, NaN where there were none.
     slope, intercept
         probability = expit(slope * unshifted logit + intercept).
-    knots
-        (unshifted logit, probability) pairs of the isotonic map.
     reason
         Why the map is ``none`` although another was requested, else "".
     """
@@ -116,25 +99,10 @@ class Calibration:
 
 
 def fitted_calibration(target: ArrayLike, logits: ArrayLike, *, pos_weight: float, kind: Kind = "platt") -> Calibration:
-    """Return the map from logits to probabilities fitted to objects that the network was not trained on.
+    """Return the map from logits to probabilities fitted to (object,) targets and logits that were not trained on.
 
-    Where a class is missing the map is ``none``; the reason is kept and logged.
-
-    Parameters
-    ----------
-    target
-        (object,) 1 positive, 0 negative.
-    logits
-        (object,) output of the network.
-    pos_weight
-        Weight of the positives in its loss.
-    kind
-        Which map.
-
-    Raises
-    ------
-    ValueError
-        Where the kind is unknown, or isotonic with fewer than ``ISOTONIC_MIN_OBJECTS`` objects.
+    Where a class is missing the map is ``none``; the reason is kept and logged. ``ValueError`` where the kind is
+    unknown, or isotonic with fewer than ``ISOTONIC_MIN_OBJECTS`` objects.
     """
     if kind not in KINDS:
         raise ValueError(f"calibration is {kind!r}; allowed: {', '.join(KINDS)}")
@@ -188,16 +156,9 @@ def _isotonic_knots(y: Floats, plain: Floats) -> tuple[tuple[float, float], ...]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Reliability:
-    """Numbers of a reliability diagram.
+    """Numbers of a reliability diagram, (bin,) each.
 
-    Attributes
-    ----------
-    forecast, observed
-        (bin,) mean probability and fraction of positives.
-    low, high
-        (bin,) exact binomial interval of the fraction (Clopper & Pearson 1934).
-    count
-        (bin,) objects.
+    Mean probability, fraction of positives with its exact binomial interval (Clopper & Pearson 1934), and objects.
     """
 
     forecast: Floats
@@ -210,10 +171,7 @@ class Reliability:
 def reliability(target: ArrayLike, probability: ArrayLike, *, bins: int = 10, confidence: float = 0.95) -> Reliability:
     """Return mean probability and fraction of positives in bins of about equal counts.
 
-    Raises
-    ------
-    ValueError
-        Where lengths differ, a target is neither 0 nor 1, or a probability is outside 0 to 1.
+    ``ValueError`` as of :func:`mmagn.evaluation.bootstrap.scored_objects`.
     """
     objects = scored_objects(target, probability, 0.5, bins)
     index = probability_bins(objects.score, bins)

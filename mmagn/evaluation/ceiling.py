@@ -46,11 +46,6 @@ def noise_ceilings(p_agn: ArrayLike, *, config: EvaluationConfig) -> dict[str, S
     config
         Draws, confidence, bins, seed, and the score that the oracle's threshold maximises, from ``p_agn`` alone.
 
-    Returns
-    -------
-    dict
-        Score by name, with a ``reason`` where it is undefined.
-
     Raises
     ------
     ValueError
@@ -66,15 +61,7 @@ def noise_ceilings(p_agn: ArrayLike, *, config: EvaluationConfig) -> dict[str, S
 
 @dataclass(frozen=True, kw_only=True)
 class PartCeiling:
-    """Noise ceilings of a sample or of one part of it.
-
-    Attributes
-    ----------
-    stratum, part
-        Quantity that the sample is divided by, and the part; "" for the whole sample.
-    scores
-        Ceiling by name of the score.
-    """
+    """Noise ceilings, by name of the score, of a sample or of one part of it; stratum and part as of a ``Row``."""
 
     stratum: str
     part: str

@@ -8,21 +8,15 @@ import numpy as np
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """Score of model a minus score of model b on the same objects.
+    """Score of model a minus score of model b on the same objects; None where undefined.
 
     Attributes
     ----------
-    metric
-        Which score.
-    value_a, value_b, value
-        The two scores and their difference, None where undefined.
     low, high
-        Ends of the percentile interval of the paired stratified bootstrap, None where undefined.
+        Ends of the percentile interval of the paired stratified bootstrap.
     p_value
         Two-sided probability of a difference this far from 0 if there is none; below 1 - confidence exactly where
-        the interval leaves out 0 (up to the granularity of the draws). None where undefined.
-    confidence, bootstrap_draws
-        Of the interval.
+        the interval leaves out 0 (up to the granularity of the draws).
     """
 
     metric: str
@@ -39,12 +33,8 @@ class Difference:
 def holm(p_values: Sequence[float]) -> list[float]:
     """Return p values corrected for their number, in the same order (Holm 1979, step down).
 
-    The chance of any false rejection stays below alpha where corrected values below alpha are rejected.
-
-    Raises
-    ------
-    ValueError
-        Where a value is not between 0 and 1.
+    The chance of any false rejection stays below alpha where corrected values below alpha are rejected. ``ValueError``
+    where a value is not between 0 and 1.
     """
     values = np.asarray(p_values, dtype=np.float64)
     if wrong := values[~((values >= 0) & (values <= 1))].tolist():

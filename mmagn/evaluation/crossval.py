@@ -22,10 +22,8 @@ def sky_folds(
 
     Parameters
     ----------
-    group
-        (object,) sky group, such as a HEALPix cell.
-    target
-        (object,) 1 positive, 0 negative.
+    group, target
+        (object,) sky group, such as a HEALPix cell; 1 positive, 0 negative.
     folds, repeats
         Parts of the sample, and number of different partitions.
     seed
@@ -58,12 +56,7 @@ def leave_one_group_out(
 ) -> Iterator[Fold]:
     """Yield one fold per group, which is its test set; about a fifth of the other rows are validation rows.
 
-    Parameters are those of :func:`sky_folds`.
-
-    Raises
-    ------
-    ValueError
-        Where there are fewer than three groups, or fewer than three objects of a class.
+    Parameters are those of :func:`sky_folds`. ``ValueError`` with fewer than three groups, or objects of a class.
     """
     y, groups = _targets(target), _merged_groups(group, object_id)
     _check_enough(y, groups, 3)

@@ -54,16 +54,14 @@ class MemberPrediction:
         used: SubsetCalibration,
         prevalence: float | None,
     ) -> None:
-        """Set the predictions of some objects.
+        """Set the predictions of some objects of one subset of modalities.
 
         Parameters
         ----------
-        rows, logits
-            (row,) which objects, and the output of the network for them.
-        parts
-            (row,) logit of each modality alone; NaN where an object lacks it.
+        rows, logits, parts
+            (row,) which objects, the output of the network, and the logit of each modality alone, NaN without it.
         used
-            Calibration and threshold of their subset of modalities.
+            Calibration and threshold of their subset.
         prevalence
             Fraction of positives in their population; None takes that of the calibration. The threshold moves along:
             it stays the same logit.

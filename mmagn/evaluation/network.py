@@ -43,10 +43,8 @@ class EvaluationSample:
     fold
         Rows that it was trained on; validation rows, to which calibration, threshold and the limit of novelty are
         fitted; and test rows.
-    features, scaling
-        Names of the features, and their scaling.
-    pos_weight
-        Weight of the positive class in its loss.
+    features, scaling, pos_weight
+        Names of the features, their scaling, and the weight of the positive class in its loss.
     """
 
     batch_of: Callable[[Tensor], dict[str, Tensor]]
@@ -91,25 +89,10 @@ class NetworkEvaluation:
 def network_evaluation(
     model: FusionModel, sample: EvaluationSample, config: EvaluationConfig, device: str, *, training_logits: bool = True
 ) -> NetworkEvaluation:
-    """Return logits, calibration and novelty of every subset of modalities, and the importance of the features.
+    """Return logits, calibration and novelty of every subset of modalities, and the importance of the inputs.
 
-    Parameters
-    ----------
-    model
-        Trained network; it is moved to the device and put into evaluation mode.
-    sample
-        Its objects.
-    config
-        Kind of calibration, score that the threshold maximises, quantile of novelty.
-    device
-        Where it runs.
-    training_logits
-        Evaluate all training rows, not only those that novelty is fitted to.
-
-    Raises
-    ------
-    ValueError
-        Where a logit is not finite.
+    The model is moved to the device and put into evaluation mode. With ``training_logits`` all training rows are
+    evaluated, not only those that novelty is fitted to. ``ValueError`` where a logit is not finite.
     """
     train, validation, count = sample.fold.train, sample.fold.validation, len(sample.target)
     usual = train[:: max(1, -(-len(train) // NOVELTY_OBJECTS))]
@@ -233,10 +216,8 @@ class NetworkOutput:
     ----------
     logits, embedding
         (object,) logits and (object, embedding) head inputs.
-    parts
-        (object, modality) logits of each modality alone; NaN where an object lacks it.
-    modalities
-        Names of the modalities.
+    parts, modalities
+        (object, modality) logits of each modality alone, NaN where an object lacks it, and their names.
     """
 
     logits: Tensor

@@ -22,14 +22,11 @@ class Novelty:
 
     Attributes
     ----------
-    mean
-        (embedding,) of the training objects.
-    whitening
-        (embedding, embedding) that makes their covariance the identity, with the shrinkage of Ledoit & Wolf (2004).
-    limit
+    mean, whitening
+        (embedding,) of the training objects; (embedding, embedding) that makes their covariance the identity, with the
+        shrinkage of Ledoit & Wolf (2004).
+    limit, quantile
         Distance that a fraction ``quantile`` of the validation objects stays within.
-    quantile
-        That fraction.
     """
 
     mean: Floats
@@ -45,19 +42,10 @@ class Novelty:
 def fitted_novelty(
     training: NDArray[np.floating[Any]], validation: NDArray[np.floating[Any]], quantile: float
 ) -> Novelty:
-    """Return the novelty measure that training and validation embeddings give.
+    """Return the novelty measure that training and validation embeddings, (object, embedding), give.
 
-    Parameters
-    ----------
-    training, validation
-        (object, embedding). Without validation objects the training objects set the limit.
-    quantile
-        Fraction of them within the limit, above 0 and at most 1.
-
-    Raises
-    ------
-    ValueError
-        Where there are fewer than two training objects.
+    The limit is the distance that a ``quantile`` of the validation objects stays within; without any, of the training
+    objects. ``ValueError`` with fewer than two training objects.
     """
     if len(training) < 2:
         raise ValueError(f"novelty needs 2 or more training objects; there are {len(training)}")
@@ -86,13 +74,7 @@ def save_novelty(path: Path, by_subset: Mapping[Subset, Novelty]) -> None:
 
 
 def load_novelty(path: Path) -> dict[Subset, Novelty]:
-    """Return what :func:`save_novelty` wrote; nothing where there is no such file.
-
-    Raises
-    ------
-    ValueError
-        Where the file holds something else.
-    """
+    """Return what :func:`save_novelty` wrote, nothing without such a file; ``ValueError`` for other content."""
     if not path.is_file():
         return {}
     try:

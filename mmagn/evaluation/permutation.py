@@ -24,12 +24,8 @@ class Importance:
 
     Attributes
     ----------
-    name
-        The feature.
-    value
-        Loss of average precision, mean over permutations.
-    low, high
-        Interval over permutations and resampled objects.
+    value, low, high
+        Loss of average precision, mean over permutations, and its interval over permutations and resampled objects.
     share
         Root mean square change of the logit over the spread of the logits, where objects have the value of another
         one: 0 where the model does not use it, about 1.4 where nothing else matters.
@@ -60,21 +56,10 @@ def permutation_importance(
     ----------
     logits
         Output (object,) of the model for features (object, feature), all else as it is.
-    features
-        (object, feature) as the model takes them.
-    target
-        (object,) 1 positive, 0 negative.
-    names
-        Of the features.
+    features, target
+        (object, feature) as the model takes them; (object,) 1 positive, 0 negative, both of which must occur.
     draws
         Permutations of each feature.
-    seed
-        Seed of all draws.
-
-    Raises
-    ------
-    ValueError
-        Where the objects lack a class.
     """
     if not 0 < target.sum() < len(target):
         raise ValueError(f"importance needs objects of both classes; {int(target.sum())} of {len(target)} are positive")
@@ -131,13 +116,7 @@ def save_importances(path: Path, importances: Sequence[Importance], inputs: Sequ
 
 
 def load_importances(path: Path, of: Literal["features", "inputs"] = "features") -> list[Importance]:
-    """Return what :func:`save_importances` wrote; nothing where there is no such file.
-
-    Raises
-    ------
-    ValueError
-        Where the file holds something else.
-    """
+    """Return what :func:`save_importances` wrote, nothing without such a file; ``ValueError`` for other content."""
     if not path.is_file():
         return []
     with as_written(path, "importances of features"):

@@ -37,10 +37,8 @@ class OutOfFold:
     ----------
     target
         (object,) 1 positive, 0 negative.
-    probability
-        (repeat, object) calibrated inside the fold.
-    called
-        (repeat, object) 1 where it is not below the threshold chosen inside the fold, else 0.
+    probability, called
+        (repeat, object) calibrated inside the fold; 1 where it is not below the threshold chosen inside the fold.
     """
 
     target: Floats
@@ -57,10 +55,7 @@ class OutOfFold:
 def out_of_fold(table: Table, object_id: NDArray[np.str_], target: NDArray[np.float64]) -> OutOfFold:
     """Return the rows of one model's table by repeat and object, in the order of ``object_id``.
 
-    Raises
-    ------
-    ValueError
-        Where a repeat does not test every object exactly once.
+    ``ValueError`` where a repeat does not test every object exactly once.
     """
     place = {name: number for number, name in enumerate(object_id.tolist())}
     repeat = np.asarray(table["repeat"])
@@ -81,17 +76,7 @@ def out_of_fold(table: Table, object_id: NDArray[np.str_], target: NDArray[np.fl
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PooledScores:
-    """All scores of one model and the same scores of resampled objects.
-
-    Attributes
-    ----------
-    objects, positives
-        Counts of the sample.
-    value
-        Score by name, mean over the repeats; NaN where undefined.
-    draws
-        (draw,) by name.
-    """
+    """All scores of one model, mean over the repeats, NaN where undefined; and those of resampled objects, (draw,)."""
 
     objects: int
     positives: int

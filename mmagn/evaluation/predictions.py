@@ -31,17 +31,12 @@ _COLUMN_TYPES = {
 
 
 def predictions_table(objects: Table, **columns: ArrayLike) -> Table:
-    """Return one row per object: ids, positions, class, truth, output of the model, and split.
+    """Return one row per object of a part of the index of a store: ids, positions, class, truth, output, and split.
 
-    Parameters
-    ----------
-    objects
-        Index of the store, one row per object of the table, with ``INDEX_COLUMNS``.
-    columns
-        (object,) each of ``bpt_class``, name of the class; ``truth``, 1 positive, 0 negative, NaN where the class is
-        neither; ``logit``, output of the network; ``probability``, with the prior shift of the loss undone;
-        ``calibrated_probability``, after calibration on the validation split; those of
-        :func:`mmagn.evaluation.parts.part_columns`; ``split``.
+    Columns are (object,) each: ``bpt_class``; ``truth``, 1 positive, 0 negative, NaN where the class is neither;
+    ``logit``, output of the network; ``probability``, with the prior shift of the loss undone;
+    ``calibrated_probability``, after calibration on the validation split; those of
+    :func:`mmagn.evaluation.parts.part_columns`; ``split``.
     """
     table = Table({name: np.asarray(objects[name]) for name in INDEX_COLUMNS})
     for name, kind in _COLUMN_TYPES.items():

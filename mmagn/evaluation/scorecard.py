@@ -7,21 +7,19 @@ from typing import Any, Self
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """One score with its intervals.
+    """One score with its intervals; None where undefined.
 
     Attributes
     ----------
-    value
-        The score, None where it is undefined.
     low, high
-        Ends of the stratified bootstrap interval (BCa), None where it is undefined. Binned calibration scores of a
-        finite sample lie above those of the model; their ``low`` is 0 where perfect calibration is not excluded.
+        Ends of the stratified bootstrap interval (BCa). Binned calibration scores of a finite sample lie above those of
+        the model; their ``low`` is 0 where perfect calibration is not excluded.
     exact_low, exact_high
         Ends of the exact binomial interval (Clopper & Pearson 1934) of a plain fraction (precision, recall,
-        accuracy), for a handful of objects, where bootstrap intervals are too narrow. None for other scores.
+        accuracy), for a handful of objects, where bootstrap intervals are too narrow.
     calibrated_high
         For calibration_error and brier_reliability the level that a perfectly calibrated model with the same
-        probabilities stays below with the probability of the interval; None for other scores.
+        probabilities stays below with the probability of the interval.
     reason
         Why the score or its bootstrap interval is undefined, else "".
     """
@@ -59,18 +57,14 @@ class Scores:
 
     Attributes
     ----------
-    objects, positives
-        Counts of the sample.
     prevalence
         Fraction of positives, None for an empty sample.
     threshold
         Probability from which on an object counts as predicted positive.
     confidence, bootstrap_draws
         Of the intervals.
-    scores
-        Score by name, in the order of ``METRICS``.
-    all_negative
-        Scores of a model that predicts no positives.
+    scores, all_negative
+        By name, in the order of ``METRICS``; those of a model that predicts no positives.
     confusion_matrix
         Counts [[true negatives, false positives], [false negatives, true positives]].
     classification_report, classification_report_text

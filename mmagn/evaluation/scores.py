@@ -34,19 +34,12 @@ def scores(target: ArrayLike, score: ArrayLike, threshold: float, *, config: Eva
 
     Parameters
     ----------
-    target
-        (object,) 1 positive, 0 negative.
-    score
-        (object,) probability of the positive class.
+    target, score
+        (object,) 1 positive, 0 negative; probability of the positive class; ``ValueError`` where they are neither.
     threshold
         An object counts as predicted positive where its score is not below it; choose it on other objects.
     config
         Draws, confidence, bins and seed.
-
-    Raises
-    ------
-    ValueError
-        Where lengths differ, a target is neither 0 nor 1, or a score is no probability.
     """
     objects = scored_objects(target, score, threshold, config.calibration_bins)
     y, predicted = objects.target.astype(int), (objects.score >= threshold).astype(int)

@@ -26,14 +26,8 @@ _PLANE_STEP_DEX = 0.01
 def strata(measured: Table, i_magnitude: ArrayLike, seyfert_liner: SeyfertLiner) -> dict[str, Parts]:
     """Return the parts of a sample by redshift, weakest line, magnitude, survey, class border and clean label.
 
-    Parameters
-    ----------
-    measured
-        (object) rows of the table of measurements.
-    i_magnitude
-        (object,) AB magnitude, NaN where unmeasured.
-    seyfert_liner
-        Line between Seyfert and LINER that the labels used.
+    From the rows (object) of the table of measurements, AB magnitudes (object,), NaN where unmeasured, and the line
+    between Seyfert and LINER that the labels used.
     """
     weakest = np.min([_column(measured, f"snr_{line}") for line in BPT_LINES], axis=0)
     border = border_distance_dex(*bpt_ratios(measured), seyfert_liner)

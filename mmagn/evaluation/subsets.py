@@ -45,16 +45,9 @@ def subset_names(
 
 @dataclass(frozen=True, kw_only=True)
 class SubsetCalibration:
-    """Calibration and decision threshold of one subset.
+    """Calibration and decision threshold of one subset, and the calibration of the logit of each modality alone.
 
-    Attributes
-    ----------
-    calibration
-        Map from logits to probabilities.
-    threshold
-        Calibrated probability from which on an object counts as an AGN.
-    parts
-        Calibration of the logit of each modality alone, by modality.
+    An object counts as an AGN from the threshold, a calibrated probability, on.
     """
 
     calibration: Calibration
@@ -75,12 +68,7 @@ def save_calibrations(path: Path, calibrations: Mapping[Subset, SubsetCalibratio
 def load_calibrations(path: Path) -> dict[Subset, SubsetCalibration]:
     """Return what :func:`save_calibrations` wrote.
 
-    Raises
-    ------
-    FileNotFoundError
-        Where there is no such file.
-    ValueError
-        Where it holds something else.
+    ``FileNotFoundError`` where there is no such file, ``ValueError`` where it holds something else.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; evaluate.py writes it")

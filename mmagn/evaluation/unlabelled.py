@@ -16,15 +16,7 @@ NEEDS_NEGATIVES = "needs negatives; the background is of unknown label"
 
 
 def against_background(scored: Scores, background: int) -> Scores:
-    """Return scores against a background of unknown label without those that need negatives.
-
-    Parameters
-    ----------
-    scored
-        Scores in which the background counts as negative.
-    background
-        Number of objects of unknown label among them.
-    """
+    """Return scores in which a background of unknown label counts as negative without those that need negatives."""
     if not background:
         return scored
     text = background_text(scored.positives, background)

@@ -19,10 +19,8 @@ class Variant:
 
     Attributes
     ----------
-    name, level
-        Its name and its level of the leakage ladder.
-    inputs
-        Descriptions of its inputs.
+    level, inputs
+        Its level of the leakage ladder, and descriptions of its inputs.
     kind
         A network; logistic regression on the inputs or on splines of them; the two-ratio rule; no positives.
     branches, blank_lines, features
@@ -109,14 +107,8 @@ VARIANTS: dict[str, Variant] = {
 def ladder_level(branches: Sequence[Branch], features: Sequence[str], *, blanked: bool, independent: bool) -> Level:
     """Return the level of a network on the leakage ladder; vectors count as made of the spectra that it may see.
 
-    Parameters
-    ----------
-    branches, features
-        What it sees: ``models.branches`` and ``tensors.features``.
-    blanked
-        Whether the diagnostic lines of its spectra are blanked.
-    independent
-        Whether its label is made of what no input contains, such as a WISE colour.
+    ``blanked`` is whether the diagnostic lines of its spectra are, ``independent`` whether its label is made of what no
+    input contains, such as a WISE colour.
     """
     lines = (not blanked and not {"spectrum", "embedding"}.isdisjoint(branches)) or (
         "features" in branches and not set(features) <= set(LINE_FREE_FEATURES)
@@ -155,10 +147,7 @@ class Question:
 def question(text: str) -> Question:
     """Return the question that is written as ``better - base``.
 
-    Raises
-    ------
-    ValueError
-        Where it is not two different names of ``VARIANTS``.
+    ``ValueError`` where it is not two different names of ``VARIANTS``.
     """
     names = text.split(" - ")
     unknown = [name for name in names if name not in VARIANTS]

@@ -37,15 +37,7 @@ LIMITS = """\
 
 
 def card_text(run: RunFolder, repository: str) -> str:
-    """Return the card of a training run as Markdown with the YAML head that a hub reads.
-
-    Parameters
-    ----------
-    run
-        Folder with settings, scores and provenance.
-    repository
-        ORG/NAME.
-    """
+    """Return the card of a training run as Markdown with the YAML head that a hub reads; ``repository`` is ORG/NAME."""
     recorded, config = read_json(run.scores), load_config(run.config)
     scores, split = Scores.from_dict(recorded), recorded["split"]
     ceilings = {name: Score.from_dict(each) for name, each in recorded.get("noise_ceiling", {}).items()}

@@ -35,19 +35,11 @@ _MATCH_NUMBERS = ("radius_arcsec", "left_objects", "right_objects", "pairs", "pa
 
 
 def push_run(run_path: Path, repository: str, *, private: bool | None = None) -> str:
-    """Upload a trained run as a model repository in one commit and return the commit's address.
+    """Upload a trained run as a model repository ORG/NAME in one commit and return the commit's address.
 
     Weights, settings, scaling, calibration, scores, checksums and a card, as safetensors, JSON, YAML and Markdown.
-    Paths, the command line, the machine and the ids of objects stay here.
-
-    Parameters
-    ----------
-    run_path
-        Folder of a training run.
-    repository
-        ORG/NAME on the hub that ``HF_ENDPOINT`` names, as the owner of ``HF_TOKEN``.
-    private
-        Whether a new repository is seen by its owners only.
+    Paths, the command line, the machine and the ids of objects stay here. ``HF_ENDPOINT`` names the hub, ``HF_TOKEN``
+    the owner; a new ``private`` repository is seen by its owners only.
 
     Raises
     ------
@@ -107,12 +99,7 @@ def hub_address(run: Path | str) -> tuple[str, str] | None:
     """Return repository and revision that a text names, None where it names a folder.
 
     ``hf://ORG/NAME[@REVISION]`` is a repository, and so is ``ORG/NAME[@REVISION]`` where there is neither such a folder
-    nor a folder ORG.
-
-    Raises
-    ------
-    ValueError
-        Where what follows ``hf://`` is no ORG/NAME[@REVISION].
+    nor a folder ORG. ``ValueError`` where what follows ``hf://`` is neither.
     """
     text = str(run)
     address = _ADDRESS.fullmatch(text.removeprefix(PREFIX))
@@ -125,15 +112,10 @@ def hub_address(run: Path | str) -> tuple[str, str] | None:
 
 
 def local_run(run: Path | str) -> Path:
-    """Return the folder of a run; one on a hub is downloaded to the cache of ``huggingface_hub`` first.
+    """Return the folder of a run; one on a hub, see :func:`hub_address`, is downloaded to its cache first.
 
     Only safetensors, JSON and YAML are fetched. Without a network the copy in the cache is used. Its settings are those
     of a stranger: they must be as :func:`push_run` leaves them, without a path or an address of any machine.
-
-    Parameters
-    ----------
-    run
-        Folder, or an address as :func:`hub_address` describes it.
 
     Raises
     ------

@@ -20,17 +20,7 @@ from mmagn.runs.sample import Sample
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LabelScores:
-    """Scores of a model on some objects, under the labels of a run.
-
-    Attributes
-    ----------
-    main
-        Scores on the labels that it was trained on.
-    content
-        Plain values for JSON, these scores included.
-    text
-        The same for standard output.
-    """
+    """Scores of a model under the labels of a run: ``main`` on those that it was trained on, and all for JSON and text."""
 
     main: Scores
     content: dict[str, Any]

@@ -24,17 +24,7 @@ SPRITE_PIXELS = 64
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ScoredNetwork:
-    """A network and its probabilities.
-
-    Attributes
-    ----------
-    model, device
-        The network, and where it runs.
-    tensors
-        Input of its objects.
-    probability
-        (object,) calibrated P(AGN).
-    """
+    """A network, the input of its objects, and its calibrated P(AGN) (object,) of them."""
 
     model: FusionModel
     device: str

@@ -29,16 +29,10 @@ from mmagn.training.weights import load_weights
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TrainedMember:
-    """One trained network.
+    """One trained network, in evaluation mode, with the settings that it was trained with.
 
     Attributes
     ----------
-    path, config
-        Its folder, and the settings that it was trained with.
-    model
-        The network with its weights, in evaluation mode.
-    scaling
-        Of its features.
     calibrations, novelty
         By subset of modalities; ``novelty`` is empty where its folder has none.
     importances
@@ -77,14 +71,7 @@ def load_members(
 ) -> list[TrainedMember]:
     """Return the networks of training runs, and those of one model of ablation runs.
 
-    Parameters
-    ----------
-    runs
-        Run folders.
-    variant
-        Which model of an ablation.
-    config
-        Settings of the galaxies that they are to be used for.
+    ``config`` are the settings of the galaxies that they are to be used for.
 
     Raises
     ------

@@ -70,14 +70,7 @@ def catalog_beside(config: RunConfig, trained: RunConfig) -> LabelCatalog | None
 def outside_labels(config: RunConfig, table: Table, i_magnitude: Floats | None = None) -> CatalogLabels | None:
     """Return the labels that ``labels.catalog`` gives to measured objects; None without such a table.
 
-    Parameters
-    ----------
-    config
-        Settings of the run.
-    table
-        (object) rows of the table of measurements; the two columns of the labels are added.
-    i_magnitude
-        (object,) AB magnitude, for a depth rule.
+    The two columns of the labels are added to the table; ``i_magnitude`` (object,) is for a depth rule, AB.
     """
     if not config.labels.catalog.table:
         return None
@@ -101,19 +94,8 @@ def check_depth(config: RunConfig) -> None:
 def labelled_tables(config: RunConfig, tables: Iterable[Table], i_magnitude: Floats | None = None) -> Iterator[Table]:
     """Yield tables of measurements with the two columns of the labels, where there is a catalogue.
 
-    Parameters
-    ----------
-    config
-        Settings of the run.
-    tables
-        Tables of measurements, one after another.
-    i_magnitude
-        (object,) AB magnitude of all their rows, for a depth rule.
-
-    Raises
-    ------
-    ValueError
-        After the last table, where not one object has a row in the catalogue or lies where it covers the sky.
+    ``i_magnitude`` (object,) of all their rows is for a depth rule, AB. After the last table ``ValueError`` where not
+    one object has a row in the catalogue or lies where it covers the sky.
     """
     if not config.labels.catalog.table:
         yield from tables
@@ -161,10 +143,8 @@ def _log(catalog: LabelCatalog, joined: int, counts: Counter[str], reasons: Coun
 def targets(config: RunConfig, table: Table, labels: CatalogLabels | None) -> Floats:
     """Return the targets (pair,) of the BPT class or of a catalogue: 1, 0, or NaN where a pair is left out.
 
-    Raises
-    ------
-    ValueError
-        Where the catalogue has no positive object among the pairs, or no negative one and no background is wanted.
+    ``ValueError`` where the catalogue has no positive object among the pairs, or no negative one and no background is
+    wanted.
     """
     if labels is None or not config.labels.catalog_trains:
         return target(table["bpt_class"])

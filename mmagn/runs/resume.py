@@ -22,18 +22,9 @@ logger = logging.getLogger(__name__)
 def run_to_resume(config: RunConfig, resume: str) -> RunFolder | None:
     """Return the run folder to resume; None where a new run is to be started.
 
-    Parameters
-    ----------
-    config
-        Settings of the run.
-    resume
-        A run folder; ``auto`` for the latest one of that name with the same settings and a readable checkpoint; "" for
-        none.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        Where the named run folder does not exist, is not complete, or has other settings.
+    ``resume`` is a run folder; ``auto`` for the latest one of that name with the same settings and a readable
+    checkpoint; "" for none. ``FileNotFoundError`` or ``ValueError`` where the named one does not exist, is not
+    complete, or has other settings.
     """
     if resume == AUTO:
         return _latest_run(config)

@@ -50,10 +50,8 @@ class Sample:
 
     Attributes
     ----------
-    store
-        Images and spectra of all pairs.
-    table
-        Measurements, one row per pair of the store.
+    store, table
+        Images and spectra of all pairs, and their measurements, one row per pair of the store.
     rows
         (object,) rows of store and table that have a label.
     target
@@ -266,10 +264,7 @@ def network(config: RunConfig, vectors: NDArray[np.float32] | None = None, train
 def with_vector_length(config: RunConfig) -> RunConfig:
     """Return the config with the length of the vectors of ``data.embeddings``, where its network takes them.
 
-    Raises
-    ------
-    ValueError
-        Where there is no such file, or its vectors have another length than ``models.embedding.input_dim``.
+    ``ValueError`` where there is no such file, or ``models.embedding.input_dim`` is another length.
     """
     if "embedding" not in config.models.branches:
         return config

@@ -24,10 +24,7 @@ def searched_sample(sample: Sample) -> Sample:
 def sample_folds(config: RunConfig, sample: Sample, count: int) -> list[Fold]:
     """Return folds of a sample that share neither a group of sky nor a galaxy.
 
-    Raises
-    ------
-    ValueError
-        Where there are fewer groups of sky or fewer objects of a class than folds need.
+    ``ValueError`` where there are fewer groups of sky or fewer objects of a class than folds need.
     """
     return ablation_folds(replace(config, ablation=AblationConfig(folds=count, repeats=1)), sample)
 

@@ -24,13 +24,8 @@ logger = logging.getLogger(__name__)
 class HeadScores:
     """Scores of settings with which only the head is fitted.
 
-    The branches are those of a network that is fitted once to the training rows of each fold with the other settings
-    of the run, and cached on disk.
-
-    Parameters
-    ----------
-    fits, folds
-        Fits of the run on the objects of the search, and inner folds.
+    The branches are those of a network that is fitted once to the training rows of each inner fold with the other
+    settings of the run, and cached on disk.
     """
 
     def __init__(self, fits: FoldFits, folds: Sequence[Fold]) -> None:

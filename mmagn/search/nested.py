@@ -63,15 +63,7 @@ class NestedSearch:
 
 
 def nested_search(config: RunConfig, sample: Sample, searched: SearchedPart) -> NestedSearch:
-    """Return the score of a search that is repeated for each outer fold without its test objects.
-
-    Parameters
-    ----------
-    config, sample
-        Settings of the run, and the objects of the search.
-    searched
-        The search.
-    """
+    """Return the score of a search that is repeated for each outer fold without its test objects."""
     tables, folds = [], []
     for fold in sample_folds(config, sample, config.search.outer_folds):
         rest = np.sort(np.concatenate([fold.train, fold.validation]))

@@ -40,8 +40,6 @@ class TrialRecord:
         Mean average precision of the folds that it was fitted on, NaN where there is none, and that of each.
     values
         Its settings by name.
-    duration_s
-        Seconds it took.
     """
 
     number: int
@@ -71,13 +69,7 @@ def _record(trial: FrozenTrial, search: SearchConfig) -> TrialRecord:
 
 
 def best_record(trials: Sequence[TrialRecord]) -> TrialRecord:
-    """Return the best trial of those that were fitted on all folds.
-
-    Raises
-    ------
-    ValueError
-        Where there is none.
-    """
+    """Return the best trial of those that were fitted on all folds; ``ValueError`` where there is none."""
     whole = [trial for trial in trials if trial.state == "complete"]
     if not whole:
         raise ValueError(f"none of {len(trials)} trials was fitted on all folds; each had a non-finite loss")
@@ -101,15 +93,7 @@ def best_config(config: RunConfig, best: TrialRecord) -> RunConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Gain:
-    """Best trial compared with the settings of the run on the same folds.
-
-    Attributes
-    ----------
-    best, own
-        Average precision of each inner fold with the best settings and with those of the run.
-    trials
-        Trials that the best one was chosen from.
-    """
+    """Best trial, chosen from so many, compared with the settings of the run: average precision of each inner fold."""
 
     best: tuple[float, ...]
     own: tuple[float, ...]
@@ -136,16 +120,9 @@ class Gain:
 def write_results(
     config: RunConfig, run: RunFolder, study: Study, gain: Gain, summary: Mapping[str, Any]
 ) -> TrialRecord:
-    """Write everything about a study to its run folder; return the best trial.
+    """Write everything about a finished study to its run folder; return the best trial.
 
-    Parameters
-    ----------
-    config, run
-        Settings of the run, and the folder to write to.
-    study, gain
-        Finished study, and the comparison of its best trial with the settings of the run.
-    summary
-        Further entries of ``search.json``: sample, folds, nested scores.
+    ``summary`` are further entries of ``search.json``: sample, folds, nested scores.
     """
     trials = trial_records(study, config.search)
     _write_trials(run, trials)

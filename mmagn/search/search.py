@@ -30,18 +30,9 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Search:
-    """Result of a search.
+    """Result of a search in its run folder: the best trial of the study, over all workers, and what it gains.
 
-    Attributes
-    ----------
-    path
-        Run folder.
-    best
-        Best trial of the study, over all workers.
-    gain
-        Comparison of the best trial with the settings of the run.
-    nested
-        Score of the whole search, None without ``search.nested``.
+    ``nested`` is the score of the whole search, None without ``search.nested``.
     """
 
     path: Path
@@ -116,12 +107,7 @@ def _searched(config: RunConfig, sample: Sample, study: "SampleStudy", run: RunF
 class SampleStudy:
     """A study on one sample, and the fits behind its trials.
 
-    Parameters
-    ----------
-    config, sample
-        Settings of the run, and the objects of the search.
-    storage, name
-        Storage and name of the study; "" takes ``search.study``, or a name made of the settings and data.
+    A ``name`` "" takes ``search.study``, or a name made of the settings and data.
     """
 
     def __init__(self, config: RunConfig, sample: Sample, storage: BaseStorage, name: str = "") -> None:

@@ -35,13 +35,7 @@ Values = Mapping[str, Any]
 
 
 def check_space(config: RunConfig) -> None:
-    """Raise where a name of the space has no effect in this run.
-
-    Raises
-    ------
-    ValueError
-        Names the branch that it would need.
-    """
+    """Raise ``ValueError`` where a name of the space has no effect in this run; names the branch that it would need."""
     for name in config.search.space:
         needed = NEEDED_BRANCH.get(name)
         if needed is not None and needed not in config.models.branches:

@@ -110,10 +110,7 @@ def dashboard_command(config: RunConfig) -> list[str]:
 def show_dashboard(config: RunConfig) -> str:
     """Serve the dashboard of the storage until it is interrupted; return instructions where it is not installed.
 
-    Raises
-    ------
-    ValueError
-        Where the dashboard ends with an error.
+    ``ValueError`` where it ends with an error.
     """
     command = dashboard_command(config)
     if shutil.which(command[0]) is None:

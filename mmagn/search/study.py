@@ -41,14 +41,8 @@ FoldScores = Callable[[RunConfig], Iterator[float]]
 class TrialSampler(BaseSampler):
     """TPE whose draws depend on the seed, the position of the trial in the study and the trials before it alone.
 
-    A study that is resumed in another process therefore continues as it would have, and workers start differently.
-
-    Parameters
-    ----------
-    seed
-        Seed of the search.
-    startup_trials
-        Random trials at the start.
+    A study that is resumed in another process therefore continues as it would have, and workers start differently; the
+    first ``startup_trials`` are random.
     """
 
     def __init__(self, seed: int, startup_trials: int) -> None:
@@ -84,21 +78,8 @@ class TrialSampler(BaseSampler):
 def open_study(config: RunConfig, storage: BaseStorage, name: str, data: str) -> Study:
     """Return the study of that name, created or, with the same settings and data, resumed.
 
-    The first trial of a new study has the settings of the run, where they lie inside the ranges.
-
-    Parameters
-    ----------
-    config
-        Settings of the run.
-    storage, name
-        Storage and name of the study.
-    data
-        Digest of its objects.
-
-    Raises
-    ------
-    ValueError
-        Where the study of that name has other settings or data; names the first difference.
+    The first trial of a new study has the settings of the run, where they lie inside the ranges. ``data`` is a digest
+    of its objects. ``ValueError`` where the study has other settings or data; names the first difference.
     """
     search = config.search
     study = optuna.create_study(
@@ -157,13 +138,6 @@ def run_trials(study: Study, config: RunConfig, fold_scores: FoldScores) -> None
     """Run trials until the study has ``search.trials`` finished ones, those of other workers included.
 
     Interrupted trials do not count. Workers that finish at the same time may add one trial each.
-
-    Parameters
-    ----------
-    study, config
-        The study, and the settings of the run, which a trial changes.
-    fold_scores
-        Scores of the settings of a trial.
     """
     search = config.search
 

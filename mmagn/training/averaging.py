@@ -15,10 +15,7 @@ from mmagn.training.module import AgnModule
 class MovingAverage(Callback):
     """Moving average of weights and buffers: validation sees it, training does not.
 
-    Parameters
-    ----------
-    decay
-        Share of the average that an update leaves as it is; the first update takes the weights as they are.
+    ``decay`` is what an update leaves of the average; the first update takes the weights as they are.
     """
 
     def __init__(self, decay: float) -> None:

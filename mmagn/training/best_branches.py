@@ -10,19 +10,12 @@ from torch import Tensor, nn
 class BestBranches:
     """Weights of each branch of a network at the epoch of its best validation score.
 
-    Parameters
-    ----------
-    model
-        The network.
-    branches
-        Names of the modules of each branch; ``""`` is the whole network.
+    ``branches`` are the names of the modules of each; ``""`` is the whole network.
 
     Attributes
     ----------
-    scores
-        Best score of each branch; -inf before the first epoch.
-    waited
-        Epochs of each branch since then.
+    scores, waited
+        Best score of each branch, -inf before the first epoch, and epochs since then.
     states
         Its weights and buffers then.
     """

@@ -38,13 +38,7 @@ logger = logging.getLogger(__name__)
 
 
 class NonFiniteLossError(ValueError):
-    """The loss or its gradient is NaN or infinite.
-
-    Attributes
-    ----------
-    index
-        Rows of the objects in the batch where it happened first.
-    """
+    """The loss or its gradient is NaN or infinite; ``index`` are the rows of the batch where it happened first."""
 
     def __init__(self, message: str, index: tuple[int, ...]) -> None:
         super().__init__(message)
@@ -72,21 +66,7 @@ class PatienceStop(EarlyStopping):
 
 @dataclass(kw_only=True, eq=False)
 class _Look:
-    """Steps on their way to the host.
-
-    Attributes
-    ----------
-    epoch, steps, index
-        Epoch, and number and rows of the batch of each step.
-    figures
-        (step, figure) loss and gradient norms of each, on the host once ``arrived`` is past.
-    global_step
-        Steps of the optimiser so far.
-    pairs
-        Pairs in these steps, on all devices.
-    logged
-        Whether the latest of them is logged.
-    """
+    """Steps on their way to the host: their figures (step, figure) are there once ``arrived`` is past."""
 
     epoch: int
     steps: list[int]
@@ -141,10 +121,7 @@ class StepWatch(Callback):
     ) -> None:
         """Remember this step, and look at the remembered ones when it is time.
 
-        Raises
-        ------
-        NonFiniteLossError
-            Naming the step and the objects of its batch, which are also written to ``bad_batch.json``.
+        ``NonFiniteLossError`` names the step and the objects of its batch, which ``bad_batch.json`` holds too.
         """
         assert isinstance(pl_module, AgnModule)
         self.batch = None
@@ -257,12 +234,10 @@ class Figures(Callback):
     Parameters
     ----------
     scored
-        Figures of the validation split by tag, drawn after the first epoch, each ``every`` epochs and the last;
-        left out where the split lacks a class.
+        Figures of the validation split by tag, drawn after the first epoch, each ``every`` epochs and the last, but
+        where epochs are short at least ``FIGURES_APART_S`` apart; left out where the split lacks a class.
     static
         Figures drawn once, after the first epoch, by tag.
-    every
-        Epochs between figures; where epochs are short, at least ``FIGURES_APART_S`` as well.
     """
 
     def __init__(self, scored: Mapping[str, ScoreFigure], static: Mapping[str, StaticFigure], every: int) -> None:

@@ -73,13 +73,7 @@ class CapturedFunction:
 
 
 class CudaGraphs:
-    """Stream, memory and random numbers of the graphs of one fit, apart from those of any other fit.
-
-    Parameters
-    ----------
-    device
-        The GPU.
-    """
+    """Stream, memory and random numbers of the graphs of one fit, apart from those of any other fit."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -87,13 +81,7 @@ class CudaGraphs:
         self.generator = torch.Generator(device)
 
     def record(self, function: Callable[[], Outputs]) -> Callable[[], Outputs]:
-        """Record a function on the stream of the fit; see :class:`CapturedFunction`.
-
-        Raises
-        ------
-        RuntimeError
-            Where the function does something that no graph can hold.
-        """
+        """Record a function on the stream of the fit; ``RuntimeError`` where it does what no graph can hold."""
         graph = torch.cuda.CUDAGraph()
         mode = "thread_local"  # other threads may allocate, such as those that read batches ahead
         try:

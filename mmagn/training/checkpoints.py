@@ -24,12 +24,7 @@ logger = logging.getLogger(__name__)
 def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
     """Return the content of a checkpoint: tensors and plain values only.
 
-    Raises
-    ------
-    FileNotFoundError
-        Where there is no such file.
-    ValueError
-        Where the file is damaged, or holds anything but tensors and plain values.
+    ``FileNotFoundError`` where there is no such file, ``ValueError`` where it is damaged or holds anything else.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: there is no such checkpoint")
@@ -48,10 +43,7 @@ def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
 def good_checkpoint(run: RunFolder) -> Path:
     """Path of the latest checkpoint of a run that is whole: the last one, or else the one before.
 
-    Raises
-    ------
-    FileNotFoundError
-        Where there is none; names what is wrong with damaged ones.
+    ``FileNotFoundError`` where there is none names what is wrong with damaged ones.
     """
     reasons = []
     for path in (run.last, run.previous):
@@ -67,21 +59,10 @@ def good_checkpoint(run: RunFolder) -> Path:
 
 
 def load_module(path: Path, model: nn.Module, config: TrainingConfig) -> AgnModule:
-    """Return the AgnModule of a checkpoint on the CPU, in evaluation mode.
+    """Return the AgnModule of ``best.ckpt`` or ``last.ckpt`` on the CPU, in evaluation mode; ``model`` is overwritten.
 
-    Parameters
-    ----------
-    path
-        ``best.ckpt`` or ``last.ckpt`` of a run.
-    model
-        A network as the run had it; its weights are overwritten.
-    config
-        Settings of the optimisation.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        Where the file is missing or damaged, or holds another network; names what differs.
+    ``FileNotFoundError`` or ``ValueError`` where the file is missing or damaged, or holds another network, which
+    names what differs.
     """
     checkpoint = read_checkpoint(path)
     module = AgnModule(model, config, pos_weight=1.0, seed=int(checkpoint.get("seed", 0)))
@@ -99,19 +80,9 @@ class WholeCheckpointIO(TorchCheckpointIO):
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write a checkpoint whole; the old one stays where that fails.
+        """Write a checkpoint whole; the old one stays where that fails, and the ``OSError`` of a full disk says so.
 
-        Parameters
-        ----------
-        checkpoint, path
-            What is written where.
-        storage_options
-            ``{"keep": path}`` moves the old checkpoint there once the new one is written.
-
-        Raises
-        ------
-        OSError
-            Where the disk is full.
+        ``storage_options`` ``{"keep": path}`` moves the old checkpoint there once the new one is written.
         """
         try:
             plain = _on_host(checkpoint)
@@ -128,10 +99,7 @@ class WholeCheckpointIO(TorchCheckpointIO):
     ) -> dict[str, Any]:
         """Return the content of a checkpoint to resume, tensors and plain values only for any ``weights_only``.
 
-        Raises
-        ------
-        FileNotFoundError, ValueError
-            As :func:`read_checkpoint`, and where the checkpoint holds no more than weights.
+        Raises as :func:`read_checkpoint`, and ``ValueError`` where the checkpoint holds no more than weights.
         """
         checkpoint = read_checkpoint(Path(path), map_location or "cpu")
         if not {"optimizer_states", "loops", "pytorch-lightning_version"} <= checkpoint.keys():

@@ -10,13 +10,7 @@ Device = Literal["cpu", "cuda"]
 
 
 def device_name(config: TrainingConfig) -> Device:
-    """Return the device that ``config.device`` means on this machine.
-
-    Raises
-    ------
-    ValueError
-        Where ``device`` is cuda and there is none.
-    """
+    """Return the device that ``config.device`` means on this machine; ``ValueError`` for cuda where there is none."""
     if config.device == "cuda" and not torch.cuda.is_available():
         raise ValueError("training.device is cuda, but torch finds no CUDA device; allowed here: auto, cpu")
     return "cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu"

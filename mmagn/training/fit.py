@@ -39,10 +39,8 @@ class FitResult:
 
     Attributes
     ----------
-    best_path
-        Checkpoint of the best epoch; None where no epoch was completed.
-    last_path
-        Checkpoint to resume from.
+    best_path, last_path
+        Checkpoint of the best epoch, None where no epoch was completed, and the one to resume from.
     best_score, best_epoch
         Its selection score (validation average precision over all views, or minus a loss where undefined) and its
         epoch from 0; -inf and -1 where no epoch was completed.
@@ -53,8 +51,6 @@ class FitResult:
         ``sigterm``.
     seconds
         Wall time of this call.
-    loggers
-        Where the run is logged.
     """
 
     best_path: Path | None
@@ -92,8 +88,6 @@ class RunRecord:
         (object,) name of each row that ``index`` of a batch can name; empty where there are none.
     identity
         What the run is made from, such as the fingerprint of its pairs; a checkpoint of anything else is refused.
-    callbacks
-        Further callbacks of the Trainer.
     finish
         Called with the network once training is complete and it has its best weights: fits what steps do not train.
     """
@@ -121,16 +115,8 @@ def fit(
 ) -> FitResult:
     """Train a module and return the result.
 
-    Parameters
-    ----------
-    module, datamodule
-        What is trained, on what. Batches must be a function of seed, epoch and step for a resumed run to be exact.
-    run
-        Folder for checkpoints and what is logged.
-    record
-        What the run shows and records.
-    resume
-        ``last.ckpt`` to resume from; that of another run folder brings its best checkpoint along.
+    Batches must be a function of seed, epoch and step for a resumed run to be exact. ``resume`` is a ``last.ckpt``;
+    that of another run folder brings its best checkpoint along.
 
     Raises
     ------

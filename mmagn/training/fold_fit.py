@@ -36,10 +36,7 @@ class FoldFit:
 def fold_fit(module: AgnModule, datamodule: LightningDataModule) -> FoldFit:
     """Train a module and leave each branch of its model with the weights of its best epoch, in evaluation mode.
 
-    Raises
-    ------
-    NonFiniteLossError
-        Where a loss, or every validation score, is not finite.
+    ``NonFiniteLossError`` where a loss, or every validation score, is not finite.
     """
     config = module.config
     average = MovingAverage(config.ema) if config.ema else None

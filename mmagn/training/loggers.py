@@ -38,17 +38,11 @@ def check_loggers(names: Sequence[LoggerName]) -> None:
 
 
 def run_loggers(names: Sequence[LoggerName], run: RunFolder, *, step: int = 0) -> list[Logger]:
-    """Return the loggers of a run.
+    """Return the loggers of a run, named as in ``training.loggers``.
 
-    Parameters
-    ----------
-    names
-        As in ``training.loggers``.
-    run
-        TensorBoard and CSV are written into its folder, an MLflow store beside it (else ``MLFLOW_TRACKING_URI``); of
-        Weights & Biases a resumed run continues the same one.
-    step
-        Steps of the checkpoint that a run is resumed from: TensorBoard forgets what a killed run wrote after it.
+    TensorBoard and CSV are written into its folder, an MLflow store beside it (else ``MLFLOW_TRACKING_URI``); of
+    Weights & Biases a resumed run continues the same one. ``step`` is that of the checkpoint that a run is resumed
+    from: TensorBoard forgets what a killed run wrote after it.
     """
     check_loggers(names)
     return [_logger(name, run, step) for name in names]

@@ -28,14 +28,8 @@ def is_out_of_memory(error: BaseException) -> bool:
 def batch_too_large(error: BaseException, module: AgnModule, batch: Mapping[str, Tensor] | None) -> BatchTooLargeError:
     """Error that names the batch size that fits: the largest half, quarter and so on of the batch that did not.
 
-    Parameters
-    ----------
-    error
-        What was raised; the tensors that its frames still hold are released.
-    module
-        What was trained.
-    batch
-        The batch, on its device; None where it did not come that far, and half of it is a guess.
+    The tensors that the frames of ``error`` still hold are released. The batch is on its device; None where it did not
+    come that far, and half of it is a guess.
     """
     config = module.config
     traceback.clear_frames(error.__traceback__)

@@ -54,7 +54,7 @@ class BranchedModel(Protocol):
 
 
 class AgnModule(lightning.LightningModule):
-    """A network with its loss, its optimiser and its scores.
+    """A network from a batch to (batch,) logits, with its loss, its optimiser and its scores.
 
     Each branch of a network learns through a logit of its own; the loss is the sum of theirs, and each branch has its
     own best epoch. One that is out of patience takes no part in further steps. A network that is no
@@ -63,17 +63,6 @@ class AgnModule(lightning.LightningModule):
     All random numbers of a training step come from (seed, epoch, batch index): a run that was interrupted
     and resumed draws what an uninterrupted one draws, whatever random state it starts from. On a GPU the whole step,
     from the rows of a batch to the new weights, is one CUDA graph, and so is that of validation.
-
-    Parameters
-    ----------
-    model
-        Network from a batch to (batch,) logits.
-    config
-        Settings of the optimisation.
-    pos_weight
-        Weight of the positive class in the loss.
-    seed
-        Seed of the random numbers of training.
 
     Attributes
     ----------
@@ -301,13 +290,7 @@ class AgnModule(lightning.LightningModule):
         checkpoint["best_branches"] = self.best.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore the scores of an unfinished epoch; refuse to resume with another seed or another network.
-
-        Raises
-        ------
-        ValueError
-            With what differs.
-        """
+        """Restore the scores of an unfinished epoch; ``ValueError`` with what differs for another seed or network."""
         if checkpoint.get("seed") != self.seed:
             raise ValueError(
                 f"the checkpoint was trained with seed {checkpoint.get('seed')}, not {self.seed};"

@@ -51,15 +51,7 @@ class LearningRates:
     """Learning rates of an optimiser, a function of the number of the step alone.
 
     On a GPU they are tensors, so that a captured step reads them, and the optimiser keeps its own count of steps there.
-
-    Parameters
-    ----------
-    adam
-        The optimiser, with the state of the run that is resumed.
-    base
-        Learning rate of each of its groups at factor 1.
-    device
-        Where it runs.
+    ``base`` are the learning rates of its groups at factor 1.
     """
 
     def __init__(self, adam: torch.optim.Optimizer, base: Sequence[float], device: torch.device) -> None:
@@ -90,12 +82,7 @@ class LearningRates:
 def clipped_gradients(model: nn.Module, largest: float) -> Tensor:
     """(1 + part,) norms of the gradient before it is clipped: of the whole model, then of each of its children.
 
-    Parameters
-    ----------
-    model
-        Model whose gradients are changed in place.
-    largest
-        Norm that they are clipped to; 0 does not clip.
+    The gradients of the model are clipped in place to the norm ``largest``; 0 does not clip.
     """
     parts = [model.parameters(recurse=False), *(part.parameters() for part in model.children())]
     gradients = [[weight.grad for weight in part if weight.grad is not None] for part in parts]

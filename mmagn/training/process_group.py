@@ -27,10 +27,8 @@ class ProcessGroup:
     ----------
     rank, local_rank
         Number of this process among all, and among those of its machine.
-    world
-        Processes in all.
-    nodes
-        Machines, with as many processes each.
+    world, nodes
+        Processes in all, and machines, with as many processes each.
     """
 
     rank: int = 0

@@ -29,10 +29,6 @@ class BestAndLast(Checkpoint):
 
     Parameters
     ----------
-    run
-        Where the checkpoints go.
-    config
-        Settings of the optimisation.
     identity
         What the run was made from, such as the fingerprint of its pairs: a checkpoint of anything else is refused.
     settings
@@ -89,13 +85,7 @@ class BestAndLast(Checkpoint):
         checkpoint |= {"identity": self.identity, "settings": self.settings}
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint that was made from something else.
-
-        Raises
-        ------
-        ValueError
-            With what differs.
-        """
+        """Refuse a checkpoint that was made from something else: ``ValueError`` with what differs."""
         for name, value in checkpoint.get("identity", {}).items():
             if self.identity.get(name, value) != value:
                 raise ValueError(
@@ -129,10 +119,7 @@ class BestAndLast(Checkpoint):
     ) -> None:
         """Write a checkpoint when one is due or a signal came; the last step of an epoch has the epoch's.
 
-        Raises
-        ------
-        TrainingStopped
-            After a signal.
+        ``TrainingStopped`` after a signal.
         """
         if trainer.is_last_batch or (batch_idx + 1) % self.config.accumulate:
             return

@@ -22,10 +22,7 @@ _thread = threading.local()
 class Turns:
     """A turn that is passed from thread to thread, in the order in which they wait for it.
 
-    Parameters
-    ----------
-    threads
-        Number of threads; the first turn begins when all of them wait for it.
+    The first turn begins when all of the threads wait for it.
     """
 
     def __init__(self, threads: int) -> None:
@@ -35,13 +32,7 @@ class Turns:
         self.cancelled = False
 
     def take(self) -> None:
-        """Wait for the turn.
-
-        Raises
-        ------
-        CancelledError
-            Where the other fits have ended in an error.
-        """
+        """Wait for the turn; ``CancelledError`` where the other fits have ended in an error."""
         ticket = object()
         with self._condition:
             self._waiting.append(ticket)
@@ -84,19 +75,9 @@ def wait_for_device(device: torch.device) -> None:
 
 
 def side_by_side(fits: Sequence[Callable[[], Result]], at_once: int) -> list[Result]:
-    """Run fits in threads that take turns and return their results in order.
+    """Run fits in so many threads that take turns, by :func:`pass_turn`, and return their results in order.
 
-    Parameters
-    ----------
-    fits
-        Functions that call :func:`pass_turn` from time to time.
-    at_once
-        Threads.
-
-    Raises
-    ------
-    Exception
-        The first one of any fit; the others are cancelled.
+    The first exception of any fit is raised; the others are cancelled.
     """
     count = min(at_once, len(fits))
     turns, left = Turns(count), deque(enumerate(fits))

@@ -12,13 +12,7 @@ logger = logging.getLogger(__name__)
 
 
 class TrainingStopped(Exception):  # noqa: N818 it is no error
-    """A signal stopped training; its position was kept.
-
-    Attributes
-    ----------
-    signal
-        The signal.
-    """
+    """A signal stopped training; its position was kept."""
 
     def __init__(self, signal: StopSignal) -> None:
         super().__init__(signal)
@@ -28,10 +22,7 @@ class TrainingStopped(Exception):  # noqa: N818 it is no error
 class StopSignals:
     """Takes note of Ctrl-C and SIGTERM between :meth:`install` and :meth:`restore`; a second Ctrl-C stops at once.
 
-    Attributes
-    ----------
-    received
-        The signal that came, None before.
+    ``received`` is the signal that came, None before.
     """
 
     def __init__(self) -> None:

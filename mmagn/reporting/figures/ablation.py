@@ -44,16 +44,8 @@ def forest_figure(
 ) -> Figure:
     """Return the scores of all models with their intervals, above their differences.
 
-    Parameters
-    ----------
-    models
-        Scores on the whole sample; the dashed line is their prevalence.
-    questions
-        Differences; a filled marker is significant after correction for the number of questions, an open one is not.
-    metric
-        Which score.
-    ceiling
-        Noise ceiling of it with ``value``, ``low`` and ``high``, drawn as a line with a band.
+    The dashed line is the prevalence of the sample, the line with a band its noise ceiling. A filled marker of a
+    difference is significant after correction for the number of questions, an open one is not.
     """
     heights = [max(1, len(models)), *([len(questions)] if questions else [])]
     figure = blank_figure(6.4, _ROW_INCH * sum(heights) + 1.1 * len(heights) + 0.7)
@@ -72,17 +64,7 @@ def forest_figure(
 
 @styled
 def strata_figure(rows: Sequence[Numbers], ceilings: Sequence[Numbers], *, metric: str) -> Figure:
-    """Return the best model of each level of the ladder on every part of the sample, beside its noise ceiling.
-
-    Parameters
-    ----------
-    rows
-        Scores on the parts of the sample.
-    ceilings
-        Noise ceilings of the same parts.
-    metric
-        Which score.
-    """
+    """Return the best model of each level of the ladder on every part of the sample, beside its noise ceiling."""
     best = _best_of_level(rows, metric)
     limits = {(each["stratum"], each["part"]): each.get(metric, {}) for each in ceilings}
     strata = list(dict.fromkeys(row["stratum"] for row in rows))

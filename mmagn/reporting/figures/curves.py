@@ -109,12 +109,8 @@ def precision_recall_figure(
 
     Parameters
     ----------
-    target
-        (object,) 1 positive, 0 negative; with one class only the axes hold the reason.
-    score
-        (object,) probability of the positive class.
-    config
-        Draws and confidence of the band.
+    target, score
+        (object,) 1 positive, 0 negative, with one class only the axes hold the reason; probability of a positive.
     scores
         Numbers to print: average precision with its interval, and the point of the threshold.
     p_agn
@@ -176,12 +172,8 @@ def roc_figure(
 def confusion_figure(confusion: ArrayLike, *, threshold: float | None = None) -> Figure:
     """Return the confusion matrix: counts, and the fraction of each true class as shade and in per cent.
 
-    Parameters
-    ----------
-    confusion
-        (2, 2) counts, rows truth, columns prediction, negative class first.
-    threshold
-        Probability from which on an object is predicted positive, for the title.
+    ``confusion`` has (2, 2) counts, rows truth, columns prediction, negative class first; the threshold is for the
+    title.
     """
     counts = np.asarray(confusion, dtype=np.int64)
     in_row = counts.sum(axis=1, keepdims=True)
@@ -214,14 +206,8 @@ def reliability_figure(
 ) -> Figure:
     """Return the reliability diagram: observed fraction against mean probability, above a histogram.
 
-    Parameters
-    ----------
-    target
-        (object,) 1 positive, 0 negative.
-    probabilities
-        Up to three sets (object,) of probabilities by name, such as before and after calibration.
-    config
-        Bins and confidence of the error bars (exact binomial).
+    Targets are (object,) 1 or 0; up to three sets of probabilities (object,) are named, such as before and after
+    calibration. Error bars are exact binomial.
     """
     y = np.asarray(target, dtype=np.float64)
     figure = blank_figure(5.2, 5.8)
@@ -247,16 +233,9 @@ def reliability_figure(
 def history_figure(
     curves: Mapping[str, Sequence[tuple[float, float]]], *, quantity: str, best_epoch: float | None
 ) -> Figure:
-    """Return a quantity against the epoch.
+    """Return a quantity against the epoch, with that of the highest validation average precision marked.
 
-    Parameters
-    ----------
-    curves
-        (epoch, value) pairs by ``train`` and ``validation``; epochs count from 1.
-    quantity
-        Its name, such as ``average_precision``.
-    best_epoch
-        Epoch of the highest validation average precision, marked where given.
+    ``curves`` are (epoch, value) pairs by ``train`` and ``validation``; epochs count from 1.
     """
     figure = blank_figure(5.2, 3.4)
     axes = figure.subplots()

@@ -36,32 +36,18 @@ _MAP = "RdBu_r"
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Explanation:
-    """The explanation of one galaxy.
+    """The explanation of one galaxy, whose title has its name and probability; None where it lacks a view or branch.
 
     Attributes
     ----------
-    title
-        Its name and probability.
-    cutout
-        Its image, None where it has none.
-    gradients
-        Integrated gradients.
     image_occlusion
-        (row, column) fall of the logit by patch, None without an image branch.
-    wavelength_angstrom
-        (pixel,) rest-frame grid of the spectrum.
-    spectrum
-        (2, pixel) input of the spectrum branch, None without one.
-    spectrum_occlusion
-        (pixel,) fall of the logit of the windows around each pixel.
-    line_falls
-        Fall of the logit where one line is blanked, by name.
-    features
-        Names of the features.
-    importance
-        Permutation importance of the features on a split; empty where there is none.
-    importance_split
-        That split.
+        (row, column) fall of the logit by patch.
+    wavelength_angstrom, spectrum
+        (pixel,) rest-frame grid, and (2, pixel) input of the spectrum branch.
+    spectrum_occlusion, line_falls
+        (pixel,) fall of the logit of the windows around each pixel; that where one line is blanked, by name.
+    importance, importance_split
+        Permutation importance of the features on a split, empty where there is none, and that split.
     """
 
     title: str

@@ -51,23 +51,10 @@ _LABEL_HEIGHTS = (1.01, 1.12)
 def gallery_figure(
     pairs: Sequence[Pair], classes: Sequence[str], *, captions: Sequence[str] = (), columns: int = 2
 ) -> Figure:
-    """Return image and spectrum of some galaxies of each class, one class per row.
+    """Return image and spectrum of some galaxies of each class, one class per row in order of appearance.
 
-    Parameters
-    ----------
-    pairs
-        Galaxies; of each class the first ``columns`` are shown.
-    classes
-        Class of each pair, rows in order of appearance.
-    captions
-        Text in the heading of each pair, such as probability and outcome; empty shows none.
-    columns
-        Galaxies per row.
-
-    Raises
-    ------
-    ValueError
-        Where the lengths differ.
+    Of each class the first ``columns`` are shown, with captions, such as probability and outcome, in their headings.
+    ``ValueError`` where pairs, classes and captions differ in number.
     """
     if len(classes) != len(pairs) or len(captions) not in (0, len(pairs)):
         raise ValueError(

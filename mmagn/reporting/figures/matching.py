@@ -31,14 +31,8 @@ def plan_figures(
 ) -> dict[str, Figure]:
     """Return the figures of a match plan by name.
 
-    Parameters
-    ----------
-    positions
-        RA and Dec (object,) in degrees of both surveys and of the pairs, by the name in the legend.
-    cells, radii, separations
-        Tables of ``matching.diagnostics.MatchPlan``.
-    radius_arcsec
-        The match radius.
+    Positions are RA and Dec (object,) in degrees of both surveys and of the pairs, by the name in the legend; tables
+    are those of ``matching.diagnostics.MatchPlan``.
     """
     return {
         "sky": sky_figure(cells),

@@ -36,12 +36,7 @@ _OTHER_COLUMNS = ("number", "state", "score", "folds", "duration_s")
 def trials_figure(trials: Table, *, prevalence: float) -> Figure:
     """Return the score of every trial in turn and the best one so far; the dashed line is the prevalence.
 
-    Parameters
-    ----------
-    trials
-        ``trials.csv``: trials count from 1; those that were pruned are open circles at the mean of their folds.
-    prevalence
-        Fraction of positives, the average precision of a guess.
+    Trials, from ``trials.csv``, count from 1; those that were pruned are open circles at the mean of their folds.
     """
     figure = blank_figure(5.6, 4.2)
     axes = figure.subplots()

@@ -51,13 +51,9 @@ _LOOKS: dict[str, dict[str, Any]] = {
 def coverage_figure(positions: Mapping[str, Position]) -> Figure:
     """Return a map of both surveys and their pairs over HEALPix cells; RA grows to the left, also across RA 0.
 
-    A survey that is wider than ``WIDE_DEG`` gets panels of its densest fields below the map.
-
-    Parameters
-    ----------
-    positions
-        RA and Dec (object,) in degrees by name: HSC images, spectra, pairs; or instead of all pairs those without
-        label and those of each split.
+    A survey that is wider than ``WIDE_DEG`` gets panels of its densest fields below the map. Positions are RA and Dec
+    (object,) in degrees by name: HSC images, spectra, pairs; or instead of all pairs those without label and those of
+    each split.
     """
     sets = {name: _positions(positions[name]) for name in _LOOKS if name in positions}
     everywhere = np.concatenate(list(sets.values()))

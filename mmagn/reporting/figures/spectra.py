@@ -49,14 +49,9 @@ def spectrum_figure(
         The data; invalid pixels are left out and shaded.
     curves
         (pixel,) by a name of ``CURVES``, on the spectrum's own pixels, 1e-17 erg/s/cm2/A in the observed frame; NaN
-        where undefined. Residuals are (data - model) / error.
+        where undefined. Residuals are (data - model) / error. ``ValueError`` for another length or name.
     measured
         Row of the table of measurements: fluxes, S/N, class and flags are written below the panels.
-
-    Raises
-    ------
-    ValueError
-        If a curve has another length than the spectrum, or an unknown name.
     """
     curves = {} if curves is None else curves
     for name, values in curves.items():

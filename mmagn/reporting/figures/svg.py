@@ -62,16 +62,9 @@ _PNG = "data:image/png;base64,"
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """A place in a figure that a reader can point at.
+    """A place in a figure that a reader can point at, which shows ``tip`` and, where it has one, opens a card.
 
-    Attributes
-    ----------
-    x, y
-        Place in pixels of the figure, as ``axes.transData.transform`` gives it.
-    tip
-        Text that is shown.
-    card
-        Number of the card that a click opens, None where there is none.
+    ``x`` and ``y`` are pixels of the figure, as ``axes.transData.transform`` gives them.
     """
 
     x: float
@@ -83,16 +76,12 @@ class Target:
 def figure_svg(
     figure: Figure, name: str, alt: str, targets: Callable[[], Sequence[Target]] | None = None, *, wide: bool = False
 ) -> Markup:
-    """Return a figure as an SVG element for a page.
+    """Return a figure in the style of this package as an SVG element for a page.
 
     Parameters
     ----------
-    figure
-        Drawn in the style of this package.
-    name
-        Unique among the figures of a page; starts its ids.
-    alt
-        Text for readers who cannot see the figure.
+    name, alt
+        Unique among the figures of a page, which starts its ids; text for readers who cannot see the figure.
     targets
         Returns the places to point at; called after the figure is laid out.
     wide

@@ -26,12 +26,7 @@ ScoreFigure = Callable[[Floats, Floats], Figure]
 def validation_figures(config: EvaluationConfig, *, pos_weight: float = 1.0) -> dict[str, ScoreFigure]:
     """Return figures of validation target and probability, by their TensorBoard tag.
 
-    Parameters
-    ----------
-    config
-        Draws, bins and confidence.
-    pos_weight
-        Weight of the positive class in the loss, which is undone for the reliability diagram.
+    The weight of the positive class in the loss is undone for the reliability diagram.
     """
     quick = replace(config, bootstrap_draws=min(config.bootstrap_draws, TRAINING_DRAWS))
 
@@ -60,17 +55,7 @@ def validation_figures(config: EvaluationConfig, *, pos_weight: float = 1.0) -> 
 
 
 def sample_gallery(store: PairStore, rows: NDArray[np.int64], bpt_class: NDArray[np.str_]) -> Figure:
-    """Return image and spectrum of the first galaxies of each class.
-
-    Parameters
-    ----------
-    store
-        Payload of the pairs.
-    rows
-        (object,) rows of the store to choose from.
-    bpt_class
-        (object,) their classes.
-    """
+    """Return image and spectrum of the first galaxies of each class, of some rows (object,) of a store."""
     chosen = [row for name in BPT_CLASSES for row in np.flatnonzero(bpt_class == name)[:GALLERY_COLUMNS].tolist()]
     pairs = [store.pair(int(row)) for row in rows[chosen]]
     return gallery_figure(pairs, bpt_class[chosen].tolist(), columns=GALLERY_COLUMNS)

@@ -63,11 +63,8 @@ def measured_whan_figure(table: Table) -> Figure:
 def whan_figure(points: PlanePoints) -> Figure:
     """Return the WHAN plane of a set of objects with its borders (Cid Fernandes+2011).
 
-    Parameters
-    ----------
-    points
-        log10 [N II] 6584 / H-alpha, and log10 of the rest-frame equivalent width of H-alpha in Angstrom, NaN in
-        absorption; objects with an undefined value are counted.
+    Points are log10 [N II] 6584 / H-alpha, and log10 of the rest-frame equivalent width of H-alpha in Angstrom, NaN in
+    absorption; objects with an undefined value are counted.
     """
     figure = blank_figure(5.8, 6.0)
     axes = figure.add_subplot()

@@ -45,13 +45,9 @@ class Predictions:
     Attributes
     ----------
     measured
-        (object) rows of the table of measurements.
-    truth
-        1 positive, 0 negative.
-    probability
-        Calibrated probability.
-    positive
-        True where the probability is at or above the threshold.
+        Rows of the table of measurements.
+    truth, probability, positive
+        1 or 0; calibrated probability; True where it is at or above the threshold.
     parts
         Columns of :func:`mmagn.evaluation.parts.part_columns`; None without them.
     """
@@ -105,16 +101,9 @@ def card_objects(predictions: Predictions, limit: int = MAX_CARDS) -> NDArray[np
 def cards(
     predictions: Predictions, objects: NDArray[np.int64], pair_of: Callable[[str], Pair] | None
 ) -> list[dict[str, Any]]:
-    """Return the content of the card of each object, in their order.
+    """Return the content of the card of each of some objects, in their order.
 
-    Parameters
-    ----------
-    predictions
-        All objects.
-    objects
-        Rows of those to show.
-    pair_of
-        Image and spectrum by SDSS id; None where they are not at hand.
+    ``pair_of`` gives image and spectrum by SDSS id; None where they are not at hand.
     """
     object_id, bpt_class = predictions.words("object_id"), predictions.words("bpt_class")
     columns = {name: predictions.column(name) for name in ("redshift", "ra_deg", "dec_deg", "p_agn")}

@@ -48,13 +48,7 @@ def training_curves(folder: Path) -> Curves:
 
 
 def rows_of(table: Table, object_id: NDArray[np.str_]) -> Table:
-    """Return the rows of a table of measurements in the order of some ids.
-
-    Raises
-    ------
-    ValueError
-        Where an id is not in the table.
-    """
+    """Return the rows of a table of measurements in the order of some ids; ``ValueError`` where one is not there."""
     place = {name: row for row, name in enumerate(np.asarray(table["object_id"], dtype=np.str_).tolist())}
     if missing := [name for name in object_id.tolist() if name not in place]:
         raise ValueError(f"measurements.parquet lacks object {missing[0]}, which has a prediction")

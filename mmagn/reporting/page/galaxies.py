@@ -27,15 +27,7 @@ GALLERY_COLUMNS = 2
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Payload:
-    """Images and spectra of a run.
-
-    Attributes
-    ----------
-    store
-        Pairs, None where they are not at hand.
-    reason
-        Why they are not at hand, "" where they are.
-    """
+    """Images and spectra of a run: its store, or None and the reason why they are not at hand."""
 
     store: PairStore | None
     reason: str = ""
@@ -64,16 +56,7 @@ def score_charts(
 ) -> list[Chart]:
     """Return precision-recall, ROC, confusion matrix and reliability of some predictions.
 
-    Parameters
-    ----------
-    predictions
-        Objects with calibrated probabilities.
-    config
-        Draws, confidence and bins.
-    scores
-        Their scores, for legends.
-    uncalibrated
-        (object,) probabilities before calibration, drawn with the calibrated ones.
+    ``scores`` are for legends; ``uncalibrated`` (object,) probabilities are drawn with the calibrated ones.
     """
     quick = replace(config, bootstrap_draws=min(config.bootstrap_draws, BAND_DRAWS))
     truth, probability = predictions.truth, predictions.probability
@@ -108,16 +91,9 @@ def score_charts(
 
 
 def diagram_section(predictions: Predictions, measured: Table, sample: str) -> Section:
-    """Return the BPT and WHAN diagrams; objects of the first lead to their cards.
+    """Return the BPT and WHAN diagrams: predictions by probability, which lead to their cards, and all pairs by class.
 
-    Parameters
-    ----------
-    predictions
-        Objects coloured by probability.
-    measured
-        All pairs, for the diagrams by class.
-    sample
-        Words for the objects.
+    ``sample`` are words for the objects of the predictions.
     """
     with_card = card_objects(predictions)
     by_probability = Chart(

@@ -27,17 +27,7 @@ class Tile:
 
 @dataclass(frozen=True, kw_only=True)
 class TableView:
-    """A table of text.
-
-    Attributes
-    ----------
-    caption
-        What it shows.
-    head
-        Names of the columns.
-    rows
-        Cells; the first of each row names it.
-    """
+    """A table of text; the first cell of each row names it."""
 
     caption: str
     head: Sequence[str]
@@ -52,10 +42,6 @@ class Chart:
     ----------
     name
         Name of the PNG, and start of the ids of the SVG.
-    figure
-        Drawn in the style of the package.
-    caption
-        What it shows.
     targets
         Returns the places in it to point at and click.
     wide
@@ -75,18 +61,14 @@ class Chart:
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """A part of the page.
+    """A part of the page, from its heading to its tables.
 
     Attributes
     ----------
-    name, title
-        Its anchor, and its heading.
-    text
-        Paragraphs.
-    sentences
-        Items of a list.
-    charts, tables
-        Its content, figures first.
+    name
+        Its anchor.
+    text, sentences
+        Paragraphs, and items of a list.
     folded
         Tables that are closed at first; empty ones are left out.
     code
@@ -111,24 +93,16 @@ class Page:
     ----------
     title, kind, started
         Name of the run, ``training``, ``ablation`` or ``search``, and when it started.
-    verdict
-        Sentences that say what the result is worth.
-    warning
-        Sentence of the banner above all numbers, "" for none.
-    tiles
-        The most important numbers.
-    sections
-        In their order.
+    verdict, warning, tiles
+        Sentences that say what the result is worth; that of the banner above all numbers; the most important numbers.
     cards, cards_text
         Galaxies as :func:`mmagn.reporting.page.cards.cards` returns them, and which galaxies they are.
     classes, outcomes
         Names that cards can be filtered by.
     changed, config_text
         (name, value) of the settings that are not the default, and all settings as YAML.
-    provenance
-        (name, value) pairs.
-    command
-        Command line of the run.
+    provenance, command
+        (name, value) pairs, and the command line of the run.
     """
 
     title: str

@@ -26,17 +26,8 @@ logger = logging.getLogger(__name__)
 def write_report(run_path: Path, store: PairStore | None = None) -> Path:
     """Write figures and ``report.html`` into the folder of a training, an ablation or a search; return its path.
 
-    Parameters
-    ----------
-    run_path
-        Run folder.
-    store
-        Images and spectra of its pairs; without it they are looked for at the source of its config.
-
-    Raises
-    ------
-    FileNotFoundError
-        Where the folder is no run folder, or has no scores yet.
+    Without a store, images and spectra are looked for at the source of the config of the run. ``FileNotFoundError``
+    where the folder is no run folder, or has no scores yet.
     """
     run = RunFolder.open(run_path)
     results = [(kind, path) for name, kind in KINDS.items() for path in sorted(run.path.glob(name))]

@@ -108,12 +108,8 @@ def inputs_section(
 ) -> Section | None:
     """Return what each input of some models contributes; None without any.
 
-    Parameters
-    ----------
-    inputs_of
-        Recorded inputs by model, whose name is left out where it is "".
-    disagreeing, objects
-        Number of objects whose modalities disagree, and of all; None where it was not counted.
+    Recorded inputs are by model, whose name is left out where it is ""; ``disagreeing`` are the objects whose
+    modalities disagree, None where they were not counted.
     """
     rows = [
         [

@@ -27,18 +27,9 @@ def against_guessing(value: float, prevalence: float, ceiling: Score) -> str:
 def training_verdict(
     scores: Scores, ceiling: Score, split: str, inputs: Mapping[str, Numbers], *, simulated: bool
 ) -> list[str]:
-    """Return the verdict on a training.
+    """Return the verdict on a training, from its scores on a split and the noise ceiling of average precision.
 
-    Parameters
-    ----------
-    scores, ceiling
-        Scores on the split, and the noise ceiling of average precision.
-    split
-        Name of the split.
-    inputs
-        Loss of average precision where an input is permuted among the objects, by name of the input.
-    simulated
-        True for the embedded survey.
+    ``inputs`` are the losses of average precision where an input is permuted among the objects, by its name.
     """
     precision, tail = scores["average_precision"], f"; {SIMULATED}." if simulated else "."
     counts = f"{scores.objects:,} galaxies of the {split} split ({scores.positives:,} AGN)"

@@ -21,15 +21,13 @@ class MemberState:
     number
         (member,) place among the heads.
     weights, mean, square, average, best_weights
-        (member, parameter) weights, moments of their gradients, moving average of the weights, and that of the best
-        epoch.
-    steps
-        (member, 1) optimiser steps taken.
-    rate, decay, clip, blend, pos_weight
-        (member, 1) settings; ``blend`` is what the average takes of new weights, 1 where nothing is averaged.
-    view, validation, valid
-        (member,) view; (member, object) rows to validate on, and False where they are padding.
-    epochs, patience, best_epoch, best_score
+        (member, parameter) weights, moments of their gradients, moving average, and that of the best epoch.
+    steps, rate, decay, clip, blend, pos_weight
+        (member, 1) optimiser steps taken, and settings; ``blend`` is what the average takes of new weights, 1 where
+        nothing is averaged.
+    validation, valid
+        (member, object) rows to validate on, and False where they are padding.
+    view, epochs, patience, best_epoch, best_score
         (member,).
     """
 
@@ -61,14 +59,8 @@ class MemberState:
 def adam_step(state: MemberState, gradient: Tensor, active: Tensor, rate: Tensor, spread: Tensor) -> None:
     """Clip and take one step of Adam (Kingma & Ba 2015) where ``active`` is 1; leave everything where it is 0.
 
-    Parameters
-    ----------
-    state
-        Weights and moments, changed in place.
-    gradient
-        (member, parameter).
-    active, rate, spread
-        (member, 1): 1 or 0; learning rate over the bias of the first moment; root of the bias of the second.
+    The state is changed in place by the gradient (member, parameter). Of each (member, 1): ``active``, ``rate``, the
+    learning rate over the bias of the first moment, and ``spread``, the root of the bias of the second.
     """
     norm = torch.linalg.vector_norm(gradient, dim=1, keepdim=True)
     gradient.mul_((state.clip / (norm + _CLIP_EPSILON)).clamp(max=1))

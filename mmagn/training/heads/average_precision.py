@@ -8,16 +8,8 @@ def average_precisions(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
     """(member,) average precision of each row, NaN where it has no positive.
 
     The sum over thresholds of precision times rise in recall, objects of equal logits counted together, as in
-    ``sklearn.metrics.average_precision_score``.
-
-    Parameters
-    ----------
-    logits
-        (member, object), finite where valid.
-    target
-        (member, object) 1 or 0.
-    valid
-        (member, object) False where a row is padded.
+    ``sklearn.metrics.average_precision_score``. All inputs are (member, object): logits, finite where valid; targets,
+    1 or 0; and ``valid``, False where a row is padded.
     """
     ranked, order = logits.masked_fill(~valid, -torch.inf).sort(dim=1, descending=True)
     counted = valid.gather(1, order).double()

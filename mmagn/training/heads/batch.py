@@ -36,10 +36,8 @@ class Member:
     ----------
     train, validation
         (object,) rows to fit on, and to choose the epoch on.
-    pos_weight
-        Weight of the positive class in the loss.
-    seed
-        Seed of order and dropout.
+    pos_weight, seed
+        Weight of the positive class in the loss, and seed of order and dropout.
     config
         Settings of the optimisation; learning rate, weight decay, clipping, batch size, epochs and patience may
         differ from member to member.
@@ -61,14 +59,12 @@ class _Epoch:
 
     Attributes
     ----------
-    rows
-        (step, member, slot) rows, 0 where padded.
+    rows, place
+        (step, member, slot) rows, 0 where padded, and their numbers in the member's order.
     weight
         (step, member, slot) 1 over the size of the batch and the batches of a step, 0 where padded.
     active
         (step, member, 1) 1 where the optimiser of the member takes a step; 0 where it has no batch or accumulates more.
-    place
-        (step, member, slot) number of the row in the member's order.
     kept
         (member, row, unit) bool: False where dropout takes a unit away.
     """
@@ -81,18 +77,9 @@ class _Epoch:
 
 
 class MemberBatch:
-    """Fits of heads of one architecture.
+    """Fits of heads of one architecture, and ``numbers`` (member,) by which results and errors name them.
 
-    Parameters
-    ----------
-    heads, members
-        (member,) networks, and what is fitted.
-    views
-        (view, object, feature).
-    target
-        (object,), or (view, object).
-    numbers
-        (member,) by which results and errors name the members.
+    Views are (view, object, feature), targets (object,) or (view, object).
     """
 
     def __init__(

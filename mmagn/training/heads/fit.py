@@ -28,15 +28,13 @@ def many_fits(
 
     Parameters
     ----------
-    heads
-        (member,) networks with their first weights: Linear layers, Dropout, and layers without weights between them,
-        such as ``FusionHeads.head``. Widths and dropout may differ; heads of equal widths are trained together.
+    heads, members
+        (member,) networks with their first weights, and what is fitted: Linear layers, Dropout, and layers without
+        weights between them, such as ``FusionHeads.head``. Heads of equal widths are trained together.
     inputs
         (view, object, feature) float32 on the device of the training; (object, feature) is one view.
     target
         (object,) float32: 1, 0 or the probability of 1; or (view, object) where it differs from view to view.
-    members
-        (member,) what is fitted.
 
     Raises
     ------
@@ -58,14 +56,7 @@ def many_fits(
 def many_logits(heads: Sequence[nn.Sequential], inputs: Tensor, views: Sequence[int] | None = None) -> Tensor:
     """(member, object) logits of all objects from every head, without dropout.
 
-    Parameters
-    ----------
-    heads
-        (member,) networks, as for :func:`many_fits`.
-    inputs
-        (view, object, feature); (object, feature) is one view.
-    views
-        (member,) view that each head sees; the first one where not given.
+    Heads and inputs are as for :func:`many_fits`; ``views`` (member,) what each head sees, the first one by default.
     """
     layers = inputs if inputs.ndim == 3 else inputs[None]
     chosen = torch.zeros(len(heads), dtype=torch.int64) if views is None else torch.tensor(list(views))

@@ -30,19 +30,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class HeadsSettings:
-    """How the heads of a network are fitted.
-
-    Attributes
-    ----------
-    config
-        Settings of the optimisation.
-    origin
-        What the features are measured on; None where the network has none.
-    pos_weight
-        Weight of the positive class in the loss.
-    seed
-        Seed of first weights, order and dropout.
-    """
+    """How the heads of a network are fitted; ``origin`` is that of its features, None where it has none."""
 
     config: TrainingConfig
     origin: FeatureOrigin | None
@@ -52,20 +40,16 @@ class HeadsSettings:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class HeadsTask:
-    """What the heads of one network are fitted to.
+    """What the heads of one network are fitted to, in place.
 
     Attributes
     ----------
-    heads
-        The heads, which are fitted in place.
     embedding
         (object, embedding), 0 in place of modalities that an object lacks.
     target
         (object,) 1, 0 or the probability of 1.
     train, validation
         (object,) rows to fit the MLPs on, and rows that choose their epochs and fit the late fusion.
-    settings
-        How they are fitted.
     present
         (object, modality) bool: an object of those rows has this modality; None where all have every one.
     """
@@ -90,19 +74,10 @@ class HeadsTask:
 def fit_model_heads(
     model: FusionModel, source: BatchSource, rows: tuple[NDArray[np.int64], NDArray[np.int64]], settings: HeadsSettings
 ) -> None:
-    """Fit the heads of a network with finished branches; see :func:`fit_heads`.
+    """Fit the heads of a network whose branches have their best weights; see :func:`fit_heads`.
 
-    Parameters
-    ----------
-    model
-        Network with the best weights of its branches; it is in evaluation mode afterwards. One with a single modality
-        stays as it is.
-    source
-        Objects with scaled features and targets.
-    rows
-        Rows for training, and rows for validation.
-    settings
-        How they are fitted.
+    The source has scaled features and targets; ``rows`` are those for training and for validation. The network is in
+    evaluation mode afterwards; one with a single modality stays as it is.
     """
     if (task := heads_task(model, source, rows, settings)) is not None:
         fit_heads([task])
@@ -141,16 +116,11 @@ def heads_task(
 def fit_heads(tasks: Sequence[HeadsTask]) -> None:
     """Fit the heads of networks with more than one modality to the embeddings of their branches, which do not change.
 
-    The auxiliary head of the features learns from the features alone. The MLP head learns from all embeddings and
-    features, each object once whole and once without each of its modalities, where the features stay when the
-    spectrum they were measured on is left out: branches of a few hundred objects remember them, and a head that can
-    rely on any one of the modalities does not. The weights of the late fusion come from the validation rows, for each
-    subset of modalities as it looks without the others.
-
-    Parameters
-    ----------
-    tasks
-        Networks of one architecture and one number of objects.
+    The networks have one architecture and one number of objects. The auxiliary head of the features learns from the
+    features alone. The MLP head learns from all embeddings and features, each object once whole and once without each
+    of its modalities, where the features stay when the spectrum they were measured on is left out: branches of a few
+    hundred objects remember them, and a head that can rely on any one of the modalities does not. The weights of the
+    late fusion come from the validation rows, for each subset of modalities as it looks without the others.
     """
     whole = [task for task in tasks if "features" in task.heads.auxiliary]
     having = [

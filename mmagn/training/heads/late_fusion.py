@@ -25,10 +25,8 @@ def late_fusion_weights(
 
     Parameters
     ----------
-    logits
-        (object,) by name.
-    target
-        (object,) 1 positive, 0 negative; both occur.
+    logits, target
+        (object,) by name; (object,) 1 positive, 0 negative, both occur.
     chosen_on
         Names of logits that the same objects have chosen in some way, such as by an early stop: they look better here
         than they are, so the fit is not drawn towards one of them.

@@ -11,10 +11,7 @@ Architecture = tuple[object, ...]
 def architecture(head: nn.Sequential) -> Architecture:
     """Layers of a head and their widths: heads that agree in it can be stacked. Dropout may differ in its strength.
 
-    Raises
-    ------
-    ValueError
-        Where a layer has weights and is not Linear, or the head does not end in one logit.
+    ``ValueError`` where a layer has weights and is not Linear, or the head does not end in one logit.
     """
     layers: list[object] = []
     width = 0
@@ -37,14 +34,7 @@ def architecture(head: nn.Sequential) -> Architecture:
 
 
 class StackedHeads:
-    """A batch of heads of one architecture.
-
-    Parameters
-    ----------
-    heads
-        Sequential heads that agree in :func:`architecture`; their weights are copied.
-    device
-        Where the batch computes.
+    """A batch of sequential heads that agree in :func:`architecture`, whose weights are copied to a device.
 
     Attributes
     ----------
@@ -74,17 +64,10 @@ class StackedHeads:
         return parts
 
     def logits(self, parts: Sequence[Tensor], inputs: Tensor, kept: Sequence[Tensor] = ()) -> Tensor:
-        """(member, batch) logits.
+        """(member, batch) logits of (member, batch, feature) inputs, with weights as :meth:`parts` gives them.
 
-        Parameters
-        ----------
-        parts
-            As :meth:`parts` gives them.
-        inputs
-            (member, batch, feature).
-        kept
-            (member, batch, unit) factors of each Dropout layer: 0, or one over the probability to be kept. Without
-            them nothing is dropped.
+        ``kept`` are (member, batch, unit) factors of each Dropout layer: 0, or one over the probability to be kept.
+        Without them nothing is dropped.
         """
         hidden, weights, factors = inputs, iter(parts), iter(kept)
         for layer in self.layers:

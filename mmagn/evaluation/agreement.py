@@ -1,6 +1,5 @@
 """One label against another on the same objects: agreement and Cohen's kappa with intervals, and what is unknown."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,8 +99,3 @@ def kappa(counts: Floats) -> Floats:
         observed = (a + d) / total
         expected = ((a + b) * (a + c) + (c + d) * (b + d)) / total**2
         return np.asarray(np.where(expected < 1, (observed - expected) / (1 - expected), np.nan))
-
-
-def counts_rows(counts: Sequence[Sequence[int]]) -> list[list[str]]:
-    """Return the counts as rows of text, each with the state of the first label before it."""
-    return [[state, *(f"{count:,}" for count in row)] for state, row in zip(STATES, counts, strict=True)]

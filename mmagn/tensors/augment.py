@@ -28,14 +28,27 @@ def augment_batch(
     come from the generator, on the device of the batch, None for that of the device; ``softening`` is the
     ``asinh_softening`` that the images were made with.
     """
-    draws = augmentation_draws(batch, config, generator)
-    return augmented(batch, draws, config, softening=softening)
+    draws, changed = augmentation_draws(batch, config, generator), dict(batch)
+    if "image" in batch:
+        image = batch["image"]
+        if "dropped" in draws:
+            image = without_bands(image, draws["dropped"])
+        if "shift" in draws:
+            image = shifted(image, draws["shift"])
+        if "image_noise" in draws:
+            image = noisy_image(image, config.image_noise / softening, draws["image_noise"])
+        if "element" in draws:
+            image = dihedral(image, draws["element"])
+        changed["image"] = image
+    if "spectrum_noise" in draws:
+        changed["spectrum"] = noisy_spectrum(batch["spectrum"], config.spectrum_noise, draws["spectrum_noise"])
+    return changed
 
 
 def augmentation_draws(
     batch: Mapping[str, Tensor], config: AugmentConfig, generator: torch.Generator | None
 ) -> dict[str, Tensor]:
-    """Random numbers of a batch, those that ``config`` needs: all that :func:`augmented` cannot do by itself.
+    """Random numbers of a batch, those that ``config`` needs.
 
     ``image_noise`` (batch, band, height, width) and ``spectrum_noise`` (batch, pixel) standard normal, ``element``
     (batch,) of the dihedral group, ``shift`` (batch, 2) in pixels of x and y, ``dropped`` (batch, band) bool.
@@ -54,31 +67,6 @@ def augmentation_draws(
     if "spectrum" in batch and config.spectrum_noise > 0:
         draws["spectrum_noise"] = _normal(batch["spectrum"][:, 0], generator)
     return draws
-
-
-def augmented(
-    batch: Mapping[str, Tensor],
-    draws: Mapping[str, Tensor],
-    config: AugmentConfig,
-    *,
-    softening: float,
-) -> dict[str, Tensor]:
-    """Batch changed by the draws: a function of tensors alone, which a CUDA graph can hold."""
-    changed = dict(batch)
-    if "image" in batch:
-        image = batch["image"]
-        if "dropped" in draws:
-            image = without_bands(image, draws["dropped"])
-        if "shift" in draws:
-            image = shifted(image, draws["shift"])
-        if "image_noise" in draws:
-            image = noisy_image(image, config.image_noise / softening, draws["image_noise"])
-        if "element" in draws:
-            image = dihedral(image, draws["element"])
-        changed["image"] = image
-    if "spectrum_noise" in draws:
-        changed["spectrum"] = noisy_spectrum(batch["spectrum"], config.spectrum_noise, draws["spectrum_noise"])
-    return changed
 
 
 def without_bands(image: Tensor, dropped: Tensor) -> Tensor:

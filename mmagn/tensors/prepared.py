@@ -17,7 +17,7 @@ from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
 from mmagn.records import BANDS
-from mmagn.storage.files import code_digest
+from mmagn.storage.files import code_digest, whole_file
 from mmagn.storage.settings import settings_affecting
 from mmagn.tensors.config import TensorsConfig
 from mmagn.tensors.image import image_tensor
@@ -111,13 +111,13 @@ def fill(into: Halves, store: PairSource, rows: Sequence[int], branch: str, conf
             unseen += branch == "image" and not array.any()
         return unseen
 
-    unseen, told_s = 0, started
+    unseen, logged_s = 0, started
     with ThreadPoolExecutor(config.threads) as pool:
         for number, count in enumerate(pool.map(made, range(0, len(rows), ROWS_AT_ONCE)), start=1):
             unseen += count
             done, now_s = min(number * ROWS_AT_ONCE, len(rows)), time.perf_counter()
-            if done == len(rows) or now_s - told_s > _LOG_EVERY_S:
-                told_s = now_s
+            if done == len(rows) or now_s - logged_s > _LOG_EVERY_S:
+                logged_s = now_s
                 _LOGGER.info("tensors: %s of %d of %d pairs, %.1f s", branch, done, len(rows), now_s - started)
     if unseen:
         size = config.image_size
@@ -140,17 +140,11 @@ def _mapped(path: Path, shape: tuple[int, ...]) -> Halves | None:
 
 
 def _write(path: Path, store: StoredPairs, branch: str, config: TensorsConfig) -> None:
-    part = path.with_suffix(".part")
-    try:
+    with whole_file(path) as part:
         into = open_memmap(part, mode="w+", dtype=np.float16, shape=(len(store), *shape_of(branch, config)))
         _reserve(part)
         fill(into, store, range(len(store)), branch, config)
         into.flush()
-        with part.open("rb+") as file:
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _reserve(part: Path) -> None:

@@ -24,14 +24,8 @@ BLUE, ORANGE, VERMILION, GREEN, PINK, SKY = "#0072B2", "#E69F00", "#D55E00", "#0
 """Colours of Okabe & Ito (2008), distinct under all common forms of colour blindness."""
 BLACK, GREY, LIGHT_GREY, WHITE = "#1a1a1a", "#767676", "#c8c8c8", "#ffffff"
 
-CLASS_NAMES = {
-    "star-forming": "star-forming",
-    "composite": "composite",
-    "seyfert": "Seyfert",
-    "liner": "LINER",
-    "unclassified": "unclassified",
-}
-"""Name of each BPT class for readers."""
+CLASS_NAMES = {"seyfert": "Seyfert", "liner": "LINER"}
+"""Names of BPT classes for readers where they differ."""
 CLASS_COLORS = {
     "star-forming": BLUE,
     "composite": ORANGE,

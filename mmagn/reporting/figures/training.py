@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -36,19 +37,13 @@ def validation_figures(config: EvaluationConfig, *, pos_weight: float = 1.0) -> 
         predicted = (probability >= 0.5).astype(int)  # the loss is weighted, so 0.5 is where both errors cost the same
         return confusion_figure(confusion_matrix(target.astype(int), predicted, labels=[0, 1]), threshold=0.5)
 
-    def precision_recall(target: Floats, probability: Floats) -> Figure:
-        return precision_recall_figure(target, probability, config=quick)
-
-    def roc(target: Floats, probability: Floats) -> Figure:
-        return roc_figure(target, probability, config=quick)
-
     def calibration(target: Floats, probability: Floats) -> Figure:
         at_odds = expit(unshifted_logits(logit(np.clip(probability, 1e-12, 1 - 1e-12)), pos_weight))
         return reliability_figure(target, {"before calibration": at_odds}, config=quick)
 
     return {
-        "validation/precision_recall": precision_recall,
-        "validation/roc": roc,
+        "validation/precision_recall": partial(precision_recall_figure, config=quick),
+        "validation/roc": partial(roc_figure, config=quick),
         "validation/reliability": calibration,
         "validation/confusion": confusion,
     }

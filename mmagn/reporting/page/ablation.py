@@ -18,6 +18,7 @@ from mmagn.reporting.page.labels import labels_section
 from mmagn.reporting.page.scores import (
     TEXT_CEILING,
     inputs_section,
+    metric_text,
     number_range,
     number_text,
     numbers_text,
@@ -163,7 +164,7 @@ def _answers_section(questions: Sequence[Numbers], metric: str) -> Section:
 
 
 def _score_cells(row: Numbers) -> list[str]:
-    return [number_text(row.get(name), row.get(f"{name}_low"), row.get(f"{name}_high")) for name in ABLATION_METRICS]
+    return [metric_text(row, name) for name in ABLATION_METRICS]
 
 
 def _ceiling_rows(ceiling: Numbers) -> list[list[str]]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from astropy.table import Table
+from sklearn.metrics import confusion_matrix
 
 from mmagn.evaluation.config import EvaluationConfig
 from mmagn.evaluation.scorecard import Scores
@@ -60,8 +61,7 @@ def score_charts(
     """
     quick = replace(config, bootstrap_draws=min(config.bootstrap_draws, BAND_DRAWS))
     truth, probability = predictions.truth, predictions.probability
-    pairs = np.stack([truth, predictions.positive], axis=1).astype(int)
-    confusion = [[int((pairs == (row, column)).all(axis=1).sum()) for column in (0, 1)] for row in (0, 1)]
+    confusion = confusion_matrix(truth.astype(int), predictions.positive.astype(int), labels=[0, 1])
     sets = {"before calibration": uncalibrated, "calibrated": probability}
     curves = {"config": quick, "scores": scores}
     return [
@@ -173,6 +173,6 @@ def galaxy_parts(predictions: Predictions, payload: Payload, sample: str, *, sim
     return {
         "cards": cards(predictions, with_card, payload.pair_of()),
         "cards_text": text,
-        "classes": [(name, CLASS_NAMES[name]) for name in BPT_CLASSES if name in present],
+        "classes": [(name, CLASS_NAMES.get(name, name)) for name in BPT_CLASSES if name in present],
         "outcomes": OUTCOMES,
     }

@@ -3,10 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from mmagn.evaluation.agreement import counts_rows
 from mmagn.evaluation.scorecard import Score
 from mmagn.reporting.page.html import Section, TableView
-from mmagn.reporting.page.scores import number_text, numbers_text, score_name
+from mmagn.reporting.page.scores import counts_table, metric_text, numbers_text, score_name
 
 Numbers = Mapping[str, Any]
 
@@ -35,6 +34,7 @@ def labels_section(recorded: Numbers) -> Section | None:
             f"Positive-unlabelled data: {recorded['background']:,} objects of the split are a background of unknown "
             "label, which holds positives. Average precision and ROC-AUC are of known positives against it."
         )
+    states = zip(against["states"], against["counts"], strict=True)
     rows = [
         ["agreement", numbers_text(against["agreement"])],
         ["Cohen's kappa", numbers_text(against["kappa"])],
@@ -44,16 +44,14 @@ def labels_section(recorded: Numbers) -> Section | None:
         TableView(
             caption=f"{first} (rows) against {second} (columns)",
             head=[first, *(f"{second}: {state}" for state in against["states"])],
-            rows=counts_rows(against["counts"]),
+            rows=[[state, *(f"{count:,}" for count in row)] for state, row in states],
         ),
         TableView(caption="Agreement", head=["quantity", "value [interval]"], rows=rows),
         *_catalog_tables(recorded),
     ]
     folded = [
-        TableView(
-            caption="Why pairs have no label of the catalogue, or one by its coverage",
-            head=["reason", "pairs"],
-            rows=[[name, f"{count:,}"] for name, count in labels["reasons"].items()],
+        counts_table(
+            "Why pairs have no label of the catalogue, or one by its coverage", ["reason", "pairs"], labels["reasons"]
         )
     ]
     return Section(name="labels", title="Labels against labels", text=text, tables=tables, folded=folded)
@@ -69,14 +67,7 @@ def _catalog_tables(recorded: Numbers) -> list[TableView]:
         return [TableView(caption=f"On the label of the catalogue: {counts}", head=["score", "value"], rows=rows)]
     models = recorded.get("catalog_models") or []
     metrics = CATALOG_METRICS[:3]
-    rows = [
-        [
-            row["variant"],
-            row["level"],
-            *(number_text(row[name], row[f"{name}_low"], row[f"{name}_high"]) for name in metrics),
-        ]
-        for row in models
-    ]
+    rows = [[row["variant"], row["level"], *(metric_text(row, name) for name in metrics)] for row in models]
     caption = "Models that were trained on the BPT label, on the label of the catalogue"
     head = ["model", "level", *map(score_name, metrics)]
     return [TableView(caption=caption, head=head, rows=rows)] if rows else []

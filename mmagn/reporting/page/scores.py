@@ -51,6 +51,16 @@ def number_range(low: float | None, high: float | None) -> str:
     return "" if low is None or high is None else f"[{low:.3f}, {high:.3f}]"
 
 
+def metric_text(row: Numbers, metric: str) -> str:
+    """Return a score of a flat row, such as those of ``ablation.json``, as :func:`number_text`."""
+    return number_text(row.get(metric), row.get(f"{metric}_low"), row.get(f"{metric}_high"))
+
+
+def counts_table(caption: str, head: Sequence[str], counts: Mapping[str, int]) -> TableView:
+    """Return a table with a row for each count."""
+    return TableView(caption=caption, head=head, rows=[[name, f"{count:,}"] for name, count in counts.items()])
+
+
 def score_tiles(scores: Scores, ceilings: Mapping[str, Score], split: str) -> list[Tile]:
     """Return the numbers at the top of the page of a training."""
     tiles = []
@@ -150,18 +160,11 @@ def sample_section(recorded: Numbers, charts: Sequence[Chart] = ()) -> Section:
         for name, count in steps
         if count is not None
     ]
-    drops = {**matching.get("drops", {}), **matching.get("pair_drops", {})}
+    dropped = {**matching.get("drops", {}), **matching.get("pair_drops", {})}
+    drops = {f"dropped: {name}": count for name, count in dropped.items()}
     folded = [
-        TableView(
-            caption=f"Why {sum(reasons.values()):,} pairs have no label",
-            head=["reason", "pairs"],
-            rows=[[name, f"{count:,}"] for name, count in reasons.items()],
-        ),
-        TableView(
-            caption=f"{sum(drops.values()):,} objects and pairs dropped before",
-            head=["reason", "count"],
-            rows=[[f"dropped: {name}", f"{count:,}"] for name, count in drops.items()],
-        ),
+        counts_table(f"Why {sum(reasons.values()):,} pairs have no label", ["reason", "pairs"], reasons),
+        counts_table(f"{sum(drops.values()):,} objects and pairs dropped before", ["reason", "count"], drops),
     ]
     return Section(
         name="sample",

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mmagn.evaluation.scorecard import Score, Scores
-from mmagn.reporting.page.scores import number_text, numbers_text
+from mmagn.reporting.page.scores import metric_text, numbers_text
 
 Numbers = Mapping[str, Any]
 
@@ -74,7 +74,7 @@ def small_sample_warning(objects: int, positives: int, split: str) -> str:
 def ablation_verdict(recorded: Numbers, best: Numbers, *, simulated: bool) -> list[str]:
     """Return the verdict on an ablation, whose best network is a row of its models."""
     ceiling = Score.from_dict(recorded.get("noise_ceiling", {}).get("average_precision", {}))
-    value = number_text(best["average_precision"], best["average_precision_low"], best["average_precision_high"])
+    value = metric_text(best, "average_precision")
     worth = against_guessing(best["average_precision"] or 0.0, best["prevalence"], ceiling)
     first = f"The best network, {best['variant']}, reaches an average precision of {value}, {worth}"
     tail = f"; {SIMULATED}." if simulated else "."

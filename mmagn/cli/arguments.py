@@ -92,12 +92,8 @@ class ConfigParser(Parser):
         super().__init__(command, examples, note)
         self.listed, self.base = listed, base
         self.usage = f"{self.prog} [--config FILE] [--SETTING VALUE ...] [options]"
-        self.add_argument(
-            "--config",
-            action="append",
-            metavar="FILE",
-            help="YAML file, run folder or shipped name; may repeat",
-        )
+        config_help = "YAML file, run folder or shipped name; may repeat"
+        self.add_argument("--config", action="append", metavar="FILE", help=config_help)
         self.add_argument("--print_config", action="store_true", help="print the resulting settings and exit")
         self.add_argument("--help-all", action="store_true", help="explain all settings and exit")
 

@@ -111,11 +111,6 @@ def plot_spectrum(arguments: Sequence[str]) -> None:
     sys.stdout.write(f"{pipeline.inspect(config, about, Path(options.out))}\n")
 
 
-def _cell_numbers(text: str) -> list[int]:
-    """Return the numbers of a list such as ``1104,1107``."""
-    return list(setting_from_text("data.cells", text, DataConfig))
-
-
 @command
 def fetch(arguments: Sequence[str]) -> None:
     """Download the HEALPix cells of the published tree that promise the most pairs per gigabyte."""
@@ -146,7 +141,7 @@ def fetch(arguments: Sequence[str]) -> None:
     parser.add_argument("--dry-run", action="store_true", help="show the plan and download nothing")
 
     options = parser.parse_args(arguments)
-    wanted = _cell_numbers(options.cells) if options.cells else []
+    wanted = list(setting_from_text("data.cells", options.cells, DataConfig)) if options.cells else []
     with http_session() as session:
         folders = DataConfig(spectra=tuple(options.spectra), desi_survey=options.desi_survey).spectra_folders
         cells = remote_cells(session, options.url, folders, options.hsc_survey, wanted=wanted)

@@ -14,7 +14,6 @@ from mmagn.evaluation.bootstrap import probability_bins, scored_objects
 from mmagn.records import Floats
 
 Kind = Literal["none", "temperature", "platt", "isotonic"]
-KINDS: tuple[Kind, ...] = ("none", "temperature", "platt", "isotonic")
 ISOTONIC_MIN_OBJECTS = 1000
 """Objects below which an isotonic map overfits (Niculescu-Mizil & Caruana 2005)."""
 _LOG_SLOPE_RANGE = (-4.0, 4.0)
@@ -101,11 +100,9 @@ class Calibration:
 def fitted_calibration(target: ArrayLike, logits: ArrayLike, *, pos_weight: float, kind: Kind = "platt") -> Calibration:
     """Return the map from logits to probabilities fitted to (object,) targets and logits that were not trained on.
 
-    Where a class is missing the map is ``none``; the reason is kept and logged. ``ValueError`` where the kind is
-    unknown, or isotonic with fewer than ``ISOTONIC_MIN_OBJECTS`` objects.
+    Where a class is missing the map is ``none``; the reason is kept and logged. ``ValueError`` for an isotonic map of
+    fewer than ``ISOTONIC_MIN_OBJECTS`` objects.
     """
-    if kind not in KINDS:
-        raise ValueError(f"calibration is {kind!r}; allowed: {', '.join(KINDS)}")
     plain = unshifted_logits(logits, pos_weight)
     y = scored_objects(target, expit(plain), 0.5, 1).target
     count, positives = len(y), int(y.sum())

@@ -37,8 +37,6 @@ def sky_folds(
         Where there are fewer groups or fewer objects of a class than folds need.
     """
     y, groups = _targets(target), _merged_groups(group, object_id)
-    if folds < 2 or repeats < 1:
-        raise ValueError(f"folds is {folds} and repeats is {repeats}; allowed: 2 or more folds, 1 or more repeats")
     _check_enough(y, groups, folds)
     result = []
     for repeat in range(repeats):

@@ -61,8 +61,6 @@ def permutation_importance(
     draws
         Permutations of each feature.
     """
-    if not 0 < target.sum() < len(target):
-        raise ValueError(f"importance needs objects of both classes; {int(target.sum())} of {len(target)} are positive")
     rng = np.random.default_rng(seed)
     whole, once = logits(features)[None], np.ones((1, len(target)))
     importances = []

@@ -79,11 +79,8 @@ def features_present(
     return torch.from_numpy(2 * (valid & possible).sum(axis=1) >= np.maximum(1, possible.sum(axis=1)))
 
 
-def shown_batch(batch: Mapping[str, Tensor], subset: Subset, origin: FeatureOrigin | None) -> dict[str, Tensor]:
-    """Return a batch without the modalities outside a subset: not valid, and the features of theirs imputed.
-
-    The origin is that of the features; ``ValueError`` where the batch has features and it is None.
-    """
+def shown_batch(batch: Mapping[str, Tensor], subset: Subset, origin: FeatureOrigin) -> dict[str, Tensor]:
+    """Return a batch without the modalities outside a subset: not valid, and the features of theirs imputed."""
     some = next(iter(batch.values()))
     every = torch.ones(len(some), dtype=torch.bool, device=some.device)
     image_valid, spectrum_valid = (
@@ -91,10 +88,6 @@ def shown_batch(batch: Mapping[str, Tensor], subset: Subset, origin: FeatureOrig
     )
     changed = {**batch, "image_valid": image_valid, "spectrum_valid": spectrum_valid}
     if "features" in batch:
-        if origin is None:
-            raise ValueError(
-                "modalities are dropped from a batch with features, but the origin of the features is unknown"
-            )
         features = batch["features"]
         changed["features"] = origin.to(features.device).with_imputed(features, image_valid, spectrum_valid)
     return changed

@@ -82,8 +82,6 @@ class AgnModule(lightning.LightningModule):
 
     def __init__(self, model: nn.Module, config: TrainingConfig, pos_weight: float, seed: int) -> None:
         super().__init__()
-        if seed < 0:
-            raise ValueError(f"seed is {seed}; allowed: 0 or more")
         self.automatic_optimization = False
         self.model, self.config, self.seed = model, config, seed
         self.register_buffer("pos_weight", torch.tensor(float(pos_weight)))

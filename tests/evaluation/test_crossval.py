@@ -81,7 +81,6 @@ def test_three_groups_are_enough_for_three_sets() -> None:
     [
         ([1, 1, 2, 2], [0, 1, 0, 1], 2, "there are 2 groups of sky; 2 folds with a validation set need 4 or more"),
         (list(range(20)), [1] * 2 + [0] * 18, 5, "the rarer class has 2 objects"),
-        (list(range(20)), [0, 1] * 10, 1, "folds is 1"),
         ([1, 2], [0, np.nan], 2, "target of object 1 is nan"),
     ],
 )

@@ -59,8 +59,3 @@ def test_shares_are_those_of_independent_terms_of_the_logit_and_their_mean_is_th
     one, other = [Importance(name="a", value=v, low=0.0, high=1.0, share=2 * v) for v in (0.1, 0.3)]
     (mean,) = mean_importances([[one], [], [other]])
     assert (mean.value, mean.share) == pytest.approx((0.2, 0.4))
-
-
-def test_one_class_alone_has_no_importance() -> None:
-    with pytest.raises(ValueError, match="both classes; 0 of 5"):
-        permutation_importance(lambda x: x[:, 0], np.zeros((5, 1), np.float32), np.zeros(5), "a")

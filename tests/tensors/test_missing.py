@@ -45,11 +45,6 @@ def test_an_object_that_lacks_a_modality_already_still_lacks_it() -> None:
     assert torch.equal(after["image_valid"], first)
 
 
-def test_features_of_unknown_origin_are_refused() -> None:
-    with pytest.raises(ValueError, match="origin of the features is unknown"):
-        shown_batch(batch(4), "image", None)
-
-
 def test_a_scaling_of_other_features_is_refused() -> None:
     assert FeatureOrigin.of(LINE_FREE_FEATURES, scaling(3)).of_image.tolist() == [False, True, True]
     with pytest.raises(ValueError, match="3 features were given to a scaling of 10"):

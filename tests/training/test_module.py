@@ -68,11 +68,6 @@ def test_the_gradient_is_clipped_to_the_configured_norm(trained, config, run, ma
     assert min(scalars(run, "train/gradient_norm")) > 1e-3, "what is logged is the norm before clipping"
 
 
-def test_a_negative_seed_is_refused(config, make_network):
-    with pytest.raises(ValueError, match="seed is -1; allowed: 0 or more"):
-        AgnModule(make_network(), config, pos_weight=1.0, seed=-1)
-
-
 class TwoBranches(nn.Module):
     """Two logits that share no weight: one of the first features, one of the others."""
 

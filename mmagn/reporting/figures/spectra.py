@@ -49,16 +49,11 @@ def spectrum_figure(
         The data; invalid pixels are left out and shaded.
     curves
         (pixel,) by a name of ``CURVES``, on the spectrum's own pixels, 1e-17 erg/s/cm2/A in the observed frame; NaN
-        where undefined. Residuals are (data - model) / error. ``ValueError`` for another length or name.
+        where undefined. Residuals are (data - model) / error.
     measured
         Row of the table of measurements: fluxes, S/N, class and flags are written below the panels.
     """
     curves = {} if curves is None else curves
-    for name, values in curves.items():
-        if name not in CURVES:
-            raise ValueError(f"there is no curve {name!r}; allowed: {', '.join(CURVES)}")
-        if values.shape != spectrum.flux.shape:
-            raise ValueError(f"{name} has {values.size} pixels; allowed: the spectrum's {spectrum.flux.size}")
     figure = blank_figure(11.0, 8.0 if measured is None else 9.0)
     widths = [high - low for low, high in CLOSE_UPS_ANGSTROM]
     heights = [1.1, 1.0, 0.45] if measured is None else [1.1, 1.0, 0.45, 0.5]

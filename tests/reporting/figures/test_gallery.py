@@ -127,11 +127,6 @@ def test_no_galaxies_and_no_valid_pixels_are_said() -> None:
     assert gallery_figure([dark], ["liner"]).axes[1].texts[0].get_text() == "no valid pixels here"
 
 
-def test_lists_of_different_length_are_refused() -> None:
-    with pytest.raises(ValueError, match="2 pairs came with 1 classes"):
-        gallery_figure([pair(), pair()], ["liner"])
-
-
 def test_images_of_agn_stand_above_images_of_other_galaxies() -> None:
     figure = image_rows_figure([cutout(), cutout()], [])
     above, _, below, _ = figure.axes

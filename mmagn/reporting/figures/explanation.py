@@ -36,16 +36,20 @@ _MAP = "RdBu_r"
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Explanation:
-    """The explanation of one galaxy, whose title has its name and probability; None where it lacks a view or branch.
+    """The explanation of one galaxy.
 
     Attributes
     ----------
-    image_occlusion
-        (row, column) fall of the logit by patch.
+    title, cutout
+        Its name and probability; its image, None where it has none.
+    gradients, image_occlusion
+        Integrated gradients; (row, column) fall of the logit by patch, None without an image branch.
     wavelength_angstrom, spectrum
-        (pixel,) rest-frame grid, and (2, pixel) input of the spectrum branch.
+        (pixel,) rest-frame grid, and (2, pixel) input of the spectrum branch, None without one.
     spectrum_occlusion, line_falls
         (pixel,) fall of the logit of the windows around each pixel; that where one line is blanked, by name.
+    features
+        Names of the features.
     importance, importance_split
         Permutation importance of the features on a split, empty where there is none, and that split.
     """

@@ -24,13 +24,13 @@ def many_fits(
 ) -> list[FoldFit]:
     """Train all heads in place, leave each with the weights of its best epoch, in evaluation mode, and return results.
 
-    All arithmetic is float32.
+    All arithmetic is float32. Heads of equal widths are trained together.
 
     Parameters
     ----------
     heads, members
-        (member,) networks with their first weights, and what is fitted: Linear layers, Dropout, and layers without
-        weights between them, such as ``FusionHeads.head``. Heads of equal widths are trained together.
+        (member,) networks with their first weights, of Linear layers, Dropout, and layers without weights between them,
+        such as ``FusionHeads.head``; and how each is fitted.
     inputs
         (view, object, feature) float32 on the device of the training; (object, feature) is one view.
     target

@@ -112,7 +112,7 @@ class CurveBand:
     high: Floats
 
     @classmethod
-    def of(cls, x: Floats, curves: ArrayLike, confidence: float) -> "CurveBand":
+    def of(cls, x: Floats, curves: Floats | list[Floats], confidence: float) -> "CurveBand":
         """Return the band of (draw, point) ordinates."""
         low, high = np.quantile(curves, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
         return cls(x=x, mean=np.mean(curves, axis=0), low=low, high=high)

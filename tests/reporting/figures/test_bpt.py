@@ -95,7 +95,7 @@ def test_probability_takes_over_the_colour():
 @pytest.mark.parametrize("count", [0, 1, MIN_DENSITY_OBJECTS])
 def test_figures_of_no_one_and_many_objects_render(tmp_path, count):
     points = places(count)
-    bpt_figure(points, probability=np.full(count, np.nan), title="test").savefig(tmp_path / "bpt.png", dpi=40)
+    bpt_figure(points, probability=np.full(count, np.nan)).savefig(tmp_path / "bpt.png", dpi=40)
     figure = whan_figure(whan_places(points.x, 10 ** (points.y + 0.5)))
     figure.savefig(tmp_path / "whan.png", dpi=40)
     assert (tmp_path / "whan.png").stat().st_size > 1000

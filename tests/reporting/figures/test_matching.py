@@ -39,8 +39,8 @@ def test_a_cell_is_drawn_at_its_place_with_ra_growing_to_the_left():
     (axes,) = sky_figure(CELLS).axes
     places = {each.get_label(): np.degrees(each.get_offsets()) for each in axes.collections}
     np.testing.assert_allclose(places["both, with pairs (1)"], [[180 - 151.875, 2.388]])
-    np.testing.assert_allclose(places["SDSS only (1)"], [[135.0, 2.388]])
-    assert places["HSC only (1)"][0, 0] == pytest.approx(-179)
+    np.testing.assert_allclose(places["spectra only (1)"], [[135.0, 2.388]])
+    assert places["images only (1)"][0, 0] == pytest.approx(-179)
     assert axes.xaxis.get_major_formatter()(np.radians(30), 0) == "150°"
 
 

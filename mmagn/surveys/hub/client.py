@@ -11,7 +11,6 @@ import random
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from importlib import import_module
-from importlib.metadata import version
 from threading import BoundedSemaphore, Event
 from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
@@ -21,6 +20,7 @@ from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 from huggingface_hub.hf_file_system import HfFileSystemFile
 from huggingface_hub.utils import build_hf_headers, hf_raise_for_status  # type: ignore[attr-defined]
 
+from mmagn.storage.version import __version__
 from mmagn.surveys.config import HubConfig
 from mmagn.surveys.damage import UnavailableError
 from mmagn.surveys.hub.ranges import KeptRanges
@@ -291,7 +291,7 @@ def _paused(stop: Event, wait_s: float) -> bool:
 
 
 def _headers() -> dict[str, str]:
-    headers: dict[str, str] = build_hf_headers(library_name="mmagn", library_version=version("mmagn"))
+    headers: dict[str, str] = build_hf_headers(library_name="mmagn", library_version=__version__)
     return headers
 
 

@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
+from mmagn.storage.version import __version__
 from mmagn.surveys.hub.client import hub_endpoint, network_errors
 
 
@@ -43,7 +43,7 @@ def push_files(repository: Repository, files: Mapping[str, Path], message: str, 
         *network_errors(),
         RuntimeError,
     )  # an upload to the host of files that fails is a RuntimeError
-    api = HfApi(endpoint=endpoint, library_name="mmagn", library_version=version("mmagn"))
+    api = HfApi(endpoint=endpoint, library_name="mmagn", library_version=__version__)
     try:
         api.create_repo(repository.name, repo_type=kind, private=repository.private, exist_ok=True)
         if repository.private and not api.repo_info(repository.name, repo_type=kind, revision="main").private:

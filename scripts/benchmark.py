@@ -94,6 +94,20 @@ BENCHMARKS: dict[str, tuple[str, list[tuple[str, Any, str]]]] = {
             ("out", "checkpoints/benchmark-truth", "folder of truth.json and of all fits"),
         ],
     ),
+    "backbones": (
+        "what image backbones learn of simulated galaxies at several sizes of the survey, and what they cost",
+        [
+            ("pairs", "500,2000,10000", "pairs of the embedded surveys, separated by commas"),
+            (
+                "backbones",
+                "test_byobnet,resnet10t,mobilenetv4_conv_small,convnext_atto,efficientnet_lite0",
+                "models of timm, separated by commas",
+            ),
+            ("image_size", 160, "pixels of the crop"),
+            ("folds", 5, "folds, of five, whose scores are averaged"),
+            ("out", "checkpoints/benchmark-backbones", "folder of backbones.json"),
+        ],
+    ),
     "scale": (
         "measure on a local Dask cluster: spectra/s, memory of a worker at two sizes, a killed worker; 2 GB of disk",
         [

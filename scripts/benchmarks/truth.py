@@ -156,18 +156,22 @@ class PlantedInputs(FoldInputs):
         )
 
 
-def planted(survey: Survey, folder: Path, modality: str, seed: int) -> tuple[float, float]:
-    """Average precision of the fused model and of the single modality where that one alone decides."""
-    rng, sample = np.random.default_rng((seed, len(modality))), survey.fits.sample
+def planted_inputs(config: RunConfig, sample: Sample, modality: str, seed: int) -> PlantedInputs:
+    """Return the inputs of a sample whose class is drawn by lot and marked in one modality."""
+    rng = np.random.default_rng((seed, len(modality)))
     target = (rng.random(len(sample.target)) < 0.3).astype(np.float64)
     marked = (target == 1) & (rng.random(len(target)) > PLANTED_SCORE) | (rng.random(len(target)) < 0.02)
+    return PlantedInputs(config, replace(sample, target=target), modality, marked)
+
+
+def planted(survey: Survey, folder: Path, modality: str, seed: int) -> tuple[float, float]:
+    """Average precision of the fused model and of the single modality where that one alone decides."""
     ablation = replace(survey.config.ablation, repeats=1, workers=1)  # worker processes would fit without the mark
     config = replace(survey.config, ablation=ablation)
-    sample = replace(sample, target=target)
-    fits = FoldFits(config, sample, folder / f"planted-{modality}-{seed}")
-    fits.inputs = PlantedInputs(config, sample, modality, marked)
-    fits.networks = FoldNetworks(fits.inputs)
-    own = Survey(config=config, fits=fits, folds=ablation_folds(config, sample))
+    inputs = planted_inputs(config, survey.fits.sample, modality, seed)
+    fits = FoldFits(config, inputs.sample, folder / f"planted-{modality}-{seed}")
+    fits.inputs, fits.networks = inputs, FoldNetworks(inputs)
+    own = Survey(config=config, fits=fits, folds=ablation_folds(config, inputs.sample))
     fused, alone = (own.pooled(name).value["average_precision"] for name in ("fused", modality))
     return float(fused), float(alone)
 

@@ -8,8 +8,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from datasets.distributed import split_dataset_by_node
 from hub_server import hub_server
 
+import mmagn
+from mmagn.config.run_config import RunConfig
 from mmagn.matching.card import card_text
 from mmagn.matching.config import MatchingConfig
 from mmagn.matching.index import pair_index
@@ -180,11 +183,26 @@ def nested_data(hub, hub_folder, hub_data, tmp_path, monkeypatch):
         folder = server.folder / HUB.pairs
         folder.mkdir(parents=True)
 
-        def written(without=()):
-            pq.write_table(table.drop_columns(list(without)), folder / "train.parquet", row_group_size=5)
+        def written(without=(), sizes=()):
+            kept = table.drop_columns(list(without))
+            for number, rows in enumerate((*sizes, len(table) - sum(sizes))):
+                pq.write_table(kept.slice(sum(sizes[:number]), rows), folder / f"{number}.parquet", row_group_size=5)
             return DataConfig(source="hub-pairs", cache_dir=str(tmp_path / "cache"), hub=HUB)
 
         yield written
+
+
+def test_ranks_share_ready_pairs_evenly_whatever_number_each_file_has(nested_data):
+    sizes = (6, 1, 4, 1, 3)
+    data = nested_data(sizes=sizes)
+    stream = open_pairs(data, MatchingConfig()).select_columns(["sdss_object_id"])
+    streams = [split_dataset_by_node(stream, rank, 2) for rank in range(2)]
+    loaders = [mmagn.open_pairs(RunConfig(data=data)).torch(2, of=(rank, 2)) for rank in range(2)]
+    of_streams = [[row["sdss_object_id"] for row in part] for part in streams]
+    of_loaders = [[name for batch in loader for name in batch["sdss_object_id"]] for loader in loaders]
+    for shares, most in ((of_streams, max(sizes)), (of_loaders, 2)):
+        assert len({*shares[0], *shares[1]}) == sum(map(len, shares)) > sum(sizes)
+        assert abs(len(shares[0]) - len(shares[1])) <= most
 
 
 def test_nested_rows_give_the_pairs_of_the_tree(nested_data, hub_tree, tmp_path):

@@ -22,6 +22,7 @@ from mmagn.storage.run_folder import RunFolder
 from mmagn.tensors.batches import Batch, OrderedBatches
 from mmagn.tensors.missing import FeatureOrigin, Subset, shown_batch
 from mmagn.tensors.scaling import FeatureScaling
+from mmagn.training.heads.fusion import fused_logits
 
 NOVELTY_OBJECTS = 4096
 """Largest number of training objects that novelty is fitted to."""
@@ -176,10 +177,8 @@ def _importances(
 
 def _fused_logits(model: FusionModel, embedding: Tensor) -> Floats:
     """(object,) fused logits from (object, embedding) head inputs of objects that have every modality."""
-    device = next(model.parameters()).device
-    present = torch.ones((len(embedding), len(model.branches)), dtype=torch.bool, device=device)
-    with torch.inference_mode():
-        return np.asarray(model.heads(embedding.to(device), present).fused.double().cpu().numpy())
+    logits = fused_logits(model.heads, embedding.to(next(model.parameters()).device))
+    return np.asarray(logits.double().cpu().numpy())
 
 
 def input_importances(

@@ -79,7 +79,7 @@ class PairDataModule(LightningDataModule):
             raise ValueError(f"{unlabelled} objects of the training split have no target; leave them out")
         rank, world = self._place()
         self._order = ShuffledBatches(rows, self.plan.batch_size, self.plan.seed, rank=rank, world=world)
-        select = _rows_alone if self.resident else self.tensors.gathered
+        select = (lambda rows: {"index": rows}) if self.resident else self.tensors.gathered
         return BatchLoader(select, self._order, device=self._device(), workers=self.workers, floats=False)
 
     def val_dataloader(self) -> BatchLoader:
@@ -120,7 +120,3 @@ class PairDataModule(LightningDataModule):
 
     def _device(self) -> torch.device:
         return torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
-
-
-def _rows_alone(rows: Tensor) -> dict[str, Tensor]:
-    return {"index": rows}

@@ -124,24 +124,22 @@ class Projection:
     columns
         Text of each object by the name of the column.
     sprites
-        (object, height, width, 3) pictures from 0 to 255; None where there are none.
+        (object, height, width, 3) pictures from 0 to 255.
     """
 
     embedding: NDArray[np.float32]
     columns: Mapping[str, Sequence[str]]
-    sprites: NDArray[np.uint8] | None
+    sprites: NDArray[np.uint8]
 
 
 def log_projection(logger: Logger, tag: str, projection: Projection, step: int) -> None:
     """Log embeddings where TensorBoard's projector shows them."""
     if isinstance(logger, TensorBoardLogger):
-        sprites = projection.sprites
-        pictures = None if sprites is None else torch.from_numpy(sprites).permute(0, 3, 1, 2).float() / 255
         logger.experiment.add_embedding(
             torch.from_numpy(projection.embedding),
             metadata=[list(row) for row in zip(*projection.columns.values(), strict=True)],
             metadata_header=list(projection.columns),
-            label_img=pictures,
+            label_img=torch.from_numpy(projection.sprites).permute(0, 3, 1, 2).float() / 255,
             tag=tag,
             global_step=step,
         )

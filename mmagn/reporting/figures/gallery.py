@@ -115,7 +115,8 @@ def draw_card_spectrum(figure: Figure, spectrum: Spectrum) -> None:
     (axes,) = figure.axes
     for artist in [each for each in (*axes.lines, *axes.texts) if each.get_gid() == "spectrum"]:
         artist.remove()
-    rest_angstrom, smooth, _ = _rest_frame(spectrum)
+    rest_angstrom, _, inside = rest_window(spectrum, REST_RANGE_ANGSTROM)
+    smooth = _smoothed(spectrum.flux[inside], spectrum.ivar[inside])
     if not np.isfinite(smooth).any():
         axes.text(0.5, 0.5, "no valid pixels here", transform=axes.transAxes, ha="center", gid="spectrum")
         return
@@ -157,7 +158,8 @@ def draw_cutout(axes: Axes, cutout: Cutout) -> None:
 
 def draw_spectrum(axes: Axes, spectrum: Spectrum, *, color: str = BLUE) -> None:
     """Draw a spectrum in its rest frame, smoothed over the unsmoothed one, with its diagnostic lines marked."""
-    rest_angstrom, smooth, flux = _rest_frame(spectrum)
+    rest_angstrom, flux, inside = rest_window(spectrum, REST_RANGE_ANGSTROM)
+    smooth = _smoothed(spectrum.flux[inside], spectrum.ivar[inside])
     axes.set_ylabel(FLUX_DENSITY)
     axes.set_xlim(REST_RANGE_ANGSTROM)
     if not np.isfinite(smooth).any():
@@ -170,12 +172,12 @@ def draw_spectrum(axes: Axes, spectrum: Spectrum, *, color: str = BLUE) -> None:
     mark_lines(axes)
 
 
-def _rest_frame(spectrum: Spectrum) -> tuple[Floats, Floats, Floats]:
-    """Return rest wavelength, smoothed flux and flux (pixel,) of the range that is shown, NaN where invalid."""
+def rest_window(spectrum: Spectrum, window_angstrom: tuple[float, float]) -> tuple[Floats, Floats, NDArray[np.bool_]]:
+    """Return rest wavelength and flux (NaN where invalid) of the pixels in a rest-frame window, and which they are."""
     rest_angstrom = spectrum.wavelength_angstrom.astype(np.float64) / (1 + spectrum.redshift)
-    inside = (rest_angstrom >= REST_RANGE_ANGSTROM[0]) & (rest_angstrom <= REST_RANGE_ANGSTROM[1])
-    flux = np.where(spectrum.valid, spectrum.flux, np.nan).astype(np.float64)[inside]
-    return rest_angstrom[inside], _smoothed(spectrum.flux[inside], spectrum.ivar[inside]), flux
+    inside = (rest_angstrom >= window_angstrom[0]) & (rest_angstrom <= window_angstrom[1])
+    flux = np.where(spectrum.valid, spectrum.flux, np.nan).astype(np.float64)
+    return rest_angstrom[inside], flux[inside], inside
 
 
 def _flux_range(smooth: Floats) -> tuple[float, float]:

@@ -8,16 +8,14 @@ from astropy.table import Table
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
-from numpy.typing import ArrayLike
 
 from mmagn.records import CELL_NSIDE
-from mmagn.reporting.figures.sky import coverage_figure
+from mmagn.reporting.figures.sky import Position, coverage_figure
 from mmagn.reporting.figures.style import BLUE, GREY, LIGHT_GREY, ORANGE, SKY, VERMILION, blank_figure, message, styled
 
 MAX_BARS = 25
 MAX_POINTS = 50_000
 """Objects of a survey that a map draws; of a larger one every n-th."""
-Position = tuple[ArrayLike, ArrayLike]
 _KINDS: Mapping[str, Mapping[str, Any]] = {
     "spectra only": {"color": LIGHT_GREY, "marker": "s", "s": 14},
     "images only": {"color": SKY, "marker": "s", "s": 14},

@@ -55,7 +55,8 @@ def coverage_figure(positions: Mapping[str, Position]) -> Figure:
     (object,) in degrees by name: HSC images, spectra, pairs; or instead of all pairs those without label and those of
     each split.
     """
-    sets = {name: _positions(positions[name]) for name in _LOOKS if name in positions}
+    known = {name: np.asarray(positions[name], dtype=np.float64) for name in _LOOKS if name in positions}
+    sets = {name: np.column_stack([ra_deg % 360, dec_deg]) for name, (ra_deg, dec_deg) in known.items()}
     everywhere = np.concatenate(list(sets.values()))
     if not len(everywhere):
         figure = blank_figure(5.8, 3.0)
@@ -116,10 +117,6 @@ def _label(axes: Axes) -> None:
     axes.set(xlabel="RA [deg]", ylabel="Dec [deg]")
     axes.xaxis.set_major_formatter(FuncFormatter(lambda ra_deg, _: f"{np.round(ra_deg % 360, 3) % 360:g}"))
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 1.5, 2, 3, 5, 6, 10]))
-
-
-def _positions(position: Position) -> Floats:
-    return np.column_stack([np.mod(np.asarray(position[0], dtype=np.float64), 360), np.asarray(position[1])])
 
 
 def _centre_ra_deg(ra_deg: Floats) -> float:

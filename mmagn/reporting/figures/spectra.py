@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mmagn.lines import LINES, REPORTED_LINES
 from mmagn.records import Floats, Spectrum
+from mmagn.reporting.figures.gallery import REST_RANGE_ANGSTROM, rest_window
 from mmagn.reporting.figures.style import (
     BLACK,
     BLUE,
@@ -27,7 +28,6 @@ from mmagn.reporting.figures.style import (
     styled,
 )
 
-OVERVIEW_ANGSTROM = (3700.0, 7000.0)
 CLOSE_UPS_ANGSTROM = ((4780.0, 5080.0), (6260.0, 6400.0), (6500.0, 6780.0))
 """Rest windows shown enlarged: H-beta with [O III], [O I], H-alpha with [N II] and [S II]."""
 RESIDUAL_LIMIT = 5.5
@@ -59,7 +59,7 @@ def spectrum_figure(
     heights = [1.1, 1.0, 0.45] if measured is None else [1.1, 1.0, 0.45, 0.5]
     grid = figure.add_gridspec(len(heights), len(widths), height_ratios=heights, width_ratios=widths)
     overview = figure.add_subplot(grid[0, :])
-    _draw_window(overview, spectrum, curves, OVERVIEW_ANGSTROM)
+    _draw_window(overview, spectrum, curves, REST_RANGE_ANGSTROM)
     overview.set(xlabel=REST_WAVELENGTH, ylabel=FLUX_DENSITY)
     heading = f"{spectrum.object_id} · z = {spectrum.redshift:.4f} · {spectrum.spectral_class}".rstrip(" ·")
     figure.suptitle(heading, parse_math=False)
@@ -84,46 +84,39 @@ def spectrum_figure(
     return figure
 
 
-def _rest_angstrom(spectrum: Spectrum) -> Floats:
-    return np.asarray(spectrum.wavelength_angstrom.astype(np.float64) / (1 + spectrum.redshift))
-
-
 def _draw_window(axes: Axes, spectrum: Spectrum, curves: Mapping[str, Floats], window: tuple[float, float]) -> None:
-    rest_angstrom = _rest_angstrom(spectrum)
-    inside = (rest_angstrom >= window[0]) & (rest_angstrom <= window[1])
+    rest_angstrom, flux, inside = rest_window(spectrum, window)
     axes.set_xlim(window)
-    if not (inside & spectrum.valid).any():
+    if not np.isfinite(flux).any():
         message(axes, "no valid pixels here")
         return
-    flux = np.where(spectrum.valid, spectrum.flux, np.nan).astype(np.float64)[inside]
-    axes.step(rest_angstrom[inside], flux, where="mid", color=GREY, linewidth=0.7, label="data")
+    axes.step(rest_angstrom, flux, where="mid", color=GREY, linewidth=0.7, label="data")
     drawn = [flux]
     for name, (color, line) in CURVES.items():
         if name in curves:
             drawn.append(curves[name][inside])
-            axes.plot(rest_angstrom[inside], drawn[-1], color=color, linestyle=line, linewidth=1.2, label=name)
+            axes.plot(rest_angstrom, drawn[-1], color=color, linestyle=line, linewidth=1.2, label=name)
     low, high = np.nanquantile(np.concatenate(drawn), 0.002), np.nanmax(np.concatenate(drawn))
     margin = 0.06 * (high - low) or 1.0
     axes.set_ylim(low - margin, high + margin)
-    _shade_invalid(axes, rest_angstrom[inside], spectrum.valid[inside])
+    _shade_invalid(axes, rest_angstrom, spectrum.valid[inside])
 
 
 def _draw_residual(axes: Axes, spectrum: Spectrum, model: Floats | None, window: tuple[float, float]) -> None:
-    rest_angstrom = _rest_angstrom(spectrum)
-    inside = (rest_angstrom >= window[0]) & (rest_angstrom <= window[1])
+    rest_angstrom, _, inside = rest_window(spectrum, window)
     axes.set(xlim=window, ylim=(-RESIDUAL_LIMIT, RESIDUAL_LIMIT), yticks=[-3, 0, 3])
     axes.axhspan(-1, 1, color=BLUE, alpha=0.18, linewidth=0, label="±1 error")
     axes.axhline(0, color=BLACK, linewidth=0.6)
     if model is None:
         return
     residual = np.where(spectrum.valid, (spectrum.flux - model) * np.sqrt(spectrum.ivar), np.nan)[inside]
-    axes.step(rest_angstrom[inside], residual, where="mid", color=GREY, linewidth=0.7)
+    axes.step(rest_angstrom, residual, where="mid", color=GREY, linewidth=0.7)
     for beyond, edge, marker in ((residual > RESIDUAL_LIMIT, 1, "^"), (residual < -RESIDUAL_LIMIT, -1, "v")):
         if beyond.any():
             places = np.full(int(beyond.sum()), edge * (RESIDUAL_LIMIT - 0.6))
             look = {"color": VERMILION, "marker": marker, "markersize": 3.5, "linestyle": "none"}
             label = f"residual {'above' if edge > 0 else 'below'} {edge * RESIDUAL_LIMIT:+g}"
-            axes.plot(rest_angstrom[inside][beyond], places, label=label, **look)  # type: ignore[arg-type]
+            axes.plot(rest_angstrom[beyond], places, label=label, **look)  # type: ignore[arg-type]
 
 
 def _shade_invalid(axes: Axes, rest_angstrom: Floats, valid: NDArray[np.bool_]) -> None:

@@ -113,7 +113,7 @@ def cards(
         position = {name: float(values[number]) for name, values in columns.items()}
         position["ra_deg"] %= 360
         name, pair = str(object_id[number]), None if pair_of is None else pair_of(str(object_id[number]))
-        class_name = CLASS_NAMES.get(str(bpt_class[number]), str(bpt_class[number]))
+        class_name = CLASS_NAMES.get(bpt_class[number], bpt_class[number])
         words = f"galaxy {name}, {class_name}, z = {position['redshift']:.3f}"
         alt, spectrum = f"spectrum of {words}", Markup("")
         if pair is not None:
@@ -191,7 +191,7 @@ def bpt_targets(chart: Chart, predictions: Predictions, with_card: NDArray[np.in
             x=float(places[row, 0]),
             y=float(places[row, 1]),
             tip=f"{object_id[row]}: P(AGN) {predictions.probability[row]:.2f}, "
-            f"{CLASS_NAMES.get(str(bpt_class[row]), str(bpt_class[row]))}, z {redshift[row]:.3f}",
+            f"{CLASS_NAMES.get(bpt_class[row], bpt_class[row])}, z {redshift[row]:.3f}",
             card=row if row in carded else None,
         )
         for row in rows.tolist()

@@ -101,12 +101,11 @@ def heads_task(
             batch = {name: values.to(device) for name, values in source.batch(part).items()}
             embedding[part.to(device)] = model.embedding(batch).float()
             present[part.to(device)] = model.present(batch)
-    target = source.target.to(device)
     return HeadsTask(
         heads=model.heads,
         embedding=embedding,
         present=present,
-        target=target,
+        target=source.target.to(device),
         train=train,
         validation=validation,
         settings=settings,

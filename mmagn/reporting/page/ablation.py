@@ -45,9 +45,7 @@ def ablation_page(run: RunFolder, recorded: Numbers, config: RunConfig, payload:
     """Return the content of the page of an ablation, from its ``ablation.json``."""
     table, measured = read_table(run.out_of_fold), read_table(run.measurements)
     metric = recorded["questions"][0]["metric"] if recorded["questions"] else "average_precision"
-    sections = _ladder_sections(recorded, metric)
-    if (inputs := inputs_section(recorded.get("inputs", {}))) is not None:
-        sections.append(inputs)
+    sections: list[Section | None] = [*_ladder_sections(recorded, metric), inputs_section(recorded.get("inputs", {}))]
     best, parts = _best_network(recorded["models"]), {}
     simulated = recorded.get("sample", {}).get("simulated", False)
     variant = next((name for name in CARD_VARIANTS if name in config.ablation.variants), None)
@@ -56,21 +54,20 @@ def ablation_page(run: RunFolder, recorded: Numbers, config: RunConfig, payload:
         sample = f"all folds, out-of-fold predictions of {variant}"
         text = probability_text(recorded.get("sample", {}))
         curves = score_charts(predictions, config.evaluation)
-        sections.append(Section(name="curves", title=f"Curves of {variant}", text=[text], charts=curves))
-        sections.append(diagram_section(predictions, measured, sample))
-        if (images := image_section(predictions, payload)) is not None:
-            sections.append(images)
+        sections += [
+            Section(name="curves", title=f"Curves of {variant}", text=[text], charts=curves),
+            diagram_section(predictions, measured, sample),
+            image_section(predictions, payload),
+        ]
         parts = galaxy_parts(predictions, payload, sample, simulated=simulated)
     if "sample" in recorded:
         charts = sample_charts(recorded["sample"], measured, None, payload)
-        sections.append(sample_section(recorded["sample"], charts))
-        if (labels := labels_section({**recorded["sample"], **recorded})) is not None:
-            sections.append(labels)
+        sections += [sample_section(recorded["sample"], charts), labels_section({**recorded["sample"], **recorded})]
     return {
         "verdict": ablation_verdict(recorded, best, simulated=simulated),
         "warning": small_sample_warning(best["objects"], best["positives"], "sample"),
         "tiles": _tiles(recorded, best),
-        "sections": sections,
+        "sections": [section for section in sections if section is not None],
         **parts,
     }
 

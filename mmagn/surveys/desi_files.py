@@ -35,15 +35,10 @@ class _Arm:
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)
 class DesiCoadd:
-    """The targets of a coadd file; their pixels stay in it until they are used.
-
-    Attributes
-    ----------
-    targets
-        (target,) TARGETIDs.
-    """
+    """The targets (target,) of a coadd file by TARGETID; their pixels stay in it until they are used."""
 
     targets: tuple[str, ...]
+    _name: str
     _fibermap: Mapping[str, NDArray[Any]]
     _arms: list[_Arm]
     _redrock: Path | None
@@ -74,25 +69,40 @@ class DesiCoadd:
             if not arms:
                 raise ValueError(f"{coadd} has no extension B_FLUX, R_FLUX or Z_FLUX; it is no DESI coadd")
             fibermap = {name: np.array(table[name]) for name in ("TARGETID", "TARGET_RA", "TARGET_DEC")}
-        targets = tuple(map(plain_text, fibermap.pop("TARGETID")))
-        return cls(targets=targets, _fibermap=fibermap, _arms=arms, _redrock=redrock, _redshifts=redshifts)
+        return cls(
+            targets=tuple(map(plain_text, fibermap["TARGETID"])),
+            _name=coadd.name,
+            _fibermap=fibermap,
+            _arms=arms,
+            _redrock=redrock,
+            _redshifts=redshifts,
+        )
 
-    def spectrum(self, row: int) -> Spectrum | str:
-        """Return the spectrum of a target, or the reason why there is none."""
+    def spectrum(self, target: str = "") -> Spectrum:
+        """Return the spectrum of a target, which need not be named where there is but one.
+
+        Raises ``ValueError`` where there is no such target, no redshift of it, or no valid pixel.
+        """
+        name = self._name
+        if target not in self.targets and (target or len(self.targets) > 1):
+            known = ", ".join(self.targets[:5])
+            raise ValueError(f"{name} has no target {target or 'named'}; write {name}#TARGETID, such as {known}")
+        row = self.targets.index(target) if target else 0
         target = self.targets[row]
         if self._redrock is not None and target not in self._redshifts:
-            return f"desi: {self._redrock.name} has no redshift of TARGETID {target}"
+            raise ValueError(f"{name}, {self._redrock.name} has no redshift of TARGETID {target}")
         described = self._redshifts.get(target, {"redshift": np.nan, "redshift_err": np.nan, "zwarning": 0})
+        pixels = _combined(self._arms, row)
         try:
             return grid_spectrum(
-                **_combined(self._arms, row),
+                **pixels,
                 object_id=target,
                 ra_deg=float(self._fibermap["TARGET_RA"][row]),
                 dec_deg=float(self._fibermap["TARGET_DEC"][row]),
                 **{"spectral_class": "", **described},
             )
         except ValueError as error:
-            return f"desi: {error}"
+            raise ValueError(f"{name}, {error}") from None
 
 
 def kernel_sigma(resolution: NDArray[Any]) -> Floats:

@@ -117,7 +117,7 @@ def real_spectra(real_tree):
     folder = real_tree / "desi_fits"
     files = [(folder / f"coadd-{name}.fits", folder / f"redrock-{name}.fits") for name in REAL]
     coadds = [DesiCoadd.read(*pair) for pair in files]
-    return [coadd.spectrum(row) for coadd in coadds for row in range(len(coadd.targets))]
+    return [coadd.spectrum(target) for coadd in coadds for target in coadd.targets]
 
 
 def test_the_real_coadds_have_the_lines_of_their_galaxies(real_spectra):
@@ -153,9 +153,9 @@ def test_a_file_that_is_no_coadd_and_a_target_without_a_redshift_are_named(real_
     with pytest.raises(ValueError, match="has no extension REDSHIFTS; its extensions: FIBERMAP"):
         DesiCoadd.read(coadd, coadd)
     other = redrock.with_name("redrock-special-dark-27247.fits")
-    reason = f"desi: {other.name} has no redshift of TARGETID 39633345008634465"
-    assert DesiCoadd.read(coadd, other).spectrum(0) == reason
-    assert np.isnan(DesiCoadd.read(coadd, None).spectrum(0).redshift)
+    with pytest.raises(ValueError, match=f"{coadd.name}, {other.name} has no redshift of TARGETID 39633345008634465"):
+        DesiCoadd.read(coadd, other).spectrum()
+    assert np.isnan(DesiCoadd.read(coadd, None).spectrum().redshift)
     with fits.open(coadd) as opened:
         opened["R_WAVELENGTH"].data += 0.3
         opened.writeto(tmp_path / "shifted.fits")

@@ -37,14 +37,14 @@ def read_spectrum(place: str, wavelengths: Wavelengths = "header") -> Spectrum:
     if is_fits(path):
         if member and (coadd := _coadd(path)):
             agreed_medium("vacuum", wavelengths, Path(path).name)
-            return _coadd_spectrum(coadd, Path(path).name, member)
+            return coadd.spectrum(member)
         with opened_fits(path) as hdus:
             if is_spec(hdus) or is_plate(hdus) or is_coadd(hdus):
                 agreed_medium("vacuum", wavelengths, Path(path).name)
             if is_plate(hdus) and not is_spec(hdus):
                 return plate_spectrum(hdus, path, member, companion(Path(path)))
             if is_coadd(hdus):
-                return _coadd_spectrum(DesiCoadd.read(Path(path), companion(Path(path))), Path(path).name)
+                return DesiCoadd.read(Path(path), companion(Path(path))).spectrum()
             if is_spec(hdus) and not member:
                 return spec_spectrum(hdus, path)
     if member:
@@ -75,7 +75,9 @@ def is_coadd(hdus: fits.HDUList) -> bool:
 def coadd_targets(path: str) -> tuple[str, ...]:
     """Return the TARGETIDs of a DESI coadd."""
     with opened_fits(path) as hdus:
-        return _targets(hdus, Path(path)) if is_coadd(hdus) else ()
+        if not is_coadd(hdus):
+            return ()
+        return tuple(map(plain_text, column(hdus["FIBERMAP"].data, "TARGETID", f"FIBERMAP of {Path(path).name}")))
 
 
 def _coadd(path: str) -> DesiCoadd | None:
@@ -88,18 +90,3 @@ def _coadd(path: str) -> DesiCoadd | None:
 def _opened_coadd(path: str, versions: tuple[int, ...]) -> DesiCoadd | None:  # noqa: ARG001 a changed file is another
     with opened_fits(path) as hdus:
         return DesiCoadd.read(Path(path), companion(Path(path))) if is_coadd(hdus) else None
-
-
-def _coadd_spectrum(coadd: DesiCoadd, name: str, target: str = "") -> Spectrum:
-    """Return the spectrum of one target of a DESI coadd, with the redshift of the redrock file beside it."""
-    if target not in coadd.targets and (target or len(coadd.targets) > 1):
-        known = ", ".join(coadd.targets[:5])
-        raise ValueError(f"{name} has no target {target or 'named'}; write {name}#TARGETID, such as {known}")
-    result = coadd.spectrum(coadd.targets.index(target) if target else 0)
-    if isinstance(result, str):
-        raise ValueError(f"{name}, {result.removeprefix('desi: ')}")
-    return result
-
-
-def _targets(hdus: fits.HDUList, path: Path) -> tuple[str, ...]:
-    return tuple(map(plain_text, column(hdus["FIBERMAP"].data, "TARGETID", f"FIBERMAP of {path.name}")))

@@ -143,7 +143,7 @@ def test_a_coadd_is_opened_once_for_all_of_its_targets_and_again_where_it_has_ch
     assert len(opened) == 1
     for row, spectrum in enumerate(spectra):
         assert spectrum.object_id == alone.targets[row]
-        np.testing.assert_array_equal(spectrum.flux, alone.spectrum(row).flux)
+        np.testing.assert_array_equal(spectrum.flux, alone.spectrum(alone.targets[row]).flux)
     with fits.open(coadd / "redrock-five.fits", mode="update") as hdus:
         hdus["REDSHIFTS"].data["Z"] += 0.1
     (again,) = (read_spectrum(f"{path}#{each.object_id}") for each in spectra[3:4])

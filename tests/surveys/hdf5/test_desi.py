@@ -93,7 +93,7 @@ def test_a_real_spectrum_has_one_set_of_lines_as_a_row_and_as_a_file(tmp_path, v
     parts = [(3599, 5780), (5780, 7570), (7570, 9825)]  # without the overlaps of the arms
     used = [(wave > low) & (wave < high) for wave, (low, high) in zip(waves, parts, strict=True)]
     flux, ivar = (np.concatenate([a[u] for a, u in zip(arms[kind], used, strict=True)]) for kind in ("FLUX", "IVAR"))
-    single = DesiCoadd.read(*names).spectrum(0)
+    single = DesiCoadd.read(*names).spectrum()
     place = {"ra": single.ra_deg, "dec": single.dec_deg, "Z": single.redshift}
     row = {"object_id": int(single.object_id), **place, "spectrum_flux": flux, "spectrum_ivar": ivar}
     of_tree = spectra_of(v1_tree(tmp_path, desi=[row]))

@@ -105,7 +105,7 @@ def predict_hats(config: RunConfig, runs: Sequence[Path], folder: Path, variant:
             )
             making.rename(folder)
     requested = sum(sum(map(len, of_file)) for of_file in parts.values())
-    rows = int(described_hats(str(folder), {"ra": "position", "dec": "position"}).catalog_info.total_rows)
+    rows = int(described_hats(str(folder), {}).catalog_info.total_rows)
     sys.stdout.write(f"{folder}: {rows} galaxies; could not be read: {requested - rows}\n")
     for reason, count in drops.items():
         sys.stdout.write(f"dropped: {count} x {reason}\n")

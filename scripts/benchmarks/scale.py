@@ -131,7 +131,7 @@ def _predictions(galaxies: int, workers: int, seed: int) -> None:
             out = folder / f"scores-{count}"
             wall_s, processor_s, peak_bytes = _timed("predict", [*options, "--out", f"hats:{out}"], workers)
             print(
-                f"{workers} workers, {described_hats(str(out), ('ra', 'dec')).catalog_info.total_rows} of {count} "
+                f"{workers} workers, {described_hats(str(out), {}).catalog_info.total_rows} of {count} "
                 f"galaxies predicted in {wall_s:.0f} s ({processor_s:.0f} s of processor time), {peak_bytes / 1e9:.2f} "
                 "GB in the largest worker"
             )

@@ -12,12 +12,7 @@ from numpy.typing import NDArray
 
 from mmagn.lines import LINES, SII_RATIO_RANGE
 from mmagn.records import Floats
-from mmagn.surveys.simulate.stars import (
-    SIGMA_LEVELS_KMS,
-    balmer_absorption_angstrom,
-    continuum_at,
-    dust_shape,
-)
+from mmagn.surveys.simulate.stars import SIGMA_LEVELS_KMS, balmer_absorption_angstrom, continuum_at, dust_shape
 
 CLASSES = ("star-forming", "composite", "seyfert", "liner", "passive", "broad-line")
 """True classes; the first four by their place on the [N II] diagram, the others by their nature."""

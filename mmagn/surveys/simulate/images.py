@@ -62,16 +62,8 @@ def sersic(
 ) -> Singles:
     """Return a Sersic profile of total flux 1 on a square frame, (height, width) (Graham & Driver 2005, PASA 22, 118).
 
-    Parameters
-    ----------
-    centre_xy
-        Position in pixels, 0 at the middle of the first pixel.
-    radius
-        Half-light radius along the major axis, pixels.
-    index, axis_ratio, angle_rad
-        Sersic index, minor over major axis, angle of the major axis from x.
-    side
-        Pixels of the frame.
+    Position and half-light radius along the major axis are in pixels, 0 at the middle of the first pixel; the angle is
+    that of the major axis from x.
     """
     b = 2 * index - 1 / 3 + 4 / (405 * index) + 46 / (25515 * index**2)
     total = 2 * np.pi * index * radius**2 * axis_ratio * np.exp(b) * b ** (-2 * index) * gamma(2 * index)

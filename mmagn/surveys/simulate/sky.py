@@ -74,12 +74,7 @@ def uniform_positions(groups: Indices, count: int, rng: np.random.Generator) -> 
     return np.asarray(ra_deg), np.asarray(dec_deg)
 
 
-def shifted(
-    ra_deg: Floats,
-    dec_deg: Floats,
-    east_arcsec: Floats,
-    north_arcsec: Floats,
-) -> Positions:
+def shifted(ra_deg: Floats, dec_deg: Floats, east_arcsec: Floats, north_arcsec: Floats) -> Positions:
     """Return positions moved by a few arcseconds on the tangent plane."""
     return ra_deg + east_arcsec * _ARCSEC / np.cos(np.radians(dec_deg)), dec_deg + north_arcsec * _ARCSEC
 

@@ -3,11 +3,10 @@
 import logging
 import os
 import re
-import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +21,7 @@ from mmagn.surveys.config import DataConfig, SimulateConfig
 from mmagn.surveys.simulate.desi import DESI_SURVEY, desi_targets, write_desi_file
 from mmagn.surveys.simulate.images import image_pixels
 from mmagn.surveys.simulate.sky import Sky, drawn_sky, stream
-from mmagn.surveys.simulate.spectra import (
-    BLOCK,
-    TRUTH_COLUMNS,
-    pipeline_class,
-    spectrum_block,
-    weakest_snr,
-)
+from mmagn.surveys.simulate.spectra import BLOCK, TRUTH_COLUMNS, pipeline_class, spectrum_block, weakest_snr
 from mmagn.surveys.simulate.spectrograph import SPECTROGRAPHS
 
 SIMULATOR_VERSION = 2
@@ -71,10 +64,10 @@ def write_survey(out: Path, config: SimulateConfig) -> None:
 def _make_tree(out: Path, config: SimulateConfig) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     remove_abandoned(out.parent, rf"\.{re.escape(out.name)}-(\d+)-.*")
-    private = Path(tempfile.mkdtemp(prefix=f".{out.name}-{os.getpid()}-", dir=out.parent))
-    making = private / "tree"
-    making.mkdir()
-    try:
+    prefix = f".{out.name}-{os.getpid()}-"
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=out.parent, ignore_cleanup_errors=True) as private:
+        making = Path(private) / "tree"
+        making.mkdir()
         with naming(making):
             sky = drawn_sky(config)
             write_spectra(making, sky.sdss, config.seed)
@@ -83,16 +76,12 @@ def _make_tree(out: Path, config: SimulateConfig) -> None:
             _write_desi(making, targets, config.seed)
             _truth(sky, targets, config.pairs).write(making / "truth.parquet", format="parquet")
             making.rename(out)
-    finally:
-        shutil.rmtree(private, ignore_errors=True)
 
 
 def _write_desi(root: Path, targets: Table, seed: int) -> None:
     for cell in np.unique(targets["healpix"]):
-        folder = root / "desi" / DESI_SURVEY / f"healpix={cell}"
-        folder.mkdir(parents=True)
-        write = partial(write_desi_file, table=targets[targets["healpix"] == cell], rng=stream(seed, 8, int(cell)))
-        _write_hdf5(folder / "001-of-001.hdf5", write)
+        with _hdf5_file(root / "desi" / DESI_SURVEY / f"healpix={cell}" / "001-of-001.hdf5") as file:
+            write_desi_file(file, targets[targets["healpix"] == cell], stream(seed, 8, int(cell)))
 
 
 def _truth(sky: Sky, targets: Table, pairs: int) -> Table:
@@ -119,18 +108,16 @@ def write_spectra(root: Path, sdss: Table, seed: int) -> None:
             rows = np.flatnonzero((sdss["survey"] == survey) & (sdss["healpix"] == cell))
             if rows.size:
                 rng = stream(seed, 3, number, int(cell))
-                folder = root / "sdss" / survey / f"healpix={cell}"
-                folder.mkdir(parents=True)
-                table = sdss[rng.permutation(rows)]
-                _write_hdf5(
-                    folder / "001-of-001.hdf5", partial(_write_spectrum_file, table=table, survey=survey, rng=rng)
-                )
+                with _hdf5_file(root / "sdss" / survey / f"healpix={cell}" / "001-of-001.hdf5") as file:
+                    _write_spectrum_file(file, sdss[rng.permutation(rows)], survey, rng)
 
 
-def _write_hdf5(path: Path, write: Callable[[h5py.File], None]) -> None:
-    """Write a file that is composed in memory: HDF5 itself crashes on a disk that is full."""
+@contextmanager
+def _hdf5_file(path: Path) -> Iterator[h5py.File]:
+    """Give a file that is composed in memory and then written: HDF5 itself crashes on a disk that is full."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     with h5py.File(path.name, "w", driver="core", backing_store=False) as file:
-        write(file)
+        yield file
         file.flush()
         content = file.id.get_file_image()
     with naming(path):
@@ -195,11 +182,10 @@ def _write_images(root: Path, sky: Sky, seed: int) -> None:
     for cell in np.unique(sky.hsc["healpix"]):
         rows = stream(seed, 4, int(cell)).permutation(np.flatnonzero(sky.hsc["healpix"] == cell))
         folder = root / "hsc" / HSC_SURVEY / f"healpix={cell}"
-        folder.mkdir(parents=True)
         parts = np.array_split(rows, -(-rows.size // ROWS_PER_IMAGE_FILE))
         for number, part in enumerate(parts, start=1):
-            path = folder / f"{number:03d}-of-{len(parts):03d}.hdf5"
-            _write_hdf5(path, partial(_write_image_file, sky=sky, rows=part, seed=seed))
+            with _hdf5_file(folder / f"{number:03d}-of-{len(parts):03d}.hdf5") as file:
+                _write_image_file(file, sky, part, seed)
 
 
 def _write_image_file(file: h5py.File, sky: Sky, rows: Indices, seed: int) -> None:

@@ -28,10 +28,6 @@ class MatchPlan:
 
     Attributes
     ----------
-    radius_arcsec
-        The radius of the match.
-    sdss_objects, hsc_objects
-        Usable objects of each survey.
     nearest_arcsec
         Least separation of any two objects of the surveys, NaN where one is empty.
     sdss_area_deg2, hsc_area_deg2, overlap_area_deg2
@@ -48,8 +44,6 @@ class MatchPlan:
     separations
         A row per bin of the separation of each spectrum from every image around it: ``low_arcsec,
         high_arcsec, neighbours, expected_by_chance``.
-    drops
-        Objects left out while reading, by reason.
     """
 
     radius_arcsec: float
@@ -84,7 +78,6 @@ class MatchPlan:
         return plain
 
     def __str__(self) -> str:
-        """Return the plan as text."""
         return "\n".join([*self._coverage_lines(), "", *self._radius_lines(), "", *self._cell_lines()])
 
     def _coverage_lines(self) -> list[str]:

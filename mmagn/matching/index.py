@@ -10,7 +10,7 @@ from mmagn.matching.config import MatchingConfig
 from mmagn.matching.repeats import Repeats, without_repeats
 from mmagn.matching.report import MatchReport, match_report
 from mmagn.matching.selection import object_list
-from mmagn.matching.sky import NO_MATCHES, Matches, catalog_matches, nearest_separation_arcsec, separation_arcsec
+from mmagn.matching.sky import Matches, catalog_matches, nearest_separation_arcsec, separation_arcsec
 from mmagn.records import Catalog
 from mmagn.surveys.config import DataConfig
 from mmagn.surveys.readers import survey_reader
@@ -63,13 +63,13 @@ def surveys_matches(
 
     Of those only the ones that ``data.objects`` lists; rows of the list that match nothing are counted in ``drops``.
     """
-    matches = _all_matches(data, sdss, hsc, matching.radius_arcsec) if len(sdss) and len(hsc) else NO_MATCHES
+    matches = _all_matches(data, sdss, hsc, matching.radius_arcsec)
     listed = object_list(data)
     return matches if listed is None else listed.matches(matches, sdss, hsc, matching.radius_arcsec, drops)
 
 
 def _all_matches(data: DataConfig, sdss: Catalog, hsc: Catalog, radius_arcsec: float) -> Matches:
-    if data.source == "hats":
+    if data.source == "hats" and len(sdss) and len(hsc):
         from mmagn.matching.hats_matching import hats_matches  # only here, its libraries are an optional extra
 
         return hats_matches(data, sdss, hsc, radius_arcsec)

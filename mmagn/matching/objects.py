@@ -65,7 +65,6 @@ class StoredPart:
     stop: int
 
     def __len__(self) -> int:
-        """Return the number of pairs."""
         return self.stop - self.start
 
     def galaxies(self, drops: Counter[str]) -> Iterator[Galaxy]:  # noqa: ARG002 what a store holds is usable
@@ -90,7 +89,6 @@ class PairedPart:
     shard: PairShard
 
     def __len__(self) -> int:
-        """Return the number of pairs."""
         return len(self.shard)
 
     def galaxies(self, drops: Counter[str]) -> Iterator[Galaxy]:
@@ -115,7 +113,6 @@ class SinglePart:
     object_id: NDArray[np.str_]
 
     def __len__(self) -> int:
-        """Return the number of rows."""
         return len(self.rows)
 
     def galaxies(self, drops: Counter[str]) -> Iterator[Galaxy]:
@@ -140,7 +137,6 @@ class GivenPart:
     members: tuple[Galaxy, ...]
 
     def __len__(self) -> int:
-        """Return the number of galaxies."""
         return len(self.members)
 
     def galaxies(self, drops: Counter[str]) -> Iterator[Galaxy]:  # noqa: ARG002 all of them are usable

@@ -108,7 +108,6 @@ class MatchReport:
         return cls(**values)
 
     def __str__(self) -> str:
-        """Return the report as text."""
         lines = [
             f"pairs within {self.radius_arcsec:g} arcsec: {self.pairs} "
             f"of {self.left_objects} spectra and {self.right_objects} HSC images",

@@ -65,7 +65,8 @@ def save_store(path: Path, index: PairIndex, reader: SurveyReader, made_from: Pr
         for number, shard in enumerate(pair_shards(index))
     ]
     try:
-        _require_room(partial, path, tasks)
+        if shutil.disk_usage(partial).free < _needed_bytes(tasks):
+            raise ValueError(_disk_sentence(partial, path, tasks))
         records = _records(tasks, workers)
         if not any(record.pairs for record in records):
             raise NoPairsError(_nothing_usable(len(index.matches), records))
@@ -159,12 +160,6 @@ def _write_positions(path: Path, index: PairIndex) -> None:
         ra_deg, dec_deg = catalog.ra_deg[kept] * u.deg, catalog.dec_deg[kept] * u.deg
         tables.append(Table({"survey": [survey] * len(ra_deg), "ra_deg": ra_deg, "dec_deg": dec_deg}))
     vstack(tables).write(path, format="parquet", overwrite=True)
-
-
-def _require_room(partial: Path, path: Path, tasks: Sequence[ShardTask]) -> None:
-    """Raise ValueError where the disk has no room for the shards that are not written yet."""
-    if shutil.disk_usage(partial).free < _needed_bytes(tasks):
-        raise ValueError(_disk_sentence(partial, path, tasks))
 
 
 def _needed_bytes(tasks: Sequence[ShardTask]) -> int:

@@ -48,7 +48,6 @@ class PairShard:
     healpix: NDArray[np.int64]
 
     def __len__(self) -> int:
-        """Return the number of pairs."""
         return len(self.hsc_row)
 
     @property

@@ -25,16 +25,10 @@ TIE_DECIMALS = 6
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)
 class Matches:
-    """One-to-one matches, ascending in ``left_index``.
+    """One-to-one matches: rows (pair,) of the two position lists, ascending in ``left_index``, and their separations.
 
-    Attributes
-    ----------
-    left_index, right_index
-        (pair,) int64, rows of the two position lists.
-    separation_arcsec
-        (pair,) float64.
-    left_lost, right_lost
-        Objects that have a neighbour within the radius but no match, because that neighbour has a nearer one.
+    ``left_lost`` and ``right_lost`` count objects that have a neighbour within the radius but no match, because that
+    neighbour has a nearer one.
     """
 
     left_index: NDArray[np.int64]
@@ -44,7 +38,6 @@ class Matches:
     right_lost: int
 
     def __len__(self) -> int:
-        """Return the number of pairs."""
         return len(self.left_index)
 
     def of_rows(self, left: NDArray[np.int64], right: NDArray[np.int64]) -> "Matches":
@@ -57,15 +50,6 @@ class Matches:
             right_index=right[self.right_index[order]],
             separation_arcsec=self.separation_arcsec[order],
         )
-
-
-NO_MATCHES = Matches(
-    left_index=np.empty(0, np.int64),
-    right_index=np.empty(0, np.int64),
-    separation_arcsec=np.empty(0),
-    left_lost=0,
-    right_lost=0,
-)
 
 
 def sky_group(ra_deg: Floats, dec_deg: Floats, nside: int) -> NDArray[np.int64]:
@@ -84,19 +68,9 @@ def sky_matches(
     """Return the reciprocal nearest neighbours within a radius (closed), one-to-one.
 
     Two objects match where each is the nearest of the other side. Separations equal to a millionth of an arcsec
-    are ties, decided by the lower index on the other side.
+    are ties, decided by the lower index on the other side. Positions are (object,) float64 in degrees.
 
-    Parameters
-    ----------
-    left_ra_deg, left_dec_deg, right_ra_deg, right_dec_deg
-        (object,) float64 positions in degrees.
-    radius_arcsec
-        Largest separation of a match, above 0.
-
-    Raises
-    ------
-    ValueError
-        Where the radius is not above 0 or a position is not finite.
+    Raises ``ValueError`` where the radius is not above 0 or a position is not finite.
     """
     if not radius_arcsec > 0:
         raise ValueError(f"the match radius is {radius_arcsec} arcsec; allowed: above 0")

@@ -94,7 +94,6 @@ class PairStore:
         return PairStore, (self.path, self._selection)
 
     def __len__(self) -> int:
-        """Return the number of pairs."""
         return int(self._starts[-1]) if self._rows is None else len(self._rows)
 
     @property

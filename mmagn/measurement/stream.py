@@ -52,21 +52,12 @@ def measured_tables(
 ) -> Iterator[Table]:
     """Yield the measurements of a stream of spectra or pairs, one table per batch, a row each, in order.
 
-    Parameters
-    ----------
-    rows
-        Spectra, or pairs where the two image features are wanted; read once, a few batches ahead of the fitter. Images
-        are let go as soon as their features are known.
-    settings
-        How they are measured. Without a basis one is learned from the first ``spectroscopy.basis_maximum`` spectra
-        where the settings ask for one.
-    workers
-        Processes that fit lines. The tables do not depend on their number.
+    Pairs are for where the two image features are wanted. Rows are read once, a few batches ahead of the fitter; images
+    are let go as soon as their features are known. Where the settings ask for a basis and have none, it is learned from
+    the first ``spectroscopy.basis_maximum`` spectra. The tables do not depend on the number of processes that fit
+    lines.
 
-    Raises
-    ------
-    ValueError
-        If ``workers`` is below 1.
+    Raises ``ValueError`` if ``workers`` is below 1.
     """
     if workers < 1:
         raise ValueError(f"--workers is {workers}; allowed: 1 or more")

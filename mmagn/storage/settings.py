@@ -119,16 +119,8 @@ def settings_affecting(
 ) -> dict[str, Any]:
     """Settings in effect that directly affect one of ``effects``, by dotted name in order, as plain JSON values.
 
-    Parameters
-    ----------
-    config
-        A whole config or a section of it.
-    effects
-        Stages whose settings are wanted.
-    others
-        Values of settings outside ``config`` that decide whether those within it have an effect.
-    resumable
-        False leaves out the settings that a resumed run may change.
+    ``others`` are values of settings outside ``config`` that decide whether those within it have an effect. Where
+    ``resumable`` is False the settings that a resumed run may change are left out.
     """
     config_class: Any = type(config)
     values = setting_values(config)

@@ -63,19 +63,10 @@ def read_table(path: Path) -> Table:
 
 
 def column_numbers(column: Any, unit: u.UnitBase) -> Floats:
-    """Return a column (row,) as numbers in a unit, NaN where a value is missing; hours are those of right ascension.
+    """Return a column (row,) of numbers, or of texts that are numbers, in a unit; a column without one is in that unit.
 
-    Parameters
-    ----------
-    column
-        Of :func:`read_table`: numbers, or texts that are numbers, as all of a CSV column are where one of them is none.
-    unit
-        Of the result, and of a column without one.
-
-    Raises
-    ------
-    ValueError
-        Where a value is no number, or the column has another kind of unit; the message begins with row or column.
+    A missing value is NaN; hours are those of right ascension. Raises ``ValueError`` where a value is no number, or the
+    column has another kind of unit; the message begins with row or column.
     """
     name, own = column.name, column.unit if column.unit is not None else unit
     if isinstance(own, u.UnrecognizedUnit):  # FITS knows deg alone; tables have degree, degrees and DEG too

@@ -41,16 +41,9 @@ def check_vector_file(path: Path) -> None:
 def read_vectors(path: Path) -> tuple[list[str], Vectors]:
     """Return ids (row,) and vectors (row, length), NaN where one is missing or not finite.
 
-    Parameters
-    ----------
-    path
-        Parquet file, or folder of such files (HATS), with one column of ids (one of ``ID_COLUMNS``) and one of lists of
-        numbers of one length.
-
-    Raises
-    ------
-    ValueError
-        Where it is no such table, or an id comes twice: one sentence with the path.
+    They are read from a Parquet file, or a folder of such files (HATS), with one column of ids (one of ``ID_COLUMNS``)
+    and one of lists of numbers of one length. Raises ``ValueError`` where it is no such table, or an id comes twice:
+    one sentence with the path.
     """
     table = read_table(path)
     by_name = {name.lower(): name for name in table.colnames}

@@ -1,9 +1,8 @@
 """What a reader of both surveys is: catalogues of positions, and the records of chosen rows."""
 
-import hashlib
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmagn.records import Catalog, Cutout, Spectrum
+from mmagn.storage.checksums import stored_file
 from mmagn.storage.settings import settings_affecting
 from mmagn.surveys.config import DEFAULT_SPECTRA, DataConfig
 from mmagn.surveys.damage import DAMAGE, damage_text
@@ -49,27 +49,21 @@ class SurveyReader(Protocol):
 
     def settings(self) -> dict[str, Any]:
         """Return the settings that shape what is read, by dotted name, as plain values that JSON knows."""
-        ...
 
     def sources(self) -> tuple[SourceFile, ...]:
         """Return the files that are read, by name; empty where ``settings`` describe the source completely."""
-        ...
 
     def read_sdss_catalog(self, drops: Counter[str]) -> Catalog:
         """Return ids and positions of the spectra, every id once; those left out are counted in ``drops`` by reason."""
-        ...
 
     def read_hsc_catalog(self, drops: Counter[str]) -> Catalog:
         """Return ids and positions of HSC, every id once; objects left out are counted in ``drops`` by reason."""
-        ...
 
     def read_spectra(self, path: str, rows: NDArray[np.int64]) -> Iterator[tuple[int, Spectrum | str]]:
         """Yield (row, spectrum, or the reason why there is none) of each wanted row of one file, ascending."""
-        ...
 
     def read_cutouts(self, path: str, rows: NDArray[np.int64]) -> Iterator[tuple[int, Cutout | str]]:
         """Yield (row, cutout, or the reason why there is none) of each wanted row of one file, ascending."""
-        ...
 
 
 def usable(records: Iterator[tuple[int, Record | str]], drops: Counter[str]) -> Iterator[tuple[int, Record]]:
@@ -153,11 +147,17 @@ def row_records(
             yield row, reason
 
 
-def warn_of_absent_surveys(data: DataConfig, present: Iterable[str]) -> None:
-    """Warn, once in a process, of names in ``data.spectra`` that a source does not hold; the default takes what is."""
-    absent = [name for name in data.spectra if name not in set(present)]
+def check_surveys(data: DataConfig, present: Sequence[str], place: str, hint: str = "") -> None:
+    """Raise ValueError where a place holds no survey of ``data.spectra``; warn, once in a process, of those it lacks.
+
+    The default of ``data.spectra`` takes what is there, without a warning.
+    """
+    absent = [name for name in data.spectra if name not in present]
+    if len(absent) == len(data.spectra):
+        known = " and ".join(present)
+        raise ValueError(f"data.spectra is {', '.join(data.spectra)}; {place} has only {known}{hint}")
     if absent and data.spectra != DEFAULT_SPECTRA:
-        warn_once(f"data.spectra has {', '.join(absent)}; data.source {data.source} has only {', '.join(present)}")
+        warn_once(f"data.spectra has {', '.join(absent)}; {place} has only {', '.join(present)}")
 
 
 @cache
@@ -172,12 +172,10 @@ def reading_settings(data: DataConfig) -> dict[str, Any]:
     Those of where it is read from are left out, since ``SurveyReader.sources`` describes what is there; a list of
     objects is there by its content.
     """
-    objects = None if data.objects is None else _digest(Path(data.objects).expanduser())
+    objects = None
+    if data.objects is not None:
+        path = Path(data.objects).expanduser()
+        if not path.is_file():
+            raise FileNotFoundError(f"data.objects {path} is missing")
+        objects = stored_file(path).sha256[:16]
     return settings_affecting(data, "pairs", resumable=False) | {"data.objects": objects}
-
-
-def _digest(path: Path) -> str:
-    """Return what identifies the content of a list of objects."""
-    if not path.is_file():
-        raise FileNotFoundError(f"data.objects {path} is missing")
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]

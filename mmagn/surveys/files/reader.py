@@ -60,11 +60,11 @@ class FilesReader:
 
     def read_spectra(self, path: str, rows: NDArray[np.int64]) -> Iterator[tuple[int, Spectrum | str]]:
         """Yield (row, spectrum or reason); ``path`` is the table or the folder."""
-        return self._records("sdss", path, rows, self._spectrum)
+        return self._records("sdss", path, rows, row_spectrum)
 
     def read_cutouts(self, path: str, rows: NDArray[np.int64]) -> Iterator[tuple[int, Cutout | str]]:
         """Yield (row, cutout or reason); ``path`` is the table or the folder."""
-        return self._records("hsc", path, rows, self._cutout)
+        return self._records("hsc", path, rows, row_cutout)
 
     @property
     def _place(self) -> Path:
@@ -73,18 +73,13 @@ class FilesReader:
     def _rows(self) -> list[ObjectFiles]:
         return object_files(self._place)
 
-    def _spectrum(self, row: ObjectFiles) -> Spectrum:
-        return row_spectrum(row, self.data.wavelengths)
-
-    def _cutout(self, row: ObjectFiles) -> Cutout:
-        return row_cutout(row, self.data.wavelengths)
-
     def _records(
-        self, survey: str, path: str, rows: NDArray[np.int64], from_row: Callable[[ObjectFiles], Record]
+        self, survey: str, path: str, rows: NDArray[np.int64], from_row: Callable[[ObjectFiles, Wavelengths], Record]
     ) -> Iterator[tuple[int, Record | str]]:
         known = object_files(Path(path))
         wanted = np.unique(np.asarray(rows, dtype=np.int64))
-        return row_records(survey, path, wanted, (known[row] for row in wanted.tolist()), from_row)
+        raw_rows = (known[row] for row in wanted.tolist())
+        return row_records(survey, path, wanted, raw_rows, lambda row: from_row(row, self.data.wavelengths))
 
     def _catalog(self, survey: str, drops: Counter[str]) -> Catalog:
         named = list(enumerate(self._rows()))

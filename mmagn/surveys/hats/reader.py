@@ -21,7 +21,7 @@ from mmagn.surveys.hats.dask_client import computed
 from mmagn.surveys.hub.files import HubParquet
 from mmagn.surveys.parquet.row_groups import LocalParquet, ParquetFile, Payload, parquet_records
 from mmagn.surveys.parquet.rows import HSC_NEEDED, POSITION_COLUMNS, SPECTRA_NEEDED, cutouts_payload, spectra_payload
-from mmagn.surveys.reader import Record, SourceFile, reading_settings, usable, warn_of_absent_surveys
+from mmagn.surveys.reader import Record, SourceFile, check_surveys, reading_settings, usable
 from mmagn.surveys.screen import id_texts, joined_catalogs, screened_catalog, usable_objects
 
 Result = TypeVar("Result")
@@ -37,10 +37,8 @@ class HatsReader:
     data: DataConfig
 
     def __post_init__(self) -> None:
-        if not self.spectra_paths:
-            known = f"{self.data.hats.sdss_survey} (data.hats.sdss_survey) and {DESI}"
-            raise ValueError(f"data.spectra is {', '.join(self.data.spectra)}; data.source hats has only {known}")
-        warn_of_absent_surveys(self.data, self.spectra_paths)
+        present, hint = (self.data.hats.sdss_survey, DESI), "; data.hats.sdss_survey names the first"
+        check_surveys(self.data, present, "data.source hats", hint)
 
     def settings(self) -> dict[str, Any]:
         """Return the settings that shape what is read, by dotted name; ``sources`` describes the catalogues."""

@@ -73,9 +73,7 @@ def _survey_files(config: DataConfig, surveys: Sequence[str], setting: str) -> l
 
 
 def _root(config: DataConfig) -> Path:
-    if config.source != "hdf5" or config.root is None:
-        raise ValueError(f"data.source is {config.source}; reading a v1 tree needs data.source hdf5 and data.root")
-    root = Path(config.root).expanduser()
+    root = Path(str(config.root)).expanduser()
     if not root.is_dir():
         raise FileNotFoundError(
             f"data.root {root} is not a folder; expected one with {config.spectra_folders[0]}/healpix=N/*.hdf5 "

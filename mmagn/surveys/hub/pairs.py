@@ -41,7 +41,7 @@ from mmagn.surveys.parquet.rows import (
     desi_rows_of,
     spectrum_from_hats,
 )
-from mmagn.surveys.reader import Record, SourceFile, reading_settings, warn_of_absent_surveys
+from mmagn.surveys.reader import Record, SourceFile, check_surveys, reading_settings
 from mmagn.surveys.screen import id_texts
 
 _STORED_SDSS = {"object_id": "sdss_object_id", "ra": "sdss_ra_deg", "dec": "sdss_dec_deg", "Z": "redshift"}
@@ -111,9 +111,7 @@ class HubPairsReader(HubSurveys):
             )
         warning = _names(present, DESI, ["ZWARN"])["ZWARN"]
         survey = DESI if warning in present or DESI in repository.lower() else HUB_SURVEY
-        if survey not in self.data.spectra:
-            raise ValueError(f"data.spectra is {', '.join(self.data.spectra)}; {repository} has only {survey}")
-        warn_of_absent_surveys(self.data, (survey,))
+        check_surveys(self.data, (survey,), repository)
         return survey
 
     def _places(self, present: frozenset[str], names: Mapping[str, str]) -> "DesiPlaces | None":

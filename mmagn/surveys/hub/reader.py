@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +13,9 @@ from mmagn.records import Catalog, Cutout, Spectrum
 from mmagn.surveys.config import DESI, DataConfig, HubConfig
 from mmagn.surveys.hub.catalog import HubCatalog, index_catalog, source
 from mmagn.surveys.hub.files import HubFile
-from mmagn.surveys.parquet.row_groups import parquet_records
+from mmagn.surveys.parquet.row_groups import Payload, parquet_records
 from mmagn.surveys.parquet.rows import HSC_NEEDED, SPECTRA_NEEDED, cutouts_payload, spectra_payload
-from mmagn.surveys.reader import Record, SourceFile, reading_settings, warn_of_absent_surveys
+from mmagn.surveys.reader import Record, SourceFile, check_surveys, reading_settings
 from mmagn.surveys.screen import joined_catalogs
 
 HUB_SURVEY = "sdss"
@@ -25,13 +25,17 @@ HUB_SURVEYS = (HUB_SURVEY, DESI)
 
 def spectra_catalog(hub: HubConfig, survey: str) -> HubCatalog[Spectrum]:
     """Return the repository of ``survey``, one of ``HUB_SURVEYS``, and how its rows are read."""
+    return _catalog(hub, survey, SPECTRA_NEEDED, spectra_payload(survey))
+
+
+def _catalog(hub: HubConfig, survey: str, needed: Mapping[str, str], payload: Payload[Record]) -> HubCatalog[Record]:
     return HubCatalog(
         setting=f"data.hub.{survey}",
         repository=getattr(hub, survey),
         revision=getattr(hub, f"{survey}_revision"),
-        index={column: column for column in ("object_id", "ra", "dec", "Z")},
-        needed=SPECTRA_NEEDED,
-        payload=spectra_payload(survey),
+        index={name: name for name in needed if "." not in name},
+        needed=needed,
+        payload=payload,
     )
 
 
@@ -82,11 +86,7 @@ class HubReader(HubSurveys):
     """Reader of one repository of each survey, with ``data.source`` hub; see ``reader.SurveyReader``."""
 
     def __post_init__(self) -> None:
-        if not self._surveys:
-            raise ValueError(
-                f"data.spectra is {', '.join(self.data.spectra)}; data.source hub has only {' and '.join(HUB_SURVEYS)}"
-            )
-        warn_of_absent_surveys(self.data, HUB_SURVEYS)
+        check_surveys(self.data, HUB_SURVEYS, "data.source hub")
 
     @property
     def _surveys(self) -> tuple[str, ...]:
@@ -105,12 +105,4 @@ class HubReader(HubSurveys):
         return tuple(spectra_catalog(self.data.hub, name) for name in self._surveys)
 
     def _hsc(self) -> HubCatalog[Cutout]:
-        hub = self.data.hub
-        return HubCatalog(
-            setting="data.hub.hsc",
-            repository=hub.hsc,
-            revision=hub.hsc_revision,
-            index={name: name for name in ("object_id", "ra", "dec")},
-            needed=HSC_NEEDED,
-            payload=cutouts_payload(noise=self.data.image_noise),
-        )
+        return _catalog(self.data.hub, "hsc", HSC_NEEDED, cutouts_payload(noise=self.data.image_noise))

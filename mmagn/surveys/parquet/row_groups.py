@@ -5,7 +5,7 @@ A column may be a field of a struct, ``image.flux``: its bytes are then read wit
 
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -30,30 +30,22 @@ AHEAD_BYTES = 3 << 27
 """Row groups that are fetched before they are needed, compressed and decoded."""
 
 
-class ParquetFile(Protocol):
+class ParquetFile(Hashable, Protocol):
     """A Parquet file at any place."""
-
-    def __hash__(self) -> int:
-        """Return a hash, so that what is known of a file can be kept."""
-        ...
 
     @property
     def name(self) -> str:
         """Path, for messages."""
-        ...
 
     @property
     def fetches(self) -> int:
         """Row groups to fetch at the same time; 0 reads them one after the other, as from a disk."""
-        ...
 
     def footer(self) -> pq.FileMetaData:
         """Return the description of the columns and row groups."""
-        ...
 
     def open(self, stop: Event) -> Any:
         """Return a new binary file object; ``stop`` ends its waits."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +66,10 @@ class LocalParquet:
 
 @dataclass(frozen=True, slots=True)
 class Payload(Generic[Record]):
-    """What is read of a row.
+    """What is read of a row, and the name of its survey in reasons.
 
     Attributes
     ----------
-    survey
-        ``sdss``, ``desi`` or ``hsc``, as reasons name it.
     columns
         Columns, a field of a struct as ``image.flux``; those that a file does not have are passed over.
     from_row

@@ -20,7 +20,7 @@ from mmagn.surveys.screen import file_name
 
 Record = TypeVar("Record", Cutout, Spectrum)
 Raw = TypeVar("Raw")
-Stream = TypeVar("Stream", bound=Iterator[Any])
+Stream = TypeVar("Stream")
 _log = logging.getLogger(__name__)
 
 
@@ -76,10 +76,7 @@ def usable(records: Iterator[tuple[int, Record | str]], drops: Counter[str]) -> 
 
 
 def in_advance(streams: Iterable[Stream]) -> Iterator[Stream]:
-    """Yield streams of records one after the other.
-
-    The next one is taken before one is yielded: what is remote is being fetched while the caller works on this one.
-    """
+    """Yield streams one after the other, the next one taken before: it is fetched while the caller works on one."""
     iterator = iter(streams)
     present = next(iterator, None)
     while present is not None:

@@ -10,14 +10,16 @@ import math
 import os
 import zlib
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
+
+from mmagn.surveys.reader import in_advance
 
 try:
     import deflate
@@ -60,14 +62,13 @@ def wanted_rows(dataset: h5py.Dataset, rows: NDArray[np.int64], pool: Executor) 
         if math.prod(shape) * dataset.dtype.itemsize > PART_BYTES:
             raise ValueError(f"{dataset.name}: one {part} takes more than {PART_BYTES / 1e9:.2g} GB")
     chunks = _gzip_chunks(dataset, rows)
-    pending: Future[NDArray[Any]] | _Inflating | None = None
-    for block in _row_blocks(dataset, rows):
-        following = pool.submit(_slab, dataset, block) if chunks is None else _Inflating(dataset, chunks, block, pool)
-        if pending is not None:
-            yield from pending.result()
-        pending = following
-    if pending is not None:
-        yield from pending.result()
+    started = (
+        pool.submit(_slab, dataset, block).result if chunks is None else _inflating(dataset, chunks, block, pool)
+        for block in _row_blocks(dataset, rows)
+    )
+    for result in in_advance(started):
+        yield from result()
+        del result  # so that its rows are let go before another block is started
 
 
 def _row_blocks(dataset: h5py.Dataset, rows: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
@@ -124,23 +125,24 @@ def _gzip_chunks(dataset: h5py.Dataset, rows: NDArray[np.int64]) -> _GzipChunks 
     )
 
 
-class _Inflating:
-    """One block of wanted rows on its way out of its chunks, used like a future."""
+def _inflating(
+    dataset: h5py.Dataset, chunks: _GzipChunks, rows: NDArray[np.int64], pool: Executor
+) -> Callable[[], NDArray[Any]]:
+    """Start to inflate one block of wanted rows; the result returns them once every chunk is in place."""
+    start = int(rows[0]) // chunks.shape[0] * chunks.shape[0]
+    stored = chunks.stored.get(start, ())
+    values = np.full((len(rows), *dataset.shape[1:]), dataset.fillvalue, dtype=dataset.dtype)
+    tasks = [
+        pool.submit(_fill, chunks, stored[first : first + CHUNKS_PER_TASK], rows - start, values)
+        for first in range(0, len(stored), CHUNKS_PER_TASK)
+    ]
 
-    def __init__(self, dataset: h5py.Dataset, chunks: _GzipChunks, rows: NDArray[np.int64], pool: Executor) -> None:
-        start = int(rows[0]) // chunks.shape[0] * chunks.shape[0]
-        stored = chunks.stored.get(start, ())
-        self._values = np.full((len(rows), *dataset.shape[1:]), dataset.fillvalue, dtype=dataset.dtype)
-        self._tasks = [
-            pool.submit(_fill, chunks, stored[first : first + CHUNKS_PER_TASK], rows - start, self._values)
-            for first in range(0, len(stored), CHUNKS_PER_TASK)
-        ]
-
-    def result(self) -> NDArray[Any]:
-        """Return the rows once every chunk is in place."""
-        for task in self._tasks:
+    def result() -> NDArray[Any]:
+        for task in tasks:
             task.result()
-        return self._values
+        return values
+
+    return result
 
 
 def _fill(
@@ -164,22 +166,16 @@ def _chunk_values(chunks: _GzipChunks, chunk: h5py.h5d.StoreInfo) -> NDArray[Any
     """Return the values of one chunk."""
     data: bytes | bytearray = os.pread(chunks.descriptor, chunk.size, chunk.byte_offset)
     size = math.prod(chunks.shape) * chunks.dtype.itemsize
-    deflated, shuffled = _applied(chunks, chunk.filter_mask)
-    if deflated:
+    # HDF5 sets a bit for each filter of the row that a chunk skipped; the shuffle comes before gzip.
+    skipped = chunk.filter_mask
+    if not skipped & (0b10 if chunks.shuffled else 0b01):
         try:
             data = inflated(data, size)
         except _DAMAGE as damage:
             raise ValueError(f"{chunks.name} is damaged in the chunk at {chunk.chunk_offset}: {damage}") from damage
     if len(data) != size:
         raise ValueError(f"{chunks.name} is damaged in the chunk at {chunk.chunk_offset}: wrong length")
-    if shuffled:
+    if chunks.shuffled and not skipped & 0b01:
         planes = np.frombuffer(data, dtype=np.uint8).reshape(chunks.dtype.itemsize, -1)
         data = planes.T.tobytes()
     return np.frombuffer(data, dtype=chunks.dtype).reshape(chunks.shape)
-
-
-def _applied(chunks: _GzipChunks, filter_mask: int) -> tuple[bool, bool]:
-    """Return whether a chunk was deflated and shuffled: HDF5 sets a bit for each filter of the row it skipped."""
-    if chunks.shuffled:
-        return not filter_mask & 0b10, not filter_mask & 0b01
-    return not filter_mask & 0b01, False

@@ -125,15 +125,8 @@ def index_table(catalog: HubCatalog[Record], data: DataConfig) -> pa.Table:
             return pq.read_table(path)
         except (pa.ArrowException, OSError) as error:
             _log.warning("the index %s cannot be read (%s) and is made anew", path, error)
-    check_needed(catalog.place, _columns(files[0].parquet(data.hub)), catalog.needed)
-    tasks = [partial(_index_part, catalog, data, file, number) for number, file in enumerate(files)]
     with ThreadPoolExecutor(data.hub.workers, thread_name_prefix="index") as pool:
-        futures = [pool.submit(task) for task in tasks]
-        try:
-            table = pa.concat_tables([future.result() for future in futures])
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+        table = pa.concat_tables(pool.map(partial(_index_part, catalog, data), files, range(len(files))))
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as part:
         pq.write_table(table, part)

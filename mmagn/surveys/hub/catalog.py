@@ -125,6 +125,7 @@ def index_table(catalog: HubCatalog[Record], data: DataConfig) -> pa.Table:
             return pq.read_table(path)
         except (pa.ArrowException, OSError) as error:
             _log.warning("the index %s cannot be read (%s) and is made anew", path, error)
+    check_needed(catalog.place, _columns(files[0].parquet(data.hub)), catalog.needed)  # before others ask for the same
     with ThreadPoolExecutor(data.hub.workers, thread_name_prefix="index") as pool:
         table = pa.concat_tables(pool.map(partial(_index_part, catalog, data), files, range(len(files))))
     path.parent.mkdir(parents=True, exist_ok=True)

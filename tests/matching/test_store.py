@@ -21,7 +21,7 @@ from mmagn.matching import shard_files
 from mmagn.matching import store as store_module
 from mmagn.matching.config import MatchingConfig
 from mmagn.matching.index import NoPairsError
-from mmagn.matching.pairs import open_pairs
+from mmagn.matching.pairs import iter_pairs, open_pairs
 from mmagn.matching.store import open_store, pair_store, verify_store
 from mmagn.records import INDEX_COLUMNS
 from mmagn.storage import checksums
@@ -234,7 +234,7 @@ def test_a_process_compares_a_file_with_its_checksum_once_and_again_after_a_chan
 def test_a_store_selects_the_pairs_that_its_surveys_would_give(data, store, selection):
     if "cells" in selection:
         selection = {"cells": (int(store.index["healpix"][0]),)}
-    expected = [row["sdss_object_id"] for row in open_pairs(replace(data, **selection), MatchingConfig())]
+    expected = [pair.spectrum.object_id for pair in iter_pairs(replace(data, **selection), MatchingConfig())]
     assert 0 < len(expected) < PAIRS
     of_store = DataConfig(source="store", root=str(store.path), **selection)
     selected = pair_store(of_store, MatchingConfig())

@@ -94,8 +94,8 @@ class Row:
         Name of the model.
     stratum, part
         Quantity that the sample is divided by, and the part; "" for the whole sample.
-    scores
-        By name, those of ``TABLE_METRICS``.
+    objects, positives, scores
+        Counts; scores by name, those of ``TABLE_METRICS``.
     independent
         Whether the label is made of what no input contains.
     background

@@ -53,13 +53,15 @@ class Calibration:
     ----------
     kind
         ``none``: correction of the class weight only; ``temperature``: one slope; ``platt``: slope and intercept;
-        ``isotonic``: steps between ``knots``, (unshifted logit, probability) pairs.
+        ``isotonic``: steps between ``knots``.
     pos_weight
         Weight of the positives in the loss that made the logits.
     prevalence
         Fraction of positives among the objects that the map was fitted on, NaN where there were none.
     slope, intercept
         probability = expit(slope * unshifted logit + intercept).
+    knots
+        (unshifted logit, probability) pairs of the isotonic map.
     reason
         Why the map is ``none`` although another was requested, else "".
     """

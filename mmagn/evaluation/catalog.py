@@ -57,8 +57,8 @@ CATALOG_COLUMNS = tuple(name for name, *_ in _COLUMNS)
 def catalog_table(columns: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> Table:
     """Return one row per galaxy with units, descriptions and UCDs (IVOA UCD1+); ``agn`` may be masked.
 
-    ``columns`` are (object,) values by name, all of ``CATALOG_COLUMNS``; keys of ``meta``, the provenance, have at most
-    eight letters, as FITS requires.
+    ``columns`` are (object,) values by name, all of ``CATALOG_COLUMNS``, else ``ValueError``; keys of ``meta``, the
+    provenance, have at most eight letters, as FITS requires.
     """
     if missing := [name for name in CATALOG_COLUMNS if name not in columns]:
         raise ValueError(f"the catalogue of predictions has no column {missing[0]}")

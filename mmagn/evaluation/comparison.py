@@ -12,11 +12,15 @@ class Difference:
 
     Attributes
     ----------
+    metric, value_a, value_b, value
+        Which score, that of each model, and their difference.
     low, high
         Ends of the percentile interval of the paired stratified bootstrap.
     p_value
         Two-sided probability of a difference this far from 0 if there is none; below 1 - confidence exactly where
         the interval leaves out 0 (up to the granularity of the draws).
+    confidence, bootstrap_draws
+        Of the interval.
     """
 
     metric: str

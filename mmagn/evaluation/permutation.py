@@ -24,8 +24,9 @@ class Importance:
 
     Attributes
     ----------
-    value, low, high
-        Loss of average precision, mean over permutations, and its interval over permutations and resampled objects.
+    name, value, low, high
+        The feature; loss of average precision, mean over permutations, and its interval over permutations and resampled
+        objects.
     share
         Root mean square change of the logit over the spread of the logits, where objects have the value of another
         one: 0 where the model does not use it, about 1.4 where nothing else matters.
@@ -58,8 +59,10 @@ def permutation_importance(
         Output (object,) of the model for features (object, feature), all else as it is.
     features, target
         (object, feature) as the model takes them; (object,) 1 positive, 0 negative, both of which must occur.
-    draws
-        Permutations of each feature.
+    names
+        Of the features.
+    draws, seed
+        Permutations of each feature, and the seed of all draws.
     """
     rng = np.random.default_rng(seed)
     whole, once = logits(features)[None], np.ones((1, len(target)))

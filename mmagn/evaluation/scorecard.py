@@ -11,9 +11,9 @@ class Score:
 
     Attributes
     ----------
-    low, high
-        Ends of the stratified bootstrap interval (BCa). Binned calibration scores of a finite sample lie above those of
-        the model; their ``low`` is 0 where perfect calibration is not excluded.
+    value, low, high
+        The score, and ends of its stratified bootstrap interval (BCa). Binned calibration scores of a finite sample lie
+        above those of the model; their ``low`` is 0 where perfect calibration is not excluded.
     exact_low, exact_high
         Ends of the exact binomial interval (Clopper & Pearson 1934) of a plain fraction (precision, recall,
         accuracy), for a handful of objects, where bootstrap intervals are too narrow.
@@ -57,8 +57,8 @@ class Scores:
 
     Attributes
     ----------
-    prevalence
-        Fraction of positives, None for an empty sample.
+    objects, positives, prevalence
+        Counts of the sample, and fraction of positives, None for an empty one.
     threshold
         Probability from which on an object counts as predicted positive.
     confidence, bootstrap_draws

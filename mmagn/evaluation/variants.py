@@ -19,8 +19,8 @@ class Variant:
 
     Attributes
     ----------
-    level, inputs
-        Its level of the leakage ladder, and descriptions of its inputs.
+    name, level, inputs
+        Its name, its level of the leakage ladder, and descriptions of its inputs.
     kind
         A network; logistic regression on the inputs or on splines of them; the two-ratio rule; no positives.
     branches, blank_lines, features

@@ -28,6 +28,8 @@ class MatchPlan:
 
     Attributes
     ----------
+    radius_arcsec, sdss_objects, hsc_objects
+        The radius of the match, and usable objects of each side.
     nearest_arcsec
         Least separation of any two objects of the surveys, NaN where one is empty.
     sdss_area_deg2, hsc_area_deg2, overlap_area_deg2
@@ -44,6 +46,8 @@ class MatchPlan:
     separations
         A row per bin of the separation of each spectrum from every image around it: ``low_arcsec,
         high_arcsec, neighbours, expected_by_chance``.
+    drops
+        Objects left out while reading, by reason.
     """
 
     radius_arcsec: float

@@ -39,6 +39,8 @@ def without_repeats(
 
     Parameters
     ----------
+    catalog, reader
+        Spectra of all surveys, and where they are read.
     images
         Only spectra with one of these objects within the radius are compared, so that none gives way to a better one
         that has no image; None compares all.

@@ -60,8 +60,8 @@ class MatchReport:
 
     Attributes
     ----------
-    left_objects, right_objects
-        Objects with a usable position on each side.
+    radius_arcsec, left_objects, right_objects, pairs
+        Largest separation of a pair, objects with a usable position on each side, and one-to-one matches.
     many_to_one_left, many_to_one_right
         Objects dropped because their neighbour within the radius belongs to a nearer object.
     border_pairs

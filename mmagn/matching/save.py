@@ -37,15 +37,17 @@ SPECTRUM_BYTES = 4 * 4 * 4700
 
 
 def save_store(path: Path, index: PairIndex, reader: SurveyReader, made_from: Provenance, workers: int = 1) -> None:
-    """Write the pairs of an index into a new store, in a folder that is missing or empty.
+    """Write the pairs of an index into a new store.
 
     A store must have one writer at a time, which ``pair_store`` ensures with a lock: hidden folders that a stopped
     writer with other settings or sources left behind are removed first.
 
     Parameters
     ----------
-    reader
-        Source of the pixels.
+    path
+        Folder of the store, missing or empty.
+    index, reader
+        The matches, and the source of their pixels.
     made_from
         Settings and sources of both; its report is not used.
     workers

@@ -36,8 +36,8 @@ class ObjectList:
 
     Attributes
     ----------
-    object_id
-        (column, row) ids, "" where a row has none.
+    path, object_id
+        Its file; (column, row) ids, "" where a row has none.
     ra_deg, dec_deg
         (row,) NaN where a row has no position.
     """

@@ -52,8 +52,8 @@ class ShardRecord:
         Name of the Arrow file, its size and checksum; there is none where ``pairs`` is 0.
     shard
         ``PairShard.fingerprint``.
-    drops, lost
-        Pairs left out, by reason, and a sentence for each of them.
+    pairs, drops, lost
+        Pairs in it; pairs left out, by reason, and a sentence for each of them.
     changed
         Pixels that the number type could not hold, by what happened to them.
     """

@@ -33,6 +33,8 @@ class PairShard:
         The file with the cutouts and those with the spectra, as the reader names them.
     hsc_row, sdss_row, sdss_file
         (pair,) int64, rows in those files, and which of ``sdss_files`` holds the spectrum.
+    sdss_object_id, hsc_object_id
+        (pair,) text.
     separation_arcsec, healpix
         (pair,) separation of the two positions, and cell of the SDSS position.
     """
@@ -95,6 +97,8 @@ def shard_pairs(
 
     Parameters
     ----------
+    shard, reader
+        Which pairs, and where they are.
     drops
         Added to: pairs without a usable cutout or spectrum, by reason.
     lost

@@ -33,8 +33,8 @@ class MeasurementSummary:
 
     Attributes
     ----------
-    classes
-        Objects of each class, ``unclassified`` included.
+    rows, classes
+        Rows written, and objects of each class, ``unclassified`` included.
     reasons
         Unclassified objects by reason.
     drops

@@ -29,10 +29,12 @@ from mmagn.training.weights import load_weights
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TrainedMember:
-    """One trained network, in evaluation mode, with the settings that it was trained with.
+    """One trained network, in evaluation mode.
 
     Attributes
     ----------
+    path, config, model, scaling
+        Its folder, its settings, the network with its weights, and the scaling of its features.
     calibrations, novelty
         By subset of modalities; ``novelty`` is empty where its folder has none.
     importances

@@ -38,8 +38,8 @@ class TrialRecord:
         ``complete``, ``pruned`` after some of its folds, or ``diverged``.
     score, folds
         Mean average precision of the folds that it was fitted on, NaN where there is none, and that of each.
-    values
-        Its settings by name.
+    values, duration_s
+        Its settings by name, and the seconds it took.
     """
 
     number: int

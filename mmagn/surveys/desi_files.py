@@ -64,7 +64,7 @@ class DesiCoadd:
         """
         redshifts = {} if redrock is None else _redshifts(redrock)
         with fits.open(coadd) as opened:
-            table = _extension(opened, "FIBERMAP", coadd).data
+            table = _table(opened, "FIBERMAP", ("TARGETID", "TARGET_RA", "TARGET_DEC"), coadd)
             arms = [_arm(opened, arm, coadd) for arm in ARMS if f"{arm}_FLUX" in opened]
             if not arms:
                 raise ValueError(f"{coadd} has no extension B_FLUX, R_FLUX or Z_FLUX; it is no DESI coadd")
@@ -161,10 +161,7 @@ def _arm(opened: fits.HDUList, name: str, path: Path) -> _Arm:
 def _redshifts(path: Path) -> dict[str, dict[str, Any]]:
     """Return redshift, error, warning and class by TARGETID."""
     with fits.open(path) as opened:
-        table = _extension(opened, "REDSHIFTS", path).data
-        missing = [name for name in ("TARGETID", "Z", "ZERR", "ZWARN") if name not in table.names]
-        if missing:
-            raise ValueError(f"{path}: REDSHIFTS has no column {', '.join(missing)}")
+        table = _table(opened, "REDSHIFTS", ("TARGETID", "Z", "ZERR", "ZWARN"), path)
         classes = table["SPECTYPE"] if "SPECTYPE" in table.names else [""] * len(table)
         return {
             plain_text(target): {
@@ -177,6 +174,13 @@ def _redshifts(path: Path) -> dict[str, dict[str, Any]]:
                 table["TARGETID"], table["Z"], table["ZERR"], table["ZWARN"], classes, strict=True
             )
         }
+
+
+def _table(opened: fits.HDUList, name: str, columns: tuple[str, ...], path: Path) -> Any:
+    table = _extension(opened, name, path).data
+    if missing := [column for column in columns if column not in map(str.upper, table.names)]:
+        raise ValueError(f"{path}: {name} has no column {', '.join(missing)}")
+    return table
 
 
 def _extension(opened: fits.HDUList, name: str, path: Path) -> Any:

@@ -77,6 +77,8 @@ def remote_cells(
 
     Parameters
     ----------
+    session
+        As of :func:`http_session`.
     root_url
         URL of the folder that holds ``sdss/`` and ``hsc/``.
     folders

@@ -32,6 +32,8 @@ class SourceFile:
     ----------
     name
         Path below the root of its survey, or repository and path, so that a moved survey is still the same survey.
+    size_bytes
+        Its size.
     version
         What changes with its content: time of the last change in ns, or a revision.
     """
@@ -108,12 +110,14 @@ def row_records(
     from_row: Callable[[Raw], Record],
     damage: tuple[type[Exception], ...] = DAMAGE,
 ) -> Iterator[tuple[int, Record | str]]:
-    """Yield (row, record, or the reason why there is none) of each wanted row (wanted,), ascending, without repetition.
+    """Yield (row, record, or the reason why there is none) of each wanted row.
 
     Parameters
     ----------
     survey, path
         What is read, for the reasons.
+    wanted
+        (wanted,) rows, ascending, without repetition.
     raw_rows
         Yields the raw values of each wanted row, in this order.
     from_row

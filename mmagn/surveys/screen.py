@@ -34,6 +34,8 @@ class Column:
 
     Attributes
     ----------
+    purpose, kind
+        What the column is needed for, and the type of its values.
     axes
         Axes after the row: a length, or a name; axes of one name have one length throughout a file.
     required

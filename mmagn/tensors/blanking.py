@@ -37,8 +37,8 @@ def blanked(
     """Return flux and ivar (pixel,) whose windows hold continuum plus noise, whatever stood in them.
 
     The continuum is a straight line between the medians of the valid pixels beside the window; ivar is their median,
-    because the photons of a line make its own pixels noisier; the noise is white and drawn from the name of the object,
-    ``seed_text``. Flux, ivar and valid flags inside the windows are never looked at.
+    because the photons of a line make its own pixels noisier; the noise is white and drawn from the name of the object.
+    Flux, ivar and valid flags inside the windows are never looked at.
 
     Parameters
     ----------
@@ -48,6 +48,8 @@ def blanked(
         Pixels that the spectrograph reached; the rest of a window stays invalid.
     windows
         As :func:`blank_windows` gives them.
+    seed_text
+        Name of the object: the noise is a function of it.
     """
     flux, ivar = flux.copy(), ivar.copy()
     outside = ivar > 0

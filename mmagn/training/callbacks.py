@@ -238,6 +238,8 @@ class Figures(Callback):
         where epochs are short at least ``FIGURES_APART_S`` apart; left out where the split lacks a class.
     static
         Figures drawn once, after the first epoch, by tag.
+    every
+        Epochs between figures of the validation split.
     """
 
     def __init__(self, scored: Mapping[str, ScoreFigure], static: Mapping[str, StaticFigure], every: int) -> None:

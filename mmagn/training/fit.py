@@ -49,8 +49,8 @@ class FitResult:
     stopped
         Why training ended: ``epochs`` (all of them), ``patience`` (early stop), ``interrupt`` (Ctrl-C) or
         ``sigterm``.
-    seconds
-        Wall time of this call.
+    seconds, loggers
+        Wall time of this call, and where the run is logged.
     """
 
     best_path: Path | None
@@ -88,6 +88,8 @@ class RunRecord:
         (object,) name of each row that ``index`` of a batch can name; empty where there are none.
     identity
         What the run is made from, such as the fingerprint of its pairs; a checkpoint of anything else is refused.
+    callbacks
+        Further callbacks of the Trainer.
     finish
         Called with the network once training is complete and it has its best weights: fits what steps do not train.
     """

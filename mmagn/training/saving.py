@@ -29,6 +29,8 @@ class BestAndLast(Checkpoint):
 
     Parameters
     ----------
+    run, config
+        Where the checkpoints go, and the settings of the optimisation.
     identity
         What the run was made from, such as the fingerprint of its pairs: a checkpoint of anything else is refused.
     settings

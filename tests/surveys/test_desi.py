@@ -10,6 +10,7 @@ from mmagn.spectroscopy.config import SpectroscopyConfig
 from mmagn.spectroscopy.emission import line_table
 from mmagn.surveys.desi import GRID_ANGSTROM, PIXELS, spectrum_from_row, true_means_good, with_warnings
 from mmagn.surveys.desi_files import DesiCoadd, kernel_sigma
+from mmagn.surveys.files.spectra import read_spectrum
 from mmagn.surveys.grid import log_grid
 
 REAL = {"4-80613-thru20210324": 39633345008634465, "special-dark-27247": 39089837499744649}
@@ -161,3 +162,15 @@ def test_a_file_that_is_no_coadd_and_a_target_without_a_redshift_are_named(real_
         opened.writeto(tmp_path / "shifted.fits")
     with pytest.raises(ValueError, match=r"R_WAVELENGTH is not on the grid of 0.8 A"):
         DesiCoadd.read(tmp_path / "shifted.fits", redrock)
+
+
+@pytest.mark.parametrize("column", ["TARGETID", "TARGET_RA"])
+def test_a_coadd_without_a_column_that_identifies_targets_is_refused_by_its_name(real_tree, tmp_path, column):
+    path = tmp_path / "coadd-bare.fits"
+    with fits.open(real_tree / "desi_fits" / f"coadd-{next(iter(REAL))}.fits") as opened:
+        columns = [each for each in opened["FIBERMAP"].columns if each.name != column]
+        opened["FIBERMAP"] = fits.BinTableHDU.from_columns(columns, name="FIBERMAP")
+        opened.writeto(path)
+    for place in (str(path), f"{path}#39633345008634465"):
+        with pytest.raises(ValueError, match=rf"coadd-bare\.fits: FIBERMAP has no column {column}$"):
+            read_spectrum(place)

@@ -111,6 +111,8 @@ def precision_recall_figure(
     ----------
     target, score
         (object,) 1 positive, 0 negative, with one class only the axes hold the reason; probability of a positive.
+    config
+        Draws and confidence of the bands.
     scores
         Numbers to print: average precision with its interval, and the point of the threshold.
     p_agn

@@ -76,10 +76,12 @@ class Target:
 def figure_svg(
     figure: Figure, name: str, alt: str, targets: Callable[[], Sequence[Target]] | None = None, *, wide: bool = False
 ) -> Markup:
-    """Return a figure in the style of this package as an SVG element for a page.
+    """Return a figure as an SVG element for a page.
 
     Parameters
     ----------
+    figure
+        Drawn in the style of this package.
     name, alt
         Unique among the figures of a page, which starts its ids; text for readers who cannot see the figure.
     targets

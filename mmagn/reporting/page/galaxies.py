@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from astropy.table import Table
-from sklearn.metrics import confusion_matrix
 
 from mmagn.evaluation.config import EvaluationConfig
 from mmagn.evaluation.scorecard import Scores
@@ -61,7 +60,7 @@ def score_charts(
     """
     quick = replace(config, bootstrap_draws=min(config.bootstrap_draws, BAND_DRAWS))
     truth, probability = predictions.truth, predictions.probability
-    confusion = confusion_matrix(truth.astype(int), predictions.positive.astype(int), labels=[0, 1])
+    confusion = np.bincount((2 * truth + predictions.positive).astype(int), minlength=4).reshape(2, 2)
     sets = {"before calibration": uncalibrated, "calibrated": probability}
     curves = {"config": quick, "scores": scores}
     return [

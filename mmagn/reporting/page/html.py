@@ -42,6 +42,8 @@ class Chart:
     ----------
     name
         Name of the PNG, and start of the ids of the SVG.
+    figure, caption
+        Drawn in the style of the package; what it shows.
     targets
         Returns the places in it to point at and click.
     wide
@@ -65,10 +67,12 @@ class Section:
 
     Attributes
     ----------
-    name
-        Its anchor.
+    name, title
+        Its anchor, and its heading.
     text, sentences
         Paragraphs, and items of a list.
+    charts, tables
+        Its content, figures first.
     folded
         Tables that are closed at first; empty ones are left out.
     code
@@ -95,6 +99,8 @@ class Page:
         Name of the run, ``training``, ``ablation`` or ``search``, and when it started.
     verdict, warning, tiles
         Sentences that say what the result is worth; that of the banner above all numbers; the most important numbers.
+    sections
+        In their order.
     cards, cards_text
         Galaxies as :func:`mmagn.reporting.page.cards.cards` returns them, and which galaxies they are.
     classes, outcomes

@@ -44,10 +44,12 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Survey(Generic[Record]):
-    """How the files of one survey, ``sdss``, ``desi`` or ``hsc``, are read.
+    """How the files of one survey are read.
 
     Attributes
     ----------
+    name
+        ``sdss``, ``desi`` or ``hsc``.
     columns, pixel_columns
         What a record is made from, and which of that is read row by row.
     from_row

@@ -42,12 +42,14 @@ class HubCatalog(Generic[Record]):
 
     Attributes
     ----------
-    setting
-        Name of the setting that names the repository.
+    setting, repository, revision
+        Name of the setting that names the repository, and what is read.
     index
         Column of the file by its meaning: object_id, ra, dec, and Z for spectra.
     needed
         Columns without which nothing can be read, and what each is needed for.
+    payload
+        What is read of a row.
     places
         Position and redshift by id, where the repository itself does not have them: columns ra, dec and Z of ids
         (object,), NaN where unknown. The ids are the index column ``key``, or object_id.

@@ -29,6 +29,8 @@ def push_files(repository: Repository, files: Mapping[str, Path], message: str, 
         Where they go, on the hub that ``HF_ENDPOINT`` names, as the owner of ``HF_TOKEN``.
     files
         Path on this machine by path in the repository.
+    message
+        Message of the commit.
     replaces
         Whether a path in the repository belongs to an earlier push. Such files that are not in ``files`` are removed in
         the same commit, so that a reader never sees a mixture.

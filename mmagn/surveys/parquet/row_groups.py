@@ -66,10 +66,12 @@ class LocalParquet:
 
 @dataclass(frozen=True, slots=True)
 class Payload(Generic[Record]):
-    """What is read of a row, and the name of its survey in reasons.
+    """What is read of a row.
 
     Attributes
     ----------
+    survey
+        ``sdss``, ``desi`` or ``hsc``, as reasons name it.
     columns
         Columns, a field of a struct as ``image.flux``; those that a file does not have are passed over.
     from_row

@@ -43,6 +43,8 @@ class ImagePixels:
 
     Attributes
     ----------
+    flux
+        Coadd counts.
     ivar
         1/counts^2, ``NO_VARIANCE`` where the variance is 0.
     clean

@@ -206,6 +206,10 @@ def simulated_spectra(
 
     Parameters
     ----------
+    count, rng
+        Number of spectra, and source of every draw.
+    redshift_max
+        Largest redshift, above 0.01.
     classes
         Draw evenly from these true classes; None takes the mixture of the embedded survey.
     stars

@@ -44,6 +44,8 @@ class HeadsTask:
 
     Attributes
     ----------
+    heads, settings
+        The heads, and how they are fitted.
     embedding
         (object, embedding), 0 in place of modalities that an object lacks.
     target

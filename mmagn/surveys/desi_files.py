@@ -67,7 +67,7 @@ class DesiCoadd:
             table = _table(opened, "FIBERMAP", ("TARGETID", "TARGET_RA", "TARGET_DEC"), coadd)
             arms = [_arm(opened, arm, coadd) for arm in ARMS if f"{arm}_FLUX" in opened]
             if not arms:
-                raise ValueError(f"{coadd} has no extension B_FLUX, R_FLUX or Z_FLUX; it is no DESI coadd")
+                raise ValueError(f"{coadd} has no extension B_FLUX, R_FLUX or Z_FLUX, the arms of a DESI coadd")
             fibermap = {name: np.array(table[name]) for name in ("TARGETID", "TARGET_RA", "TARGET_DEC")}
         return cls(
             targets=tuple(map(plain_text, fibermap["TARGETID"])),

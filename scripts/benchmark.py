@@ -90,7 +90,7 @@ BENCHMARKS: dict[str, tuple[str, list[tuple[str, Any, str]]]] = {
             ("large", 2000, "pairs of the larger one"),
             ("repeats", 3, "repeats of the five folds"),
             ("trainings", 10, "ablations whose verdicts are compared"),
-            ("only", "", "parts to measure, separated by commas: cost, main, planted, large, verdict"),
+            ("only", "", "parts to measure, separated by commas: cost, main, planted, large, ..."),
             ("out", "checkpoints/benchmark-truth", "folder of truth.json and of all fits"),
         ],
     ),

@@ -257,21 +257,19 @@ def _interval(answer: Difference) -> str:
     return f"[{low:+.3f}, {high:+.3f}]"
 
 
-def verdict_rows(folder: Path, trainings: int, **survey_of: int) -> Iterator[Row]:
-    """How often whole ablations of one survey, with other folds and networks, give the same answer."""
-    answers: dict[str, list[str]] = {}
+def verdict_row(folder: Path, trainings: int, prefix: str, **survey_of: int) -> Row:
+    """How often whole ablations of one survey, with other folds and networks, give the same answer to a question."""
+    answers: Counter[str] = Counter()
     for number in range(trainings):
-        survey = Survey.of(folder, **survey_of, training=1000 * (number + 1))
-        for prefix in ("", "masked-"):
-            gain = survey.compared(f"{prefix}fused", f"{prefix}handcrafted")
-            significant = QUESTIONS * (gain.p_value or 1.0) < LEVEL
-            answer = "not significant" if not significant else "better" if (gain.value or 0.0) > 0 else "worse"
-            answers.setdefault(f"{prefix}fused - {prefix}handcrafted", []).append(answer)
-    for question, each in answers.items():
-        counts = Counter(each).most_common()
-        note = ", ".join(f"{answer} {count}" for answer, count in counts)
-        what = f"{question}: share of {trainings} ablations with the same verdict"
-        yield Row(what=what, value=counts[0][1] / trainings, unit="", goal=0.9, note=note)
+        gain = Survey.of(folder, **survey_of, training=1000 * (number + 1)).compared(
+            f"{prefix}fused", f"{prefix}handcrafted"
+        )
+        significant = QUESTIONS * (gain.p_value or 1.0) < LEVEL
+        answers["not significant" if not significant else "better" if (gain.value or 0.0) > 0 else "worse"] += 1
+        print(f"  {prefix}fused - {prefix}handcrafted: {gain.value or 0.0:+.3f} {_interval(gain)}", flush=True)
+    note = ", ".join(f"{answer} {count}" for answer, count in answers.most_common())
+    what = f"{prefix}fused - {prefix}handcrafted: share of {trainings} ablations with the same verdict"
+    return Row(what=what, value=answers.most_common(1)[0][1] / trainings, unit="", goal=0.9, note=note)
 
 
 def cost_row(survey: Survey) -> Row:
@@ -320,7 +318,8 @@ def truth_benchmark(*, large: int, trainings: int, minutes: float, out: str, onl
         "main": lambda: main_rows(survey()),
         "planted": planted_rows,
         "large": large_rows,
-        "verdict": lambda: verdict_rows(folder, trainings, **survey_of),
+        "verdict": lambda: [verdict_row(folder, trainings, "", **survey_of)],
+        "masked-verdict": lambda: [verdict_row(folder, trainings, "masked-", **survey_of)],
     }
     names = only.split(",") if only else [*parts]
     if unknown := [name for name in names if name not in parts]:

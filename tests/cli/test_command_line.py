@@ -137,7 +137,8 @@ def test_a_part_that_a_benchmark_does_not_have_is_refused(monkeypatch: pytest.Mo
     monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[2] / "scripts"))
     benchmark = importlib.import_module("benchmarks.truth").truth_benchmark
     with pytest.raises(
-        SystemExit, match="--only plantd: there is no such part; allowed: cost, main, planted, large, verdict"
+        SystemExit,
+        match="--only plantd: there is no such part; allowed: cost, main, planted, large, verdict, masked-verdict",
     ):
         benchmark(large=9, trainings=1, minutes=1.0, out=str(tmp_path / "out"), only="cost,plantd", seed=1)
     assert not (tmp_path / "out").exists()

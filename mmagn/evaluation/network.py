@@ -16,13 +16,12 @@ from mmagn.evaluation.permutation import Importance, permutation_importance, sav
 from mmagn.evaluation.scores import best_threshold
 from mmagn.evaluation.subsets import SubsetCalibration, known_subsets, save_calibrations
 from mmagn.models.fusion import FusionModel
-from mmagn.models.heads import Logits
+from mmagn.models.heads import Logits, fused_logits
 from mmagn.records import Floats
 from mmagn.storage.run_folder import RunFolder
 from mmagn.tensors.batches import Batch, OrderedBatches
 from mmagn.tensors.missing import FeatureOrigin, Subset, shown_batch
 from mmagn.tensors.scaling import FeatureScaling
-from mmagn.training.heads.fusion import fused_logits
 
 NOVELTY_OBJECTS = 4096
 """Largest number of training objects that novelty is fitted to."""

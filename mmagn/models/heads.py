@@ -106,6 +106,15 @@ class LateFusion(nn.Module):
         return fused
 
 
+@torch.no_grad()
+def fused_logits(heads: FusionHeads, embedding: Tensor, present: Tensor | None = None) -> Tensor:
+    """(object,) fused logits from (object, embedding) head inputs and, where not all have every one, modalities."""
+    if present is None:
+        present = torch.ones((len(embedding), len(heads.widths)), dtype=torch.bool, device=embedding.device)
+    logits: Tensor = heads.eval()(embedding, present).fused
+    return logits
+
+
 def _mlp(width: int, config: ModelsConfig) -> nn.Sequential:
     half = config.hidden_dim // 2
     return nn.Sequential(

@@ -12,10 +12,10 @@ from torch import Tensor
 from mmagn.ablation.fits import FoldFits
 from mmagn.config.run_config import RunConfig
 from mmagn.evaluation.folds import Fold
-from mmagn.models.heads import FusionHeads
+from mmagn.models.heads import FusionHeads, fused_logits
 from mmagn.search.folds import own_variant
 from mmagn.tensors.residency import vector_columns
-from mmagn.training.heads.fusion import HeadsSettings, HeadsTask, fit_heads, fused_logits
+from mmagn.training.heads.fusion import HeadsSettings, HeadsTask, fit_heads
 from mmagn.workers import one_thread
 
 logger = logging.getLogger(__name__)

@@ -10,10 +10,9 @@ import torch
 from mmagn.config.run_config import RunConfig
 from mmagn.evaluation.folds import Fold
 from mmagn.models.config import ModelsConfig
-from mmagn.models.heads import FusionHeads
+from mmagn.models.heads import FusionHeads, fused_logits
 from mmagn.search.heads import HeadScores
 from mmagn.training.config import TrainingConfig
-from mmagn.training.heads.fusion import fused_logits
 
 
 def test_a_search_of_the_head_knows_which_objects_lack_features(monkeypatch: pytest.MonkeyPatch) -> None:

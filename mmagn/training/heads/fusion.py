@@ -138,15 +138,6 @@ def fit_heads(tasks: Sequence[HeadsTask]) -> None:
         _fit_late_fusion(task)
 
 
-@torch.no_grad()
-def fused_logits(heads: FusionHeads, embedding: Tensor, present: Tensor | None = None) -> Tensor:
-    """(object,) fused logits from (object, embedding) head inputs and, where not all have every one, modalities."""
-    if present is None:
-        present = torch.ones((len(embedding), len(heads.widths)), dtype=torch.bool, device=embedding.device)
-    logits: Tensor = heads.eval()(embedding, present).fused
-    return logits
-
-
 def _fit_mlps(mlps: Sequence[Any], tasks: Sequence[HeadsTask], views: Callable[[HeadsTask], Tensor]) -> None:
     """Fit one MLP of each task, all as one batch, to the (view, object, width) inputs of the task."""
     if not tasks:

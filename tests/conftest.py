@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import signal
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +22,8 @@ from untrained_runs import world  # noqa: F401 - fixture
 
 from mmagn.surveys.config import DataConfig
 from mmagn.surveys.hats.config import HatsConfig
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # the background jobs of a shell ignore it
 
 Row = Mapping[str, Any]
 

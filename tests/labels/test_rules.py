@@ -37,7 +37,7 @@ def answers(text: str) -> list[bool | None]:
         ("`odd name` in [-1, 2, 3]", [False, True, True, False, False]),
         ("any_bit(bits, BPT_ANY_SY, 15)", [False, True, True, True, True]),
         ("all_bits(bits, BPT_ANY_SY, AGN_ANY)", [False, False, False, True, True]),
-        ("log10(`odd name` - 1) >= 0", [False, True, True, True, True]),
+        ("log10(`odd name` - 1) >= 0", [None, True, True, True, True]),
         ("sqrt(w2 - 14) >= 0", [True, True, None, None, None]),
     ],
 )
@@ -91,7 +91,7 @@ def test_a_rule_that_does_not_fit_the_table_says_why(text: str, sentence: str) -
 
 
 def test_a_huge_power_is_a_value_that_no_rule_knows() -> None:
-    assert answers("w2 ** 9 ** 9 ** 9 > 1") == [True, True, None, True, True]
+    assert answers("w2 ** 9 ** 9 ** 9 > 1") == [None] * 5
 
 
 def test_columns_that_differ_by_case_alone_must_be_named_exactly() -> None:

@@ -16,7 +16,7 @@ NEEDS_NEGATIVES = "needs negatives; the background is of unknown label"
 
 
 def against_background(scored: Scores, background: int) -> Scores:
-    """Return scores in which a background of unknown label counts as negative without those that need negatives."""
+    """Remove the scores that need negatives, where a background of unknown label took the place of negatives."""
     if not background:
         return scored
     text = background_text(scored.positives, background)

@@ -41,7 +41,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)
 class Galaxy:
-    """What is known of one galaxy: image, spectrum or both, and the angle between their positions, NaN of one alone."""
+    """What is known of one galaxy: image, spectrum or both; the angle between their positions is NaN for one alone."""
 
     cutout: Cutout | None
     spectrum: Spectrum | None

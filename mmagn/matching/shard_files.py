@@ -70,8 +70,8 @@ class ShardRecord:
 def write_shards(tasks: Sequence[ShardTask], workers: int) -> Iterator[ShardRecord]:
     """Yield the record of every shard as soon as it is written, those that an earlier run has written first.
 
-    All go into one folder that no other run writes to, by at most so many workers; few pairs are written by this
-    process.
+    All go into one folder that no other run writes to, by at most ``workers`` processes; few pairs are written by
+    this one.
     """
     left = []
     for task in tasks:

@@ -30,7 +30,7 @@ from mmagn.prediction.decode import Decoder
 from mmagn.prediction.networks import Ensemble
 from mmagn.prediction.predict import catalog_meta
 from mmagn.runs.members import load_members
-from mmagn.runs.outside_labels import catalog_beside, read_catalog
+from mmagn.runs.outside_labels import prediction_catalog, read_catalog
 from mmagn.runs.sample import engine
 from mmagn.storage.files import remove_abandoned
 from mmagn.surveys.hats.catalogs import described_hats, partition_paths, readable
@@ -74,7 +74,7 @@ def predict_hats(config: RunConfig, runs: Sequence[Path], folder: Path, variant:
     if folder.exists() and any(folder.iterdir()):
         raise ValueError(f"{folder} is not empty; a HATS catalogue needs a folder of its own")
     members = load_members(runs, variant, config)
-    meta, labels = catalog_meta(members, runs, "pairs, spectra"), catalog_beside(config, members[0].config)
+    meta, labels = catalog_meta(members, runs, "pairs, spectra"), prediction_catalog(config, members[0].config)
     with engine(config):
         drops: Counter[str] = Counter()
         parts = parts_of_files(config.data, config.matching, drops)

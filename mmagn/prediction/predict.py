@@ -25,7 +25,7 @@ from mmagn.prediction.decode import Decoded, Decoder, decoded_parts, default_wor
 from mmagn.prediction.networks import Ensemble
 from mmagn.runs.hub import run_name
 from mmagn.runs.members import TrainedMember, load_members
-from mmagn.runs.outside_labels import LABEL_COLUMN, catalog_beside
+from mmagn.runs.outside_labels import LABEL_COLUMN, prediction_catalog
 from mmagn.runs.sample import counts_text, engine
 from mmagn.storage.tables import checked_suffix, table_file
 from mmagn.storage.version import __version__
@@ -176,7 +176,7 @@ def predict(
         device=device_name(config.training),
         prevalence=options.prevalence,
         embeddings=config.data.embeddings,
-        labels=catalog_beside(config, members[0].config),
+        labels=prediction_catalog(config, members[0].config),
         meta=catalog_meta(members, runs, options.objects, options.prevalence),
     )
     decoder = Decoder(config=replace(members[0].config, spectroscopy=config.spectroscopy), bases=ensemble.bases)

@@ -20,7 +20,7 @@ from mmagn.runs.sample import Sample
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LabelScores:
-    """Scores of a model under the labels of a run: ``main`` on those that it was trained on, all for JSON and text."""
+    """Scores of a model: ``main`` on the labels of its training; ``content`` and ``text`` hold those on all labels."""
 
     main: Scores
     content: dict[str, Any]

@@ -41,8 +41,8 @@ def read_catalog(catalog: CatalogConfig) -> LabelCatalog:
     return LabelCatalog.read(catalog, Path(catalog.table), Path(catalog.moc) if catalog.moc else None)
 
 
-def catalog_beside(config: RunConfig, trained: RunConfig) -> LabelCatalog | None:
-    """Return the catalogue whose labels stand beside predictions; None without one.
+def prediction_catalog(config: RunConfig, trained: RunConfig) -> LabelCatalog | None:
+    """Return the catalogue whose labels a table of predictions carries; None without one.
 
     That of the training is left out with a warning where it cannot be read here, since no prediction needs it.
 

@@ -93,7 +93,7 @@ def best_config(config: RunConfig, best: TrialRecord) -> RunConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Gain:
-    """Best trial, chosen from so many, compared with the settings of the run: average precision of each inner fold."""
+    """Average precision of each inner fold with the best of ``trials`` trials, and with the settings of the run."""
 
     best: tuple[float, ...]
     own: tuple[float, ...]

@@ -92,10 +92,9 @@ class DesiCoadd:
         if self._redrock is not None and target not in self._redshifts:
             raise ValueError(f"{name}, {self._redrock.name} has no redshift of TARGETID {target}")
         described = self._redshifts.get(target, {"redshift": np.nan, "redshift_err": np.nan, "zwarning": 0})
-        pixels = _combined(self._arms, row)
         try:
             return grid_spectrum(
-                **pixels,
+                **_combined(self._arms, row),
                 object_id=target,
                 ra_deg=float(self._fibermap["TARGET_RA"][row]),
                 dec_deg=float(self._fibermap["TARGET_DEC"][row]),

@@ -43,7 +43,7 @@ def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
 def good_checkpoint(run: RunFolder) -> Path:
     """Path of the latest checkpoint of a run that is whole: the last one, or else the one before.
 
-    ``FileNotFoundError`` where there is none names what is wrong with damaged ones.
+    ``FileNotFoundError`` where there is none; the message names what is wrong with damaged ones.
     """
     reasons = []
     for path in (run.last, run.previous):
@@ -61,8 +61,8 @@ def good_checkpoint(run: RunFolder) -> Path:
 def load_module(path: Path, model: nn.Module, config: TrainingConfig) -> AgnModule:
     """Return the AgnModule of ``best.ckpt`` or ``last.ckpt`` on the CPU, in evaluation mode; ``model`` is overwritten.
 
-    ``FileNotFoundError`` or ``ValueError`` where the file is missing or damaged, or holds another network, which
-    names what differs.
+    ``FileNotFoundError`` or ``ValueError`` where the file is missing or damaged, or holds another network; the
+    message names what differs.
     """
     checkpoint = read_checkpoint(path)
     module = AgnModule(model, config, pos_weight=1.0, seed=int(checkpoint.get("seed", 0)))
@@ -80,7 +80,7 @@ class WholeCheckpointIO(TorchCheckpointIO):
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write a checkpoint whole; the old one stays where that fails, and the ``OSError`` of a full disk says so.
+        """Write a checkpoint whole; the old one stays where that fails, such as by ``OSError`` on a full disk.
 
         ``storage_options`` ``{"keep": path}`` moves the old checkpoint there once the new one is written.
         """

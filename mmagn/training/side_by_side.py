@@ -75,7 +75,7 @@ def wait_for_device(device: torch.device) -> None:
 
 
 def side_by_side(fits: Sequence[Callable[[], Result]], at_once: int) -> list[Result]:
-    """Run fits in so many threads that take turns, by :func:`pass_turn`, and return their results in order.
+    """Run fits in ``at_once`` threads that take turns, by :func:`pass_turn`, and return their results in order.
 
     The first exception of any fit is raised; the others are cancelled.
     """

@@ -20,8 +20,8 @@ def save_weights(state: Mapping[str, Tensor], path: Path) -> None:
 def load_weights(model: nn.Module, path: Path) -> None:
     """Give a network the weights of a file; it is in evaluation mode then.
 
-    ``FileNotFoundError`` where there is no such file, ``ValueError`` where it is damaged, or holds another network,
-    which names what differs.
+    ``FileNotFoundError`` where there is no such file, ``ValueError`` where it is damaged, or holds another network;
+    the message names what differs.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: there are no such weights; they are written when training is complete")

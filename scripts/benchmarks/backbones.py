@@ -3,7 +3,7 @@
 import json
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,6 +27,8 @@ def backbone_benchmark(*, pairs: str, backbones: str, image_size: int, folds: in
 
     ``pairs`` and ``backbones`` are lists separated by commas; each figure is the mean over ``folds`` of five folds.
     """
+    if not 1 <= folds <= 5:
+        raise SystemExit(f"--folds is {folds}; allowed: 1 to 5")
     logging.getLogger("mmagn").setLevel(logging.WARNING)
     folder, rows = Path(out), []
     folder.mkdir(parents=True, exist_ok=True)
@@ -63,7 +65,7 @@ def _score(inputs: FoldInputs, count: int) -> float:
     """Mean average precision of the image model on the test objects of some folds."""
     folds, target = ablation_folds(inputs.config, inputs.sample)[:count], inputs.sample.target
     fitted = FoldNetworks(inputs).fitted(VARIANTS["image"], folds)
-    scores: Sequence[float] = [
+    scores = [
         average_precision_score(target[fold.test], each.logits[fold.test])
         for fold, each in zip(folds, fitted, strict=True)
     ]

@@ -53,7 +53,8 @@ def gallery_figure(
 ) -> Figure:
     """Return image and spectrum of some galaxies of each class, one class per row in order of appearance.
 
-    Of each class the first ``columns`` are shown, with captions, such as probability and outcome, in their headings.
+    A row has the first ``columns`` galaxies of its class. The captions (pair,), such as probability and outcome, are
+    part of the titles; without any the titles have none.
     """
     rows = list(dict.fromkeys(classes))
     figure = blank_figure(6.2 * columns, 2.8 * max(1, len(rows)))

@@ -47,7 +47,7 @@ class HubFile:
 
 @dataclass(frozen=True, slots=True)
 class HubParquet:
-    """A Parquet file ``datasets/ORG/NAME@COMMIT/PATH`` of a hub, which is asked for the size where that is None."""
+    """A Parquet file ``datasets/ORG/NAME@COMMIT/PATH`` of a hub; where ``size_bytes`` is None the hub is queried."""
 
     path: str
     size_bytes: int | None

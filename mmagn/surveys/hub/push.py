@@ -13,7 +13,7 @@ from mmagn.surveys.hub.client import hub_endpoint, network_errors
 
 @dataclass(frozen=True, kw_only=True)
 class Repository:
-    """A repository ORG/NAME of a hub; None leaves it to the hub whether only its owners may see it."""
+    """A repository ORG/NAME of a hub; ``private`` None leaves it to the hub whether only its owners see it."""
 
     name: str
     kind: Literal["dataset", "model"]

@@ -12,17 +12,17 @@ class KeptRanges:
     """Byte ranges of files, at most ``KEPT_BYTES`` of each repository; those used last are kept."""
 
     def __init__(self) -> None:
-        self._ranges: OrderedDict[RangeKey, bytes] = OrderedDict()
+        self._ranges: OrderedDict[RangeKey, bytearray] = OrderedDict()
         self._lock = Lock()
 
-    def get(self, key: RangeKey) -> bytes | None:
+    def get(self, key: RangeKey) -> bytearray | None:
         """Return a range that is kept, or None."""
         with self._lock:
             if key in self._ranges:
                 self._ranges.move_to_end(key)
             return self._ranges.get(key)
 
-    def put(self, key: RangeKey, content: bytes) -> None:
+    def put(self, key: RangeKey, content: bytearray) -> None:
         """Keep a range, and drop those of its repository that were used longest ago where they are too many."""
         with self._lock:
             self._ranges[key] = content

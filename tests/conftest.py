@@ -20,8 +20,7 @@ from hub_fixtures import hub, hub_data, hub_folder, hub_tree  # noqa: F401 - fix
 from numpy.typing import NDArray
 from untrained_runs import world  # noqa: F401 - fixture
 
-from mmagn.surveys.config import DataConfig
-from mmagn.surveys.hats.config import HatsConfig
+from mmagn.surveys.config import DataConfig, HatsConfig
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # the background jobs of a shell ignore it
 

@@ -17,20 +17,19 @@ from mmagn.labels.config import CatalogConfig, LabelsConfig
 from mmagn.matching.config import MatchingConfig, SplitsConfig
 from mmagn.models.config import ModelsConfig
 from mmagn.spectroscopy.config import SpectroscopyConfig
+from mmagn.storage.files import plain_value
 from mmagn.storage.settings import (
     Effect,
     check_settings,
     declared_settings,
     pattern,
-    plain_value,
     section,
     setting,
     setting_values,
     settings_affecting,
     unmet_needs,
 )
-from mmagn.surveys.config import DataConfig
-from mmagn.surveys.hats.config import DaskConfig
+from mmagn.surveys.config import DaskConfig, DataConfig
 from mmagn.tensors.config import TensorsConfig
 from mmagn.training.config import TrainingConfig
 

@@ -6,7 +6,7 @@ With it a store or a stream is made without reading the positions of both survey
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mmagn.matching.index import PairIndex
-from mmagn.matching.provenance import Provenance
+from mmagn.matching.provenance import Provenance, refuse_other_settings, refuse_other_sources
 from mmagn.matching.report import MatchReport
 from mmagn.matching.sky import Matches
 from mmagn.records import Catalog
-from mmagn.storage.files import whole_file
-from mmagn.surveys.reader import SourceFile
+from mmagn.storage.files import plain_value, whole_file
 
 INDEX_FILE = "pairs.parquet"
-INDEX_FORMAT = 3
+INDEX_FORMAT = 4
 _CATALOG_COLUMNS = ("object_id", "ra_deg", "dec_deg", "healpix", "file_index", "row")
 _KEY = b"mmagn"
 
@@ -39,9 +38,7 @@ def write_index(path: Path, index: PairIndex, made_from: Provenance) -> None:
         columns |= {f"{survey}_{name}": getattr(catalog, name)[members].tolist() for name in _CATALOG_COLUMNS}
     described = {
         "format": INDEX_FORMAT,
-        "settings": _settings(made_from),
-        "sources": [asdict(source) for source in made_from.sources],
-        "report": index.report.as_dict(),
+        **plain_value(asdict(replace(made_from, settings=_settings(made_from), report=index.report.as_dict()))),
         "sdss_files": index.sdss.files,
         "hsc_files": index.hsc.files,
         "lost": [matches.left_lost, matches.right_lost],
@@ -68,17 +65,11 @@ def read_index(path: Path, wanted: Provenance) -> PairIndex:
             raise ValueError(f"it has format {described['format']}; this version reads {INDEX_FORMAT}")
         if described.pop("sha256", None) != _digest(table, described):
             raise ValueError("its content is not what was written (sha256 differs)")
-        sources = tuple(SourceFile(**source) for source in described["sources"])
-        made_from = Provenance(settings=described["settings"], sources=sources)
-        index = _index(table, described)
+        made_from, index = Provenance.from_dict(described), _index(table, described)
     except (pa.ArrowException, OSError, LookupError, TypeError, ValueError) as error:
         raise ValueError(f"{path} cannot be read as a match index: {error}") from error
-    for name, value in _settings(wanted).items():
-        if made_from.settings.get(name) != value:
-            raise ValueError(f"the match index {path} was made with {name} {made_from.settings.get(name)}, not {value}")
-    if sources != wanted.sources:
-        names = sorted({source.name for source in set(sources) ^ set(wanted.sources)})
-        raise ValueError(f"the match index {path} was made of other files or versions: {', '.join(names)}")
+    refuse_other_settings(f"match index {path}", made_from, _settings(wanted))
+    refuse_other_sources(f"match index {path}", made_from, wanted.sources)
     return index
 
 

@@ -185,20 +185,22 @@ def object_parts(
     reader = survey_reader(replace(data, image_noise=False))  # which pixels are valid is all that anyone asks of it
     sdss = _catalog(reader.read_sdss_catalog, drops, required=objects != "images")
     hsc = _catalog(reader.read_hsc_catalog, drops, required=objects != "spectra")
-    listed = object_list(data)
+    listed, radius_arcsec = object_list(data), matching.radius_arcsec
     repeats: Repeats = {}
     if listed is None and len(sdss):
         images = hsc if objects == "pairs" else None
-        sdss, repeats = without_repeats(sdss, images, reader, matching.radius_arcsec, drops)
+        sdss, repeats = without_repeats(sdss, images, reader, radius_arcsec, drops)
     matches = surveys_matches(data, matching, sdss, hsc, drops)
     alone = [
-        np.ones(len(catalog), dtype=np.bool_) if listed is None else listed.listed(catalog, matching.radius_arcsec)[0]
-        for catalog in (sdss, hsc)
+        np.ones(len(side), dtype=np.bool_)
+        if listed is None
+        else listed.listed(side.object_id, side.ra_deg, side.dec_deg, radius_arcsec)[0]
+        for side in (sdss, hsc)
     ]
     alone[0][matches.left_index] = alone[1][matches.right_index] = False
     parts: list[SourcePart] = []
     if objects in ("pairs", "all") and len(matches):
-        report = match_report(sdss, hsc, matches, matching.radius_arcsec, drops, repeats)
+        report = match_report(sdss, hsc, matches, radius_arcsec, drops, repeats)
         index = PairIndex(sdss=sdss, hsc=hsc, matches=matches, report=report)
         parts += [PairedPart(reader=reader, shard=shard) for shard in pair_shards(index, size)]
     if objects in ("images", "all"):

@@ -4,11 +4,11 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from mmagn.matching.config import MatchingConfig
 from mmagn.storage.checksums import StoredFile
-from mmagn.storage.files import json_digest, write_json
+from mmagn.storage.files import json_digest, plain_value, write_json
 from mmagn.surveys.reader import SourceFile, SurveyReader
 
 PROVENANCE_FILE = "mmagn.json"
@@ -36,6 +36,16 @@ class Provenance:
     report: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, StoredFile] = field(default_factory=dict)
 
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Self:
+        """Return what ``dataclasses.asdict`` made plain; other keys are ignored."""
+        return cls(
+            settings=content["settings"],
+            sources=tuple(SourceFile(**source) for source in content["sources"]),
+            report=content["report"],
+            files={name: StoredFile(**written) for name, written in content["files"].items()},
+        )
+
     @property
     def fingerprint(self) -> str:
         """Hexadecimal sha256 of format, settings and sources."""
@@ -56,8 +66,7 @@ def store_settings(matching: MatchingConfig, reader: SurveyReader | None) -> dic
 
 def write_provenance(path: Path, provenance: Provenance) -> None:
     """Write ``mmagn.json`` into the folder of a store, with a sha256 of its own content."""
-    content = {"format": FORMAT_VERSION, "fingerprint": provenance.fingerprint, **asdict(provenance)}
-    content = json.loads(json.dumps(content), parse_constant=lambda _: None)  # as it will be read
+    content = {"format": FORMAT_VERSION, "fingerprint": provenance.fingerprint, **plain_value(asdict(provenance))}
     write_json(path / PROVENANCE_FILE, {**content, "sha256": json_digest(content)})
 
 
@@ -81,33 +90,26 @@ def read_provenance(path: Path) -> Provenance:
             )
         if digest != json_digest(content):
             raise ValueError("its content is not what was written (sha256 differs)")
-        return Provenance(
-            settings=content["settings"],
-            sources=tuple(SourceFile(**source) for source in content["sources"]),
-            report=content["report"],
-            files={name: StoredFile(**written) for name, written in content["files"].items()},
-        )
+        return Provenance.from_dict(content)
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise ValueError(f"{file} cannot be read as the description of a store: {error}") from error
 
 
-def refuse_other_settings(path: Path, made: Provenance, wanted: Mapping[str, Any]) -> None:
-    """Raise ValueError, naming the setting and both values, where a store was made with other settings."""
+def refuse_other_settings(what: str, made: Provenance, wanted: Mapping[str, Any]) -> None:
+    """Raise ValueError, naming the setting and both values, where a store or an index was made with other settings."""
     for name, value in wanted.items():
         recorded = made.settings.get(name)
         if recorded != value:
             raise ValueError(
-                f"the store {path} was made with {name} {json.dumps(recorded)}, and {json.dumps(value)} is requested; "
-                "use that value or another folder"
+                f"the {what} was made with {name} {json.dumps(recorded)}, and {json.dumps(value)} is requested; "
+                "use that value or another path"
             )
 
 
-def refuse_other_sources(path: Path, made: Provenance, wanted: Sequence[SourceFile]) -> None:
-    """Raise ValueError, naming the first file, where the source files of a store are no longer the same."""
+def refuse_other_sources(what: str, made: Provenance, wanted: Sequence[SourceFile]) -> None:
+    """Raise ValueError, naming the first file, where the source files of a store or an index are not the same now."""
     old, new = ({source.name: source for source in sources} for sources in (made.sources, wanted))
     for name in sorted(old.keys() | new.keys()):
         if old.get(name) != new.get(name):
             change = "is gone" if name not in new else "is new" if name not in old else "has another size or version"
-            raise ValueError(
-                f"source files changed: {name} {change} since the store {path} was made; use another folder"
-            )
+            raise ValueError(f"source files changed: {name} {change} since the {what} was made; use another path")

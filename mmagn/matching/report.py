@@ -1,6 +1,5 @@
 """Report of a match: pairs, losses, separations, and the pairs that chance alone would make."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from types import MappingProxyType
@@ -11,6 +10,7 @@ from scipy.spatial import cKDTree
 
 from mmagn.matching.sky import CANDIDATE_BLOCK, Matches, chord_length, unit_vectors
 from mmagn.records import Catalog, Floats
+from mmagn.storage.files import plain_value
 
 SEPARATION_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 REPEATS_NAMED = 10
@@ -19,18 +19,12 @@ BACKGROUND_OUTER_ARCSEC = 60.0
 """Least radii of the ring around an object in which the local density is counted."""
 
 
-def chance_pairs(left: Catalog, right: Catalog, radius_arcsec: float) -> float:
-    """Return how many left objects would have a right neighbour within the radius by chance alone.
-
-    A Poisson field of the local density puts at least one object within the radius with probability
-    ``1 - exp(-density * pi * radius**2)``. The sum is an upper limit to the false pairs: an object with a true
-    counterpart takes that one.
-    """
-    return expected_pairs(local_density(left, right, radius_arcsec), radius_arcsec)
-
-
 def expected_pairs(density: Floats, radius_arcsec: float) -> float:
-    """Return how many objects have a neighbour within the radius by chance, given the density around each."""
+    """Return how many objects have a neighbour within the radius by chance alone, given the density around each.
+
+    A Poisson field puts at least one object within the radius with probability ``1 - exp(-density * pi * radius**2)``.
+    The sum is an upper limit to the false pairs: an object with a true counterpart takes that one.
+    """
     return float(np.sum(-np.expm1(-density * np.pi * radius_arcsec**2)))
 
 
@@ -69,7 +63,7 @@ class MatchReport:
     separation_quantiles_arcsec
         Separation at the named quantiles, empty without pairs.
     expected_by_chance
-        Pairs that unrelated objects of the local density would make, see ``chance_pairs``.
+        Pairs that unrelated objects of the local density would make, see ``expected_pairs``.
     common_cells, left_only_cells, right_only_cells
         Number of HEALPix cells that hold both surveys, and the cells that hold one only.
     drops
@@ -95,7 +89,7 @@ class MatchReport:
 
     def as_dict(self) -> dict[str, object]:
         """Return plain numbers, texts, lists and dicts, ready for JSON."""
-        plain: dict[str, object] = json.loads(json.dumps(asdict(self)))
+        plain: dict[str, object] = plain_value(asdict(self))
         return plain
 
     @classmethod
@@ -155,7 +149,7 @@ def match_report(
         many_to_one_right=matches.right_lost,
         border_pairs=int(np.count_nonzero(border)),
         separation_quantiles_arcsec=quantiles,
-        expected_by_chance=chance_pairs(left, right, radius_arcsec),
+        expected_by_chance=expected_pairs(local_density(left, right, radius_arcsec), radius_arcsec),
         common_cells=len(left_cells & right_cells),
         left_only_cells=tuple(sorted(left_cells - right_cells)),
         right_only_cells=tuple(sorted(right_cells - left_cells)),

@@ -35,10 +35,6 @@ def pair_features(image_dtype: str = "float32") -> Features:
     return Features(columns)
 
 
-PAIR_FEATURES = pair_features()
-"""Columns of a pair; images float32."""
-
-
 def half_precision(
     values: NDArray[np.float32], *, positive: bool, changed: Counter[str], what: str
 ) -> NDArray[np.float16]:

@@ -15,16 +15,17 @@ from scipy.spatial import cKDTree
 
 from mmagn.matching.config import MatchingConfig
 from mmagn.matching.sky import Matches, chord_length, unit_vectors
-from mmagn.records import CELL_NSIDE, Catalog, Floats, Spectrum
+from mmagn.records import Catalog, Floats, Spectrum
 from mmagn.storage.table_reading import column_numbers, read_table
 from mmagn.surveys.config import DataConfig
 from mmagn.surveys.reader import iter_spectra
 from mmagn.surveys.readers import survey_reader
-from mmagn.surveys.screen import id_texts, redshift_reasons
+from mmagn.surveys.screen import cells_of, id_texts, redshift_reasons
 
 ID_COLUMNS = ("object_id", "sdss_object_id", "hsc_object_id")
 ROWS_NAMED = 10
 NOT_LISTED = "not in the list of objects"
+_SIDE_COLUMNS = ("object_id", "ra_deg", "dec_deg")
 Members = NDArray[np.bool_]
 
 _log = logging.getLogger(__name__)
@@ -47,13 +48,15 @@ class ObjectList:
     ra_deg: Floats
     dec_deg: Floats
 
-    def listed(self, catalog: Catalog, radius_arcsec: float) -> tuple[Members, Members]:
-        """Return which objects of a catalogue are listed (object,), and which rows of the list it has (row,)."""
-        present = (np.isin(self.object_id, catalog.object_id) & (self.object_id != "")).any(axis=0)
-        members = np.isin(catalog.object_id, self.object_id)
+    def listed(
+        self, object_id: NDArray[np.str_], ra_deg: Floats, dec_deg: Floats, radius_arcsec: float
+    ) -> tuple[Members, Members]:
+        """Return which of some objects are listed (object,), and which rows of the list are among them (row,)."""
+        present = (np.isin(self.object_id, object_id) & (self.object_id != "")).any(axis=0)
+        members = np.isin(object_id, self.object_id)
         placed = np.flatnonzero(np.isfinite(self.ra_deg) & np.isfinite(self.dec_deg))
-        if len(placed) and len(catalog):
-            tree = cKDTree(unit_vectors(catalog.ra_deg, catalog.dec_deg))
+        if len(placed) and len(object_id):
+            tree = cKDTree(unit_vectors(ra_deg, dec_deg))
             vectors = unit_vectors(self.ra_deg[placed], self.dec_deg[placed])
             near = tree.query_ball_point(vectors, chord_length(radius_arcsec))
             present[placed] |= [bool(objects) for objects in near]
@@ -64,7 +67,9 @@ class ObjectList:
         self, matches: Matches, sdss: Catalog, hsc: Catalog, radius_arcsec: float, drops: Counter[str]
     ) -> Matches:
         """Return the matches one member of which is listed; rows of the list without one are named in the log."""
-        (left, in_sdss), (right, in_hsc) = (self.listed(catalog, radius_arcsec) for catalog in (sdss, hsc))
+        (left, in_sdss), (right, in_hsc) = (
+            self.listed(side.object_id, side.ra_deg, side.dec_deg, radius_arcsec) for side in (sdss, hsc)
+        )
         kept = left[matches.left_index] | right[matches.right_index]
         self.report(in_sdss | in_hsc, drops)
         return replace(
@@ -76,7 +81,7 @@ class ObjectList:
 
     def spectra(self, catalog: Catalog, radius_arcsec: float, drops: Counter[str]) -> Catalog:
         """Return the listed objects of a catalogue; rows of the list that it has not are named in the log."""
-        members, present = self.listed(catalog, radius_arcsec)
+        members, present = self.listed(catalog.object_id, catalog.ra_deg, catalog.dec_deg, radius_arcsec)
         self.report(present, drops)
         return catalog.chosen(members)
 
@@ -133,32 +138,18 @@ def unselected_pairs(
     index: Table, data: DataConfig, matching: MatchingConfig, *, own_files: bool
 ) -> list[tuple[Members, str]]:
     """Return which pairs of a store are not selected, and why; spectra in files of their own are of any survey."""
-    import healpy  # only here: a process that only reads a store starts sooner without it
-
     reasons = list(redshift_reasons(np.asarray(index["redshift"], dtype=np.float64), data))
     if not own_files:
         surveys = ", ".join(data.spectra)
         reasons.append((~np.isin(index["survey"], data.spectra), f"survey is not in data.spectra {surveys}"))
     for survey in ("sdss", "hsc") if data.cells else ():
         ra_deg, dec_deg = (np.asarray(index[f"{survey}_{axis}_deg"]) for axis in ("ra", "dec"))
-        cell = healpy.ang2pix(CELL_NSIDE, ra_deg, dec_deg, nest=True, lonlat=True)
-        reasons.append((~np.isin(cell, data.cells), f"{survey} position is not in data.cells"))
+        reasons.append((~np.isin(cells_of(ra_deg, dec_deg), data.cells), f"{survey} position is not in data.cells"))
     if (listed := object_list(data)) is not None:
-        members = [listed.listed(_side(index, survey), matching.radius_arcsec) for survey in ("sdss", "hsc")]
+        members = []
+        for survey in ("sdss", "hsc"):
+            object_id, ra_deg, dec_deg = (np.asarray(index[f"{survey}_{name}"]) for name in _SIDE_COLUMNS)
+            members.append(listed.listed(object_id, ra_deg, dec_deg, matching.radius_arcsec))
         listed.report(members[0][1] | members[1][1], Counter())
         reasons.append((~(members[0][0] | members[1][0]), NOT_LISTED))
     return reasons
-
-
-def _side(index: Table, survey: str) -> Catalog:
-    """Return the objects of one survey of the pairs of a store as a catalogue."""
-    rows = np.arange(len(index), dtype=np.int64)
-    return Catalog(
-        object_id=np.asarray(index[f"{survey}_object_id"], dtype=np.str_),
-        ra_deg=np.asarray(index[f"{survey}_ra_deg"], dtype=np.float64),
-        dec_deg=np.asarray(index[f"{survey}_dec_deg"], dtype=np.float64),
-        healpix=np.asarray(index["healpix"], dtype=np.int64),
-        file_index=np.zeros(len(index), dtype=np.int32),
-        row=rows,
-        files=("",),
-    )

@@ -19,6 +19,7 @@ from mmagn.records import Catalog, Floats
 ARCSEC_PER_RADIAN = 180 * 3600 / np.pi
 CANDIDATE_BLOCK = 200_000
 """Positions compared at once; bounds the memory of dense matches."""
+OUTLINE_POINTS_PER_SIDE = 8
 TIE_DECIMALS = 6
 """Separations equal to a millionth of an arcsec are ties, so that rounding of the arithmetic decides nothing."""
 
@@ -56,6 +57,21 @@ def sky_group(ra_deg: Floats, dec_deg: Floats, nside: int) -> NDArray[np.int64]:
     """Return the HEALPix cell (NESTED) of every position, (object,) int64."""
     groups = healpy.ang2pix(nside, np.mod(ra_deg, 360.0), dec_deg, nest=True, lonlat=True)
     return np.asarray(groups, dtype=np.int64)
+
+
+def cell_outlines(cells: NDArray[np.int64], nside: int) -> NDArray[np.float64]:
+    """Return closed outlines of HEALPix cells (NESTED), (cell, point, 2) RA and Dec in degrees.
+
+    RA runs without a jump along an outline, so it may leave 0 to 360 where a cell lies across RA 0.
+    """
+    outlines = np.empty((len(cells), 4 * OUTLINE_POINTS_PER_SIDE + 1, 2))
+    for row, cell in enumerate(np.asarray(cells)):
+        corners = healpy.boundaries(nside, int(cell), step=OUTLINE_POINTS_PER_SIDE, nest=True)
+        ra_deg, dec_deg = healpy.vec2ang(corners.T, lonlat=True)
+        closed = np.append(np.arange(len(ra_deg)), 0)
+        outlines[row, :, 0] = np.unwrap(ra_deg[closed], period=360.0)
+        outlines[row, :, 1] = dec_deg[closed]
+    return outlines
 
 
 def sky_matches(

@@ -248,7 +248,7 @@ def open_store(path: Path, settings: Mapping[str, Any] | None = None) -> PairSto
     """
     store = PairStore(path)
     if settings is not None:
-        refuse_other_settings(path, store._provenance, settings)
+        refuse_other_settings(f"store {path}", store._provenance, settings)
     return store
 
 
@@ -299,7 +299,7 @@ def pair_store(
                 pairs = read_index(index, wanted) if index is not None else pair_index(data, matching)
                 save_store(path, pairs, reader, wanted, matching.workers)
     store = open_store(path, wanted.settings)
-    refuse_other_sources(path, store._provenance, wanted.sources)
+    refuse_other_sources(f"store {path}", store._provenance, wanted.sources)
     return store
 
 

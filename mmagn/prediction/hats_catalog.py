@@ -80,7 +80,7 @@ def predict_hats(config: RunConfig, runs: Sequence[Path], folder: Path, variant:
         parts = parts_of_files(config.data, config.matching, drops)
         catalog = reader.open_spectra(surveys[0])
         folder.parent.mkdir(parents=True, exist_ok=True)
-        remove_abandoned(folder.parent, rf"\.{re.escape(folder.name)}-(\d+)-.*")
+        remove_abandoned(folder.parent, rf"\.{re.escape(folder.name)}-(\d{{1,9}})-.*")
         with (
             readable(str(folder)),
             tempfile.TemporaryDirectory(prefix=f".{folder.name}-{os.getpid()}-", dir=folder.parent) as private,

@@ -18,9 +18,8 @@ from mmagn.config.run_config import RunConfig, changed_settings
 from mmagn.config.search import SearchConfig
 from mmagn.search.space import read_values, with_values
 from mmagn.search.study import DIVERGED, FOLD_SCORES, finished_trials
-from mmagn.storage.files import whole_file, write_json
+from mmagn.storage.files import plain_value, whole_file, write_json
 from mmagn.storage.run_folder import RunFolder
-from mmagn.storage.settings import plain_value
 
 SCORE_TAG = "average_precision"
 """Name of the score in TensorBoard."""

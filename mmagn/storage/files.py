@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 
@@ -66,38 +67,30 @@ def as_written(path: Path, content: str) -> Iterator[None]:
 def remove_abandoned(folder: Path, name: str) -> None:
     """Remove files and folders of a folder that processes left which are no longer alive.
 
-    ``name`` is a regular expression of the whole name, whose first group is the number of the process.
+    ``name`` is a regular expression of the whole name, whose first group is the number of the process, at most nine
+    digits.
     """
     for path in folder.iterdir() if folder.is_dir() else ():
         match = re.fullmatch(name, path.name)
-        if match is not None and not _alive(int(match[1])):
+        if match is not None and not psutil.pid_exists(int(match[1])):
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
-
-
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:  # of another user
-        return True
-    return True
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write a mapping as JSON, atomically; NumPy values become Python ones, NaN and infinities null."""
-    text = json.dumps(_plain(value), indent=2, allow_nan=False)
+    text = json.dumps(plain_value(value), indent=2, allow_nan=False)
     with whole_file(path) as part:
         part.write_text(text + "\n", encoding="utf-8")
 
 
-def _plain(value: Any) -> Any:
+def plain_value(value: Any) -> Any:
+    """Return a value as JSON has it: tuples and arrays as lists, paths as text, NaN and infinities as None."""
     if isinstance(value, Mapping):
-        return {str(name): _plain(item) for name, item in value.items()}
+        return {str(name): plain_value(item) for name, item in value.items()}
     if isinstance(value, np.ndarray | np.generic):
         value = value.tolist()
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain_value(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return str(value) if isinstance(value, Path) else value

@@ -13,6 +13,8 @@ from functools import cache
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from mmagn.storage.files import plain_value
+
 Effect = Literal[
     "pairs", "measurements", "labels", "tensors", "fit", "calibration", "judging", "ablation", "search", "nothing"
 ]
@@ -143,13 +145,6 @@ def unmet_needs(declared: Setting, values: Mapping[str, Any]) -> list[str]:
         elif not isinstance(value, tuple) and value not in wanted:
             reasons.append(f"{name} is {value_text(value)}")
     return reasons
-
-
-def plain_value(value: Any) -> Any:
-    """Return a value with tuples as lists, mappings included, as JSON and YAML know it."""
-    if isinstance(value, Mapping):
-        return {name: plain_value(item) for name, item in value.items()}
-    return [plain_value(item) for item in value] if isinstance(value, tuple | list) else value
 
 
 def check_settings(config: Any) -> None:

@@ -60,7 +60,7 @@ def table_file(out: Path) -> Iterator[Callable[[Table], None]]:
     """
     suffix = checked_suffix(out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    remove_abandoned(out.parent, rf"\.{re.escape(out.stem)}\.(\d+)\.(?:spool|parquet|part)")
+    remove_abandoned(out.parent, rf"\.{re.escape(out.stem)}\.(\d{{1,9}})\.(?:spool|parquet|part)")
     spool, whole, converted = (
         out.with_name(f".{out.stem}.{os.getpid()}.{part}") for part in ("spool", "parquet", "part")
     )

@@ -33,7 +33,6 @@ COLUMNS: Mapping[str, Column] = {
     **{f"{band}_cmodel_mag": Column(purpose="magnitude", kind="number", required=False) for band in BANDS},
 }
 """Columns that a cutout is made from."""
-OPTIONAL_COLUMNS = tuple(name for name, column in COLUMNS.items() if not column.required)
 
 
 def check_bands(names: Sequence[Any] | NDArray[Any]) -> None:

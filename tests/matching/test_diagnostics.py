@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mmagn.matching.diagnostics import match_plan
-from mmagn.matching.report import chance_pairs
+from mmagn.matching.report import expected_pairs, local_density
 from mmagn.matching.sky import catalog_matches, sky_group
 from mmagn.records import Catalog
 
@@ -46,7 +46,7 @@ def test_every_radius_has_the_pairs_that_a_match_finds(crowd):
 def test_chance_is_that_of_the_report_and_what_random_spectra_find(crowd):
     plan = match_plan(*crowd, 1.0, {})
     expected = dict(zip(plan.radii["radius_arcsec"], plan.radii["expected_by_chance"], strict=True))
-    assert expected[1.0] == pytest.approx(chance_pairs(*crowd, 1.0))
+    assert expected[1.0] == pytest.approx(expected_pairs(local_density(*crowd, 1.0), 1.0))
     far = catalog(crowd[0].ra_deg + 60 * ARCSEC, crowd[0].dec_deg)
     count = len(catalog_matches(far, crowd[1], 5.0))
     assert abs(count - expected[5.0]) < 4 * np.sqrt(count)

@@ -16,8 +16,7 @@ from mmagn.matching.index import NoPairsError, pair_index
 from mmagn.matching.pairs import open_pairs
 from mmagn.matching.rows import pair_from_row
 from mmagn.matching.store import pair_store
-from mmagn.surveys.config import DataConfig, HubConfig
-from mmagn.surveys.hats.config import DaskConfig, HatsConfig
+from mmagn.surveys.config import DaskConfig, DataConfig, HatsConfig, HubConfig
 from mmagn.surveys.hats.dask_client import dask_client, optional_module
 from mmagn.surveys.hats.reader import HatsReader
 from mmagn.surveys.reader import iter_spectra

@@ -13,7 +13,7 @@ from mmagn.matching.config import MatchingConfig
 from mmagn.matching.index import NoPairsError, pair_index
 from mmagn.matching.pairs import iter_pairs, open_pairs
 from mmagn.matching.repeats import REPEAT
-from mmagn.matching.rows import PAIR_FEATURES, half_precision, pair_from_row, pair_row
+from mmagn.matching.rows import half_precision, pair_features, pair_from_row, pair_row
 from mmagn.matching.shards import pair_shards, shard_pairs
 from mmagn.records import INDEX_COLUMNS
 from mmagn.surveys.config import DataConfig
@@ -56,7 +56,7 @@ def test_the_stream_has_one_shard_per_hsc_file_and_index_columns_first(data):
     stream = open_pairs(data, MatchingConfig())
     assert isinstance(stream, datasets.IterableDataset)
     assert stream.num_shards == 4
-    assert tuple(stream.features) == tuple(PAIR_FEATURES)
+    assert tuple(stream.features) == tuple(pair_features())
     assert tuple(stream.features)[: len(INDEX_COLUMNS)] == INDEX_COLUMNS
 
 

@@ -1,4 +1,4 @@
-"""Matches on the sphere are what brute force says, everywhere on it, and the report counts them right."""
+"""Matches on the sphere are what brute force says, the report counts them right, and outlines surround their cells."""
 
 import json
 
@@ -10,8 +10,8 @@ from astropy.coordinates import SkyCoord
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmagn.matching.report import MatchReport, chance_pairs, match_report
-from mmagn.matching.sky import nearest_separation_arcsec, sky_group, sky_matches
+from mmagn.matching.report import MatchReport, expected_pairs, local_density, match_report
+from mmagn.matching.sky import cell_outlines, nearest_separation_arcsec, sky_group, sky_matches
 from mmagn.records import CELL_NSIDE, Catalog
 
 ARCSEC = 1 / 3600
@@ -160,12 +160,12 @@ def test_positions_off_the_sphere_and_no_radius_are_refused():
         sky_matches(one, one, one, one, 0)
 
 
-def test_chance_pairs_agree_with_a_sky_of_strangers():
+def test_pairs_expected_by_chance_agree_with_a_sky_of_strangers():
     rng = np.random.default_rng(7)
     left = catalog(rng.uniform(150, 151, 3000), rng.uniform(-0.5, 0.5, 3000))
     right = catalog(rng.uniform(149.9, 151.1, 24000), rng.uniform(-0.6, 0.6, 24000))
     matches = sky_matches(left.ra_deg, left.dec_deg, right.ra_deg, right.dec_deg, 3.0)
-    count, expected = len(matches), chance_pairs(left, right, 3.0)
+    count, expected = len(matches), expected_pairs(local_density(left, right, 3.0), 3.0)
     assert 80 < count < 150
     assert abs(count - expected) < 3 * np.sqrt(expected)
 
@@ -174,7 +174,7 @@ def test_true_counterparts_are_not_counted_as_chance():
     rng = np.random.default_rng(8)
     ra, dec = rng.uniform(150, 151, 1000), rng.uniform(-0.5, 0.5, 1000)
     left, right = catalog(ra, dec), catalog(ra + 0.1 * ARCSEC, dec)
-    assert chance_pairs(left, right, 1.0) < 1
+    assert expected_pairs(local_density(left, right, 1.0), 1.0) < 1
 
 
 def test_the_report_counts_what_happened():
@@ -204,3 +204,28 @@ def test_the_report_survives_json_and_reads_well():
 def test_the_nearest_of_two_catalogues_is_found_however_far():
     assert nearest_separation_arcsec(catalog(10.0, 0.0), catalog([190.0, 12.0], [0.0, 0.0])) == pytest.approx(7200)
     assert np.isnan(nearest_separation_arcsec(catalog([], []), catalog(1.0, 1.0)))
+
+
+def test_an_outline_surrounds_the_centre_of_its_cell_and_closes() -> None:
+    cells = np.array([1104, 1171, 1708])
+    for cell, outline in zip(cells, cell_outlines(cells, 16), strict=True):
+        ra_deg, dec_deg = healpy.pix2ang(16, int(cell), nest=True, lonlat=True)
+        np.testing.assert_allclose(outline[0], outline[-1], atol=1e-9)
+        assert outline[:, 0].min() < ra_deg < outline[:, 0].max()
+        assert outline[:, 1].min() < dec_deg < outline[:, 1].max()
+
+
+def test_points_just_inside_an_outline_are_in_the_cell() -> None:
+    cell = 1708
+    outline = cell_outlines(np.array([cell]), 16)[0]
+    centre = np.array(healpy.pix2ang(16, cell, nest=True, lonlat=True))
+    inside = centre + 0.98 * (outline - centre)
+    assert (sky_group(inside[:, 0], inside[:, 1], 16) == cell).all()
+
+
+@pytest.mark.parametrize("ra_deg", [0.0, 359.99])
+def test_a_cell_across_ra_zero_has_no_jump(ra_deg: float) -> None:
+    cell = sky_group(np.array([ra_deg]), np.array([0.5]), 16)
+    outline = cell_outlines(cell, 16)[0]
+    assert np.abs(np.diff(outline[:, 0])).max() < 5
+    assert np.ptp(outline[:, 0]) < 10

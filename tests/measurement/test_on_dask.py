@@ -11,8 +11,7 @@ from mmagn.cli.main import main
 from mmagn.config.run_config import RunConfig
 from mmagn.pipeline import measure
 from mmagn.spectroscopy.config import SpectroscopyConfig
-from mmagn.surveys.config import DataConfig
-from mmagn.surveys.hats.config import DaskConfig
+from mmagn.surveys.config import DaskConfig, DataConfig
 
 # nested_pandas 0.7 still says inplace= to pandas 3.1
 pytestmark = pytest.mark.filterwarnings("ignore::pandas.errors.Pandas4Warning")

@@ -18,7 +18,7 @@ from mmagn.config.run_config import save_config
 from mmagn.matching.objects import GivenPart, object_parts
 from mmagn.prediction.decode import Decoder
 from mmagn.prediction.hats_catalog import PartitionPredictions
-from mmagn.surveys.hats.config import DaskConfig
+from mmagn.surveys.config import DaskConfig
 from mmagn.surveys.simulate.survey import embedded_root
 from mmagn.training.config import TrainingConfig
 

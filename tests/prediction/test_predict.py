@@ -24,8 +24,7 @@ from mmagn.prediction.networks import Ensemble
 from mmagn.prediction.predict import PredictionOptions, predict
 from mmagn.runs.members import load_members
 from mmagn.storage.tables import table_file
-from mmagn.surveys.config import DataConfig
-from mmagn.surveys.hats.config import DaskConfig
+from mmagn.surveys.config import DaskConfig, DataConfig
 from mmagn.tensors.missing import shown_batch
 
 SCRIPT = Path(__file__).resolve().parent.parent.parent / "scripts" / "predict.py"

@@ -13,8 +13,7 @@ from hub_server import hub_server
 from mmagn.matching.config import MatchingConfig
 from mmagn.matching.index import pair_index
 from mmagn.matching.objects import object_parts
-from mmagn.surveys.config import DataConfig, HubConfig
-from mmagn.surveys.hats.config import HatsConfig
+from mmagn.surveys.config import DataConfig, HatsConfig, HubConfig
 from mmagn.surveys.reader import iter_spectra, warn_once
 from mmagn.surveys.readers import survey_reader
 

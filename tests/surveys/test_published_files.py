@@ -10,8 +10,7 @@ import pytest
 from hub_server import hub_server
 
 from mmagn.records import BANDS, CUTOUT_PIXELS
-from mmagn.surveys.config import DataConfig, HubConfig
-from mmagn.surveys.hats.config import HatsConfig
+from mmagn.surveys.config import DataConfig, HatsConfig, HubConfig
 from mmagn.surveys.reader import usable
 from mmagn.surveys.readers import survey_reader
 

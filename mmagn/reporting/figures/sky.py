@@ -10,8 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
-from mmagn.matching.outlines import cell_outlines
-from mmagn.matching.sky import sky_group
+from mmagn.matching.sky import cell_outlines, sky_group
 from mmagn.records import CELL_NSIDE, Floats
 from mmagn.reporting.figures.style import (
     BLACK,

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
+from mmagn.surveys.config import DaskConfig
 from mmagn.surveys.damage import UnavailableError
-from mmagn.surveys.hats.config import DaskConfig
 
 CONNECT_SECONDS = 30
 TASKS_PER_WORKER = 3

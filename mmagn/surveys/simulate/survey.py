@@ -63,7 +63,7 @@ def write_survey(out: Path, config: SimulateConfig) -> None:
 
 def _make_tree(out: Path, config: SimulateConfig) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
-    remove_abandoned(out.parent, rf"\.{re.escape(out.name)}-(\d+)-.*")
+    remove_abandoned(out.parent, rf"\.{re.escape(out.name)}-(\d{{1,9}})-.*")
     prefix = f".{out.name}-{os.getpid()}-"
     with tempfile.TemporaryDirectory(prefix=prefix, dir=out.parent, ignore_cleanup_errors=True) as private:
         making = Path(private) / "tree"

@@ -12,9 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mmagn.surveys.config import DataConfig
+from mmagn.surveys.config import DaskConfig, DataConfig, HatsConfig
 from mmagn.surveys.damage import UnavailableError
-from mmagn.surveys.hats.config import DaskConfig, HatsConfig
 from mmagn.surveys.hats.dask_client import dask_client, optional_module
 from mmagn.surveys.hats.reader import HatsReader
 from mmagn.surveys.parquet.row_groups import LocalParquet, parquet_records

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
         measure,
         open_pairs,
         push,
-        read_galaxy,
         train,
     )
     from mmagn.config.run_config import RunConfig, load_config
+    from mmagn.matching.galaxy_files import read_galaxy
     from mmagn.matching.objects import Galaxy
     from mmagn.pipeline import ablate, search
     from mmagn.records import Cutout, Pair, Spectrum
@@ -49,6 +49,7 @@ __all__ = [
 _HOMES = {
     **dict.fromkeys(("Cutout", "Pair", "Spectrum"), "mmagn.records"),
     "Galaxy": "mmagn.matching.objects",
+    "read_galaxy": "mmagn.matching.galaxy_files",
     **dict.fromkeys(("ablate", "search"), "mmagn.pipeline"),
     **dict.fromkeys(("RunConfig", "load_config"), "mmagn.config.run_config"),
 }

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
@@ -17,7 +17,8 @@ from mmagn import pipeline
 from mmagn.config.run_config import RunConfig, load_config
 from mmagn.evaluation.scorecard import Scores
 from mmagn.evaluation.variants import DEFAULT_VARIANT
-from mmagn.matching.objects import PART_OBJECTS, Galaxy, GivenPart, galaxy_of_files, object_parts
+from mmagn.labels.catalog import LabelCatalog
+from mmagn.matching.objects import PART_OBJECTS, Galaxy, GivenPart, object_parts
 from mmagn.matching.pairs import iter_pairs
 from mmagn.matching.rows import pair_from_row
 from mmagn.matching.store import PairStore, pair_store
@@ -28,10 +29,9 @@ from mmagn.records import Cutout, Pair, Spectrum
 from mmagn.reporting.figures.explanation import Explanation
 from mmagn.runs.hub import local_run, push_run
 from mmagn.runs.members import load_members
+from mmagn.runs.outside_labels import REASON_COLUMN, prediction_catalog, warn_without_rows
 from mmagn.runs.sample import engine
 from mmagn.storage.run_folder import RunFolder
-from mmagn.surveys.files.objects import ObjectFiles, matching_files
-from mmagn.surveys.files.wavelengths import Wavelengths
 from mmagn.training.device import device_name
 
 if TYPE_CHECKING:
@@ -160,6 +160,9 @@ class Model:
         Run, folder of a run, or ORG/NAME[@REVISION] of a model repository of a Hugging Face hub.
     variant, embeddings
         Model of an ablation; file of vectors, for a network that takes them, if it is not that of the training.
+    labels
+        Settings of ``labels.catalog`` by name, such as ``{"table": FILE, "preset": "stern2012"}``, where it is not the
+        catalogue of the training whose labels stand beside the predictions.
 
     Raises
     ------
@@ -167,15 +170,24 @@ class Model:
         Where the folder is no complete run, weights do not fit its settings, or the hub has no such repository.
     """
 
-    def __init__(self, run: Run | Path | str, variant: str = DEFAULT_VARIANT, *, embeddings: Path | str = "") -> None:
+    def __init__(
+        self,
+        run: Run | Path | str,
+        variant: str = DEFAULT_VARIANT,
+        *,
+        embeddings: Path | str = "",
+        labels: Mapping[str, Any] | None = None,
+    ) -> None:
         self.folder = run.folder if isinstance(run, Run) else local_run(run)
+        settings = {f"labels.catalog.{name}": value for name, value in (labels or {}).items()}
+        self._settings = load_config(RunFolder(self.folder).config, **settings)
         members = load_members([self.folder], variant)
         self.config = members[0].config
         self._ensemble = Ensemble(members=members, device=device_name(self.config.training), embeddings=str(embeddings))
         self._decoder = Decoder(config=self.config, bases=self._ensemble.bases)
 
     def predict(self, galaxies: Galaxies, *, prevalence: float | None = None) -> Table:
-        """Return the catalogue of predictions, a row per galaxy in their order.
+        """Return the catalogue of predictions, a row per galaxy in their order, with the columns of ``mmagn predict``.
 
         Parameters
         ----------
@@ -189,8 +201,15 @@ class Model:
         ValueError
             Where there is no galaxy, or something else than a galaxy.
         """
-        ensemble = replace(self._ensemble, prevalence=prevalence)
-        return vstack([ensemble.table(part) for part in self._decoded(galaxies)], metadata_conflicts="silent")
+        ensemble = replace(self._ensemble, prevalence=prevalence, labels=self._labels)
+        table = vstack([ensemble.table(part) for part in self._decoded(galaxies)], metadata_conflicts="silent")
+        if self._labels is not None:
+            warn_without_rows(self._labels, Counter(table[REASON_COLUMN].tolist()))
+        return table
+
+    @cached_property
+    def _labels(self) -> LabelCatalog | None:
+        return prediction_catalog(self._settings, self.config)
 
     def embed(self, galaxies: Galaxies) -> NDArray[np.float32]:
         """Return the head input of each galaxy, (galaxy, embedding), or (member, galaxy, embedding) of an ablation."""
@@ -248,49 +267,6 @@ def open_pairs(config: RunConfig) -> Pairs:
     return Pairs(config)
 
 
-def read_galaxy(
-    spectrum: Path | str = "",
-    image: Path | str | Sequence[Path | str] = (),
-    *,
-    redshift: float = float("nan"),
-    position: tuple[float, float] = (float("nan"), float("nan")),
-    wavelengths: Wavelengths = "header",
-) -> Galaxy:
-    """Return a galaxy from files, for :meth:`Model.predict`; image or spectrum may be missing.
-
-    Parameters
-    ----------
-    spectrum
-        SDSS, BOSS or eBOSS spec file, spPlate file with ``#FIBRE``, DESI coadd with its redrock file beside it, or any
-        spectrum that specutils reads.
-    image
-        FITS images of bands, or a cube of five; a pattern such as ``cutout-HSC-*.fits`` names all that match.
-    redshift
-        Takes the place of that of the spectrum's file.
-    position
-        RA and Dec in degrees; without it those of the spectrum's file, or the middle of the image.
-    wavelengths
-        ``air`` or ``vacuum`` where the spectrum's file does not state it.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        Where a file is missing or cannot be used, the redshift of the spectrum is unknown, or there is one without a
-        spectrum.
-    """
-    if not spectrum and not np.isnan(redshift):
-        raise ValueError(f"redshift {redshift:g} needs a spectrum, whose redshift it is")
-    paths = [path for each in ([image] if isinstance(image, Path | str) else image) for path in matching_files(each)]
-    files = ObjectFiles(
-        spectrum=str(Path(spectrum).expanduser()) if spectrum else "",
-        images=tuple(("", path) for path in paths),
-        redshift=redshift,
-        ra_deg=position[0],
-        dec_deg=position[1],
-    )
-    return galaxy_of_files(files, wavelengths)
-
-
 def train(config: RunConfig, *, resume: Run | Path | str = "") -> Run:
     """Train and score a model, and return its run.
 
@@ -305,12 +281,18 @@ def train(config: RunConfig, *, resume: Run | Path | str = "") -> Run:
     return Run(result.last_path.parent)
 
 
-def load(run: Run | Path | str, variant: str = DEFAULT_VARIANT, *, embeddings: Path | str = "") -> Model:
+def load(
+    run: Run | Path | str,
+    variant: str = DEFAULT_VARIANT,
+    *,
+    embeddings: Path | str = "",
+    labels: Mapping[str, Any] | None = None,
+) -> Model:
     """Return the model of a run: that of a training, or one of those that an ablation kept.
 
     ``ORG/NAME``, ``ORG/NAME@REVISION`` or ``hf://ORG/NAME`` names a model repository that :func:`push` wrote.
     """
-    return Model(run, variant, embeddings=embeddings)
+    return Model(run, variant, embeddings=embeddings, labels=labels)
 
 
 def push(run: Run | Path | str, repository: str, *, private: bool | None = None) -> str:

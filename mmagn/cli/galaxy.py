@@ -43,7 +43,7 @@ def named_galaxy(options: argparse.Namespace, config: RunConfig, object_id: str 
         raise ValueError(
             f"the object_id {object_id} and --spectrum or --image name two galaxies; leave one of them out"
         )
-    from mmagn.api import read_galaxy  # after parsing, so that --help need not wait for torch
+    from mmagn.matching.galaxy_files import read_galaxy  # after parsing, so that --help need not wait for torch
 
     unknown = float("nan")
     galaxy = read_galaxy(

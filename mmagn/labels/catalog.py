@@ -1,6 +1,6 @@
 """Labels of a table from outside, joined with mmagn's objects: positive, negative or unknown, each with its reason."""
 
-import re
+import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,55 +8,30 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from astropy import units as u
 from astropy.table import Table
 from numpy.typing import NDArray
 
-from mmagn.labels.config import LISTED, REST, CatalogConfig
-from mmagn.labels.presets import desi_bits, presets
-from mmagn.labels.rules import EXACT_FLOAT, Truth, column_names, parsed_rule, plain_text
+from mmagn.labels.config import LISTED, NO_CUT, REST, CatalogConfig
+from mmagn.labels.joins import Objects, joinable, joined, nothing_joined
+from mmagn.labels.presets import Preset, desi_bits, presets, published_name
+from mmagn.labels.rules import Rule, column_names, parsed_rule
+from mmagn.labels.truth import Truth
 from mmagn.matching.moc import SkyRegion, read_moc
-from mmagn.matching.sky import TIE_DECIMALS, Positions, neighbours
 from mmagn.records import Floats
-from mmagn.storage.table_reading import column_numbers, read_table
-from mmagn.surveys.config import DESI
-from mmagn.surveys.files.other_spectra import OWN_SURVEY
+from mmagn.storage.table_reading import column_texts, read_table
 
 POSITIVE, NEGATIVE, UNKNOWN = "positive", "negative", "unknown"
 ABSENT, ABSENT_COVERED = "not in the catalogue", "not in the catalogue, which covers the place"
 UNMEASURED, NEITHER = "the rules need a value that is missing", "neither the positive nor the negative rule holds"
 BOTH, DISAGREE = "both rules hold", "rows of the catalogue disagree"
 UNJOINABLE = "it has no id or position that rows are joined by"
-_FORMS = {
-    "specobjid": "whole numbers or texts of digits such as 299489677444933632, not plate, mjd and fiber",
-    "plate-mjd-fiber": "three columns such as plate 266, mjd 51630, fiberid 1, or one text such as 266-51630-1",
-    "targetid": "whole numbers or texts of digits such as 39627902966927364",
-    "hsc": "whole numbers or texts of digits such as 36411448540264457",
-}
+WITHOUT_ROW = (ABSENT, ABSENT_COVERED, UNJOINABLE)
+"""Reasons of objects that have no row of the table."""
+TEXTS_NAMED = 8
 
 Labels = NDArray[np.str_]
 
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Objects:
-    """The objects that are to be labelled.
-
-    Attributes
-    ----------
-    object_id, hsc_object_id
-        (object,) ids of the spectra (SDSS specobjid or DESI TARGETID) and of the images; "" where there is none.
-    ra_deg, dec_deg
-        (object,) positions.
-    columns
-        (object,) quantities that a depth rule may name; where ``survey`` is among them, it says which objects have an
-        id of the kind that rows are joined by.
-    """
-
-    object_id: Labels
-    hsc_object_id: Labels
-    ra_deg: Floats
-    dec_deg: Floats
-    columns: Mapping[str, Any]
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -71,17 +46,25 @@ class CatalogLabels:
         (object,) why, where the label is unknown or comes from the coverage; else "".
     rows, joined
         Rows of the table, and objects that have one.
+    absent_cuts
+        Quality cuts of the preset that the table has no columns for.
     """
 
     label: Labels
     reason: Labels
     rows: int
     joined: int
+    absent_cuts: tuple[str, ...] = ()
 
     @property
     def target(self) -> Floats:
         """(object,) 1 positive, 0 negative, NaN unknown."""
         return np.select([self.label == POSITIVE, self.label == NEGATIVE], [1.0, 0.0], default=np.nan)
+
+    @property
+    def covered(self) -> bool:
+        """Whether the catalogue covers the place of an object that it does not list."""
+        return bool((self.reason == ABSENT_COVERED).any())
 
     def counts(self) -> dict[str, int]:
         """Return the number of objects of each label."""
@@ -104,6 +87,8 @@ class LabelCatalog:
         Part of the sky that it covers; None where that is not stated.
     label, reason
         (row,) of the table.
+    absent_cuts
+        Quality cuts of the preset that the table has no columns for.
     """
 
     file: Path
@@ -112,6 +97,7 @@ class LabelCatalog:
     region: SkyRegion | None
     label: Labels
     reason: Labels
+    absent_cuts: tuple[str, ...]
 
     @classmethod
     def read(cls, config: CatalogConfig, file: Path, moc: Path | None = None) -> Self:
@@ -123,23 +109,43 @@ class LabelCatalog:
             Where one of them cannot be read, or a rule does not fit the table: one sentence.
         """
         resolved, table = config.resolved, read_table(file)
+        preset = presets().get(config.preset)
         try:
-            label, reason = _row_labels(table, resolved)
+            columns = rule_columns(table, preset)
+            label, reason = _row_labels(columns, len(table), resolved)
+            cuts, absent_cuts = _cuts(resolved, preset, columns)
+            for name, rule in cuts.items():
+                failed = (reason == "") & ~_truth("quality", rule, columns, resolved).true
+                label, reason = np.where(failed, UNKNOWN, label), np.where(failed, f"quality cut: {name}", reason)
         except ValueError as error:
             raise ValueError(f"{file}: {error}") from None
-        region = None if moc is None else read_moc(moc)
-        return cls(file=file, table=table, config=resolved, region=region, label=label, reason=reason)
+        if absent_cuts:
+            logger.warning(
+                "%s has no column for the quality cuts of %s: %s", file, config.preset, "; ".join(absent_cuts)
+            )
+        for name in ("positive", "negative", "quality"):
+            _warn_of_texts(file, name, getattr(config, name), columns)
+        return cls(
+            file=file,
+            table=table,
+            config=resolved,
+            region=None if moc is None else read_moc(moc),
+            label=label,
+            reason=reason,
+            absent_cuts=absent_cuts,
+        )
 
     def labels(self, objects: Objects) -> CatalogLabels:
         """Return the labels of some objects; ``ValueError`` where the columns of the ids are missing or of no use."""
-        joinable = _joinable(objects, self.config.join)
+        has_id = joinable(objects, self.config.join)
         try:
-            pairs = _joined(objects, self.table, self.config)
+            pairs = joined(objects, self.table, self.config)
         except ValueError as error:
             raise ValueError(f"{self.file}: {error}") from None
-        covered = joinable & _covered(objects, self.config, self.region)
+        covered = has_id & _covered(objects, self.config, self.region)
         label = np.where(covered, NEGATIVE, UNKNOWN).astype("U8")
-        reason = np.select([covered, joinable], [ABSENT_COVERED, ABSENT], UNJOINABLE).astype("U64")
+        reason = np.select([covered, has_id], [ABSENT_COVERED, ABSENT], UNJOINABLE)
+        reason = reason.astype(np.result_type("U64", self.reason.dtype))
         order = np.argsort(pairs[:, 0], kind="stable")
         places, starts = np.unique(pairs[order, 0], return_index=True)
         groups = np.split(pairs[order, 1], starts[1:]) if len(places) else []
@@ -147,46 +153,51 @@ class LabelCatalog:
             names = np.unique(self.label[rows][self.label[rows] != UNKNOWN])
             label[place] = names[0] if len(names) == 1 else UNKNOWN
             reason[place] = "" if len(names) == 1 else DISAGREE if len(names) else self.reason[rows[0]]
-        return CatalogLabels(label=label, reason=reason, rows=len(self.table), joined=len(places))
+        return CatalogLabels(
+            label=label, reason=reason, rows=len(self.table), joined=len(places), absent_cuts=self.absent_cuts
+        )
 
-    def check(self, objects: Objects, labels: CatalogLabels) -> None:
-        """Raise where no row belongs to one of the objects, and the catalogue covers none of their places."""
-        if not labels.joined and not (labels.reason == ABSENT_COVERED).any():
-            raise ValueError(_nothing_joined(objects, self.table, self.config, self.file))
+    def check(self, objects: Objects, joined_objects: int, covered: bool) -> None:
+        """Raise where no row belongs to one of the objects; warn instead where the catalogue covers their places."""
+        if joined_objects:
+            return
+        sentence = nothing_joined(objects, self.table, self.config, self.file)
+        if not covered:
+            raise ValueError(sentence)
+        logger.warning("%s; what the catalogue covers is negative", sentence)
 
 
-def rule_columns(table: Table, names: Mapping[str, Sequence[str]]) -> dict[str, Any]:
-    """Return the columns of a table by name, and by those names of a preset that the table has another word for."""
+def rule_columns(table: Table, preset: Preset | None) -> dict[str, Any]:
+    """Return the columns of a table by name, and by those names of a preset that the table has another word for.
+
+    Raises
+    ------
+    ValueError
+        Where magnitudes of a preset that takes Vega magnitudes are stated to be AB.
+    """
     columns: dict[str, Any] = {name: table[name] for name in table.colnames}
+    names: Mapping[str, Sequence[str]] = preset.names if preset else {}
     for name in names:
-        present = _published_name(table, names, name)
+        present = published_name(table.colnames, names, name)
         if present in table.colnames:
             columns = {key: value for key, value in columns.items() if key.lower() != name.lower()}
             columns[name] = table[present]
+    for name in preset.vega if preset else ():
+        if name in columns and "AB" in str(columns[name].unit):
+            raise ValueError(f"column {columns[name].name} has the unit {columns[name].unit}; allowed: Vega magnitudes")
     return columns
 
 
-def _published_name(table: Table, names: Mapping[str, Sequence[str]], name: str) -> str:
-    """Return the first of the columns that a name of a preset may have; the name itself where there is none."""
-    lower = {each.lower(): each for each in table.colnames}
-    return next((lower[each.lower()] for each in names.get(name, ()) if each.lower() in lower), name)
-
-
-def _id_columns(table: Table, config: CatalogConfig) -> list[str]:
-    """Return the columns that rows are joined by."""
-    names = presets()[config.preset].names if config.preset else {}
-    return column_names([_published_name(table, names, name) for name in config.columns], table.colnames)
-
-
-def _row_labels(table: Table, config: CatalogConfig) -> tuple[Labels, Labels]:
+def _row_labels(columns: Mapping[str, Any], rows: int, config: CatalogConfig) -> tuple[Labels, Labels]:
     """Label and reason of each row of the table."""
-    columns = rule_columns(table, presets()[config.preset].names if config.preset else {})
-    every = np.ones(len(table), dtype=bool)
-    positive = Truth(every, every) if config.positive == LISTED else _rule_truth("positive", columns, config)
+    every = np.ones(rows, dtype=bool)
+    positive = Truth(every, every)
+    if config.positive != LISTED:
+        positive = _truth("positive", config.positive, columns, config)
     if config.negative == REST:
-        negative = Truth(positive.false, positive.known)
+        negative = positive.negated()
     elif config.negative:
-        negative = _rule_truth("negative", columns, config)
+        negative = _truth("negative", config.negative, columns, config)
     else:
         negative = Truth(~every, every)
     label = np.select([positive.true & negative.false, negative.true & positive.false], [POSITIVE, NEGATIVE], UNKNOWN)
@@ -198,112 +209,37 @@ def _row_labels(table: Table, config: CatalogConfig) -> tuple[Labels, Labels]:
     return label, reason
 
 
-def _rule_truth(name: str, columns: Mapping[str, Any], config: CatalogConfig) -> Truth:
+def _truth(name: str, rule: str, columns: Mapping[str, Any], config: CatalogConfig) -> Truth:
     try:
-        return parsed_rule(getattr(config, name)).truth(columns, config.missing, desi_bits())
+        return parsed_rule(rule).truth(columns, config.missing, desi_bits())
     except ValueError as error:
         raise ValueError(f"labels.catalog.{name}: {error}") from None
 
 
-def _joinable(objects: Objects, join: str) -> NDArray[np.bool_]:
-    """(object,) True where an object has what rows are joined by: the others are not absent from the table."""
-    if join == "position":
-        return np.isfinite(objects.ra_deg) & np.isfinite(objects.dec_deg)
-    if join == "hsc":
-        return np.asarray(objects.hsc_object_id != "")
-    ids = _plate_mjd_fiber(objects.object_id) if join == "plate-mjd-fiber" else objects.object_id
-    survey = objects.columns.get("survey")
-    if survey is None:
-        return np.asarray(ids != "")
-    survey = np.asarray(survey, dtype=np.str_)
-    of_survey = survey == DESI if join == "targetid" else ~np.isin(survey, (DESI, OWN_SURVEY))
-    return np.asarray((ids != "") & of_survey)
+def _cuts(
+    config: CatalogConfig, preset: Preset | None, columns: Mapping[str, Any]
+) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Rules of the quality cuts by name, and names of those for which the table has no column."""
+    if config.quality or not preset:
+        return ({} if config.quality in ("", NO_CUT) else {config.quality: config.quality}), ()
+    lower = {name.lower() for name in columns}
+    fitting = {
+        name: next((rule for rule in rules if {each.lower() for each in parsed_rule(rule).names} <= lower), "")
+        for name, rules in preset.cuts.items()
+    }
+    return {name: rule for name, rule in fitting.items() if rule}, tuple(
+        name for name, rule in fitting.items() if not rule
+    )
 
 
-def _joined(objects: Objects, table: Table, config: CatalogConfig) -> NDArray[np.int64]:
-    """(pair, 2) rows of objects and of the table that belong together."""
-    try:
-        names = _id_columns(table, config)
-    except ValueError as error:
-        raise ValueError(f"labels.catalog.columns: {error}") from None
-    columns = [table[name] for name in names]
-    if config.join == "position":
-        return _near(objects, columns, config)
-    if config.join == "plate-mjd-fiber":
-        ours, theirs = _plate_mjd_fiber(objects.object_id), _spectrum_names(columns, names)
-    else:
-        ours = objects.hsc_object_id if config.join == "hsc" else objects.object_id
-        if len(columns) != 1:
-            raise ValueError(f"labels.catalog.columns names {len(columns)} columns; allowed for {config.join}: one")
-        theirs = _id_texts(columns[0], names[0])
-    place: dict[str, list[int]] = {}
-    for row in np.flatnonzero(np.isin(theirs, ours)).tolist():
-        place.setdefault(str(theirs[row]), []).append(row)
-    pairs = [(number, row) for number, text in enumerate(ours.tolist()) if text for row in place.get(text, ())]
-    return np.array(pairs, dtype=np.int64).reshape(-1, 2)
-
-
-def _near(objects: Objects, columns: Sequence[Any], config: CatalogConfig) -> NDArray[np.int64]:
-    """(pair, 2) each object with its nearest row within the radius, with all of those that are equally near."""
-    if len(columns) != 2:
-        raise ValueError(f"labels.catalog.columns names {len(columns)} columns; allowed for position: RA and Dec")
-    ra_deg, dec_deg = (column_numbers(column, u.deg) for column in columns)
-    theirs = np.flatnonzero(np.isfinite(ra_deg) & np.isfinite(dec_deg))
-    ours = np.flatnonzero(_joinable(objects, "position"))
-    left = Positions.checked(objects.ra_deg[ours], objects.dec_deg[ours], "object")
-    right = Positions.checked(ra_deg[theirs], dec_deg[theirs], "catalogue")
-    pairs = [np.empty((0, 2), dtype=np.int64)]
-    for left_rows, right_rows, separation in neighbours(left, right, config.radius_arcsec):
-        nearest, rounded = np.full(len(ours), np.inf), np.round(separation, TIE_DECIMALS)
-        np.minimum.at(nearest, left_rows, rounded)
-        near = rounded == nearest[left_rows]
-        pairs.append(np.stack([ours[left_rows[near]], theirs[right_rows[near]]], axis=1))
-    return np.concatenate(pairs)
-
-
-def _id_texts(column: Any, name: str) -> Labels:
-    """(row,) ids as text of digits without leading zeros, "" where missing."""
-    raw = np.ma.asarray(column)
-    mask = np.ma.getmaskarray(raw)
-    if raw.dtype.kind in "iu":
-        return np.where(mask, "", np.asarray(raw.filled(0)).astype(np.str_))
-    if raw.dtype.kind == "f":
-        values = raw.filled(np.nan)
-        finite = np.isfinite(values)
-        if np.any(np.abs(values[finite]) >= EXACT_FLOAT):
-            raise ValueError(
-                f"the column {name} holds ids as floating-point numbers, whose last digits are lost; allowed: whole "
-                "numbers or text"
-            )
-        whole = np.where(finite, values, 0).astype(np.int64)
-        return np.where(mask | ~finite, "", whole.astype(np.str_))
-    text = plain_text(raw.filled(b"" if raw.dtype.kind == "S" else ""))
-    return np.array([each.lstrip("0") or each for each in text.tolist()], dtype=np.str_)
-
-
-def _spectrum_names(columns: Sequence[Any], names: Sequence[str]) -> Labels:
-    """(row,) plate-mjd-fiber of three columns of numbers, or of one of text."""
-    if len(columns) == 3:
-        numbers = [_id_texts(column, name) for column, name in zip(columns, names, strict=True)]
-        whole = np.logical_and.reduce([each != "" for each in numbers])
-        joined = np.char.add(np.char.add(np.char.add(numbers[0], "-"), np.char.add(numbers[1], "-")), numbers[2])
-        return np.where(whole, joined, "")
-    if len(columns) != 1:
-        raise ValueError(
-            f"labels.catalog.columns names {len(columns)} columns; allowed for plate-mjd-fiber: three, or one of text"
-        )
-    matches = [re.search(r"(\d+)-(\d+)-(\d+)", text) for text in _id_texts(columns[0], names[0]).tolist()]
-    return np.array(["-".join(str(int(part)) for part in each.groups()) if each else "" for each in matches], np.str_)
-
-
-def _plate_mjd_fiber(object_id: Labels) -> Labels:
-    """(object,) plate-mjd-fiber that specobjid is made of (SDSS DR8 and later), "" where an id is no number."""
-    names = []
-    for text in object_id.tolist():
-        number = int(text) if text.isdigit() else 0
-        plate, mjd, fiber = number >> 50, ((number >> 24) & 0x3FFF) + 50000, (number >> 38) & 0xFFF
-        names.append(f"{plate}-{mjd}-{fiber}" if plate else "")
-    return np.array(names, dtype=np.str_)
+def _warn_of_texts(file: Path, name: str, rule: str, columns: Mapping[str, Any]) -> None:
+    """Name the texts of a rule of the user that no row has."""
+    parsed: Rule | None = None if rule in ("", LISTED, REST, NO_CUT) else parsed_rule(rule)
+    for column, text in parsed.texts if parsed else ():
+        present = np.unique(column_texts(columns[column_names([column], list(columns))[0]]))
+        if text not in present:
+            some = ", ".join(present[:TEXTS_NAMED].tolist()) + (", ..." if len(present) > TEXTS_NAMED else "")
+            logger.warning("%s: labels.catalog.%s: no row of %s has %r; it has %s", file, name, column, text, some)
 
 
 def _covered(objects: Objects, config: CatalogConfig, region: SkyRegion | None) -> NDArray[np.bool_]:
@@ -319,18 +255,3 @@ def _covered(objects: Objects, config: CatalogConfig, region: SkyRegion | None) 
         except ValueError as error:
             raise ValueError(f"labels.catalog.depth: {error}") from None
     return covered
-
-
-def _nothing_joined(objects: Objects, table: Table, config: CatalogConfig, file: Path) -> str:
-    names = _id_columns(table, config)
-    first = ", ".join(f"{name} {table[name][0]}" for name in names) if len(table) else "no row"
-    ours = {
-        "hsc": f"HSC object id {objects.hsc_object_id[0]}",
-        "position": f"{objects.ra_deg[0]:.5f}, {objects.dec_deg[0]:.5f} deg",
-        "plate-mjd-fiber": _plate_mjd_fiber(objects.object_id[:1])[0] or f"no plate in the id {objects.object_id[0]}",
-    }.get(config.join, f"id {objects.object_id[0]}")
-    hint = _FORMS.get(config.join, f"degrees (ICRS), within {config.radius_arcsec:g} arcsec of an object")
-    return (
-        f"{file}: none of {len(table)} rows belongs to one of {len(objects.object_id)} objects (labels.catalog.join "
-        f"{config.join}): its first row has {first}, the first object {ours}; allowed: {hint}"
-    )

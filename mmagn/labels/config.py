@@ -7,8 +7,8 @@ from mmagn.labels.presets import presets
 from mmagn.labels.rules import parsed_rule
 from mmagn.storage.settings import check_settings, section, setting
 
-LISTED, REST = "listed", "rest"
-"""In place of a rule: each row of the table; each measured row that is not positive."""
+LISTED, REST, NO_CUT = "listed", "rest", "none"
+"""In place of a rule: each row of the table; each measured row that is not positive; no quality cut."""
 INDEPENDENT = ("infrared", "x-ray", "radio")
 """Parts of the spectrum that no input of a network contains."""
 Join = Literal["preset", "specobjid", "plate-mjd-fiber", "targetid", "hsc", "position"]
@@ -47,6 +47,9 @@ class CatalogConfig:
     negative
         Rule of a negative label; ``rest``: each row where ``positive`` is false; empty: no row is negative. Rows that
         are neither, or both, are unknown.
+    quality
+        Rule that a row must pass for a label: where it is false or unknown, so is the label; empty takes the quality
+        cuts of the preset as far as the table has columns for them, ``none`` makes no cut.
     missing
         Numbers that stand for a missing value in the table.
     moc
@@ -73,6 +76,7 @@ class CatalogConfig:
     radius_arcsec: float = setting(1.0, "fit", above=0, at_most=60, needs=("labels.catalog.join", "preset", "position"))
     positive: str = setting("", "fit")
     negative: str = setting("", "fit")
+    quality: str = setting("", "fit")
     missing: tuple[float, ...] = setting((-99.0, -999.0, -9999.0), "fit")
     moc: str = setting("", "fit", path=True)
     depth: str = setting("", "fit")
@@ -104,9 +108,9 @@ class CatalogConfig:
                 f"labels.catalog.negative is {self.negative}, but labels.catalog.positive is {LISTED}: no row is left "
                 "to be negative; give a rule for the positive rows"
             )
-        for name in ("positive", "negative", "depth"):
+        for name in ("positive", "negative", "quality", "depth"):
             text = getattr(self, name)
-            if text and text != {"positive": LISTED, "negative": REST}.get(name):
+            if text and text != {"positive": LISTED, "negative": REST, "quality": NO_CUT}.get(name):
                 try:
                     parsed_rule(text)
                 except ValueError as error:

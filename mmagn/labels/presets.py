@@ -1,6 +1,6 @@
 """Labels of published catalogues and the names of DESI's bits, from the tables of this package."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -26,6 +26,11 @@ class Preset:
         The part of the spectrum that the label was made of.
     names
         Columns that a name in ``columns`` or in the rules may have, in order of preference.
+    cuts
+        Rules that a row must pass for a label, by what they ask for; of several rules the first one counts whose
+        columns are in the table.
+    vega
+        Columns that hold Vega magnitudes.
     """
 
     source: str
@@ -34,7 +39,9 @@ class Preset:
     positive: str
     negative: str = ""
     made_of: str
-    names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    names: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    cuts: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    vega: Sequence[str] = ()
 
 
 @cache
@@ -42,15 +49,16 @@ def presets() -> Mapping[str, Preset]:
     """Return the presets by name."""
     content = yaml.safe_load((_FOLDER / "presets.yaml").read_text(encoding="utf-8"))
     return {
-        name: Preset(
-            **{
-                **each,
-                "columns": tuple(each["columns"]),
-                "names": {key: tuple(columns) for key, columns in each.get("names", {}).items()},
-            }
-        )
+        name: Preset(**{**each, "columns": tuple(each["columns"])})
         for name, each in content.items()
+        if not name.startswith("_")
     }
+
+
+def published_name(columns: Sequence[str], names: Mapping[str, Sequence[str]], name: str) -> str:
+    """Return the first of the columns that a name of a preset may have; the name itself where there is none."""
+    lower = {each.lower(): each for each in columns}
+    return next((lower[each.lower()] for each in names.get(name, ()) if each.lower() in lower), name)
 
 
 @cache

@@ -1,7 +1,8 @@
 """Rules on the columns of a table, such as ``w1 - w2 >= 0.8 and w2 < 15.05``: parsed, never evaluated as code.
 
 A rule compares expressions by ``<``, ``<=``, ``>``, ``>=``, ``==``, ``!=``, ``in [...]`` or ``not in [...]``, or asks
-for bits of an integer column: ``any_bit(COLUMN, BIT, ...)`` and ``all_bits(COLUMN, BIT, ...)``, by number or by name.
+for bits of an integer column: ``any_bit(COLUMN, BIT, ...)`` and ``all_bits(COLUMN, BIT, ...)``, by number or by name,
+or for the beginning of a text: ``starts_with(COLUMN, TEXT, ...)``.
 Comparisons are combined by ``and``, ``or``, ``not`` and parentheses. Expressions are columns, numbers, texts in quotes,
 ``+ - * / **`` and the functions ``log10``, ``exp``, ``sqrt``, ``abs``, ``minimum`` and ``maximum``. A column whose name
 is no word stands in backticks. Upper and lower case of a column matter only where two columns differ by it alone.
@@ -13,15 +14,17 @@ false`` is false, ``unknown or true`` is true.
 import ast
 import difflib
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import reduce
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mmagn.labels.truth import Truth, all_of, any_of
 from mmagn.records import Floats
+from mmagn.storage.table_reading import column_texts
 
 MOST_CHARACTERS = 1000
 EXACT_FLOAT = 2**53
@@ -36,9 +39,23 @@ FUNCTIONS: dict[str, tuple[int, Callable[..., Any]]] = {
     "maximum": (2, np.maximum),
 }
 """Number of arguments and meaning of each function."""
+
+
+def _decimal(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a sum to 13 digits of the larger number: 15.1 - 14.3 is 0.8, not 0.7999999999999989."""
+
+    def rounded(one: Floats, other: Floats) -> Floats:
+        exact, largest = function(one, other), np.maximum(np.abs(one), np.abs(other))
+        scale = 10.0 ** (13 - np.ceil(np.log10(np.where(largest > 0, largest, 1.0))))
+        near = np.rint(exact * scale) / scale
+        return np.asarray(np.where((scale >= 1) & np.isfinite(near), near, exact))
+
+    return rounded
+
+
 _OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
-    ast.Add: np.add,
-    ast.Sub: np.subtract,
+    ast.Add: _decimal(np.add),
+    ast.Sub: _decimal(np.subtract),
     ast.Mult: np.multiply,
     ast.Div: np.divide,
     ast.Pow: np.power,
@@ -55,16 +72,63 @@ _QUOTED = "_quoted_{}_"
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Truth:
-    """Three-valued answer: (row,) ``true`` and ``known``; where it is not known, ``true`` is False."""
+class _Rows:
+    """The columns of a table as a rule reads them."""
 
-    true: NDArray[np.bool_]
-    known: NDArray[np.bool_]
+    text: str
+    columns: Mapping[str, Any]
+    missing: tuple[float, ...]
+    bits: Mapping[str, Mapping[str, int]]
 
     @property
-    def false(self) -> NDArray[np.bool_]:
-        """(row,) known and not true."""
-        return self.known & ~self.true
+    def shape(self) -> tuple[int, ...]:
+        """(row,) of the columns."""
+        return next(np.shape(each)[:1] for each in self.columns.values())
+
+    def values(self, name: str) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """Return values and where they are known, (row,)."""
+        raw = np.ma.asarray(self.columns[name])
+        if raw.ndim != 1:
+            raise ValueError(f"the rule {self.text!r} names {name}, which has several values in a row; allowed: one")
+        known = ~np.ma.getmaskarray(raw)
+        if raw.dtype.kind in "SUO":
+            texts = column_texts(raw)
+            return texts, known & (texts != "")
+        plain = raw.filled(0)
+        if raw.dtype.kind in "iu" and np.any((plain[known] >= EXACT_FLOAT) | (plain[known] <= -EXACT_FLOAT)):
+            raise ValueError(
+                f"the rule {self.text!r} compares {name}, which holds whole numbers of 2**53 and more that double "
+                "precision cannot tell apart; allowed: smaller ones, or their bits by any_bit and all_bits"
+            )
+        if raw.dtype.kind == "f" and raw.dtype.itemsize < np.dtype(np.float64).itemsize:
+            plain = plain.astype(np.str_)  # 14.9 in single precision is 14.9, as in a table of text, not 14.8999996
+        numbers: Floats = np.asarray(plain, dtype=np.float64)
+        return numbers, known & np.isfinite(numbers) & ~np.isin(numbers, self.missing)
+
+    def with_bits(self, function: str, name: str, items: Sequence[ast.Name | int]) -> Truth:
+        """Return where a column of whole numbers has one of some bits, or all."""
+        raw = np.ma.asarray(self.columns[name])
+        if raw.dtype.kind not in "iu":
+            raise ValueError(f"the rule {self.text!r} asks for bits of {name}, which holds no whole numbers")
+        mask = np.uint64(0)
+        for item in items:
+            mask |= np.uint64(1) << np.uint64(self._bit(item, self.bits.get(name.upper(), {})))
+        known = ~np.ma.getmaskarray(raw)
+        common = np.asarray(raw.filled(0)).astype(np.int64).view(np.uint64) & mask
+        return Truth(known & (common == mask if function == "all_bits" else common != 0), known)
+
+    def _bit(self, item: ast.Name | int, numbers: Mapping[str, int]) -> int:
+        if isinstance(item, ast.Name) and item.id not in numbers:
+            known = f"known: {', '.join(numbers)}" if numbers else "none has a name here, so give numbers"
+            raise ValueError(f"the rule {self.text!r} names the bit {item.id}; {known}")
+        bit = numbers[item.id] if isinstance(item, ast.Name) else item
+        if not 0 <= bit < 64:
+            raise ValueError(f"the rule {self.text!r} asks for bit {bit}; allowed: 0 to 63")
+        return bit
+
+
+_Condition = Callable[[_Rows], Truth]
+_Value = Callable[[_Rows], tuple[NDArray[Any], NDArray[np.bool_]]]
 
 
 @dataclass(frozen=True)
@@ -77,11 +141,14 @@ class Rule:
         As it was written.
     names
         Columns that it reads, as they are written there.
+    texts
+        Columns and the texts that they are compared with.
     """
 
     text: str
     names: tuple[str, ...]
-    _tree: ast.expr
+    texts: tuple[tuple[str, str], ...]
+    _condition: _Condition
 
     def truth(
         self,
@@ -108,7 +175,7 @@ class Rule:
         name_of = dict(zip(self.names, column_names(self.names, list(columns)), strict=True))
         values = {name: columns[name_of[name]] for name in self.names}
         with np.errstate(all="ignore"):
-            return _Evaluation(self.text, values, tuple(missing), bits or {}).truth(self._tree)
+            return self._condition(_Rows(self.text, values, tuple(missing), bits or {}))
 
 
 def parsed_rule(text: str) -> Rule:
@@ -127,20 +194,20 @@ def parsed_rule(text: str) -> Rule:
         if len(text) > MOST_CHARACTERS:
             raise ValueError(f"it is longer than {MOST_CHARACTERS} characters")
         tree = ast.parse(code.strip(), mode="eval").body
-        names: dict[str, None] = {}
-        _check_condition(tree, names)
-        if not names:
+        restored = {_QUOTED.format(number): name for number, name in enumerate(quoted)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Name):
+                node.id = restored.get(node.id, node.id)
+        parser = _Parser()
+        condition = parser.condition(tree)
+        if not parser.names:
             raise ValueError("it names no column")
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         reason = error.msg if isinstance(error, SyntaxError) else str(error)
         raise ValueError(
             f"{text!r} is no rule ({reason}); a rule is such as {'w1 - w2 >= 0.8 and w2 < 15'!r}"
         ) from None
-    restored = {_QUOTED.format(number): name for number, name in enumerate(quoted)}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Name):
-            node.id = restored.get(node.id, node.id)
-    return Rule(text, tuple(restored.get(name, name) for name in names), tree)
+    return Rule(text, tuple(parser.names), tuple(parser.texts), condition)
 
 
 def column_names(names: Sequence[str], available: Sequence[str]) -> list[str]:
@@ -163,50 +230,100 @@ def column_names(names: Sequence[str], available: Sequence[str]) -> list[str]:
     return result
 
 
-def _check_condition(node: ast.expr, names: dict[str, None]) -> None:
-    """Raise where a node is no condition; collect the names of the columns."""
-    match node:
-        case ast.BoolOp(values=parts):
-            for part in parts:
-                _check_condition(part, names)
-        case ast.UnaryOp(op=ast.Not(), operand=part):
-            _check_condition(part, names)
-        case ast.Compare(left=left, ops=[ast.In() | ast.NotIn()], comparators=[ast.List(elts=items)]) if items:
-            _check_value(left, names)
-            for item in items:
-                _constant(item)
-        case ast.Compare(left=left, ops=ops, comparators=others) if all(type(each) in _OPERATORS for each in ops):
-            for part in (left, *others):
-                _check_value(part, names)
-        case ast.Call(func=ast.Name(id=name), args=[ast.Name() as column, *items], keywords=[]) if (
-            name in BIT_FUNCTIONS and items
-        ):
-            _check_value(column, names)
-            for item in items:
-                if not (isinstance(item, ast.Name) or isinstance(_constant(item), int)):
-                    raise ValueError("a bit is a name or a whole number")
-        case _:
-            raise ValueError(f"{ast.unparse(node)} is no comparison")
+@dataclass(frozen=True, eq=False, slots=True)
+class _Parser:
+    """Turns the nodes of a rule into functions of the rows of a table; collects what they read."""
+
+    names: dict[str, None] = field(default_factory=dict)
+    texts: list[tuple[str, str]] = field(default_factory=list)
+
+    def condition(self, node: ast.expr) -> _Condition:
+        """Return the function of a condition; raise where a node is none."""
+        match node:
+            case ast.BoolOp(op=op, values=parts):
+                return _combined(all_of if isinstance(op, ast.And) else any_of, map(self.condition, parts))
+            case ast.UnaryOp(op=ast.Not(), operand=part):
+                return _negated(self.condition(part))
+            case ast.Compare(left=left, ops=[ast.In() | ast.NotIn() as op], comparators=[ast.List(elts=items)]) if (
+                items
+            ):
+                for item in items:
+                    _constant(item)
+                one_of = _combined(any_of, (self._comparison(np.equal, left, item) for item in items))
+                return one_of if isinstance(op, ast.In) else _negated(one_of)
+            case ast.Compare(left=left, ops=ops, comparators=others) if all(type(each) in _OPERATORS for each in ops):
+                sides = zip(ops, (left, *others), others, strict=False)
+                return _combined(all_of, (self._comparison(_OPERATORS[type(op)], *pair) for op, *pair in sides))
+            case ast.Call(func=ast.Name(id=function), args=[ast.Name(id=name), *items], keywords=[]) if (
+                function in BIT_FUNCTIONS and items
+            ):
+                self.names[name] = None
+                bits = [item if isinstance(item, ast.Name) else _bit_number(item) for item in items]
+                return lambda rows: rows.with_bits(function, name, bits)
+            case ast.Call(func=ast.Name(id="starts_with"), args=[ast.Name() as column, *items], keywords=[]) if (
+                items and all(isinstance(_constant(item), str) for item in items)
+            ):
+                return _combined(any_of, (self._comparison(np.char.startswith, column, item) for item in items))
+        raise ValueError(f"{ast.unparse(node)} is no comparison")
+
+    def _comparison(self, compare: Callable[..., Any], left: ast.expr, right: ast.expr) -> _Condition:
+        sides, values = f"{ast.unparse(left)} with {ast.unparse(right)}", (self._value(left), self._value(right))
+        match left, right:
+            case ast.Name(id=name), ast.Constant(value=str() as text) if compare is np.equal:
+                self.texts.append((name, text))
+
+        def condition(rows: _Rows) -> Truth:
+            (one, one_known), (other, other_known) = (value(rows) for value in values)
+            if (one.dtype.kind == "U") != (other.dtype.kind == "U"):
+                raise ValueError(
+                    f"the rule {rows.text!r} compares {sides}, a text and a number; allowed: two of a kind"
+                )
+            known = np.broadcast_to(one_known & other_known, rows.shape)
+            return Truth(known & np.asarray(compare(one, other), dtype=bool), known)
+
+        return condition
+
+    def _value(self, node: ast.expr) -> _Value:
+        """Return the function of an expression: values and where they are known, (row,) or a single one."""
+        match node:
+            case ast.Name(id=name):
+                self.names[name] = None
+                return lambda rows: rows.values(name)
+            case ast.Constant():
+                constant = _constant(node)
+                single = np.asarray(constant if isinstance(constant, str) else float(constant)), np.asarray(True)
+                return lambda _: single
+            case ast.UnaryOp(op=(ast.USub() | ast.UAdd()) as sign, operand=part):
+                function, parts = _OPERATORS[type(sign)], [part]
+            case ast.BinOp(
+                left=left, op=(ast.Add() | ast.Sub() | ast.Mult() | ast.Div() | ast.Pow()) as op, right=right
+            ):
+                function, parts = _OPERATORS[type(op)], [left, right]
+            case ast.Call(func=ast.Name(id=name), args=parts, keywords=[]) if (
+                name in FUNCTIONS and len(parts) == FUNCTIONS[name][0]
+            ):
+                function = FUNCTIONS[name][1]
+            case _:
+                raise ValueError(f"{ast.unparse(node)} is not allowed; functions: {', '.join(FUNCTIONS)}")
+        shown, inputs = ast.unparse(node), [self._value(part) for part in parts]
+
+        def value(rows: _Rows) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+            values = [each(rows) for each in inputs]
+            if any(array.dtype.kind == "U" for array, _ in values):
+                raise ValueError(f"the rule {rows.text!r} computes with a text in {shown}; allowed: numbers")
+            result = np.asarray(function(*(array for array, _ in values)), dtype=np.float64)
+            return result, reduce(np.logical_and, [known for _, known in values]) & np.isfinite(result)
+
+        return value
 
 
-def _check_value(node: ast.expr, names: dict[str, None]) -> None:
-    match node:
-        case ast.Name(id=name):
-            names[name] = None
-        case ast.Constant():
-            _constant(node)
-        case ast.UnaryOp(op=ast.USub() | ast.UAdd(), operand=part):
-            _check_value(part, names)
-        case ast.BinOp(left=left, op=ast.Add() | ast.Sub() | ast.Mult() | ast.Div() | ast.Pow(), right=right):
-            _check_value(left, names)
-            _check_value(right, names)
-        case ast.Call(func=ast.Name(id=name), args=parts, keywords=[]) if (
-            name in FUNCTIONS and len(parts) == FUNCTIONS[name][0]
-        ):
-            for part in parts:
-                _check_value(part, names)
-        case _:
-            raise ValueError(f"{ast.unparse(node)} is not allowed; functions: {', '.join(FUNCTIONS)}")
+def _combined(combine: Callable[[Sequence[Truth]], Truth], conditions: Iterable[_Condition]) -> _Condition:
+    parts = list(conditions)
+    return lambda rows: combine([part(rows) for part in parts])
+
+
+def _negated(condition: _Condition) -> _Condition:
+    return lambda rows: condition(rows).negated()
 
 
 def _constant(node: ast.expr) -> int | float | str:
@@ -221,125 +338,8 @@ def _constant(node: ast.expr) -> int | float | str:
     raise ValueError(f"{ast.unparse(node)} is neither a number nor a text in quotes")
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class _Evaluation:
-    """The nodes of a rule on the columns of a table."""
-
-    text: str
-    columns: Mapping[str, Any]
-    missing: tuple[float, ...]
-    bits: Mapping[str, Mapping[str, int]]
-
-    def truth(self, node: ast.expr) -> Truth:
-        match node:
-            case ast.BoolOp(op=op, values=parts):
-                answers = [self.truth(part) for part in parts]
-                if isinstance(op, ast.And):
-                    return _all_of(answers)
-                return _negated(_all_of([_negated(each) for each in answers]))
-            case ast.UnaryOp(operand=part):
-                return _negated(self.truth(part))
-            case ast.Call(func=ast.Name(id=name), args=[ast.Name(id=column), *items]):
-                return self._bits(name, column, items)
-            case ast.Compare(left=left, ops=[ast.In() | ast.NotIn() as op], comparators=[ast.List(elts=items)]):
-                answers = [self._compared(np.equal, left, item) for item in items]
-                true, known = np.logical_or.reduce([each.true for each in answers]), answers[0].known
-                return Truth(true if isinstance(op, ast.In) else known & ~true, known)
-            case ast.Compare(left=left, ops=ops, comparators=others):
-                sides = (left, *others)
-                answers = [
-                    self._compared(_OPERATORS[type(op)], *pair) for op, *pair in zip(ops, sides, others, strict=False)
-                ]
-                return _all_of(answers)
-        raise AssertionError(ast.dump(node))  # parsing allows nothing else
-
-    def _compared(self, compare: Callable[..., Any], left: ast.expr, right: ast.expr) -> Truth:
-        one, one_known = self._value(left)
-        other, other_known = self._value(right)
-        if (one.dtype.kind == "U") != (other.dtype.kind == "U"):
-            sides = f"{ast.unparse(left)} with {ast.unparse(right)}"
-            raise ValueError(f"the rule {self.text!r} compares {sides}, a text and a number; allowed: two of a kind")
-        known = one_known & other_known
-        return Truth(known & np.asarray(compare(one, other), dtype=bool), np.broadcast_to(known, self._shape))
-
-    def _value(self, node: ast.expr) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-        """Value and where it is known, (row,) or a single one."""
-        match node:
-            case ast.Name(id=name):
-                return self._column(name)
-            case ast.Constant():
-                value = _constant(node)
-                return np.asarray(value if isinstance(value, str) else float(value)), np.asarray(True)
-            case ast.UnaryOp(op=op, operand=part):
-                function, parts = _OPERATORS[type(op)], [part]
-            case ast.BinOp(left=left, op=op, right=right):
-                function, parts = _OPERATORS[type(op)], [left, right]
-            case ast.Call(func=ast.Name(id=name), args=parts):
-                function = FUNCTIONS[name][1]
-            case _:
-                raise AssertionError(ast.dump(node))  # parsing allows nothing else
-        values = [self._value(part) for part in parts]
-        if any(value.dtype.kind == "U" for value, _ in values):
-            raise ValueError(f"the rule {self.text!r} computes with a text in {ast.unparse(node)}; allowed: numbers")
-        result = np.asarray(function(*(value for value, _ in values)), dtype=np.float64)
-        return result, reduce(np.logical_and, [known for _, known in values]) & np.isfinite(result)
-
-    def _column(self, name: str) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-        raw = np.ma.asarray(self.columns[name])
-        known = ~np.ma.getmaskarray(raw)
-        if raw.dtype.kind in "SUO":
-            text = plain_text(raw.filled(b"" if raw.dtype.kind == "S" else ""))
-            return text, known & (text != "")
-        if raw.dtype.kind in "iu" and not _exact(raw.filled(0)[known]):
-            raise ValueError(
-                f"the rule {self.text!r} compares {name}, which holds whole numbers of 2**53 and more that double "
-                "precision cannot tell apart; allowed: smaller ones, or their bits by any_bit and all_bits"
-            )
-        values: Floats = np.asarray(raw.filled(0), dtype=np.float64)
-        return values, known & np.isfinite(values) & ~np.isin(values, self.missing)
-
-    def _bits(self, name: str, column: str, items: Sequence[ast.expr]) -> Truth:
-        raw = np.ma.asarray(self.columns[column])
-        if raw.dtype.kind not in "iu":
-            raise ValueError(f"the rule {self.text!r} asks for bits of {column}, which holds no whole numbers")
-        mask = np.uint64(0)
-        for item in items:
-            mask |= np.uint64(1) << np.uint64(self._bit(item, self.bits.get(column.upper(), {})))
-        known = ~np.ma.getmaskarray(raw)
-        common = np.asarray(raw.filled(0)).astype(np.int64).view(np.uint64) & mask
-        return Truth(known & (common == mask if name == "all_bits" else common != 0), known)
-
-    def _bit(self, item: ast.expr, numbers: Mapping[str, int]) -> int:
-        if isinstance(item, ast.Name) and item.id not in numbers:
-            known = f"known: {', '.join(numbers)}" if numbers else "none has a name here, so give numbers"
-            raise ValueError(f"the rule {self.text!r} names the bit {item.id}; {known}")
-        bit = numbers[item.id] if isinstance(item, ast.Name) else int(_constant(item))
-        if not 0 <= bit < 64:
-            raise ValueError(f"the rule {self.text!r} asks for bit {bit}; allowed: 0 to 63")
-        return bit
-
-    @property
-    def _shape(self) -> tuple[int, ...]:
-        return next((np.shape(each) for each in self.columns.values()), ())
-
-
-def _all_of(answers: Sequence[Truth]) -> Truth:
-    """True where all are true, false where one is false (Kleene)."""
-    true = np.logical_and.reduce([each.true for each in answers])
-    return Truth(true, true | np.logical_or.reduce([each.false for each in answers]))
-
-
-def _negated(answer: Truth) -> Truth:
-    return Truth(answer.false, answer.known)
-
-
-def _exact(values: NDArray[np.integer[Any]]) -> bool:
-    """Whether each of some whole numbers has its own double-precision number."""
-    return bool(np.all((values < EXACT_FLOAT) & (values > -EXACT_FLOAT)))
-
-
-def plain_text(values: NDArray[Any]) -> NDArray[np.str_]:
-    """Return (row,) texts or bytes as text without spaces around it; bytes that are no text become U+FFFD."""
-    if values.dtype.kind == "S":
-        values = np.char.decode(values, "utf-8", "replace")
-    return np.char.strip(np.asarray(values, dtype=np.str_))
+def _bit_number(node: ast.expr) -> int:
+    number = _constant(node)
+    if not isinstance(number, int):
+        raise ValueError("a bit is a name or a whole number")
+    return number

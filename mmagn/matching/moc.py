@@ -65,8 +65,13 @@ def _fits_ranges(path: Path) -> NDArray[np.int64]:
         values = np.asarray(data.field(0)).astype(np.int64).ravel()
         if header.get("MOCDIM", "SPACE") != "SPACE":
             raise ValueError(f"MOCDIM is {header['MOCDIM']}; allowed: SPACE")
+        if str(header.get("COORDSYS", "C")).strip() != "C":
+            raise ValueError(f"COORDSYS is {header['COORDSYS']}; allowed: C (ICRS)")
         if header.get("ORDERING", "NUNIQ") == "RANGE":
-            return values.reshape(-1, 2)
+            ranges = values.reshape(-1, 2)
+            if np.any((ranges[:, 0] < 0) | (ranges[:, 1] <= ranges[:, 0]) | (ranges[:, 1] > 12 * 4**MOC_ORDER)):
+                raise ValueError("a range of cells is not on the sphere, or its end is before its start")
+            return ranges
         if header.get("ORDERING", "NUNIQ") != "NUNIQ":
             raise ValueError(f"ORDERING is {header['ORDERING']}; allowed: NUNIQ, RANGE")
     order = np.searchsorted(4 * 4 ** np.arange(MOC_ORDER + 1), values, side="right") - 1

@@ -22,9 +22,6 @@ from mmagn.matching.shards import PairShard, pair_shards, shard_pairs
 from mmagn.matching.store import PairStore, source_store
 from mmagn.records import BANDS, Catalog, Cutout, Spectrum
 from mmagn.surveys.config import DataConfig
-from mmagn.surveys.files.objects import ObjectFiles
-from mmagn.surveys.files.reader import row_cutout, row_spectrum
-from mmagn.surveys.files.wavelengths import Wavelengths
 from mmagn.surveys.grid import check_log_grid
 from mmagn.surveys.reader import SurveyReader, usable
 from mmagn.surveys.readers import survey_reader
@@ -238,20 +235,6 @@ def galaxy_with_id(data: DataConfig, matching: MatchingConfig, object_id: str) -
             return galaxy
     reasons = f"; left out: {', '.join(drops)}" if drops else ""
     raise ValueError(f"data.source {data.source} has no usable galaxy with object_id {object_id}{reasons}")
-
-
-def galaxy_of_files(files: ObjectFiles, wavelengths: Wavelengths = "header") -> Galaxy:
-    """Return the galaxy of some files: image, spectrum or both.
-
-    Raises ``FileNotFoundError`` or ``ValueError`` where a file is missing or cannot be used, no redshift of the
-    spectrum is known, or there is no file.
-    """
-    if not files.paths:
-        raise ValueError("a galaxy needs a spectrum or an image")
-    spectrum = row_spectrum(files, wavelengths) if files.spectrum else None
-    cutout = row_cutout(files, wavelengths) if files.images else None
-    separation_arcsec = float("nan") if spectrum is None or cutout is None else 0.0
-    return Galaxy(cutout=cutout, spectrum=spectrum, separation_arcsec=separation_arcsec)
 
 
 def _catalog(read: Callable[[Counter[str]], Catalog], drops: Counter[str], *, required: bool) -> Catalog:

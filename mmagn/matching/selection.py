@@ -8,15 +8,15 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from astropy import units as u
 from astropy.table import Table
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from mmagn.matching.config import MatchingConfig
+from mmagn.matching.position_columns import position_columns
 from mmagn.matching.sky import Matches, chord_length, unit_vectors
 from mmagn.records import Catalog, Floats, Spectrum
-from mmagn.storage.table_reading import column_numbers, read_table
+from mmagn.storage.table_reading import read_table
 from mmagn.surveys.config import DataConfig
 from mmagn.surveys.reader import iter_spectra
 from mmagn.surveys.readers import survey_reader
@@ -119,10 +119,9 @@ def object_list(data: DataConfig) -> ObjectList | None:
     object_id = [id_texts(np.ma.filled(table[name].astype(object), "")) for name in ids]
     nowhere = np.full(len(table), np.nan)
     try:
-        positions = [column_numbers(table[axis], u.deg) for axis in axes]
+        ra_deg, dec_deg = position_columns(*(table[axis] for axis in axes)) if len(axes) == 2 else (nowhere, nowhere)
     except ValueError as error:
         raise ValueError(f"{path} {error}") from None
-    ra_deg, dec_deg = positions if len(positions) == 2 else (nowhere, nowhere)
     none = np.empty((0, len(table)), dtype=np.str_)
     return ObjectList(path=path, object_id=np.stack(object_id) if ids else none, ra_deg=ra_deg, dec_deg=dec_deg)
 

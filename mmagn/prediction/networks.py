@@ -6,18 +6,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from astropy.table import Column, Table
+from astropy.table import Table
 from torch import Tensor
 
 from mmagn.evaluation.catalog import catalog_table
 from mmagn.evaluation.ensemble import MemberPrediction, ensemble_columns
 from mmagn.evaluation.network import EVALUATION_BATCH, NetworkOutput, network_output
 from mmagn.evaluation.subsets import subset_names
-from mmagn.labels.catalog import LabelCatalog, Objects
+from mmagn.labels.catalog import LabelCatalog
 from mmagn.matching.objects import PART_OBJECTS
 from mmagn.prediction.decode import Decoded
 from mmagn.runs.members import TrainedMember
-from mmagn.runs.outside_labels import LABEL_COLUMN
+from mmagn.runs.outside_labels import add_labels, label_objects
 from mmagn.runs.sample import with_vector_length
 from mmagn.spectroscopy.basis import ContinuumBasis
 from mmagn.storage.vectors import vector_table
@@ -119,9 +119,7 @@ class Ensemble:
         columns = decoded.columns | {"modalities": subset} | ensemble_columns(predictions)
         table = catalog_table(columns, self.meta)
         if self.labels is not None:
-            about = f"Label of the catalogue {self.labels.file.name}: positive, negative or unknown"
-            label = _catalog_label(self.labels, columns)
-            table[LABEL_COLUMN] = Column(label, description=about, meta={"ucd": "meta.code"})
+            add_labels(table, label_objects(columns), self.labels)
         return table
 
     def batches(self, decoded: Decoded, member: TrainedMember) -> Iterator[dict[str, Tensor]]:
@@ -161,18 +159,6 @@ class Ensemble:
             whole |= vector_columns(vector_table(self._file).of(*ids))
         for start in range(0, len(decoded), size):
             yield {name: values[start : start + size] for name, values in whole.items()}
-
-
-def _catalog_label(catalog: LabelCatalog, columns: Mapping[str, Any]) -> Any:
-    """Return the label (object,) of a catalogue for galaxies with these columns."""
-    objects = Objects(
-        object_id=columns["sdss_object_id"],
-        hsc_object_id=columns["hsc_object_id"],
-        ra_deg=columns["ra_deg"],
-        dec_deg=columns["dec_deg"],
-        columns=columns,
-    )
-    return catalog.labels(objects).label
 
 
 def _views(decoded: Decoded) -> dict[str, Tensor]:

@@ -25,7 +25,7 @@ from mmagn.prediction.decode import Decoded, Decoder, decoded_parts, default_wor
 from mmagn.prediction.networks import Ensemble
 from mmagn.runs.hub import run_name
 from mmagn.runs.members import TrainedMember, load_members
-from mmagn.runs.outside_labels import LABEL_COLUMN, prediction_catalog
+from mmagn.runs.outside_labels import LABEL_COLUMN, REASON_COLUMN, prediction_catalog, warn_without_rows
 from mmagn.runs.sample import counts_text, engine
 from mmagn.storage.tables import checked_suffix, table_file
 from mmagn.storage.version import __version__
@@ -76,8 +76,8 @@ class PredictionSummary:
         Networks, and galaxies in the catalogue.
     modalities
         Galaxies by the modalities of their prediction.
-    labels
-        Galaxies by the label of a catalogue; empty without one.
+    labels, label_reasons
+        Galaxies by the label of a catalogue and by the reason of it, "" where a row says so; empty without one.
     agn, unlike_training, not_applicable
         Galaxies called AGN, those unlike the training set, and those that the classifier does not apply to.
     lost
@@ -90,6 +90,7 @@ class PredictionSummary:
     rows: int = 0
     modalities: Counter[str] = field(default_factory=Counter)
     labels: Counter[str] = field(default_factory=Counter)
+    label_reasons: Counter[str] = field(default_factory=Counter)
     agn: int = 0
     unlike_training: int = 0
     not_applicable: int = 0
@@ -111,6 +112,7 @@ class PredictionSummary:
             self.modalities.update(name or NO_INPUT for name in np.asarray(table["modalities"]).tolist())
             if LABEL_COLUMN in table.colnames:
                 self.labels.update(np.asarray(table[LABEL_COLUMN]).tolist())
+                self.label_reasons.update(np.asarray(table[REASON_COLUMN]).tolist())
             self.agn += int(np.sum(table["agn"].filled(False)))
             self.not_applicable += int(np.sum(table["agn"].mask))
             self.unlike_training += int(np.sum(table["unlike_training"]))
@@ -129,6 +131,7 @@ class PredictionSummary:
             + (f"; {self.rate_per_s:.0f} galaxies/s" if self.rate_per_s else "")
         ]
         lines += [f"labels of the catalogue: {counts_text(self.labels)}"] if self.labels else []
+        lines += [f"label: {count} x {reason}" for reason, count in self.label_reasons.most_common() if reason]
         lines += [f"could not be read: {self.lost}"] if self.lost else []
         return "\n".join([*lines, *(f"dropped: {count} x {reason}" for reason, count in self.drops.items())])
 
@@ -205,6 +208,8 @@ def predict(
             write(*under_way)
     if not summary.rows:
         raise ValueError(f"not one of {summary.lost} galaxies could be read: {counts_text(summary.drops)}")
+    if ensemble.labels is not None:
+        warn_without_rows(ensemble.labels, summary.label_reasons)
     if out is not None:
         sys.stdout.write(f"{out}: {summary.text()}\n")
     return summary

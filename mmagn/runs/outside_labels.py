@@ -2,18 +2,27 @@
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from astropy.table import Table
+from astropy.table import Column, Table
 
 from mmagn.config.run_config import RunConfig
 from mmagn.evaluation.agreement import label_agreement
-from mmagn.labels.catalog import ABSENT_COVERED, NEGATIVE, POSITIVE, UNKNOWN, CatalogLabels, LabelCatalog, Objects
+from mmagn.labels.catalog import (
+    ABSENT_COVERED,
+    NEGATIVE,
+    POSITIVE,
+    UNKNOWN,
+    WITHOUT_ROW,
+    CatalogLabels,
+    LabelCatalog,
+)
 from mmagn.labels.config import CatalogConfig
+from mmagn.labels.joins import Objects
 from mmagn.labels.presets import presets
 from mmagn.labels.rules import parsed_rule
 from mmagn.labels.scheme import target
@@ -21,7 +30,7 @@ from mmagn.records import Floats
 from mmagn.surveys.http_index import local_file, plain_name
 
 LABEL_COLUMN, REASON_COLUMN = "catalog_label", "catalog_reason"
-"""Columns of the table of measurements that hold the label of the catalogue."""
+"""Columns of tables of measurements and of predictions that hold the label of the catalogue, and why it is that."""
 IMAGE_MAGNITUDE = "i_magnitude"
 """Quantity of the image that a depth rule may name."""
 
@@ -74,9 +83,9 @@ def outside_labels(config: RunConfig, table: Table, i_magnitude: Floats | None =
     """
     if not config.labels.catalog.table:
         return None
-    catalog, objects = label_catalog(config), _objects(table, i_magnitude)
-    labels = _labelled(table, objects, catalog)
-    catalog.check(objects, labels)
+    catalog, objects = label_catalog(config), _measured_objects(table, i_magnitude)
+    labels = add_labels(table, objects, catalog)
+    catalog.check(objects, labels.joined, labels.covered)
     _log(catalog, labels.joined, Counter(labels.label.tolist()), Counter(labels.reasons()))
     return labels
 
@@ -103,33 +112,53 @@ def labelled_tables(config: RunConfig, tables: Iterable[Table], i_magnitude: Flo
     catalog = label_catalog(config)
     joined, counts, reasons, start = 0, Counter[str](), Counter[str](), 0
     for table in tables:
-        objects = _objects(table, None if i_magnitude is None else i_magnitude[start : start + len(table)])
+        objects = _measured_objects(table, None if i_magnitude is None else i_magnitude[start : start + len(table)])
         start += len(table)
-        labels = _labelled(table, objects, catalog)
+        labels = add_labels(table, objects, catalog)
         joined += labels.joined
         counts.update(labels.label.tolist())
         reasons.update(labels.reasons())
         yield table
-    if counts and not joined and not reasons[ABSENT_COVERED]:
-        catalog.check(objects, labels)
+    if counts:
+        catalog.check(objects, joined, bool(reasons[ABSENT_COVERED]))
     _log(catalog, joined, counts, reasons)
 
 
-def _labelled(table: Table, objects: Objects, catalog: LabelCatalog) -> CatalogLabels:
+def add_labels(table: Table, objects: Objects, catalog: LabelCatalog) -> CatalogLabels:
+    """Return the labels of the objects of a table, a row each, and add the two columns of the labels to it."""
     labels = catalog.labels(objects)
-    table[LABEL_COLUMN], table[REASON_COLUMN] = labels.label, labels.reason
+    about = f"Label of the catalogue {catalog.file.name}: positive, negative or unknown"
+    table[LABEL_COLUMN] = Column(labels.label, description=about, meta={"ucd": "meta.code"})
+    about = f"Why {LABEL_COLUMN} is unknown, or negative without a row in the catalogue"
+    table[REASON_COLUMN] = Column(labels.reason, description=about, meta={"ucd": "meta.note"})
     return labels
 
 
-def _objects(table: Table, i_magnitude: Floats | None) -> Objects:
-    images = table["hsc_object_id"] if "hsc_object_id" in table.colnames else np.full(len(table), "")
-    magnitude = {} if i_magnitude is None else {IMAGE_MAGNITUDE: i_magnitude}
+def warn_without_rows(catalog: LabelCatalog, reasons: Counter[str]) -> None:
+    """Warn where not one of some objects, counted by reason of their label, has a row in the catalogue."""
+    if reasons.total() and reasons.total() == sum(reasons[name] for name in WITHOUT_ROW):
+        logger.warning(
+            "not one of %d galaxies has a row in %s (labels.catalog.join %s): check labels.catalog.columns and join",
+            reasons.total(),
+            catalog.file,
+            catalog.config.join,
+        )
+
+
+def _measured_objects(table: Table, i_magnitude: Floats | None) -> Objects:
+    columns = {name: table[name] for name in table.colnames} | {"sdss_object_id": table["object_id"]}
+    columns |= {} if "hsc_object_id" in columns else {"hsc_object_id": np.full(len(table), "")}
+    return label_objects(columns | ({} if i_magnitude is None else {IMAGE_MAGNITUDE: i_magnitude}))
+
+
+def label_objects(columns: Mapping[str, Any]) -> Objects:
+    """Return objects with some columns (object,), among them the ids of both surveys and the position."""
     return Objects(
-        object_id=np.asarray(table["object_id"], dtype=np.str_),
-        hsc_object_id=np.asarray(images, dtype=np.str_),
-        ra_deg=np.asarray(table["ra_deg"], dtype=np.float64),
-        dec_deg=np.asarray(table["dec_deg"], dtype=np.float64),
-        columns={name: table[name] for name in table.colnames} | magnitude,
+        object_id=np.asarray(columns["sdss_object_id"], dtype=np.str_),
+        hsc_object_id=np.asarray(columns["hsc_object_id"], dtype=np.str_),
+        ra_deg=np.asarray(columns["ra_deg"], dtype=np.float64),
+        dec_deg=np.asarray(columns["dec_deg"], dtype=np.float64),
+        columns=columns,
     )
 
 
@@ -186,5 +215,6 @@ def labels_summary(config: RunConfig, table: Table, labels: CatalogLabels | None
         "joined": labels.joined,
         "counts": labels.counts(),
         "reasons": labels.reasons(),
+        "absent_cuts": list(labels.absent_cuts),
         "against_bpt": agreement.as_dict(),
     }

@@ -32,7 +32,7 @@ FORMATS = {
 
 _OPTIONS: dict[str, dict[str, Any]] = {
     "votable": {"table_id": 0},
-    "ascii.csv": {"converters": {"*_id": str, "id": str}},
+    "ascii.csv": {"converters": dict.fromkeys(("*_id", "id", "cc_flags", "ccf"), str), "encoding": "utf-8-sig"},
 }
 
 
@@ -40,9 +40,9 @@ def read_table(path: Path) -> Table:
     """Return the table in a file or in a folder of Parquet files, such as a HATS catalogue.
 
     Missing values are masked, texts may be bytes, a list of numbers in each row is a two-dimensional column. Of several
-    tables in a FITS file or a VOTable the first one is read. In CSV the columns ``id`` and ``*_id`` are text. Raises
-    ``ValueError`` where there is no such file, its suffix is not known, or it cannot be read: one sentence with the
-    path.
+    tables in a FITS file or a VOTable the first one is read. In CSV the columns ``id`` and ``*_id`` are text, and so
+    are the flags of WISE, ``cc_flags``. Raises ``ValueError`` where there is no such file, its suffix is not known, or
+    it cannot be read: one sentence with the path.
     """
     suffixes = [suffix.lower() for suffix in path.suffixes]
     suffix = "".join(suffixes[-2:-1] if suffixes[-1:] == [".gz"] else suffixes[-1:])
@@ -68,13 +68,8 @@ def column_numbers(column: Any, unit: u.UnitBase) -> Floats:
     A missing value is NaN; hours are those of right ascension. Raises ``ValueError`` where a value is no number, or the
     column has another kind of unit; the message begins with row or column.
     """
-    name, own = column.name, column.unit if column.unit is not None else unit
-    if isinstance(own, u.UnrecognizedUnit):  # FITS knows deg alone; tables have degree, degrees and DEG too
-        own = u.Unit(str(own).strip().lower().removesuffix("s"), parse_strict="silent")
-    own = u.hourangle if own == u.hour else u.Unit(own)
+    name, own = column.name, column_unit(column, unit)
     wanted = f"numbers in {unit}" if unit != u.one else "numbers"
-    if not own.is_equivalent(unit):
-        raise ValueError(f"column {name} has the unit {own}; allowed: {wanted}, or in a unit that converts to it")
     values: Any = np.ma.asarray(column)
     numbers: Floats = np.full(len(values), np.nan)
     if values.dtype.kind in "biuf" and values.ndim == 1:
@@ -87,6 +82,39 @@ def column_numbers(column: Any, unit: u.UnitBase) -> Floats:
         except ValueError:
             raise ValueError(f"row {row + 1}, column {name} has {text}; allowed: {wanted}") from None
     return np.asarray(numbers * own.to(unit))
+
+
+def column_unit(column: Any, unit: u.UnitBase) -> u.UnitBase:
+    """Return the unit of a column, ``unit`` where it has none; hours are those of right ascension.
+
+    Raises ``ValueError`` where it does not convert to ``unit``; the message begins with column.
+    """
+    own = column.unit if column.unit is not None else unit
+    if isinstance(own, u.UnrecognizedUnit):  # FITS knows deg alone; tables have degree, degrees and DEG too
+        text = str(own).strip().strip('"').lower().removesuffix("s").removesuffix(":")
+        own = u.Unit({"h:m": "hourangle", "d:m": "deg"}.get(text, text), parse_strict="silent")  # VizieR has "h:m:s"
+    own = u.hourangle if own == u.hour else u.Unit(own)
+    if not own.is_equivalent(unit):
+        wanted = f"numbers in {unit}" if unit != u.one else "numbers"
+        raise ValueError(
+            f"column {column.name} has the unit {own}; allowed: {wanted}, or in a unit that converts to it"
+        )
+    return own
+
+
+def column_texts(column: Any) -> NDArray[np.str_]:
+    """Return a column (row,) of texts or bytes without spaces around them, "" where one is missing.
+
+    Bytes that are no text become U+FFFD.
+    """
+    values = np.ma.asarray(column)
+    texts = values.filled(b"" if values.dtype.kind == "S" else "")
+    if texts.dtype.kind == "O":
+        plain = (value.decode("utf-8", "replace") if isinstance(value, bytes) else value for value in texts.tolist())
+        texts = np.array(["" if value is None else str(value) for value in plain], dtype=np.str_)
+    if texts.dtype.kind == "S":
+        texts = np.char.decode(texts, "utf-8", "replace")
+    return np.char.strip(np.asarray(texts, dtype=np.str_))
 
 
 def _astropy_table(path: Path, kind: str) -> Table:
@@ -124,11 +152,14 @@ def _column(values: Any) -> MaskedColumn | None:
     """Column of an Arrow array; None for structures and lists of different lengths."""
     if isinstance(values, pa.ChunkedArray):
         values = pa.concat_arrays(values.chunks) if values.num_chunks else pa.array([], values.type)
+    if pa.types.is_dictionary(values.type):  # as pandas writes categories
+        values = values.dictionary_decode()
     kind, missing = values.type, np.asarray(values.is_null())
+    binary = pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind)
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
         return _vectors(values, missing)
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_binary(kind):
-        empty = b"" if pa.types.is_binary(kind) else ""
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or binary:
+        empty = b"" if binary else ""
         return MaskedColumn(np.asarray([empty if v is None else v for v in values.to_pylist()]), mask=missing)
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind):
         zero = pa.scalar(False if pa.types.is_boolean(kind) else 0, kind)

@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import re
+from datetime import datetime
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urljoin, urlsplit
@@ -127,5 +128,6 @@ def local_file(address: str, folder: Path) -> Path:
                         file.write(block)
             except requests.RequestException as error:
                 raise ValueError(f"{address} broke off: {error}") from error
-    logger.info("%s: %s", address, path)
+    downloaded = datetime.fromtimestamp(path.stat().st_mtime).isoformat(" ", "seconds")
+    logger.info("%s: %s, downloaded on %s; delete the file to download it again", address, path, downloaded)
     return path

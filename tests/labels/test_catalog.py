@@ -18,9 +18,9 @@ from mmagn.labels.catalog import (
     UNJOINABLE,
     UNMEASURED,
     LabelCatalog,
-    Objects,
 )
 from mmagn.labels.config import CatalogConfig
+from mmagn.labels.joins import Objects
 from mmagn.surveys.config import DataConfig
 from mmagn.surveys.readers import survey_reader
 
@@ -47,7 +47,7 @@ def labels_of(table: Table, tmp_path: Path, objects: Objects | None = None, suff
     catalog = LabelCatalog.read(config, file, Path(config.moc) if config.moc else None)
     objects = objects or objects_of()
     labels = catalog.labels(objects)
-    catalog.check(objects, labels)
+    catalog.check(objects, labels.joined, labels.covered)
     return labels
 
 
@@ -257,7 +257,7 @@ def test_a_catalogue_of_other_objects_names_the_form_of_its_ids(real_tree: Path)
     objects = real_objects(real_tree)
     catalog, labels = real_labels(real_tree, "Yuan2016.fits", objects, preset="type2-quasars-yuan2016")
     with pytest.raises(ValueError, match=r"Yuan2016\.fits: none of 2920 rows .* plate 3586, mjd 55181, fiber 959"):
-        catalog.check(objects, labels)
+        catalog.check(objects, labels.joined, labels.covered)
 
 
 def test_wise_colours_of_real_quasars_are_mostly_those_of_agn(real_tree: Path) -> None:

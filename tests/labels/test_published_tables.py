@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 from astropy import units as u
 from astropy.io import fits
-from astropy.table import Column, MaskedColumn, Table
+from astropy.table import Column, MaskedColumn, Table, hstack
 
-from mmagn.labels.catalog import LabelCatalog, Objects
+from mmagn.labels.catalog import LabelCatalog
 from mmagn.labels.config import CatalogConfig
+from mmagn.labels.joins import Objects
 from mmagn.labels.presets import desi_bits, presets
+from mmagn.labels.rules import parsed_rule
 from mmagn.storage.table_reading import read_table
 
 IDS = ["299489677444933632", "1309501900785215488", "444874804017784832"]
@@ -74,6 +76,60 @@ WISE = {
 }
 
 
+ALLWISE = ("w1mpro", "w2mpro", "w2snr", "w2sigmpro", "cc_flags")
+VIZIER = ("W1mag", "W2mag", "none", "e_W2mag", "ccf")
+
+
+def photometry(names: tuple[str, ...], rows: list[tuple[float, float, float, str]]) -> Table:
+    """A table of AllWISE with W1, W2, the signal-to-noise of W2 and the flags of artefacts of each row."""
+    w1, w2, snr, flags = (np.array(column) for column in zip(*rows, strict=True))
+    error = (2.5 / np.log(10) / snr).round(3)
+    columns = dict(zip(names, (w1, w2, snr, error, flags), strict=True))
+    columns.pop("none", None)
+    return placed(("ra", "dec"), **columns)
+
+
+@pytest.mark.parametrize("names", [ALLWISE, VIZIER])
+@pytest.mark.parametrize("form", ["csv", "fits", "vot"])
+@pytest.mark.parametrize("preset", list(WISE))
+def test_photometry_that_fails_a_quality_cut_makes_no_label(
+    tmp_path: Path, preset: str, form: str, names: tuple[str, ...]
+) -> None:
+    red, blue = (14.0, 13.0), (13.2, 13.0)
+    rows = [(*red, 20.0, "0000"), (*blue, 20.0, "00Dh"), (*red, 20.0, "0d00"), (*blue, 20.0, "P000")]
+    rows += [(*red, 5.0, "0000"), (*blue, 4.9, "0000"), (7.9, 6.9, 90.0, "0000"), (7.9, 7.2, 90.0, "0000")]
+    file = tmp_path / f"allwise.{form}"
+    photometry(names, rows).write(file, format={"csv": "ascii.csv", "fits": "fits", "vot": "votable"}[form])
+    assert labels(preset, file, count=8) == [P, N, U, U, P, U, U, U]
+
+
+def test_the_reasons_name_the_quality_cuts_and_a_table_without_their_columns_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [(14.0, 13.0, 20.0, "d000"), (21.5, 17.2, 9.0, "0000"), (14.0, 13.0, 4.0, "0000")]
+    table = photometry(ALLWISE, rows)
+    table.write(tmp_path / "all.fits")
+    table["ra", "dec", "w1mpro", "w2mpro"].write(tmp_path / "few.fits")
+    settings = {"table": str(tmp_path / "all.fits"), "preset": "assef2018-r90"}
+    reasons = LabelCatalog.read(CatalogConfig(**settings), tmp_path / "all.fits").reason.tolist()
+    cuts = ["no artefact in W1 and W2", "W2 < 17.11", "signal-to-noise of W2 at least 5"]
+    assert reasons == [f"quality cut: {cut}" for cut in cuts]
+    assert not caplog.text
+    assert labels("assef2018-r90", tmp_path / "few.fits", count=3) == [P, U, P]
+    absent = "signal-to-noise of W2 at least 5; no artefact in W1 and W2"
+    assert f"few.fits has no column for the quality cuts of assef2018-r90: {absent}" in caplog.text
+    for quality, expected in (("none", [P, P, P]), ("w2snr > 8", [P, P, U])):
+        config = CatalogConfig(**settings, quality=quality)
+        assert LabelCatalog.read(config, tmp_path / "all.fits").label.tolist() == expected
+
+
+def test_ab_magnitudes_are_not_taken_for_vega(tmp_path: Path) -> None:
+    table = placed(("ra", "dec"), w1mpro=Column([16.0], unit=u.ABmag), w2mpro=Column([16.0], unit=u.ABmag))
+    table.write(tmp_path / "legacy.ecsv")
+    with pytest.raises(ValueError, match=r"column w1mpro has the unit mag\(AB\); allowed: Vega magnitudes"):
+        labels("stern2012", tmp_path / "legacy.ecsv", count=1)
+
+
 @pytest.mark.parametrize("preset", list(WISE))
 @pytest.mark.parametrize("form", ["allwise.vot", "allwise.fits", "allwise.csv", "allwise.parquet"])
 def test_wise_magnitudes_are_those_of_vizier_and_irsa_with_missing_ones(tmp_path: Path, preset: str, form: str) -> None:
@@ -101,6 +157,8 @@ def test_luminosities_of_chandra_cosmos_are_logarithms_with_a_sentinel(tmp_path:
     assert labels("x-ray-luminosity", tmp_path / "chandra.fits", count=3) == [P, U, U]
     placed(("ra", "dec"), log_lx=luminosity).write(tmp_path / "own.ecsv")
     assert labels("x-ray-luminosity", tmp_path / "own.ecsv", count=3) == [P, U, U]
+    placed(("ra", "dec"), log_lx=10.0**luminosity).write(tmp_path / "linear.ecsv")
+    assert labels("x-ray-luminosity", tmp_path / "linear.ecsv", count=3) == [U, U, U]
 
 
 @pytest.mark.parametrize(
@@ -116,6 +174,23 @@ def test_radio_excess_is_that_of_vla_cosmos_whose_star_formation_is_no_logarithm
     table = placed(places, Lradio_21cm=excess + 1, **{sfr: rate}, Z_BEST=redshift)
     table.write(tmp_path / "vla.fits")
     assert labels("radio-excess", tmp_path / "vla.fits", count=5) == [P, N, U, U, U]
+
+
+def test_the_limit_of_radio_excess_is_3_sigma_above_the_infrared_radio_correlation() -> None:
+    """q = 2.88 (1 + z)^-0.19 of Delhaize+2017 with a scatter of 0.26 dex; 1e10 Lsun in the infrared are 1 Msun/yr."""
+    redshift = np.array([0.1, 0.5, 1.0, 2.0])
+    star_formation = np.log10(1e10 * 3.828e26 / 3.75e12) - 2.88 * (1 + redshift) ** -0.19
+    rule = parsed_rule(presets()["radio-excess"].positive)
+    for offset, expected in ((2 * 0.26, False), (4 * 0.26, True)):
+        columns = {"log_l14": star_formation + offset, "sfr": np.ones(4), "z": redshift}
+        assert rule.truth(columns).true.tolist() == [expected] * 4
+
+
+def test_radio_excess_is_a_flag_of_the_counterparts_of_vla_cosmos_too(tmp_path: Path) -> None:
+    places = placed(("RA_CPT_J2000", "DEC_CPT_J2000"), Radio_excess=np.array(["true", "false", ""]).astype("S5"))
+    far = Table({"RA_VLA_J2000": places["RA_CPT_J2000"] + 2 / 3600, "DEC_VLA_J2000": np.zeros(3)})
+    hstack([places, far]).write(tmp_path / "counterparts.fits")
+    assert labels("vla-cosmos", tmp_path / "counterparts.fits", count=3) == [P, N, U]
 
 
 def test_bits_of_desi_are_read_from_the_first_of_two_tables_row_by_row(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ COLUMNS = {
     "class": np.array([b"Seyfert ", b"LINER", b"\xef\xbb", b"", b"Composite"]),
     "bits": np.array([0, 1 << 10, 1 << 15, (1 << 10) | 1, -1]),
     "odd name": np.array([1, 2, 3, 4, 5]),
+    "pixels": np.zeros((5, 3)),
     "ids": np.ma.array([2**53 + 1, 2**53, 2, 1, 0], dtype=np.uint64),
 }
 
@@ -39,6 +40,8 @@ def answers(text: str) -> list[bool | None]:
         ("all_bits(bits, BPT_ANY_SY, AGN_ANY)", [False, False, False, True, True]),
         ("log10(`odd name` - 1) >= 0", [None, True, True, True, True]),
         ("sqrt(w2 - 14) >= 0", [True, True, None, None, None]),
+        ("starts_with(`class`, 'Sey', 'Comp')", [True, False, False, None, True]),
+        ("not starts_with(`class`, 'L')", [True, False, True, None, True]),
     ],
 )
 def test_a_missing_value_makes_a_comparison_unknown_unless_the_rest_decides(text: str, expected: list) -> None:
@@ -60,6 +63,9 @@ def test_a_missing_value_makes_a_comparison_unknown_unless_the_rest_decides(text
         "w1 in []",
         "w1 in [w2]",
         "any_bit(w1)",
+        "starts_with(w1)",
+        "starts_with(w1, 1)",
+        "starts_with('w1', 'w')",
         "f'{w1}' == 'a'",
         "w1 > 0 if w2 > 0 else w1 < 0",
         "w1 > " + "(" * 400 + "1" + ")" * 400,
@@ -82,6 +88,8 @@ def test_what_is_no_rule_is_refused_and_never_runs(text: str) -> None:
         ("any_bit(bits, NO_BIT)", r"the bit NO_BIT; known: AGN_ANY"),
         ("any_bit(bits, 64)", r"bit 64; allowed: 0 to 63"),
         ("ids == 299489677444933632", r"is no rule \(299489677444933632 is 2\*\*53 or more"),
+        ("starts_with(w1, '1')", r"compares w1 with '1', a text and a number"),
+        ("pixels > 1", r"names pixels, which has several values in a row; allowed: one"),
         ("ids > 3", r"compares ids, which holds whole numbers of 2\*\*53 and more"),
     ],
 )
@@ -92,6 +100,27 @@ def test_a_rule_that_does_not_fit_the_table_says_why(text: str, sentence: str) -
 
 def test_a_huge_power_is_a_value_that_no_rule_knows() -> None:
     assert answers("w2 ** 9 ** 9 ** 9 > 1") == [None] * 5
+
+
+@pytest.mark.parametrize("precision", [np.float64, np.float32, ">f4"])
+def test_a_colour_of_decimal_magnitudes_is_exact(precision: object) -> None:
+    bright = np.arange(10, 18, 0.001).round(3)
+    columns = {"w1": (bright + 0.8).round(3).astype(precision), "w2": bright.astype(precision)}
+    assert parsed_rule("w1 - w2 >= 0.8 and w2 + 0.8 <= w1").truth(columns).true.all()
+    assert not parsed_rule("w1 - w2 > 0.8 or w1 - w2 != 0.8").truth(columns).true.any()
+    assert parsed_rule("w1 - w2 > 0.799 and w1 - w2 < 0.801").truth(columns).true.all()
+    assert parsed_rule("w1 == 10.8").truth(columns).true.tolist() == [True] + [False] * (len(bright) - 1)
+
+
+def test_sums_of_tiny_and_of_huge_numbers_keep_their_digits() -> None:
+    columns = {
+        "flux": np.array([1e-17, 3e-18]),
+        "count": np.array([2**52, 2**52 + 1]),
+        "log": np.array([1e300, np.inf]),
+    }
+    assert parsed_rule("flux - 2e-18 > 0.99e-18").truth(columns).true.all()
+    assert parsed_rule("count - 4503599627370496 == 0").truth(columns).true.tolist() == [True, False]
+    assert parsed_rule("log - 1 > 1e299").truth(columns).known.tolist() == [True, False]
 
 
 def test_columns_that_differ_by_case_alone_must_be_named_exactly() -> None:

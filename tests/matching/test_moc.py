@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy import units as u
+from astropy.io import fits
+from astropy.table import Table
 
 from mmagn.matching.moc import read_moc
 
@@ -52,3 +54,22 @@ def test_a_file_that_is_no_moc_is_named(tmp_path: Path, content: str) -> None:
 def test_a_missing_moc_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"none\.fits cannot be read as a MOC"):
         read_moc(tmp_path / "none.fits")
+
+
+@pytest.mark.parametrize(
+    ("keywords", "values", "sentence"),
+    [
+        ({"COORDSYS": "G"}, [4, 5], r"COORDSYS is G; allowed: C \(ICRS\)"),
+        ({"ORDERING": "RANGE"}, [10, 5], "a range of cells is not on the sphere, or its end is before its start"),
+        ({"ORDERING": "RANGE"}, [-5, 5], "a range of cells is not on the sphere"),
+        ({"ORDERING": "RANGE"}, [0, 12 * 4**29 + 1], "a range of cells is not on the sphere"),
+    ],
+)
+def test_a_moc_of_another_frame_or_beyond_the_sphere_is_refused(
+    tmp_path: Path, keywords: dict, values: list[int], sentence: str
+) -> None:
+    unit = fits.BinTableHDU(Table({"UNIQ": np.array(values, dtype=np.int64)}))
+    unit.header.update(keywords)
+    fits.HDUList([fits.PrimaryHDU(), unit]).writeto(tmp_path / "region.fits")
+    with pytest.raises(ValueError, match=sentence):
+        read_moc(tmp_path / "region.fits")

@@ -1,5 +1,6 @@
 """The label that a catalogue gives to each galaxy stands beside its prediction and enters none."""
 
+import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -8,13 +9,14 @@ import numpy as np
 import pytest
 from astropy.table import Table
 
+import mmagn
 from mmagn.cli.main import main
 from mmagn.config.run_config import RunConfig, save_config
 from mmagn.labels.config import CatalogConfig
 from mmagn.matching.objects import GivenPart, object_parts
 from mmagn.prediction.hats_catalog import PartitionPredictions
 from mmagn.prediction.predict import PredictionOptions, predict
-from mmagn.runs.outside_labels import LABEL_COLUMN
+from mmagn.runs.outside_labels import LABEL_COLUMN, REASON_COLUMN
 
 ALL = PredictionOptions(objects="all", progress=False)
 
@@ -53,6 +55,9 @@ def test_every_format_has_the_label_of_the_catalogue_of_the_training(
     counts = {name: int((wise["label"] == name).sum()) for name in ("positive", "negative", "unknown")}
     assert summary.labels == counts
     assert f"positive {counts['positive']}" in summary.text()
+    reasons = np.asarray(table[REASON_COLUMN].filled("") if table.masked else table[REASON_COLUMN]).astype(str)
+    np.testing.assert_array_equal(np.char.strip(reasons) == "not in the catalogue", wise["label"] == "unknown")
+    assert f"label: {counts['unknown']} x not in the catalogue" in summary.text()
 
 
 def test_a_catalogue_is_named_on_the_command_line_and_covers_a_depth(
@@ -88,6 +93,38 @@ def test_a_catalogue_that_is_gone_costs_the_column_alone_unless_it_was_asked_for
     with pytest.raises(ValueError, match=r"typo\.fits: there is no such file"):
         predict(other, [run], tmp_path / "other.parquet", ALL)
     assert not (tmp_path / "other.parquet").exists()
+
+
+def test_python_gives_the_columns_of_the_command(world: dict, wise: dict, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(world["run"], run)
+    config = with_catalog(world["config"], table=str(wise["file"]), preset="stern2012")
+    save_config(config, run / "config.yaml")
+    predict(config, [run], tmp_path / "scores.parquet", replace(ALL, objects="pairs"))
+    written = Table.read(tmp_path / "scores.parquet")
+    table = mmagn.load(run).predict(world["config"])
+    assert table.colnames == written.colnames
+    for name in (LABEL_COLUMN, REASON_COLUMN):
+        assert table[name].tolist() == np.asarray(written[name]).astype(str).tolist()
+        assert table[name].description
+    assert {*table[LABEL_COLUMN].tolist()} == {"positive", "negative", "unknown"}
+    known = table[LABEL_COLUMN] != "unknown"
+    assert {*table[REASON_COLUMN][~known].tolist()} == {"not in the catalogue"}
+
+
+def test_python_takes_another_catalogue_by_the_settings_of_the_command(
+    world: dict, wise: dict, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    labels = {"table": wise["file"], "preset": "stern2012"}
+    table = mmagn.load(world["run"], labels=labels).predict(world["config"])
+    assert {*table[LABEL_COLUMN].tolist()} == {"positive", "negative", "unknown"}
+    elsewhere = Table({"ra": [1.0], "dec": [80.0], "w1": [14.0], "w2": [13.0]})
+    elsewhere.write(tmp_path / "else.csv", format="ascii.csv")
+    table = mmagn.load(world["run"], labels=labels | {"table": tmp_path / "else.csv"}).predict(world["config"])
+    assert {*table[LABEL_COLUMN].tolist()} == {"unknown"}
+    assert f"not one of {len(table)} galaxies has a row in {tmp_path / 'else.csv'}" in caplog.text
+    with pytest.raises(ValueError, match=r"labels\.catalog\.presett"):
+        mmagn.load(world["run"], labels={"presett": "stern2012"})
 
 
 def test_partitions_of_a_hats_catalogue_have_the_label_too(world: dict, wise: dict) -> None:

@@ -29,6 +29,8 @@ def labels_section(recorded: Numbers) -> Section | None:
     ]
     if labels["publication"]:
         text.append(f"Source of the labels: {labels['publication']}.")
+    if absent := labels.get("absent_cuts"):
+        text.append(f"Quality cuts of the source that the table has no columns for: {'; '.join(absent)}.")
     if recorded.get("background"):
         text.append(
             f"Positive-unlabelled data: {recorded['background']:,} objects of the split are a background of unknown "

@@ -11,7 +11,7 @@ import yaml
 from astropy.table import Table
 
 from mmagn.config.run_config import RunConfig
-from mmagn.labels.config import CatalogConfig, LabelsConfig
+from mmagn.labels.config import NO_CUT, CatalogConfig, LabelsConfig
 from mmagn.matching.config import SplitsConfig
 from mmagn.matching.sky import sky_group
 from mmagn.matching.splits import PUBLISHED_NSIDE
@@ -109,7 +109,7 @@ def _task_catalog(settings: CatalogConfig, task: Task) -> CatalogConfig:
         raise ValueError(
             f"the task {task.name} needs a table of labels; name it by labels.catalog.table (preset {task.label})"
         )
-    catalog = CatalogConfig(**kept, preset="" if task.label == BPT else task.label)
+    catalog = CatalogConfig() if task.label == BPT else CatalogConfig(**kept, preset=task.label, quality=NO_CUT)
     for each in fields(CatalogConfig):
         value = getattr(settings, each.name)
         if value not in (each.default, getattr(catalog, each.name)):

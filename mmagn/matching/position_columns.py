@@ -43,7 +43,7 @@ def _degrees(column: Any, sexagesimal: u.UnitBase, missing: Sequence[float]) -> 
     values: Any = np.ma.asarray(column)
     texts = column_texts(column) if values.dtype.kind in "SUO" and values.ndim == 1 else np.empty(0, np.str_)
     parts = np.array([bool(re.search(r"\d[\s:hd]", text)) for text in texts.tolist()], dtype=bool)
-    if not parts.any():
+    if not parts[texts != ""][:1].any():
         numbers = column_numbers(column, u.deg)
         own = values.astype(np.float64).filled(np.nan) if values.dtype.kind in "iuf" else numbers
         return np.where(np.isin(own, missing), np.nan, numbers)

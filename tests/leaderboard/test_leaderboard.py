@@ -198,6 +198,7 @@ def test_the_table_of_a_task_may_have_other_columns_but_no_other_rule(monkeypatc
         task_rows(load_config(**table, **columns), task_of("wise"))
     catalog = configs[0].labels.catalog
     assert (catalog.preset, catalog.columns, catalog.missing) == ("stern2012", ("RAJ2000", "DEJ2000"), (-1.0,))
+    assert catalog.quality == "none", "the task is older than the quality cuts, and a task never changes"
     with pytest.raises(ValueError, match=r"labels\.catalog\.positive is w1 > 0, but the task wise has its own labels"):
         task_rows(load_config(**table, **{"labels.catalog.positive": "w1 > 0"}), task_of("wise"))
     with pytest.raises(ValueError, match=r"labels\.catalog\.table is wise.csv, .* no setting of labels\.catalog"):

@@ -273,7 +273,8 @@ def test_wise_colours_of_real_quasars_are_mostly_those_of_agn(real_tree: Path) -
     _, assef = real_labels(
         real_tree, "desi_wise.csv", objects, preset="assef2018-r90", join="targetid", columns=("id",)
     )
-    colour, w2 = np.asarray(table["w1"] - table["w2"]), np.asarray(table["w2"])
+    colour, w2 = np.asarray(table["w1"] - table["w2"]).round(3), np.asarray(table["w2"])
+    assert (colour == 0.8).sum() == 5, "decimal numbers whose binary difference may lie on the other side"
     joined = stern.reason != ABSENT
     assert joined.mean() > 0.99
     np.testing.assert_array_equal(stern.label[joined] == "positive", ((colour >= 0.8) & (w2 < 15.05))[joined])
@@ -294,4 +295,6 @@ def test_a_sentinel_is_no_colour(real_tree: Path) -> None:
     assert missing.sum() == 86
     assert (labels.label[missing] == "unknown").all()
     assert (labels.reason[missing] == UNMEASURED).all()
-    assert set(labels.label[~missing]) == {"positive", "negative"}
+    faint = np.asarray(table["w2"]) >= 17.11
+    assert set(labels.label[~missing & ~faint]) == {"positive", "negative"}
+    assert set(labels.reason[~missing & faint]) == {"quality cut: W2 < 17.11"}

@@ -44,6 +44,7 @@ from mmagn.runs.sample import (
 )
 from mmagn.storage.files import write_json
 from mmagn.storage.run_folder import RunFolder
+from mmagn.storage.tables import write_table
 from mmagn.surveys.hats.reader import HatsReader
 from mmagn.surveys.reader import iter_spectra
 from mmagn.surveys.readers import survey_reader
@@ -310,8 +311,8 @@ def _new_run(config: RunConfig, sample: Sample) -> RunFolder:
     with run.removed_if_empty():
         save_config(config, run.config)
         ids = {name: sample.table[name][sample.rows] for name in ("object_id", "ra_deg", "dec_deg", "bpt_class")}
-        Table({**ids, "target": sample.target, "split": sample.split}).write(run.split, format="parquet")
-        sample.table.write(run.measurements, format="parquet")
+        write_table(run.split, Table({**ids, "target": sample.target, "split": sample.split}))
+        write_table(run.measurements, sample.table)
         values, valid = sample.features(config)
         training = sample.split == "train"
         FeatureScaling.fit(values[training], valid[training]).save(run.scaling)

@@ -6,20 +6,20 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from astropy.table import Table, vstack
+from astropy.table import vstack
 from numpy.typing import NDArray
 
 from mmagn.ablation.fits import FoldFits
 from mmagn.config.run_config import RunConfig, save_config
 from mmagn.evaluation.answers import Answer, Row, answers, markdown, rows_table, score_row
-from mmagn.evaluation.ceiling import PartCeiling, noise_ceilings
+from mmagn.evaluation.ceiling import noise_ceilings
 from mmagn.evaluation.crossval import leave_one_group_out, sky_folds
 from mmagn.evaluation.folds import Fold
 from mmagn.evaluation.permutation import Importance, load_importances, mean_importances
 from mmagn.evaluation.pooled import OutOfFold, out_of_fold, pooled_scores
-from mmagn.evaluation.predictions import save_predictions
 from mmagn.evaluation.strata import strata
 from mmagn.evaluation.variants import VARIANTS, question
 from mmagn.matching.sky import sky_group
@@ -30,6 +30,7 @@ from mmagn.runs.resume import unfinished_run
 from mmagn.runs.sample import Sample, labelled_sample
 from mmagn.storage.files import whole_file, write_json
 from mmagn.storage.run_folder import RunFolder
+from mmagn.storage.tables import write_table
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +53,7 @@ class Ablation:
     answers
         One per question.
     ceilings
-        Noise ceilings of the whole sample, then of its parts.
+        Stratum, part, and noise ceilings by score, as plain values: of the whole sample, then of its parts.
     fitted
         Number of new fits; the others were cached.
     repeats
@@ -64,7 +65,7 @@ class Ablation:
     strata: Sequence[Row]
     catalog_rows: Sequence[Row]
     answers: Sequence[Answer]
-    ceilings: Sequence[PartCeiling]
+    ceilings: Sequence[Mapping[str, Any]]
     fitted: int
     repeats: int
 
@@ -96,9 +97,9 @@ def ablate(config: RunConfig) -> Ablation:
         logger.info("%d models x %d folds of %d objects", len(names), len(folds), len(sample.target))
         fits.make([VARIANTS[name] for name in names], folds, config.ablation.workers)
         tables = {name: vstack([fits.table(VARIANTS[name], fold) for fold in folds]) for name in names}
-        save_predictions(vstack(list(tables.values())), run.out_of_fold)
+        write_table(run.out_of_fold, vstack(list(tables.values())))
         predictions = {name: out_of_fold(table, sample.object_id, sample.target) for name, table in tables.items()}
-        sample.table.write(run.measurements, format="parquet", overwrite=True)
+        write_table(run.measurements, sample.table)
         result = _compared(config, sample, predictions, run, fits)
         shares = _keep_members(config, run, fits, folds)
         _write_tables(config, sample, result, shares)
@@ -156,8 +157,9 @@ def _compared(
         catalog_rows=_catalog_rows(config, sample, predictions),
         answers=answers(pooled, questions, config.ablation.metric, config.evaluation),
         ceilings=[
-            PartCeiling(stratum=stratum, part=part, scores=noise_ceilings(p_agn[members], config=config.evaluation))
+            {"stratum": stratum, "part": part, **{name: ceiling.as_dict() for name, ceiling in ceilings.items()}}
             for stratum, part, members in (everyone, *parts)
+            for ceilings in [noise_ceilings(p_agn[members], config=config.evaluation)]
         ],
         fitted=fits.fitted,
         repeats=config.ablation.repeats,
@@ -209,13 +211,13 @@ def _write_tables(
             encoding="utf-8",
         )
     for path, scored in ((run.ablation.with_suffix(".csv"), rows), (run.strata, result.strata)):
-        _save_csv(rows_table(scored), path)
+        write_table(path, rows_table(scored))
     content = {
         "models": [row.as_dict() for row in rows],
         "questions": [answer.as_dict() for answer in result.answers],
         "strata": [row.as_dict() for row in result.strata],
-        "noise_ceiling": result.ceilings[0].as_dict(),
-        "strata_noise_ceiling": [ceiling.as_dict() for ceiling in result.ceilings[1:]],
+        "noise_ceiling": result.ceilings[0],
+        "strata_noise_ceiling": result.ceilings[1:],
         "catalog_models": [row.as_dict() for row in result.catalog_rows],
         "inputs": {name: [asdict(each) for each in inputs] for name, inputs in shares.items()},
         "background": rows[0].background,
@@ -245,8 +247,3 @@ def _keep_members(
         members = [RunFolder(folder) for folder in sorted(model.path.iterdir()) if folder.is_dir()]
         shares[name] = mean_importances([load_importances(member.importance, "inputs") for member in members])
     return shares
-
-
-def _save_csv(table: Table, path: Path) -> None:
-    with whole_file(path) as part:
-        table.write(part, format="ascii.csv", overwrite=True)

@@ -4,7 +4,6 @@ Scaling, imputation, early stopping, calibration and threshold use only the trai
 """
 
 import hashlib
-import json
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -26,8 +25,9 @@ from mmagn.evaluation.variants import Variant
 from mmagn.models.heads import FusionHeads
 from mmagn.records import Floats
 from mmagn.runs.sample import Sample
-from mmagn.storage.files import whole_file, write_json
+from mmagn.storage.files import json_digest, whole_file, write_json
 from mmagn.storage.run_folder import RunFolder
+from mmagn.storage.tables import write_table
 from mmagn.storage.version import __version__
 from mmagn.workers import run_tasks
 
@@ -210,13 +210,7 @@ class FoldFits:
                 "called": (probability[fold.test] >= threshold).astype(np.float64),
             }
         )
-        with whole_file(self._path(variant, fold)) as part:
-            table.write(part, format="parquet", overwrite=True)
-
-    @property
-    def data_digest(self) -> str:
-        """Digest of the data of the fits."""
-        return self.inputs.data_digest
+        write_table(self._path(variant, fold), table)
 
     def _member(self, variant: Variant, fold: Fold) -> Path:
         return self._path(variant, fold).with_suffix("")
@@ -225,21 +219,18 @@ class FoldFits:
         """File of a fit, in a folder named by a digest of all settings that affect it."""
         config = self.inputs.variant_config(variant)
         settings = config.fit_settings("labels", "tensors", "fit", "calibration")
-        settings |= {"variant": asdict(variant), "data": self.data_digest, "mmagn": __version__}
+        settings |= {"variant": asdict(variant), "data": self.inputs.data_digest, "mmagn": __version__}
         if variant.needs_vectors:
             settings["vectors"] = self.inputs.vectors_digest
-        folder = self.folder / f"{variant.name}-{_digest(json.dumps(settings, sort_keys=True, default=list))}"
+        folder = self.folder / f"{variant.name}-{json_digest(settings)[:16]}"
         if not folder.is_dir():
             folder.mkdir(parents=True, exist_ok=True)
             write_json(folder / "settings.json", settings)
         rows = np.concatenate([fold.train, [-1], fold.validation, [-1], fold.test])
-        return folder / f"repeat-{fold.repeat}-fold-{fold.fold}-{_digest(f'{fold.seed} {rows.tolist()}')}.parquet"
+        digest = hashlib.sha256(f"{fold.seed} {rows.tolist()}".encode()).hexdigest()[:16]
+        return folder / f"repeat-{fold.repeat}-fold-{fold.fold}-{digest}.parquet"
 
 
 def fit_worker(config: RunConfig, sample: Sample, folder: Path) -> Callable[[FitTask], None]:
     """Return the function that does the tasks of :class:`FoldFits` in a worker."""
     return FoldFits(config, sample, folder).do
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -14,16 +14,20 @@ from mmagn.evaluation.folds import Fold
 from mmagn.evaluation.variants import Variant
 from mmagn.features.vector import feature_matrix
 from mmagn.models.fusion import FusionModel
-from mmagn.records import Floats
+from mmagn.records import Cutout, Floats, Spectrum
 from mmagn.runs.sample import Sample, network, training_target, with_vector_length
-from mmagn.tensors.mask import valid_fractions
+from mmagn.tensors.config import TensorsConfig
+from mmagn.tensors.image import central
 from mmagn.tensors.missing import FeatureOrigin
 from mmagn.tensors.residency import PairInputs, batch_source
 from mmagn.tensors.scaling import FeatureScaling
 from mmagn.tensors.sources import BatchSource
+from mmagn.tensors.spectrum import spectrum_tensor
 from mmagn.training.device import device_name
 
 Features = tuple[Floats, NDArray[np.bool_]]
+SPECTRUM_PARTS = 32
+"""Equal parts of the spectrum grid, whose fractions of valid pixels a model of masks alone sees."""
 
 
 class FoldInputs:
@@ -149,3 +153,10 @@ class FoldInputs:
         ):
             digest.update(np.ascontiguousarray(array, dtype=np.float64).tobytes())
         return digest.hexdigest()
+
+
+def valid_fractions(cutout: Cutout, spectrum: Spectrum, config: TensorsConfig) -> Floats:
+    """Return the fraction (band + ``SPECTRUM_PARTS``,) of valid pixels in each band and each part of the grid."""
+    bands = cutout.valid[central(cutout.flux.shape, config)].mean(axis=(1, 2))
+    observed = spectrum_tensor(spectrum, config)[1] > 0
+    return np.concatenate([bands, [part.mean() for part in np.array_split(observed, SPECTRUM_PARTS)]])

@@ -114,14 +114,13 @@ class FoldNetworks:
                 validation=fold.validation,
                 pos_weight=self.pos_weight(fold),
                 seed=fold.seed,
-                config=config.training,
                 view=view,
             )
             for view, fold in enumerate(folds)
         ]
         models = [network(replace(config, seed=fold.seed)) for fold in folds]
         heads, inputs = [model.heads.head for model in models], torch.from_numpy(views).to(self.device)
-        many_fits(heads, inputs, torch.from_numpy(target).to(self.device), members)
+        many_fits(heads, inputs, torch.from_numpy(target).to(self.device), members, config.training)
         logits = many_logits(heads, inputs, range(len(folds))).double().cpu().numpy()
         rows = np.arange(logits.shape[1])
         return [

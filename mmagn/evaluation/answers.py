@@ -6,10 +6,9 @@ from typing import Any
 
 from astropy.table import Table
 
-from mmagn.evaluation.comparison import Difference, holm
 from mmagn.evaluation.config import EvaluationConfig
-from mmagn.evaluation.pooled import PooledScores, difference
-from mmagn.evaluation.scorecard import Score
+from mmagn.evaluation.pooled import Difference, PooledScores, difference, holm
+from mmagn.evaluation.scorecard import Score, number_text
 from mmagn.evaluation.unlabelled import background_text, scorable
 from mmagn.evaluation.variants import VARIANTS, Question
 from mmagn.storage.markdown import markdown_table
@@ -55,7 +54,7 @@ class Answer:
         if change.value is None or change.low is None or change.high is None or self.p_corrected is None:
             return f"{self.question.change}: the change of {metric} is undefined in this sample"
         verdict = "significant" if self.significant else "not significant"
-        interval = f"{change.value:+.3f} [{change.low:+.3f}, {change.high:+.3f}]"
+        interval = number_text(change.value, change.low, change.high, sign=True)
         count = f"{self.questions} question{'s' if self.questions > 1 else ''}"
         p_value = f"p = {self.p_corrected:.2g} after correction for {count}"
         return f"{self.question.change} changes {metric} by {interval} ({verdict}, {p_value})"
@@ -76,8 +75,7 @@ def answers(
 ) -> list[Answer]:
     """Return the answers to all questions, their p values corrected for the number of those that have one."""
     changes = [difference(pooled[each.better.name], pooled[each.base.name], metric, config) for each in questions]
-    corrected = iter(holm([change.p_value for change in changes if change.p_value is not None]))
-    p_values = [None if change.p_value is None else next(corrected) for change in changes]
+    p_values = holm([change.p_value for change in changes])
     return [
         Answer(question=question, difference=change, p_corrected=p_value, questions=len(questions))
         for question, change, p_value in zip(questions, changes, p_values, strict=True)

@@ -12,10 +12,6 @@ draws of the labels of these objects, not over other objects.
 - Objects without a label do not count, nor do errors that the flux errors leave out (continuum, wrong redshift).
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -57,23 +53,6 @@ def noise_ceilings(p_agn: ArrayLike, *, config: EvaluationConfig) -> dict[str, S
     doubled = _both_labels(p, oracle_threshold(p, config), config.calibration_bins)
     drawn = resampled_metrics(doubled, _drawn_counts(p, config.bootstrap_draws, config.seed))
     return {name: _summary(drawn[name], config.confidence) for name in METRICS}
-
-
-@dataclass(frozen=True, kw_only=True)
-class PartCeiling:
-    """Noise ceilings, by name of the score, of a sample or of one part of it; stratum and part as of a ``Row``."""
-
-    stratum: str
-    part: str
-    scores: Mapping[str, Score]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON."""
-        return {
-            "stratum": self.stratum,
-            "part": self.part,
-            **{name: score.as_dict() for name, score in self.scores.items()},
-        }
 
 
 def oracle_threshold(p_agn: ArrayLike, config: EvaluationConfig) -> float:

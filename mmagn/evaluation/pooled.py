@@ -6,6 +6,7 @@ ones for every model: the intervals describe other test objects and other traini
 describe other test objects only.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +20,6 @@ from mmagn.evaluation.bootstrap import (
     scored_objects,
     stratified_counts,
 )
-from mmagn.evaluation.comparison import Difference
 from mmagn.evaluation.config import EvaluationConfig
 from mmagn.evaluation.intervals import percentile_interval
 from mmagn.evaluation.scorecard import Score
@@ -121,6 +121,34 @@ def repeat_weights(repeats: int, draws: int, rng: np.random.Generator) -> Floats
     return np.asarray(equal + np.sqrt(repeats / (repeats - 1)) * (drawn - equal))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """Score of model a minus score of model b on the same objects; None where undefined.
+
+    Attributes
+    ----------
+    metric, value_a, value_b, value
+        Which score, that of each model, and their difference.
+    low, high
+        Ends of the percentile interval of the paired stratified bootstrap.
+    p_value
+        Two-sided probability of a difference this far from 0 if there is none; below 1 - confidence exactly where
+        the interval leaves out 0 (up to the granularity of the draws).
+    confidence, bootstrap_draws
+        Of the interval.
+    """
+
+    metric: str
+    value_a: float | None
+    value_b: float | None
+    value: float | None
+    low: float | None
+    high: float | None
+    p_value: float | None
+    confidence: float
+    bootstrap_draws: int
+
+
 def difference(better: PooledScores, base: PooledScores, metric: str, config: EvaluationConfig) -> Difference:
     """Return how much better one model scores than another on the same objects, by paired bootstrap."""
     values = better.value[metric], base.value[metric], better.value[metric] - base.value[metric]
@@ -141,6 +169,23 @@ def difference(better: PooledScores, base: PooledScores, metric: str, config: Ev
         confidence=config.confidence,
         bootstrap_draws=config.bootstrap_draws,
     )
+
+
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """Return p values corrected for their number, in the same order (Holm 1979, step down); None where there is none.
+
+    The chance of any false rejection stays below alpha where corrected values below alpha are rejected. ``ValueError``
+    where a value is not between 0 and 1.
+    """
+    values = np.array([value for value in p_values if value is not None], dtype=np.float64)
+    if wrong := values[~((values >= 0) & (values <= 1))].tolist():
+        raise ValueError(f"p value is {wrong[0]}; allowed: 0 to 1")
+    order = np.argsort(values, kind="stable")
+    stepped = values[order] * np.arange(len(values), 0, -1)
+    corrected = np.empty_like(values)
+    corrected[order] = np.minimum(1.0, np.maximum.accumulate(stepped))
+    left = iter(corrected.tolist())
+    return [None if value is None else next(left) for value in p_values]
 
 
 def _mean_metrics(

@@ -1,7 +1,5 @@
 """The table of predictions of a trained model."""
 
-from pathlib import Path
-
 import numpy as np
 from astropy import units
 from astropy.table import Table
@@ -9,7 +7,6 @@ from numpy.typing import ArrayLike
 
 from mmagn.evaluation.parts import DISAGREE_COLUMN, PART_COLUMNS
 from mmagn.records import INDEX_COLUMNS
-from mmagn.storage.files import whole_file
 
 _UNITS = {
     "sdss_ra_deg": units.deg,
@@ -44,9 +41,3 @@ def predictions_table(objects: Table, **columns: ArrayLike) -> Table:
     for name, unit in _UNITS.items():
         table[name].unit = unit
     return table
-
-
-def save_predictions(table: Table, path: Path) -> None:
-    """Write predictions as Parquet, atomically."""
-    with whole_file(path) as part:
-        table.write(part, format="parquet", overwrite=True)

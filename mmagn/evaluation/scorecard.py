@@ -5,6 +5,14 @@ from dataclasses import dataclass, fields
 from typing import Any, Self
 
 
+def number_text(value: float | None, low: float | None = None, high: float | None = None, *, sign: bool = False) -> str:
+    """Return a number with its interval, such as ``0.731 [0.602, 0.838]``; a dash where it is undefined."""
+    if value is None:
+        return "–"
+    form = "+.3f" if sign else ".3f"
+    return f"{value:{form}}" + ("" if low is None or high is None else f" [{low:{form}}, {high:{form}}]")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Score:
     """One score with its intervals; None where undefined.
@@ -46,9 +54,7 @@ class Score:
 
     def __str__(self) -> str:
         """Return the score as text, such as ``0.731 [0.602, 0.838]``."""
-        if self.value is None:
-            return self.reason
-        return f"{self.value:.3f}" + ("" if self.low is None else f" [{self.low:.3f}, {self.high:.3f}]")
+        return self.reason if self.value is None else number_text(self.value, self.low, self.high)
 
 
 @dataclass(frozen=True, kw_only=True)

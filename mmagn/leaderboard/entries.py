@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 from astropy.table import Table
 
-from mmagn.evaluation.comparison import holm
 from mmagn.evaluation.config import EvaluationConfig
-from mmagn.evaluation.pooled import OutOfFold, difference, pooled_scores
-from mmagn.evaluation.scorecard import Scores
+from mmagn.evaluation.pooled import OutOfFold, difference, holm, pooled_scores
+from mmagn.evaluation.scorecard import Score, Scores, number_text
 from mmagn.evaluation.scores import best_threshold, scores
 from mmagn.leaderboard.tasks import Task, rows_fingerprint, tasks
 from mmagn.records import Floats
@@ -23,6 +22,7 @@ from mmagn.storage.files import whole_file, write_json
 from mmagn.storage.markdown import markdown_table
 from mmagn.storage.run_folder import RunFolder
 from mmagn.storage.table_reading import read_table
+from mmagn.storage.tables import write_table
 
 JUDGING = EvaluationConfig()
 """Draws, confidence and seed of every interval of the board."""
@@ -160,8 +160,7 @@ def _add(board: Path, content: dict[str, Any], rows: Table, probability: Floats)
         of_task[name]["differences"] = differences
     test = np.asarray(rows["split"]) == "test"
     kept = Table({"id": rows["object_id"][test], "probability": probability[test]})
-    with whole_file(_kept(board, task, own)) as part:
-        kept.write(part, format="parquet", overwrite=True)
+    write_table(_kept(board, task, own), kept)
     write_json(board / BOARD, {"version": 1, "entries": entries})
     with whole_file(board / PAGE) as part:
         part.write_text(board_markdown(entries), encoding="utf-8")
@@ -197,7 +196,7 @@ def board_markdown(entries: Sequence[dict[str, Any]]) -> str:
         cells = [
             (
                 each["name"],
-                *(_interval(each["scores"][metric]) for metric in BOARD_METRICS),
+                *(Score.from_dict(each["scores"][metric]) for metric in BOARD_METRICS),
                 *(each["inputs"], each["reference"]),
             )
             for each in members
@@ -212,10 +211,10 @@ def entry_text(content: dict[str, Any]) -> str:
         f"{content['name']} on {content['task']}: {content['objects']} test rows, {content['positives']} positive "
         f"(rows {content['rows']}); threshold from {content['threshold_from']}"
     ]
-    lines += [f"{name:<20}{_interval(content['scores'][name])}" for name in BOARD_METRICS]
+    lines += [f"{name:<20}{Score.from_dict(content['scores'][name])}" for name in BOARD_METRICS]
     for each in content["differences"]:
-        value = f"{each['value']:+.3f} [{each['low']:+.3f}, {each['high']:+.3f}]" if each["low"] is not None else "–"
-        lines.append(f"minus {each['name']}: {METRIC.replace('_', ' ')} {value}, p = {each['p_corrected']}")
+        change = number_text(each["value"], each["low"], each["high"], sign=True)
+        lines.append(f"minus {each['name']}: {METRIC.replace('_', ' ')} {change}, p = {each['p_corrected']}")
     return "\n".join(lines)
 
 
@@ -233,10 +232,10 @@ def _differences(rows: Table, probabilities: Mapping[str, Floats]) -> dict[str, 
     result = {}
     for name, one in pooled.items():
         changes = {other: difference(one, pooled[other], METRIC, JUDGING) for other in pooled if other != name}
-        corrected = iter(holm([each.p_value for each in changes.values() if each.p_value is not None]))
+        corrected = holm([each.p_value for each in changes.values()])
         result[name] = [
-            {"name": other, "p_corrected": None if each.p_value is None else next(corrected), **asdict(each)}
-            for other, each in changes.items()
+            {"name": other, "p_corrected": p_corrected, **asdict(each)}
+            for (other, each), p_corrected in zip(changes.items(), corrected, strict=True)
         ]
     return result
 
@@ -244,9 +243,3 @@ def _differences(rows: Table, probabilities: Mapping[str, Floats]) -> dict[str, 
 def _kept(board: Path, task: str, name: str) -> Path:
     """File of the predictions of an entry: names of tasks have no dot, so that no two entries share one."""
     return board / f"{task}.{name}.parquet"
-
-
-def _interval(score: dict[str, Any]) -> str:
-    if score["value"] is None:
-        return str(score["reason"])
-    return f"{score['value']:.3f}" + (f" [{score['low']:.3f}, {score['high']:.3f}]" if score["low"] is not None else "")

@@ -10,7 +10,7 @@ from mmagn.config.run_config import RunConfig
 from mmagn.evaluation.calibration import unshifted_logits
 from mmagn.evaluation.network import network_evaluation
 from mmagn.evaluation.parts import DISAGREE_COLUMN, input_scores, part_columns
-from mmagn.evaluation.predictions import predictions_table, save_predictions
+from mmagn.evaluation.predictions import predictions_table
 from mmagn.evaluation.scorecard import Scores
 from mmagn.reporting.page.report import write_report
 from mmagn.runs.label_scores import label_scores
@@ -19,6 +19,7 @@ from mmagn.runs.members import evaluation_sample
 from mmagn.runs.sample import Sample, network
 from mmagn.storage.files import write_json
 from mmagn.storage.run_folder import RunFolder
+from mmagn.storage.tables import write_table
 from mmagn.tensors.datamodule import PairDataModule
 from mmagn.tensors.scaling import FeatureScaling
 from mmagn.training.checkpoints import load_module, read_checkpoint
@@ -61,7 +62,7 @@ def scored_run(
         **columns,
         split=sample.split,
     )
-    save_predictions(predictions, run.predictions)
+    write_table(run.predictions, predictions)
     in_split = sample.split == split
     alone_in_split = {name: values[in_split] for name, values in alone.items()}
     inputs = input_scores(alone_in_split, sample.target[in_split], evaluation.inputs)

@@ -20,6 +20,7 @@ from mmagn.search.space import read_values, with_values
 from mmagn.search.study import DIVERGED, FOLD_SCORES, finished_trials
 from mmagn.storage.files import plain_value, whole_file, write_json
 from mmagn.storage.run_folder import RunFolder
+from mmagn.storage.tables import write_table
 
 SCORE_TAG = "average_precision"
 """Name of the score in TensorBoard."""
@@ -153,8 +154,7 @@ def _write_trials(run: RunFolder, trials: Sequence[TrialRecord]) -> None:
         "folds": [" ".join(f"{score:.6f}" for score in trial.folds) for trial in trials],
         "duration_s": [round(trial.duration_s, 3) for trial in trials],
     }
-    with whole_file(run.trials) as part:
-        Table(columns).write(part, format="ascii.csv", overwrite=True)
+    write_table(run.trials, Table(columns))
 
 
 def _cell(value: Any) -> Any:

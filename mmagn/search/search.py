@@ -114,8 +114,8 @@ class SampleStudy:
         self.config, self.sample, self.storage = config, sample, storage
         self.folds = sample_folds(config, sample, config.search.folds)
         self.fits = FoldFits(as_trained(config), sample)
-        self.name = name or study_name(config, self.fits.data_digest)
-        self.study = open_study(config, storage, self.name, self.fits.data_digest)
+        self.name = name or study_name(config, self.fits.inputs.data_digest)
+        self.study = open_study(config, storage, self.name, self.fits.inputs.data_digest)
         self._scores: FoldScores | None = None
 
     def finished(self) -> Study:

@@ -22,7 +22,7 @@ from astropy.table import MaskedColumn, Table, meta
 from astropy.table.serialize import represent_mixins_as_columns
 from astropy.utils.data_info import serialize_context_as
 
-from mmagn.storage.files import naming, remove_abandoned
+from mmagn.storage.files import naming, remove_abandoned, whole_file
 
 SUFFIXES = (".parquet", ".fits", ".ecsv", ".csv", ".votable")
 ROW_GROUP_ROWS = 65536
@@ -41,6 +41,12 @@ def checked_suffix(out: Path) -> str:
     if out.suffix not in SUFFIXES:
         raise ValueError(f"{out.name} is no name of a table; allowed suffixes: {', '.join(SUFFIXES)}")
     return out.suffix
+
+
+def write_table(path: Path, table: Table) -> None:
+    """Write a table of a run folder, Parquet or CSV by its suffix, atomically and as astropy writes it."""
+    with whole_file(path) as part:
+        table.write(part, format="parquet" if path.suffix == ".parquet" else "ascii.csv", overwrite=True)
 
 
 @contextlib.contextmanager

@@ -105,12 +105,12 @@ def fit_rows(objects: int, repeats: int, seed: int) -> tuple[list[tuple[str, str
     inputs = torch.from_numpy(rng.normal(size=(objects, len(config.tensors.features))).astype(np.float32))
     target = torch.from_numpy((rng.random(objects) < 0.2).astype(np.float32))
     training = TrainingConfig(epochs=EPOCHS, patience=EPOCHS)
-    members = _members(objects, training, rng)
+    members = _members(objects, rng)
     together: list[tuple[float, float]] = []
     alone: list[tuple[float, float]] = []
     short = TrainingConfig(epochs=ALONE_EPOCHS, patience=ALONE_EPOCHS)
     for _ in range(repeats):
-        together.append(_seconds(lambda: many_fits(_heads(config), inputs, target, members)))
+        together.append(_seconds(lambda: many_fits(_heads(config), inputs, target, members, training)))
         wall, processor = _seconds(lambda: _fit_alone(network(config), inputs, target, members[0], short))
         scale = FOLDS * SEEDS * EPOCHS / ALONE_EPOCHS
         alone.append((scale * wall, scale * processor))
@@ -132,17 +132,14 @@ def fit_rows(objects: int, repeats: int, seed: int) -> tuple[list[tuple[str, str
     return rows, {"seconds_together": together, "seconds_one_by_one": alone, "ratio": ratio}
 
 
-def _members(objects: int, training: TrainingConfig, rng: np.random.Generator) -> list[Member]:
+def _members(objects: int, rng: np.random.Generator) -> list[Member]:
     """Five folds with ten seeds each: three fifths train, one fifth validates."""
     parts = np.array_split(rng.permutation(objects), FOLDS)
     members = []
     for fold in range(FOLDS):
         train = np.sort(np.concatenate([parts[(fold + step) % FOLDS] for step in (2, 3, 4)]))
         validation = np.sort(parts[(fold + 1) % FOLDS])
-        members += [
-            Member(train=train, validation=validation, pos_weight=4.0, seed=seed, config=training)
-            for seed in range(SEEDS)
-        ]
+        members += [Member(train=train, validation=validation, pos_weight=4.0, seed=seed) for seed in range(SEEDS)]
     return members
 
 

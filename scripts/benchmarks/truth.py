@@ -25,9 +25,8 @@ from mmagn.ablation.fits import FoldFits
 from mmagn.ablation.inputs import FoldInputs
 from mmagn.ablation.networks import FoldNetworks
 from mmagn.config.run_config import RunConfig, load_config
-from mmagn.evaluation.comparison import Difference
 from mmagn.evaluation.folds import Fold
-from mmagn.evaluation.pooled import PooledScores, difference, out_of_fold, pooled_scores
+from mmagn.evaluation.pooled import Difference, PooledScores, difference, out_of_fold, pooled_scores
 from mmagn.evaluation.variants import VARIANTS
 from mmagn.models.config import Branch
 from mmagn.models.heads import FusionHeads, Logits

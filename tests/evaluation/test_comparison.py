@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mmagn.evaluation.comparison import Difference, holm
 from mmagn.evaluation.config import EvaluationConfig
-from mmagn.evaluation.pooled import OutOfFold, difference, pooled_scores
+from mmagn.evaluation.pooled import Difference, OutOfFold, difference, holm, pooled_scores
 
 CONFIG = EvaluationConfig(bootstrap_draws=300)
 
@@ -81,7 +80,7 @@ def test_a_missing_class_leaves_the_difference_undefined() -> None:
 
 def test_holm_multiplies_the_smallest_by_all_and_never_turns_the_order() -> None:
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert holm([0.5, 0.9]) == [1.0, 1.0]
+    assert holm([0.5, None, 0.9]) == [1.0, None, 1.0]
     assert holm([]) == []
     with pytest.raises(ValueError, match=r"p value is 1\.5"):
         holm([0.1, 1.5])

@@ -8,9 +8,8 @@ from astropy.table import Table
 from sklearn.metrics import average_precision_score, matthews_corrcoef
 
 from mmagn.evaluation.answers import Answer, answers, markdown, rows_table, score_row
-from mmagn.evaluation.comparison import Difference
 from mmagn.evaluation.config import EvaluationConfig
-from mmagn.evaluation.pooled import OutOfFold, difference, out_of_fold, pooled_scores, repeat_weights
+from mmagn.evaluation.pooled import Difference, OutOfFold, difference, out_of_fold, pooled_scores, repeat_weights
 from mmagn.evaluation.variants import question
 
 CONFIG = EvaluationConfig(bootstrap_draws=300)

@@ -8,8 +8,9 @@ from astropy import units
 from astropy.table import Table
 
 from mmagn.evaluation.parts import part_columns
-from mmagn.evaluation.predictions import predictions_table, save_predictions
+from mmagn.evaluation.predictions import predictions_table
 from mmagn.records import INDEX_COLUMNS
+from mmagn.storage.tables import write_table
 
 
 def objects() -> Table:
@@ -36,7 +37,7 @@ def predictions() -> Table:
 
 def test_predictions_survive_parquet_with_text_ids_and_units(tmp_path: Path) -> None:
     path = tmp_path / "predictions.parquet"
-    save_predictions(predictions(), path)
+    write_table(path, predictions())
     again = Table.read(path)
     assert again["sdss_object_id"][0] == "299489677444933632"
     assert again["sdss_ra_deg"].unit == units.deg

@@ -170,15 +170,14 @@ def test_on_a_gpu_many_heads_are_fitted_as_on_the_cpu():
             validation=np.arange(200, 300),
             pos_weight=2.0,
             seed=seed,
-            config=TrainingConfig(epochs=6 + seed, patience=6, learning_rate=0.01),
         )
         for seed in range(4)
     ]
-    weights = []
+    config, weights = TrainingConfig(epochs=8, patience=2, learning_rate=0.01), []
     for device in ("cpu", "cuda"):
         torch.manual_seed(0)
         layers = [(nn.Linear(10, 8), nn.ReLU(), nn.Dropout(0.1), nn.Linear(8, 1)) for _ in members]
         heads = [nn.Sequential(*each).to(device) for each in layers]
-        many_fits(heads, features.to(device), target.to(device), members)
+        many_fits(heads, features.to(device), target.to(device), members, config)
         weights.append(torch.cat([value.detach().cpu().flatten() for head in heads for value in head.parameters()]))
     torch.testing.assert_close(weights[1], weights[0], rtol=1e-3, atol=1e-4)

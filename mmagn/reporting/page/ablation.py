@@ -7,6 +7,7 @@ import numpy as np
 from astropy.table import Table
 
 from mmagn.config.run_config import RunConfig
+from mmagn.evaluation.scorecard import number_text
 from mmagn.evaluation.variants import VARIANTS
 from mmagn.records import Floats
 from mmagn.reporting.figures.ablation import forest_figure, strata_figure
@@ -20,7 +21,6 @@ from mmagn.reporting.page.scores import (
     inputs_section,
     metric_text,
     number_range,
-    number_text,
     numbers_text,
     probability_text,
     sample_section,

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmagn.evaluation.parts import BAYES_FACTOR
-from mmagn.evaluation.scorecard import Score, Scores
+from mmagn.evaluation.scorecard import Score, Scores, number_text
 from mmagn.reporting.figures.style import CLASS_NAMES, score_text
 from mmagn.reporting.page.html import Chart, Section, TableView, Tile
 
@@ -31,14 +31,6 @@ def score_name(metric: str) -> str:
     """Return the name of a score in words, and whether less of it is better."""
     lower = metric in ("brier", "brier_reliability", "log_loss", "calibration_error")
     return score_text(metric) + (" (lower is better)" if lower else "")
-
-
-def number_text(value: float | None, low: float | None = None, high: float | None = None, *, sign: bool = False) -> str:
-    """Return a number with its interval, such as ``0.731 [0.602, 0.838]``; a dash where it is undefined."""
-    if value is None:
-        return "–"
-    form = "+.3f" if sign else ".3f"
-    return f"{value:{form}}" + ("" if low is None or high is None else f" [{low:{form}}, {high:{form}}]")
 
 
 def numbers_text(numbers: Numbers, *, sign: bool = False) -> str:

@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 from astropy.table import Table
 
+from mmagn.evaluation.scorecard import number_text
 from mmagn.reporting.figures.search import importance_figure, parallel_figure, scores, trials_figure
 from mmagn.reporting.page.files import read_table
 from mmagn.reporting.page.html import Chart, Section, TableView, Tile
-from mmagn.reporting.page.scores import number_range, number_text, numbers_text, score_name
+from mmagn.reporting.page.scores import number_range, numbers_text, score_name
 from mmagn.reporting.page.verdict import search_verdict
 from mmagn.storage.run_folder import RunFolder
 

@@ -14,7 +14,7 @@ _CLIP_EPSILON = 1e-6
 
 @dataclass(kw_only=True, eq=False)
 class MemberState:
-    """Weights, optimiser and settings of the members that are still in training; the first axis is member.
+    """Weights and optimiser of the members that are still in training; the first axis is member.
 
     Attributes
     ----------
@@ -22,12 +22,11 @@ class MemberState:
         (member,) place among the heads.
     weights, mean, square, average, best_weights
         (member, parameter) weights, moments of their gradients, moving average, and that of the best epoch.
-    steps, rate, decay, clip, blend, pos_weight
-        (member, 1) optimiser steps taken, and settings; ``blend`` is what the average takes of new weights, 1 where
-        nothing is averaged.
+    steps, decay, clip, pos_weight
+        (member, 1) optimiser steps taken, weight decay, largest norm of the gradient, and weight of the positives.
     validation, valid
         (member, object) rows to validate on, and False where they are padding.
-    view, epochs, patience, best_epoch, best_score
+    view, best_epoch, best_score
         (member,).
     """
 
@@ -38,16 +37,12 @@ class MemberState:
     average: Tensor
     best_weights: Tensor
     steps: Tensor
-    rate: Tensor
     decay: Tensor
     clip: Tensor
-    blend: Tensor
     pos_weight: Tensor
     view: Tensor
     validation: Tensor
     valid: Tensor
-    epochs: Tensor
-    patience: Tensor
     best_epoch: Tensor
     best_score: Tensor
 

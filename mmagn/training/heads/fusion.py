@@ -117,11 +117,12 @@ def heads_task(
 def fit_heads(tasks: Sequence[HeadsTask]) -> None:
     """Fit the heads of networks with more than one modality to the embeddings of their branches, which do not change.
 
-    The networks have one architecture and one number of objects. The auxiliary head of the features learns from the
-    features alone. The MLP head learns from all embeddings and features, each object once whole and once without each
-    of its modalities, where the features stay when the spectrum they were measured on is left out: branches of a few
-    hundred objects remember them, and a head that can rely on any one of the modalities does not. The weights of the
-    late fusion come from the validation rows, for each subset of modalities as it looks without the others.
+    The networks have one architecture, one number of objects, and the same settings of the optimisation. The auxiliary
+    head of the features learns from the features alone. The MLP head learns from all embeddings and features, each
+    object once whole and once without each of its modalities, where the features stay when the spectrum they were
+    measured on is left out: branches of a few hundred objects remember them, and a head that can rely on any one of the
+    modalities does not. The weights of the late fusion come from the validation rows, for each subset of modalities as
+    it looks without the others.
     """
     whole = [task for task in tasks if "features" in task.heads.auxiliary]
     having = [
@@ -144,20 +145,21 @@ def _fit_mlps(mlps: Sequence[Any], tasks: Sequence[HeadsTask], views: Callable[[
         return
     inputs = [views(task) for task in tasks]
     copies, count = inputs[0].shape[:2]
+    training = tasks[0].settings.config
+    config = replace(
+        training,
+        epochs=training.head_epochs,
+        patience=training.head_patience,
+        batch_size=training.batch_size * copies,
+        schedule="constant",
+        warmup_epochs=0.0,
+    )
     members = [
         Member(
             train=np.concatenate([task.train + copy * count for copy in range(copies)]),
             validation=task.validation if len(task.validation) else task.train,
             pos_weight=task.settings.pos_weight,
             seed=task.settings.seed,
-            config=replace(
-                task.settings.config,
-                epochs=task.settings.config.head_epochs,
-                patience=task.settings.config.head_patience,
-                batch_size=task.settings.config.batch_size * copies,
-                schedule="constant",
-                warmup_epochs=0.0,
-            ),
             view=number,
         )
         for number, task in enumerate(tasks)
@@ -166,7 +168,7 @@ def _fit_mlps(mlps: Sequence[Any], tasks: Sequence[HeadsTask], views: Callable[[
         _initialise(mlp.cpu(), task.settings.seed)  # there, so that no device starts from other weights
         mlp.to(inputs[0].device)
     target = torch.stack([task.target.float().repeat(copies) for task in tasks])
-    many_fits(mlps, torch.stack([each.flatten(0, 1) for each in inputs]), target, members)
+    many_fits(mlps, torch.stack([each.flatten(0, 1) for each in inputs]), target, members, config)
 
 
 def _initialise(mlp: nn.Module, seed: int) -> None:

@@ -5,36 +5,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-Architecture = tuple[object, ...]
-
-
-def architecture(head: nn.Sequential) -> Architecture:
-    """Layers of a head and their widths: heads that agree in it can be stacked. Dropout may differ in its strength.
-
-    ``ValueError`` where a layer has weights and is not Linear, or the head does not end in one logit.
-    """
-    layers: list[object] = []
-    width = 0
-    for layer in head:
-        if isinstance(layer, nn.Linear) and len(list(layer.parameters())) == 2:
-            layers.append((layer.in_features, layer.out_features))
-            width = layer.out_features
-        elif isinstance(layer, nn.Dropout):
-            layers.append("Dropout()")
-        elif any(True for _ in layer.parameters()) or any(True for _ in layer.buffers()):
-            raise ValueError(
-                f"a head with a layer {type(layer).__name__} cannot be stacked; allowed: Linear with bias, Dropout and "
-                "layers without weights"
-            )
-        else:
-            layers.append(repr(layer))
-    if width != 1:
-        raise ValueError(f"a head ends in {width} values; allowed: one logit")
-    return tuple(layers)
-
 
 class StackedHeads:
-    """A batch of sequential heads that agree in :func:`architecture`, whose weights are copied to a device.
+    """A batch of sequential heads of the same layers and widths, whose weights are copied to a device.
+
+    Layers are Linear with bias, Dropout, whose strength may differ, and others without weights.
 
     Attributes
     ----------

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from mmagn.evaluation.answers import answers, score_row
-from mmagn.evaluation.ceiling import PartCeiling, noise_ceilings
+from mmagn.evaluation.ceiling import noise_ceilings
 from mmagn.evaluation.config import EvaluationConfig
 from mmagn.evaluation.pooled import OutOfFold, pooled_scores
 from mmagn.evaluation.variants import question
@@ -49,7 +49,7 @@ def test_the_noise_ceiling_stands_in_the_forest_and_beside_the_best_model_of_eac
     ceiling = ceilings["average_precision"]
     figure = forest_figure(rows, [], metric="average_precision", ceiling=ceiling.as_dict())
     assert f"noise ceiling {ceiling.value:.3f}" in legend_texts(figure)
-    part = PartCeiling(stratum="redshift", part="near", scores=ceilings).as_dict()
+    part = {"stratum": "redshift", "part": "near", **{name: each.as_dict() for name, each in ceilings.items()}}
     figure = strata_figure(rows, [part], metric="average_precision")
     (panel,) = figure.axes
     assert legend_texts(figure) == ["handcrafted (L0: all lines)", "image (L3: image only)", "noise ceiling"]

@@ -19,7 +19,7 @@ from mmagn.spectroscopy.config import SpectroscopyConfig
 from mmagn.storage.run_folder import RunFolder
 from mmagn.surveys.config import DataConfig, SimulateConfig
 from mmagn.tensors.config import TensorsConfig
-from mmagn.tensors.residency import PairInputs, pair_tensors
+from mmagn.tensors.residency import PairInputs, batch_source
 from mmagn.tensors.scaling import FeatureScaling
 from mmagn.training.config import TrainingConfig
 from mmagn.training.weights import save_weights
@@ -59,7 +59,8 @@ def make_member(folder: Path, config: RunConfig, sample: Sample) -> NetworkEvalu
     scaling = FeatureScaling.fit(values[train], valid[train])
     features = scaling.transform(values, valid) if "features" in config.models.branches else None
     pairs = PairInputs(store=sample.store, rows=sample.rows, features=features, target=sample.target)
-    tensors = pair_tensors(pairs, config.tensors, config.models.branches)
+    cache_dir = Path(config.data.cache_dir)
+    tensors = batch_source(pairs, config.tensors, config.models.branches, cache_dir=cache_dir, device="cpu")
     model = network(config)
     test = np.setdiff1d(np.arange(len(sample.target)), np.concatenate([train, validation]))
     fold = Fold(repeat=0, fold=0, seed=0, train=train, validation=validation, test=test)

@@ -19,7 +19,6 @@ from mmagn.records import Floats
 from mmagn.runs.members import evaluation_sample
 from mmagn.runs.sample import network, training_pos_weight
 from mmagn.storage.run_folder import RunFolder
-from mmagn.tensors.batches import OrderedBatches
 from mmagn.tensors.datamodule import BatchPlan, PairDataModule
 from mmagn.training.fold_fit import fold_fit
 from mmagn.training.heads.fit import Member, many_fits, many_logits
@@ -100,9 +99,9 @@ class FoldNetworks:
         """Network of a fold with its logits."""
         tensors = self.inputs.tensors(config, fold)
         rows = np.concatenate([fold.validation, fold.test])
-        batches = OrderedBatches(torch.from_numpy(rows), EVALUATION_BATCH).batches()
+        output = network_output(model, tensors.batches(rows, EVALUATION_BATCH), self.device)
         logits = np.full(len(tensors), np.nan)
-        logits[rows] = checked_logits(rows, network_output(model, map(tensors.batch, batches), self.device).arrays()[0])
+        logits[rows] = checked_logits(rows, output.arrays()[0])
         return FittedNetwork(model=model, logits=logits)
 
     def _heads(self, config: RunConfig, folds: Sequence[Fold]) -> list[FittedNetwork]:
@@ -152,8 +151,8 @@ class FoldNetworks:
     def embedding(self, variant: Variant, fold: Fold, folder: Path) -> NDArray[np.float32]:
         """(object, embedding) what the head of the network in a folder sees of all objects."""
         tensors = self.inputs.tensors(self.inputs.variant_config(variant), fold)
-        batches = OrderedBatches(torch.arange(len(tensors)), EVALUATION_BATCH).batches()
-        return network_output(self.load(variant, folder), map(tensors.batch, batches), self.device).arrays()[1]
+        batches = tensors.batches(np.arange(len(tensors)), EVALUATION_BATCH)
+        return network_output(self.load(variant, folder), batches, self.device).arrays()[1]
 
 
 def split_names(fold: Fold, objects: int) -> NDArray[np.str_]:

@@ -1,11 +1,11 @@
 """Settings of an ablation."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 from mmagn.evaluation.bootstrap import METRICS
 from mmagn.evaluation.variants import VARIANTS, question
-from mmagn.storage.settings import check_settings, setting
+from mmagn.storage.settings import Settings, setting
 
 _NETWORKS = tuple(name for name, variant in VARIANTS.items() if variant.kind == "network")
 _WITHOUT_VECTORS = tuple(name for name, variant in VARIANTS.items() if not variant.needs_vectors)
@@ -22,7 +22,7 @@ _QUESTIONS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class AblationConfig:
+class AblationConfig(Settings):
     """Which models are compared, on which folds.
 
     Attributes
@@ -57,7 +57,7 @@ class AblationConfig:
         training.
     """
 
-    SECTION: ClassVar[str] = "ablation"
+    SECTION = "ablation"
     scheme: Literal["folds", "leave-one-cell-out"] = setting("folds", "ablation")
     folds: int = setting(5, "ablation", at_least=2, needs=("ablation.scheme", "folds"))
     repeats: int = setting(3, "ablation", at_least=1)
@@ -73,7 +73,7 @@ class AblationConfig:
     fits_dir: str = setting("", "nothing", path=True)
 
     def __post_init__(self) -> None:
-        check_settings(self)
+        super().__post_init__()
         for text in self.questions:
             compared = question(text)
             for variant in (compared.better, compared.base):

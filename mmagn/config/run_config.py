@@ -3,7 +3,7 @@
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import yaml
 
@@ -20,7 +20,7 @@ from mmagn.spectroscopy.config import SpectroscopyConfig
 from mmagn.storage.files import plain_value
 from mmagn.storage.settings import (
     Effect,
-    check_settings,
+    Settings,
     declared_settings,
     pattern,
     section,
@@ -39,7 +39,7 @@ CONFIGS_DIR = _PACKAGE / "configs" if (_PACKAGE / "configs").is_dir() else _PACK
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunConfig:
+class RunConfig(Settings):
     """Everything a run depends on.
 
     Attributes
@@ -76,7 +76,7 @@ class RunConfig:
         Which settings ``scripts/search.py`` looks for, where, and for how long.
     """
 
-    SECTION: ClassVar[str] = ""
+    SECTION = ""
     name: str = setting(
         "fused", "nothing", rule=pattern(r"[A-Za-z0-9][A-Za-z0-9._-]*", "letters, digits, '.', '_' and '-'")
     )
@@ -96,7 +96,7 @@ class RunConfig:
     search: SearchConfig = section(SearchConfig)
 
     def __post_init__(self) -> None:
-        check_settings(self)
+        super().__post_init__()
         vectors = [name for name in self.ablation.variants if VARIANTS[name].needs_vectors]
         if vectors and not self.data.embeddings:
             raise ValueError(

@@ -2,9 +2,9 @@
 
 import re
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
-from mmagn.storage.settings import check_settings, section, setting
+from mmagn.storage.settings import Settings, section, setting
 
 HEAD_SPACE = ("hidden_dim", "dropout", "learning_rate", "weight_decay")
 """What a search of the head alone can change: the branches below it stay as they are."""
@@ -37,7 +37,7 @@ def _check_storage(url: str) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SearchRangesConfig:
+class SearchRangesConfig(Settings):
     """Where values are looked for; those of ``search.space`` are used.
 
     Attributes
@@ -62,7 +62,7 @@ class SearchRangesConfig:
         Choices of ``tensors.augment.dihedral``.
     """
 
-    SECTION: ClassVar[str] = "search.ranges"
+    SECTION = "search.ranges"
     hidden_dim: tuple[int, int] = _searched("hidden_dim", (16, 64), at_least=2, even=True, ascending=True)
     dropout: tuple[float, float] = _searched("dropout", (0.1, 0.5), at_least=0, below=1, ascending=True)
     learning_rate: tuple[float, float] = _searched("learning_rate", (1e-4, 1e-2), above=0, ascending=True)
@@ -77,12 +77,9 @@ class SearchRangesConfig:
     spectrum_noise: tuple[float, float] = _searched("spectrum_noise", (0.0, 0.5), at_least=0, ascending=True)
     dihedral: tuple[bool, ...] = _searched("dihedral", (False, True), one_or_more=True, each_once=True)
 
-    def __post_init__(self) -> None:
-        check_settings(self)
-
 
 @dataclass(frozen=True, kw_only=True)
-class SearchConfig:
+class SearchConfig(Settings):
     """What ``scripts/search.py`` looks for, where, and for how long.
 
     Attributes
@@ -119,7 +116,7 @@ class SearchConfig:
         Outer folds of the nested search.
     """
 
-    SECTION: ClassVar[str] = "search"
+    SECTION = "search"
     over: Literal["head", "all"] = setting("head", "search")
     trials: int = setting(100, "nothing", at_least=1)
     folds: int = setting(5, "search", at_least=2)
@@ -136,7 +133,7 @@ class SearchConfig:
     outer_folds: int = setting(5, "nothing", at_least=2, needs=("search.nested", True))
 
     def __post_init__(self) -> None:
-        check_settings(self)
+        super().__post_init__()
         if self.over == "head" and (deeper := [name for name in self.space if name not in HEAD_SPACE]):
             raise ValueError(
                 f"search.space has {deeper[0]}, which changes what is below the head; "

@@ -1,13 +1,13 @@
 """Settings of the scores."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
-from mmagn.storage.settings import check_settings, setting
+from mmagn.storage.settings import Settings, setting
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluationConfig:
+class EvaluationConfig(Settings):
     """How a trained model is evaluated.
 
     Attributes
@@ -31,7 +31,7 @@ class EvaluationConfig:
         diagram.
     """
 
-    SECTION: ClassVar[str] = "evaluation"
+    SECTION = "evaluation"
     bootstrap_draws: int = setting(2000, "judging", at_least=1)
     confidence: float = setting(0.95, "judging", above=0, below=1)
     threshold_metric: Literal["mcc", "f1"] = setting("mcc", "calibration")
@@ -39,6 +39,3 @@ class EvaluationConfig:
     calibration: Literal["none", "temperature", "platt", "isotonic"] = setting("platt", "calibration")
     novelty_quantile: float = setting(0.99, "calibration", above=0, at_most=1)
     calibration_bins: int = setting(10, "judging", at_least=1)
-
-    def __post_init__(self) -> None:
-        check_settings(self)

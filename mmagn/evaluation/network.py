@@ -1,6 +1,6 @@
 """Evaluation of a trained network on its own sample: logits, and calibration and novelty of every subset of inputs."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,9 +19,10 @@ from mmagn.models.fusion import FusionModel
 from mmagn.models.heads import Logits, fused_logits
 from mmagn.records import Floats
 from mmagn.storage.run_folder import RunFolder
-from mmagn.tensors.batches import Batch, OrderedBatches
+from mmagn.tensors.batches import Batch
 from mmagn.tensors.missing import FeatureOrigin, Subset, shown_batch
 from mmagn.tensors.scaling import FeatureScaling
+from mmagn.tensors.sources import BatchSource
 
 NOVELTY_OBJECTS = 4096
 """Largest number of training objects that novelty is fitted to."""
@@ -36,8 +37,8 @@ class EvaluationSample:
 
     Attributes
     ----------
-    batch_of
-        Batch of given rows, as the network takes it.
+    source
+        What batches of the objects are cut from, as the network takes them.
     target
         (object,) 1 positive, 0 negative.
     fold
@@ -47,7 +48,7 @@ class EvaluationSample:
         Names of the features, their scaling, and the weight of the positive class in its loss.
     """
 
-    batch_of: Callable[[Tensor], dict[str, Tensor]]
+    source: BatchSource
     target: Floats
     fold: Fold
     features: Sequence[str]
@@ -108,10 +109,9 @@ def network_evaluation(
     inputs: list[Importance] = []
     for subset in (widest, *narrower):
         rows = every if subset == widest else fitting
-        cuts = OrderedBatches(torch.from_numpy(rows), EVALUATION_BATCH).batches()
-        batches: Iterable[Batch] = (_on_device(sample.batch_of(cut), device) for cut in cuts)
+        batches: Iterator[Batch] = sample.source.batches(rows, EVALUATION_BATCH)
         if subset != widest:
-            batches = (shown_batch(batch, subset, origin) for batch in batches)
+            batches = (shown_batch(_on_device(batch, device), subset, origin) for batch in batches)
         output = network_output(model, batches, device)
         values, embedding = output.arrays()
         logits[subset] = _placed(checked_logits(rows, values), rows, count)

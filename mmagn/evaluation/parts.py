@@ -7,8 +7,9 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import logit
+from sklearn.metrics import average_precision_score
 
-from mmagn.evaluation.permutation import Importance, average_precisions
+from mmagn.evaluation.permutation import Importance
 from mmagn.models.config import Branch
 from mmagn.records import Floats
 
@@ -57,7 +58,7 @@ def input_scores(
         there = np.isfinite(probability) & np.isfinite(target)
         truth, alone = target[there], None
         if 0 < truth.sum() < len(truth):
-            alone = float(average_precisions(truth, probability[None, there], np.ones((1, len(truth))))[0])
+            alone = float(average_precision_score(truth, probability[there]))
         of_input = asdict(by_name[name]) if name in by_name else {"name": name}
         scores.append(of_input | {"average_precision_alone": alone})
     return scores

@@ -4,15 +4,17 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from mmagn.evaluation.bootstrap import stratified_counts
 from mmagn.evaluation.intervals import percentile_interval
 from mmagn.records import Floats
 from mmagn.storage.files import as_written, write_json
+from mmagn.training.heads.average_precision import average_precisions
 
 CONFIDENCE = 0.95
 """Probability content of the intervals."""
@@ -73,26 +75,19 @@ def permutation_importance(
             changed = features.copy()
             changed[:, column] = rng.permutation(changed[:, column])
             permuted[draw] = logits(changed)
-        losses = average_precisions(target, whole, once) - average_precisions(target, permuted, once)
-        resampled = average_precisions(target, whole, counts) - average_precisions(target, permuted, counts)
+        losses = _average_precisions(target, whole, once) - _average_precisions(target, permuted, once)
+        resampled = _average_precisions(target, whole, counts) - _average_precisions(target, permuted, counts)
         low, high = percentile_interval(resampled, CONFIDENCE)
         share = float(np.sqrt(np.square(permuted - whole).mean()) / max(whole.std(), 1e-12))
         importances.append(Importance(name=name, value=float(losses.mean()), low=low, high=high, share=share))
     return importances
 
 
-def average_precisions(target: Floats, score: Floats, counts: NDArray[np.floating] | NDArray[np.int64]) -> Floats:
-    """Return the average precision (draw,) of scores and counts of resampled objects, both (draw or 1, object)."""
-    order = np.argsort(-score, axis=1, kind="stable")
-    falling = np.take_along_axis(score, order, axis=1)
-    weights = np.take_along_axis(np.broadcast_to(counts, (max(len(score), len(counts)), len(target))), order, axis=1)
-    hits = weights * target[order]
-    precision = np.cumsum(hits, axis=1) / np.maximum(np.cumsum(weights, axis=1), 1e-12)
-    last = np.append(falling[:, 1:] != falling[:, :-1], np.ones((len(falling), 1), dtype=bool), axis=1)
-    place = np.where(last, np.arange(len(target)), len(target))
-    place = np.minimum.accumulate(place[:, ::-1], axis=1)[:, ::-1]  # of the last object with the same score
-    precision = np.take_along_axis(precision, np.broadcast_to(place, precision.shape), axis=1)
-    return np.asarray((hits * precision).sum(axis=1) / hits.sum(axis=1))
+def _average_precisions(target: Floats, score: Floats, counts: NDArray[Any]) -> Floats:
+    """(draw,) average precision of scores and counts of resampled objects, both (draw or 1, object)."""
+    size = (max(len(score), len(counts)), len(target))
+    lists = (torch.as_tensor(values).expand(size) for values in (score, target, counts))
+    return np.asarray(average_precisions(*lists).numpy())
 
 
 def mean_importances(members: Sequence[Sequence[Importance]]) -> list[Importance]:

@@ -1,11 +1,11 @@
 """Settings of the labels: the BPT class, and a catalogue of labels from outside."""
 
 from dataclasses import dataclass, fields, replace
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, Literal, Self
 
 from mmagn.labels.presets import presets
 from mmagn.labels.rules import parsed_rule
-from mmagn.storage.settings import check_settings, section, setting
+from mmagn.storage.settings import Settings, section, setting
 
 LISTED, REST, NO_CUT = "listed", "rest", "none"
 """In place of a rule: each row of the table; each measured row that is not positive; no quality cut."""
@@ -23,7 +23,7 @@ JOIN_COLUMNS: dict[Join, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class CatalogConfig:
+class CatalogConfig(Settings):
     """A table of labels that do not come from mmagn's own line fluxes.
 
     Attributes
@@ -68,7 +68,7 @@ class CatalogConfig:
         ``train``: train and score on these labels; ``score``: train on the BPT label, and score on both.
     """
 
-    SECTION: ClassVar[str] = "labels.catalog"
+    SECTION = "labels.catalog"
     table: str = setting("", "fit", path=True)
     preset: str = setting("", "fit", choices=("", *presets()))
     join: Join = setting("preset", "fit")
@@ -85,7 +85,7 @@ class CatalogConfig:
     use: Literal["train", "score"] = setting("train", "fit")
 
     def __post_init__(self) -> None:
-        check_settings(self)
+        super().__post_init__()
         changed = [each.name for each in fields(self) if getattr(self, each.name) != each.default]
         if changed and not self.table:
             raise ValueError(
@@ -139,7 +139,7 @@ class CatalogConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LabelsConfig:
+class LabelsConfig(Settings):
     """How line fluxes become a class and a target.
 
     Attributes
@@ -165,7 +165,7 @@ class LabelsConfig:
         Labels of a table from outside, in place of the BPT label or beside it.
     """
 
-    SECTION: ClassVar[str] = "labels"
+    SECTION = "labels"
     seyfert_liner: Literal["schawinski2007", "cidfernandes2010"] = setting("schawinski2007", "labels")
     min_snr: float = setting(3.0, "labels", at_least=0)
     vote: bool = setting(False, "labels")
@@ -177,7 +177,7 @@ class LabelsConfig:
     catalog: CatalogConfig = section(CatalogConfig)
 
     def __post_init__(self) -> None:
-        check_settings(self)
+        super().__post_init__()
         if self.soft and self.catalog_trains:
             raise ValueError(
                 "labels.soft is true, but the labels of labels.catalog.table have no probability; leave one of them out"

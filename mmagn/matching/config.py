@@ -1,9 +1,9 @@
 """Settings of the match, of the store of pairs and of the split by sky."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
-from mmagn.storage.settings import check_settings, setting
+from mmagn.storage.settings import Settings, setting
 
 
 def _power_of_two(number: int) -> bool:
@@ -11,7 +11,7 @@ def _power_of_two(number: int) -> bool:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MatchingConfig:
+class MatchingConfig(Settings):
     """Who counts as the same object, and how pairs are stored.
 
     Attributes
@@ -25,17 +25,14 @@ class MatchingConfig:
         does not depend on it.
     """
 
-    SECTION: ClassVar[str] = "matching"
+    SECTION = "matching"
     radius_arcsec: float = setting(1.0, "pairs", above=0, at_most=60)
     image_dtype: Literal["float32", "float16"] = setting("float32", "pairs")
     workers: int = setting(2, "nothing", at_least=1, at_most=256)
 
-    def __post_init__(self) -> None:
-        check_settings(self)
-
 
 @dataclass(frozen=True, kw_only=True)
-class SplitsConfig:
+class SplitsConfig(Settings):
     """Training, validation and test split by groups of sky.
 
     Attributes
@@ -53,7 +50,7 @@ class SplitsConfig:
         Seed of the hash that orders the groups.
     """
 
-    SECTION: ClassVar[str] = "splits"
+    SECTION = "splits"
     scheme: Literal["stratified", "published"] = setting("stratified", "fit")
     nside: int = setting(128, "fit", rule=(_power_of_two, "a power of 2 from 1 to 2**20"))
     validation_fraction: float = setting(0.2, "fit", above=0, below=1, needs=("splits.scheme", "stratified"))
@@ -61,6 +58,6 @@ class SplitsConfig:
     seed: int = setting(0, "fit", at_least=0, needs=("splits.scheme", "stratified"))
 
     def __post_init__(self) -> None:
-        check_settings(self)
+        super().__post_init__()
         if self.validation_fraction + self.test_fraction >= 1:
             raise ValueError("splits.validation_fraction + splits.test_fraction leave nothing for training")

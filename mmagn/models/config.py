@@ -1,9 +1,9 @@
 """Settings of the network."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
-from mmagn.storage.settings import check_settings, section, setting
+from mmagn.storage.settings import Settings, section, setting
 
 Branch = Literal["image", "spectrum", "features", "embedding"]
 
@@ -13,7 +13,7 @@ def _odd(number: int) -> bool:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageBranchConfig:
+class ImageBranchConfig(Settings):
     """The image branch: a timm backbone and a linear embedding.
 
     Attributes
@@ -29,18 +29,15 @@ class ImageBranchConfig:
         Length of the image embedding.
     """
 
-    SECTION: ClassVar[str] = "models.image"
+    SECTION = "models.image"
     backbone: str = setting("test_byobnet", "fit", one_or_more=True)
     pretrained: bool = setting(False, "fit")
     weights: str = setting("", "fit", path=True)
     embedding_dim: int = setting(8, "fit", at_least=1)
 
-    def __post_init__(self) -> None:
-        check_settings(self)
-
 
 @dataclass(frozen=True, kw_only=True)
-class SpectrumBranchConfig:
+class SpectrumBranchConfig(Settings):
     """The spectrum branch: 1-D residual convolutions.
 
     Attributes
@@ -53,17 +50,14 @@ class SpectrumBranchConfig:
         Length of the spectrum embedding.
     """
 
-    SECTION: ClassVar[str] = "models.spectrum"
+    SECTION = "models.spectrum"
     widths: tuple[int, ...] = setting((16, 32, 48), "fit", at_least=1, one_or_more=True)
     kernel_size: int = setting(5, "fit", rule=(_odd, "an odd number from 1 on"))
     embedding_dim: int = setting(8, "fit", at_least=1)
 
-    def __post_init__(self) -> None:
-        check_settings(self)
-
 
 @dataclass(frozen=True, kw_only=True)
-class EmbeddingBranchConfig:
+class EmbeddingBranchConfig(Settings):
     """The embedding branch: a linear projection of the vectors of ``data.embeddings``.
 
     Attributes
@@ -76,17 +70,14 @@ class EmbeddingBranchConfig:
         Dropout of the standardised vectors.
     """
 
-    SECTION: ClassVar[str] = "models.embedding"
+    SECTION = "models.embedding"
     input_dim: int = setting(0, "fit", at_least=0)
     embedding_dim: int = setting(8, "fit", at_least=1)
     dropout: float = setting(0.5, "fit", at_least=0, below=1)
 
-    def __post_init__(self) -> None:
-        check_settings(self)
-
 
 @dataclass(frozen=True, kw_only=True)
-class ModelsConfig:
+class ModelsConfig(Settings):
     """Branches of the fused model and its head.
 
     Attributes
@@ -102,7 +93,7 @@ class ModelsConfig:
         Dropout after both hidden layers.
     """
 
-    SECTION: ClassVar[str] = "models"
+    SECTION = "models"
     branches: tuple[Branch, ...] = setting(
         ("image", "spectrum", "features"), "tensors", "fit", one_or_more=True, each_once=True
     )
@@ -111,6 +102,3 @@ class ModelsConfig:
     embedding: EmbeddingBranchConfig = section(EmbeddingBranchConfig, needs=("models.branches", "embedding"))
     hidden_dim: int = setting(32, "fit", at_least=2, even=True)
     dropout: float = setting(0.1, "fit", at_least=0, below=1)
-
-    def __post_init__(self) -> None:
-        check_settings(self)

@@ -2,9 +2,8 @@
 
 import pickle
 import shutil
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -29,10 +28,8 @@ from mmagn.spectroscopy.basis import ContinuumBasis
 from mmagn.spectroscopy.emission import line_table
 from mmagn.tensors.image import central, image_tensor
 from mmagn.tensors.spectrum import spectrum_pixels, spectrum_tensors
-from mmagn.workers import available_cores, run_tasks
+from mmagn.workers import available_cores, in_threads, run_tasks
 
-PARTS_WAITING = 1
-"""Parts decoded ahead besides those that threads work on."""
 DECODED_AT_ONCE = 16
 """Galaxies whose pixels are decoded together, so that threads compete less for the interpreter."""
 MOST_THREADS = 8
@@ -254,17 +251,7 @@ def decoded_parts(parts: Sequence[ObjectPart], decoder: Decoder, workers: int = 
             yield done.result if isinstance(done.result, Decoded) else pickle.loads(done.result)
         return
     threads = min(MOST_THREADS, available_cores())  # as many as cores: the network waits for them, or they for it
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
-    ahead: deque[Future[Decoded]] = deque()
-    try:
-        for part in parts:
-            ahead.append(pool.submit(decoder.decoded, part))
-            if len(ahead) >= PARTS_WAITING + threads:
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
+    yield from in_threads(decoder.decoded, parts, threads)
 
 
 def default_workers(galaxies: int, device: str) -> int:

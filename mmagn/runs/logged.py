@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from lightning.pytorch.loggers import Logger
 from numpy.typing import NDArray
 
@@ -14,7 +13,6 @@ from mmagn.models.fusion import FusionModel
 from mmagn.records import Cutout, Floats, square_about_source
 from mmagn.reporting.figures.gallery import rgb_image
 from mmagn.runs.sample import Sample
-from mmagn.tensors.batches import OrderedBatches
 from mmagn.tensors.sources import BatchSource
 from mmagn.training.loggers import TEST_SCORES, Projection, log_pr_curve, log_projection
 
@@ -52,8 +50,7 @@ def log_scored(
 def projected(network: ScoredNetwork, sample: Sample) -> Projection:
     """Return objects spread evenly over the sample, with id, class, P(AGN), redshift and split."""
     rows = np.unique(np.linspace(0, len(sample.target) - 1, MOST_OBJECTS).astype(np.int64))
-    parts = OrderedBatches(torch.from_numpy(rows), EVALUATION_BATCH).batches()
-    batches = (network.tensors.batch(part) for part in parts)
+    batches = network.tensors.batches(rows, EVALUATION_BATCH)
     _, embedding = network_output(network.model, batches, network.device).arrays()
     columns = {
         "id": sample.object_id[rows].tolist(),

@@ -108,7 +108,7 @@ def evaluation_sample(
 ) -> EvaluationSample:
     """Return the objects of a fold as a network of these settings is evaluated on them."""
     return EvaluationSample(
-        batch_of=tensors.batch,
+        source=tensors,
         target=sample.target,
         fold=fold,
         features=config.tensors.features,

@@ -1,13 +1,13 @@
 """Settings of the emission-line fitter."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
-from mmagn.storage.settings import check_settings, setting
+from mmagn.storage.settings import Settings, setting
 
 
 @dataclass(frozen=True, kw_only=True)
-class SpectroscopyConfig:
+class SpectroscopyConfig(Settings):
     """How continuum and emission lines are fitted.
 
     Attributes
@@ -36,7 +36,7 @@ class SpectroscopyConfig:
         Try a second, broad Balmer component and keep it where chi2 says so.
     """
 
-    SECTION: ClassVar[str] = "spectroscopy"
+    SECTION = "spectroscopy"
     batch_size: int = setting(128, "nothing", at_least=1)
     cuda_batch_size: int = setting(0, "nothing", at_least=0)
     device: Literal["auto", "cpu", "cuda"] = setting("auto", "nothing")
@@ -51,6 +51,6 @@ class SpectroscopyConfig:
     broad_balmer: bool = setting(True, "measurements")
 
     def __post_init__(self) -> None:
-        check_settings(self)
+        super().__post_init__()
         if self.continuum == "templates" and not self.templates:
             raise ValueError('spectroscopy.templates is ""; allowed: a folder or file where continuum is templates')

@@ -1,7 +1,7 @@
 """How a setting is declared: its default, what it affects, what is allowed; checks and cache keys follow from that.
 
-Each config class is a frozen dataclass with ``SECTION``, its dotted name, whose fields are made by :func:`setting` or
-:func:`section` and whose ``__post_init__`` calls :func:`check_settings`.
+Each config class is a frozen dataclass derived from :class:`Settings`, whose fields are made by :func:`setting` or
+:func:`section`.
 """
 
 import dataclasses
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
 
 from mmagn.storage.files import plain_value
 
@@ -65,6 +65,19 @@ class Setting:
     needs: tuple[tuple[Any, ...], ...] = ()
     path: bool = False
     resumable: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Settings of one section of a config, checked when they are made; ``SECTION`` is its dotted name.
+
+    ``ValueError`` where one is of another type than declared or out of range.
+    """
+
+    SECTION: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        check_settings(self)
 
 
 def setting(default: Any, *affects: Effect, needs: tuple[Any, ...] = (), **allowed: Any) -> Any:

@@ -1,9 +1,9 @@
 """Where the two surveys come from: settings of each source, of the embedded survey, and of the Dask cluster."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
-from mmagn.storage.settings import check_settings, pattern, section, setting
+from mmagn.storage.settings import Settings, pattern, section, setting
 from mmagn.surveys.files.wavelengths import Wavelengths
 
 Source = Literal["embedded", "hdf5", "store", "hub", "hub-pairs", "hats", "files"]
@@ -20,7 +20,7 @@ _REVISION = pattern(r"\S+", "a commit, or a branch such as main")
 
 
 @dataclass(frozen=True, kw_only=True)
-class SimulateConfig:
+class SimulateConfig(Settings):
     """The embedded survey: small, drawn from a seed, with known truth.
 
     Attributes
@@ -39,7 +39,7 @@ class SimulateConfig:
         Seed of every random draw.
     """
 
-    SECTION: ClassVar[str] = "data.simulate"
+    SECTION = "data.simulate"
     pairs: int = setting(800, "pairs", at_least=1)
     unmatched: float = setting(0.25, "pairs", at_least=0)
     agn_fraction: float = setting(0.2, "pairs", at_least=0, at_most=1)
@@ -47,12 +47,9 @@ class SimulateConfig:
     cells: int = setting(4, "pairs", at_least=1, at_most=64)
     seed: int = setting(1, "pairs", at_least=0)
 
-    def __post_init__(self) -> None:
-        check_settings(self)
-
 
 @dataclass(frozen=True, kw_only=True)
-class HubConfig:
+class HubConfig(Settings):
     """The surveys as dataset repositories of a Hugging Face hub; ``HF_ENDPOINT`` says which, ``HF_TOKEN`` who asks.
 
     Attributes
@@ -84,7 +81,7 @@ class HubConfig:
         Silence in seconds after which a connection counts as stalled.
     """
 
-    SECTION: ClassVar[str] = "data.hub"
+    SECTION = "data.hub"
     sdss: str = setting("UniverseTBD/mmu_sdss_sdss", "pairs", rule=_REPOSITORY, needs=("data.source", "hub"))
     sdss_revision: str = setting("main", "pairs", rule=_REVISION, needs=("data.source", "hub"), resumable=True)
     desi: str = setting("UniverseTBD/mmu_desi_edr_sv3", "pairs", rule=_REPOSITORY, needs=_HUBS)
@@ -98,12 +95,9 @@ class HubConfig:
     backoff_s: float = setting(0.5, "nothing", at_least=0)
     timeout_s: float = setting(30.0, "nothing", above=0)
 
-    def __post_init__(self) -> None:
-        check_settings(self)
-
 
 @dataclass(frozen=True, kw_only=True)
-class HatsConfig:
+class HatsConfig(Settings):
     """Where the HATS catalogues are.
 
     Attributes
@@ -121,7 +115,7 @@ class HatsConfig:
         Name of the SDSS survey in ``sdss``, which its rows do not tell; it is read where ``data.spectra`` has it.
     """
 
-    SECTION: ClassVar[str] = "data.hats"
+    SECTION = "data.hats"
     sdss: str = setting("hf://datasets/UniverseTBD/mmu_sdss_sdss", "pairs", one_or_more=True, path=True, resumable=True)
     desi: str = setting(
         "hf://datasets/UniverseTBD/mmu_desi_edr_sv3", "pairs", one_or_more=True, path=True, resumable=True
@@ -132,12 +126,9 @@ class HatsConfig:
     margin: str = setting("", "pairs", resumable=True)
     sdss_survey: str = setting("sdss", "pairs", one_or_more=True)
 
-    def __post_init__(self) -> None:
-        check_settings(self)
-
 
 @dataclass(frozen=True, kw_only=True)
-class DataConfig:
+class DataConfig(Settings):
     """Where pairs come from.
 
     Attributes
@@ -189,7 +180,7 @@ class DataConfig:
         Catalogues of ``hats``.
     """
 
-    SECTION: ClassVar[str] = "data"
+    SECTION = "data"
     source: Source = setting("embedded", "pairs")
     root: str | None = setting(
         None, "pairs", one_or_more=True, needs=("data.source", "hdf5", "store"), path=True, resumable=True
@@ -218,7 +209,7 @@ class DataConfig:
         return tuple(f"desi/{self.desi_survey}" if name == DESI else f"sdss/{name}" for name in self.spectra)
 
     def __post_init__(self) -> None:
-        check_settings(self)
+        super().__post_init__()
         if self.source in ("hdf5", "store") and self.root is None:
             raise ValueError(f"data.source {self.source} needs data.root, the folder to read")
         if self.source == "files" and self.table is None:
@@ -230,7 +221,7 @@ class DataConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DaskConfig:
+class DaskConfig(Settings):
     """The Dask cluster on which HATS catalogues are matched and measured.
 
     Attributes
@@ -243,10 +234,7 @@ class DaskConfig:
         Memory of one worker of the cluster on this machine, in GB; one that needs more is started again.
     """
 
-    SECTION: ClassVar[str] = "dask"
+    SECTION = "dask"
     scheduler: str | None = setting(None, "nothing", one_or_more=True)
     workers: int | None = setting(None, "nothing", at_least=0)
     memory_gb: float = setting(4.0, "nothing", above=0)
-
-    def __post_init__(self) -> None:
-        check_settings(self)

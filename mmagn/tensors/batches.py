@@ -1,8 +1,6 @@
 """Order of the batches, a pure function of seed, epoch and process; and the loader that selects their rows."""
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,6 +8,7 @@ import torch
 from torch import Tensor
 
 from mmagn.tensors.sources import as_floats
+from mmagn.workers import in_threads
 
 Batch = Mapping[str, Tensor]
 
@@ -141,25 +140,12 @@ class BatchLoader:
         skip = self._resume.get("delivered", 0) if self._resume.get("epoch") == self.sampler.epoch else 0
         self._resume = {}
         rows = self.sampler.batches()[skip:]
-        batches = self._ahead(rows) if self.workers else map(self.select, rows)
+        batches = in_threads(self.select, rows, self.workers) if self.workers else map(self.select, rows)
         if self.device is not None:
             batches = _on_device(batches, self.device, ahead=self.workers > 0)
         for step, batch in enumerate(batches, start=skip):
             self._delivered = step + 1
             yield as_floats(batch) if self.device is not None and self.floats else batch
-
-    def _ahead(self, batches: Sequence[Tensor]) -> Iterator[dict[str, Tensor]]:
-        pool = ThreadPoolExecutor(self.workers)
-        waiting: deque[Future[dict[str, Tensor]]] = deque()
-        try:
-            for rows in batches:
-                waiting.append(pool.submit(self.select, rows))
-                if len(waiting) > self.workers:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            pool.shutdown(cancel_futures=True)
 
     def state_dict(self) -> dict[str, int]:
         """Epoch and number of batches delivered in it."""

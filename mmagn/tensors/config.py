@@ -1,17 +1,17 @@
 """Settings of the network input."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 from mmagn.features.names import FEATURE_NAMES
-from mmagn.storage.settings import check_settings, section, setting
+from mmagn.storage.settings import Settings, section, setting
 from mmagn.workers import available_cores
 
 Residency = Literal["auto", "device", "memory", "stream"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class AugmentConfig:
+class AugmentConfig(Settings):
     """Random changes of the training input.
 
     Attributes
@@ -29,19 +29,16 @@ class AugmentConfig:
         Standard deviation of Gaussian noise added to the spectrum, in units of each grid pixel's own noise.
     """
 
-    SECTION: ClassVar[str] = "tensors.augment"
+    SECTION = "tensors.augment"
     dihedral: bool = setting(True, "fit", needs=("models.branches", "image"))
     shift_pixels: float = setting(0.0, "fit", at_least=0, needs=("models.branches", "image"))
     band_dropout: float = setting(0.0, "fit", at_least=0, below=1, needs=("models.branches", "image"))
     image_noise: float = setting(0.1, "fit", at_least=0, needs=("models.branches", "image"))
     spectrum_noise: float = setting(0.1, "fit", at_least=0, needs=("models.branches", "spectrum"))
 
-    def __post_init__(self) -> None:
-        check_settings(self)
-
 
 @dataclass(frozen=True, kw_only=True)
-class TensorsConfig:
+class TensorsConfig(Settings):
     """How cutouts and spectra become tensors.
 
     Attributes
@@ -78,7 +75,7 @@ class TensorsConfig:
         Random changes of the training input.
     """
 
-    SECTION: ClassVar[str] = "tensors"
+    SECTION = "tensors"
     image_size: int = setting(96, "tensors", at_least=16, at_most=160, even=True, needs=("models.branches", "image"))
     image_noise_njy: tuple[float, float, float, float, float] = setting(
         (1.0, 1.3, 1.8, 2.8, 5.0), "tensors", above=0, needs=("models.branches", "image")
@@ -101,7 +98,7 @@ class TensorsConfig:
     augment: AugmentConfig = section(AugmentConfig)
 
     def __post_init__(self) -> None:
-        check_settings(self)
+        super().__post_init__()
         if not self.spectrum_min_angstrom < self.spectrum_max_angstrom:
             raise ValueError(
                 f"tensors.spectrum_min_angstrom is {self.spectrum_min_angstrom}; allowed: below "

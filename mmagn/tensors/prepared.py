@@ -6,10 +6,8 @@ import json
 import logging
 import os
 import time
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from filelock import FileLock
@@ -30,19 +28,6 @@ ROWS_AT_ONCE = 64
 _LOG_EVERY_S = 5.0
 
 _LOGGER = logging.getLogger(__name__)
-
-
-class StoredPairs(PairSource, Protocol):
-    """A source whose content has a name, such as a ``PairStore``."""
-
-    @property
-    def fingerprint(self) -> str:
-        """Digest that changes with the content."""
-        ...
-
-    def __len__(self) -> int:
-        """Return the number of pairs."""
-        ...
 
 
 def image_of(store: PairSource, row: int, config: TensorsConfig) -> NDArray[np.float32]:
@@ -66,7 +51,7 @@ def shape_of(branch: str, config: TensorsConfig) -> tuple[int, ...]:
     return 2, spectrum_pixels(config)
 
 
-def prepared_file(store: StoredPairs, branch: str, config: TensorsConfig, cache_dir: Path) -> Path:
+def prepared_file(store: PairSource, branch: str, config: TensorsConfig, cache_dir: Path) -> Path:
     """Path of the prepared tensors of a branch; it differs where the pairs or a setting that matters differ."""
     settings = settings_affecting(config, "tensors", others={"models.branches": (branch,)})
     settings |= {"pairs": store.fingerprint, "count": len(store), "code": code_digest(*CODE)}
@@ -74,7 +59,7 @@ def prepared_file(store: StoredPairs, branch: str, config: TensorsConfig, cache_
     return cache_dir.expanduser() / "tensors" / f"{branch}-{digest}.npy"
 
 
-def prepared(store: StoredPairs, branch: str, config: TensorsConfig, cache_dir: Path) -> Halves:
+def prepared(store: PairSource, branch: str, config: TensorsConfig, cache_dir: Path) -> Halves:
     """(pair, ...) float16 tensors of one branch of all pairs of a store, memory-mapped; prepared now if necessary.
 
     One process prepares, the others wait for it. The file is there whole or not at all; one that cannot be read is made
@@ -96,34 +81,6 @@ def prepared(store: StoredPairs, branch: str, config: TensorsConfig, cache_dir: 
     return array
 
 
-def fill(into: Halves, store: PairSource, rows: Sequence[int], branch: str, config: TensorsConfig) -> None:
-    """Fill (object, ...) ``into`` with the tensors of one branch of the given rows, by ``config.threads`` threads.
-
-    Images that have no valid pixel are counted in a warning.
-    """
-    make, started = MAKERS[branch], time.perf_counter()
-
-    def made(first: int) -> int:
-        unseen = 0
-        for place in range(first, min(first + ROWS_AT_ONCE, len(rows))):
-            array = make(store, rows[place], config)
-            into[place] = array
-            unseen += branch == "image" and not array.any()
-        return unseen
-
-    unseen, logged_s = 0, started
-    with ThreadPoolExecutor(config.threads) as pool:
-        for number, count in enumerate(pool.map(made, range(0, len(rows), ROWS_AT_ONCE)), start=1):
-            unseen += count
-            done, now_s = min(number * ROWS_AT_ONCE, len(rows)), time.perf_counter()
-            if done == len(rows) or now_s - logged_s > _LOG_EVERY_S:
-                logged_s = now_s
-                _LOGGER.info("tensors: %s of %d of %d pairs, %.1f s", branch, done, len(rows), now_s - started)
-    if unseen:
-        size = config.image_size
-        _LOGGER.warning("tensors: %d images have no valid pixel in the central %d x %d", unseen, size, size)
-
-
 def _mapped(path: Path, shape: tuple[int, ...]) -> Halves | None:
     """Return the array of a file, copy-on-write; None where there is none or none that can be used."""
     if not path.is_file():
@@ -139,12 +96,40 @@ def _mapped(path: Path, shape: tuple[int, ...]) -> Halves | None:
     return np.asarray(array)
 
 
-def _write(path: Path, store: StoredPairs, branch: str, config: TensorsConfig) -> None:
+def _write(path: Path, store: PairSource, branch: str, config: TensorsConfig) -> None:
     with whole_file(path) as part:
         into = open_memmap(part, mode="w+", dtype=np.float16, shape=(len(store), *shape_of(branch, config)))
         _reserve(part)
-        fill(into, store, range(len(store)), branch, config)
+        _fill(into, store, branch, config)
         into.flush()
+
+
+def _fill(into: Halves, store: PairSource, branch: str, config: TensorsConfig) -> None:
+    """Fill (pair, ...) ``into`` with the tensors of one branch, by ``config.threads`` threads.
+
+    Images that have no valid pixel are counted in a warning.
+    """
+    make, count, started = MAKERS[branch], len(store), time.perf_counter()
+
+    def made(first: int) -> int:
+        unseen = 0
+        for row in range(first, min(first + ROWS_AT_ONCE, count)):
+            array = make(store, row, config)
+            into[row] = array
+            unseen += branch == "image" and not array.any()
+        return unseen
+
+    unseen, logged_s = 0, started
+    with ThreadPoolExecutor(config.threads) as pool:
+        for number, of_batch in enumerate(pool.map(made, range(0, count, ROWS_AT_ONCE)), start=1):
+            unseen += of_batch
+            done, now_s = min(number * ROWS_AT_ONCE, count), time.perf_counter()
+            if done == count or now_s - logged_s > _LOG_EVERY_S:
+                logged_s = now_s
+                _LOGGER.info("tensors: %s of %d of %d pairs, %.1f s", branch, done, count, now_s - started)
+    if unseen:
+        size = config.image_size
+        _LOGGER.warning("tensors: %d images have no valid pixel in the central %d x %d", unseen, size, size)
 
 
 def _reserve(part: Path) -> None:

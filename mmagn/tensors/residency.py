@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import psutil
@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from mmagn.tensors.config import Residency, TensorsConfig
-from mmagn.tensors.prepared import MAKERS, StoredPairs, fill, prepared, shape_of
-from mmagn.tensors.sources import BatchSource, Halves, MappedTensors, PairSource, PairTensors, StreamedTensors
+from mmagn.tensors.prepared import MAKERS, prepared, shape_of
+from mmagn.tensors.sources import BatchSource, MappedTensors, PairSource, PairTensors, StreamedTensors
 
 DEVICE_SHARE = 0.5
 """Part of the free memory of a device that ``auto`` fills with tensors; the rest is for training."""
@@ -29,7 +29,7 @@ class PairInputs:
     Attributes
     ----------
     store, rows
-        Source of cutouts and spectra, a ``StoredPairs`` where tensors are kept on disk; (object,) rows of it.
+        Source of cutouts and spectra; (object,) rows of it.
     features, features_valid
         (object, feature) float32 scaled features, None for a network without them; (object,) bool: the object has
         features, None where every object has.
@@ -45,11 +45,6 @@ class PairInputs:
     target: NDArray[np.floating]
     features_valid: torch.Tensor | None = None
     embedding: NDArray[np.float32] | None = None
-
-    def __post_init__(self) -> None:
-        lengths = [len(self.rows), len(self.target), *([] if self.features is None else [len(self.features)])]
-        if len(set(lengths)) > 1:
-            raise ValueError(f"{lengths[0]} rows came with {lengths[1]} targets and {lengths[-1]} rows of features")
 
     def columns(self) -> dict[str, Any]:
         """``features``, ``embedding``, their valid flags, and ``target`` as tensors."""
@@ -71,42 +66,21 @@ def vector_columns(vectors: NDArray[np.float32]) -> dict[str, torch.Tensor]:
     return {"embedding": values.where(valid[:, None], 0.0), "embedding_valid": valid}
 
 
-def pair_tensors(
-    pairs: PairInputs, config: TensorsConfig, branches: Sequence[str], *, cache_dir: Path | None = None
-) -> PairTensors:
-    """Tensors of pairs in memory, with those of ``image`` and ``spectrum`` that are among the branches.
-
-    Images and spectra of the whole store are kept prepared in ``cache_dir``; without it they are made for these rows
-    alone and not kept.
-    """
-    parts: dict[str, torch.Tensor | None] = dict.fromkeys(MAKERS)
-    for branch in MAKERS:
-        if branch in branches and cache_dir is not None:
-            whole = prepared(cast(StoredPairs, pairs.store), branch, config, cache_dir)
-            parts[branch] = torch.from_numpy(whole[pairs.rows])
-        elif branch in branches:
-            halves: Halves = np.empty((len(pairs.rows), *shape_of(branch, config)), dtype=np.float16)
-            fill(halves, pairs.store, pairs.rows.tolist(), branch, config)
-            parts[branch] = torch.from_numpy(halves)
-    image, spectrum = parts["image"], parts["spectrum"]
-    return PairTensors(image=image, spectrum=spectrum, **pairs.columns(), softening=config.asinh_softening)
-
-
 def batch_source(
     pairs: PairInputs, config: TensorsConfig, branches: Sequence[str], *, cache_dir: Path, device: torch.device | str
 ) -> BatchSource:
     """What batches of pairs are cut from, where ``config.residency`` keeps it; ``device`` is the one that trains."""
     residency = chosen_residency(config, len(pairs.rows), branches, device)
-    if residency == "device":
-        return pair_tensors(pairs, config, branches, cache_dir=cache_dir).to(device)
     present = [branch for branch in MAKERS if branch in branches]
-    common = {"rows": pairs.rows, "softening": config.asinh_softening, **pairs.columns()}
+    columns = {"softening": config.asinh_softening, **pairs.columns()}
     if residency == "stream":
         makers = {branch: partial(MAKERS[branch], config=config) for branch in present}
-        return StreamedTensors(store=pairs.store, makers=makers, **common)
-    store = cast(StoredPairs, pairs.store)
-    parts = {branch: prepared(store, branch, config, cache_dir) for branch in present}
-    return MappedTensors(parts=parts, pinned=torch.device(device).type == "cuda", **common)
+        return StreamedTensors(store=pairs.store, makers=makers, rows=pairs.rows, **columns)
+    parts = {branch: prepared(pairs.store, branch, config, cache_dir) for branch in present}
+    if residency == "device":
+        resident = {branch: torch.from_numpy(whole[pairs.rows]) for branch, whole in parts.items()}
+        return PairTensors(image=resident.get("image"), spectrum=resident.get("spectrum"), **columns).to(device)
+    return MappedTensors(parts=parts, rows=pairs.rows, pinned=torch.device(device).type == "cuda", **columns)
 
 
 def chosen_residency(

@@ -1,7 +1,7 @@
 """What batches are cut from: tensors on a device, prepared files that are read row by row, or the store itself."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, Self
 
@@ -20,6 +20,15 @@ _COLUMNS = ("features", "features_valid", "embedding", "embedding_valid", "targe
 
 class PairSource(Protocol):
     """What the tensors are made from, such as a ``PairStore``."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest that changes with the content."""
+        ...
+
+    def __len__(self) -> int:
+        """Return the number of pairs."""
+        ...
 
     def cutout(self, row: int, /) -> Cutout:
         """Image of the pair in that row."""
@@ -78,6 +87,10 @@ class BatchSource(ABC):
         """Batch of the given (batch,) int64 rows as float32, and ``index``, the rows."""
         return as_floats(self.gathered(rows))
 
+    def batches(self, rows: NDArray[np.int64], size: int) -> Iterator[dict[str, Tensor]]:
+        """Yield batches of the given (object,) rows as float32, in order."""
+        return (self.batch(part) for part in torch.split(torch.from_numpy(rows), size) if len(part))
+
     def with_columns(self, features: Tensor | None, target: Tensor, features_valid: Tensor | None) -> Self:
         """Return the same images, spectra and vectors with other features, flags and targets."""
         device = self.target.device
@@ -96,8 +109,8 @@ class PairTensors(BatchSource):
         them.
     """
 
-    image: Tensor | None
-    spectrum: Tensor | None
+    image: Tensor | None = None
+    spectrum: Tensor | None = None
 
     def to(self, device: torch.device | str) -> Self:
         """Return the same tensors on a device."""

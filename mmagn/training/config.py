@@ -1,15 +1,15 @@
 """Settings of the optimisation."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
-from mmagn.storage.settings import check_settings, setting
+from mmagn.storage.settings import Settings, setting
 
 LoggerName = Literal["tensorboard", "csv", "wandb", "mlflow"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingConfig:
+class TrainingConfig(Settings):
     """How the network is trained.
 
     Attributes
@@ -60,7 +60,7 @@ class TrainingConfig:
         Epochs between figures of the validation split.
     """
 
-    SECTION: ClassVar[str] = "training"
+    SECTION = "training"
     epochs: int = setting(30, "fit", at_least=1, resumable=True)
     head_epochs: int = setting(100, "fit", at_least=1)
     head_patience: int = setting(20, "fit", at_least=1)
@@ -83,7 +83,7 @@ class TrainingConfig:
     figures_every: int = setting(5, "nothing", at_least=1)
 
     def __post_init__(self) -> None:
-        check_settings(self)
+        super().__post_init__()
         if self.warmup_epochs > self.epochs:
             raise ValueError(
                 f"training.warmup_epochs is {self.warmup_epochs}; allowed: at most training.epochs, {self.epochs}"

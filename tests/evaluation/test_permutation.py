@@ -4,28 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sklearn.metrics import average_precision_score
 
 from mmagn.evaluation.permutation import (
     Importance,
-    average_precisions,
     load_importances,
     mean_importances,
     permutation_importance,
     save_importances,
 )
-
-
-@pytest.mark.parametrize("decimals", [9, 1], ids=["distinct", "ties"])
-def test_average_precision_of_many_resamples_is_that_of_scikit_learn(decimals: int) -> None:
-    rng = np.random.default_rng(2)
-    target = (rng.random(60) < 0.3).astype(float)
-    score = np.round(rng.normal(size=(5, 60)), decimals)
-    counts = rng.integers(0, 4, size=(5, 60))
-    expected = [average_precision_score(target, s, sample_weight=c) for s, c in zip(score, counts, strict=True)]
-    np.testing.assert_allclose(average_precisions(target, score, counts), expected, rtol=1e-12)
-    one = [average_precision_score(target, score[0], sample_weight=c) for c in counts]
-    np.testing.assert_allclose(average_precisions(target, score[:1], counts), one, rtol=1e-12)
 
 
 def test_importances_come_back_as_they_were_written(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import struct
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from mmagn.evaluation.scores import scores
 from mmagn.runs.logged import SPRITE_PIXELS, ScoredNetwork, log_scored, sprite
 from mmagn.runs.members import load_members
 from mmagn.runs.sample import training_target
-from mmagn.tensors.residency import PairInputs, pair_tensors
+from mmagn.tensors.residency import PairInputs, batch_source
 
 
 @pytest.fixture(scope="module")
@@ -29,12 +30,9 @@ def logged(world: dict, tmp_path_factory: pytest.TempPathFactory):
         features=member.scaling.transform(*sample.features(config)),
         target=training_target(config, sample, sample.fold.train),
     )
-    network = ScoredNetwork(
-        model=member.model,
-        device="cpu",
-        tensors=pair_tensors(inputs, config.tensors, config.models.branches),
-        probability=probability,
-    )
+    cache_dir = Path(config.data.cache_dir)
+    tensors = batch_source(inputs, config.tensors, config.models.branches, cache_dir=cache_dir, device="cpu")
+    network = ScoredNetwork(model=member.model, device="cpu", tensors=tensors, probability=probability)
     rows = sample.split == "test"
     measured = scores(sample.target[rows], probability[rows], used.threshold, config=config.evaluation)
     folder = tmp_path_factory.mktemp("events")

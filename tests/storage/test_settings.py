@@ -2,7 +2,6 @@
 
 import dataclasses
 from dataclasses import dataclass
-from typing import ClassVar
 
 import pytest
 
@@ -11,7 +10,7 @@ from mmagn.labels.config import LabelsConfig
 from mmagn.models.config import ModelsConfig
 from mmagn.spectroscopy.config import SpectroscopyConfig
 from mmagn.storage.settings import (
-    check_settings,
+    Settings,
     declared_settings,
     setting,
     setting_types,
@@ -42,8 +41,8 @@ def test_every_setting_declares_what_it_affects() -> None:
 
 def test_a_field_that_declares_nothing_is_refused() -> None:
     @dataclass(frozen=True, kw_only=True)
-    class Undeclared:
-        SECTION: ClassVar[str] = "there"
+    class Undeclared(Settings):
+        SECTION = "there"
         size: int = 3
 
     with pytest.raises(TypeError, match=r"there\.size does not declare what it affects"):
@@ -140,12 +139,9 @@ def test_a_resumed_run_may_be_longer_and_its_pairs_elsewhere() -> None:
 
 def test_a_config_class_checks_what_it_declares() -> None:
     @dataclass(frozen=True, kw_only=True)
-    class Box:
-        SECTION: ClassVar[str] = "box"
+    class Box(Settings):
+        SECTION = "box"
         sides_m: tuple[float, float] = setting((1.0, 2.0), "fit", above=0)
-
-        def __post_init__(self) -> None:
-            check_settings(self)
 
     assert Box(sides_m=(1, 2.5)).sides_m == (1, 2.5)
     for wrong in ((1.0,), [1.0, 2.0], (1.0, float("nan"))):

@@ -1,5 +1,3 @@
-import logging
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +7,10 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from mmagn.records import Cutout, Spectrum
 from mmagn.tensors.batches import BatchLoader, ShuffledBatches
-from mmagn.tensors.config import AugmentConfig, TensorsConfig
+from mmagn.tensors.config import AugmentConfig
 from mmagn.tensors.datamodule import BatchPlan, PairDataModule
-from mmagn.tensors.image import image_tensor
-from mmagn.tensors.residency import PairInputs, pair_tensors
-from mmagn.tensors.scaling import FeatureScaling
 from mmagn.tensors.sources import PairTensors
-from mmagn.tensors.spectrum import spectrum_tensor
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning"),
@@ -26,33 +19,6 @@ pytestmark = [
 """Lightning 2.6 asks torch for its trees in a way that torch is about to drop."""
 
 COUNT = 50
-CONFIG = TensorsConfig(image_size=16, spectrum_min_angstrom=4000, spectrum_max_angstrom=4100)
-
-
-class ListSource:
-    """Pairs in a list."""
-
-    def __init__(self, cutouts: list[Cutout], spectra: list[Spectrum]) -> None:
-        self.cutouts, self.spectra = cutouts, spectra
-
-    def cutout(self, row: int, /) -> Cutout:
-        return self.cutouts[row]
-
-    def spectrum(self, row: int, /) -> Spectrum:
-        return self.spectra[row]
-
-
-@pytest.fixture
-def source(spectrum_of: Callable[..., Spectrum], cutout_of: Callable[..., Cutout]) -> ListSource:
-    rng = np.random.default_rng(0)
-    cutouts = [cutout_of(rng.normal(size=(5, 160, 160)) + 5 * number) for number in range(6)]
-    return ListSource(cutouts, [spectrum_of(10 + rng.normal(size=400), first_native=36000) for _ in range(6)])
-
-
-def features() -> tuple[np.ndarray, np.ndarray, FeatureScaling]:
-    values = np.random.default_rng(1).normal(size=(3, 10))
-    valid = np.ones_like(values, dtype=bool)
-    return values, valid, FeatureScaling.fit(values, valid)
 
 
 def tensors(count: int = COUNT) -> PairTensors:
@@ -125,50 +91,6 @@ def run(data: PairDataModule, epochs: int = 3, resume: Path | None = None, *call
     )
     trainer.fit(witness, datamodule=data, ckpt_path=resume, weights_only=True)
     return witness
-
-
-def test_tensors_are_those_of_the_rows_in_their_order(source: ListSource, caplog: pytest.LogCaptureFixture) -> None:
-    values, valid, scaling = features()
-    rows, target = np.array([4, 0, 3]), np.array([1.0, 0.0, np.nan])
-    with caplog.at_level(logging.INFO, "mmagn.tensors"):
-        pairs = PairInputs(store=source, rows=rows, features=scaling.transform(values, valid), target=target)
-        made = pair_tensors(pairs, CONFIG, ("image", "spectrum", "features"))
-    assert "3 of 3 pairs" in caplog.text
-    assert made.image is not None and made.image.dtype == torch.float16
-    assert made.spectrum is not None and made.spectrum.dtype == torch.float16
-    batch = made.batch(torch.tensor([2, 0]))
-    assert {name: value.dtype for name, value in batch.items() if name != "index"} == dict.fromkeys(
-        ("image", "spectrum", "features", "target"), torch.float32
-    )
-    cutout = source.cutout(3)
-    np.testing.assert_allclose(batch["image"][0], image_tensor(cutout.flux, cutout.ivar, CONFIG), atol=4e-3)
-    np.testing.assert_allclose(batch["spectrum"][1], spectrum_tensor(source.spectrum(4), CONFIG), atol=4e-3)
-    np.testing.assert_allclose(batch["features"][0], scaling.transform(values, valid)[2])
-    np.testing.assert_array_equal(batch["target"], [np.nan, 1.0])
-    assert batch["index"].tolist() == [2, 0] and batch["index"].dtype == torch.int64
-
-
-@pytest.mark.parametrize("branch", ["image", "spectrum", "features"])
-def test_absent_branches_have_no_key(source: ListSource, branch: str) -> None:
-    values, valid, scaling = features()
-    scaled = scaling.transform(values, valid) if branch == "features" else None
-    pairs = PairInputs(store=source, rows=np.arange(3), features=scaled, target=np.zeros(3))
-    made = pair_tensors(pairs, CONFIG, (branch,))
-    assert made.batch(torch.tensor([0])).keys() == {branch, "target", "index"}
-
-
-def test_an_image_with_nothing_valid_is_counted(
-    source: ListSource, cutout_of: Callable[..., Cutout], caplog: pytest.LogCaptureFixture
-) -> None:
-    source.cutouts[1] = cutout_of(0.0, 0.0)
-    pairs = PairInputs(store=source, rows=np.arange(3), features=None, target=np.zeros(3))
-    pair_tensors(pairs, CONFIG, ("image",))
-    assert "1 images have no valid pixel in the central 16 x 16" in caplog.text
-
-
-def test_rows_features_and_targets_must_belong_together(source: ListSource) -> None:
-    with pytest.raises(ValueError, match="2 rows came with 3 targets and 4 rows of features"):
-        PairInputs(store=source, rows=np.arange(2), features=np.zeros((4, 1), np.float32), target=np.zeros(3))
 
 
 def test_a_loader_holds_every_object_of_its_split_once() -> None:

@@ -18,9 +18,11 @@ from mmagn.records import BANDS, Cutout, Spectrum
 from mmagn.tensors import residency
 from mmagn.tensors.config import AugmentConfig, TensorsConfig
 from mmagn.tensors.datamodule import BatchPlan, PairDataModule
+from mmagn.tensors.image import image_tensor
 from mmagn.tensors.prepared import prepared, prepared_file
-from mmagn.tensors.residency import PairInputs, batch_source, chosen_residency, pair_tensors
+from mmagn.tensors.residency import PairInputs, batch_source, chosen_residency
 from mmagn.tensors.sources import BatchSource, MappedTensors, PairTensors, StreamedTensors
+from mmagn.tensors.spectrum import spectrum_tensor
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning"),
@@ -139,11 +141,35 @@ def test_the_stream_prepares_nothing(store: NamedPairs, tmp_path: Path) -> None:
     assert not any(tmp_path.iterdir())
 
 
-def test_prepared_tensors_are_those_made_on_the_spot(store: NamedPairs, tmp_path: Path) -> None:
-    pairs = PairInputs(store=store, rows=CHOSEN, features=None, target=np.zeros(len(CHOSEN)))
-    plain, kept = (pair_tensors(pairs, CONFIG, BRANCHES, cache_dir=folder) for folder in (None, tmp_path))
-    assert plain.image is not None and kept.image is not None and torch.equal(plain.image, kept.image)
-    assert plain.spectrum is not None and kept.spectrum is not None and torch.equal(plain.spectrum, kept.spectrum)
+def test_tensors_are_those_of_the_rows_in_their_order(
+    store: NamedPairs, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows, target = np.array([4, 0, 3]), np.array([1.0, 0.0, np.nan])
+    features = np.random.default_rng(1).normal(size=(3, 10)).astype(np.float32)
+    pairs = PairInputs(store=store, rows=rows, features=features, target=target)
+    config = replace(CONFIG, residency="device")
+    with caplog.at_level(logging.INFO, "mmagn.tensors"):
+        made = batch_source(pairs, config, BRANCHES, cache_dir=tmp_path, device="cpu")
+    assert "30 of 30 pairs" in caplog.text
+    gathered, batch = made.gathered(torch.tensor([2, 0])), made.batch(torch.tensor([2, 0]))
+    assert gathered["image"].dtype == gathered["spectrum"].dtype == torch.float16
+    assert {value.dtype for name, value in batch.items() if name != "index"} == {torch.float32}
+    cutout = store.cutout(3)
+    np.testing.assert_allclose(batch["image"][0], image_tensor(cutout.flux, cutout.ivar, CONFIG), atol=4e-3)
+    np.testing.assert_allclose(batch["spectrum"][1], spectrum_tensor(store.spectrum(4), CONFIG), atol=4e-3)
+    np.testing.assert_array_equal(batch["features"][0], features[2])
+    np.testing.assert_array_equal(batch["target"], [np.nan, 1.0])
+    assert batch["index"].tolist() == [2, 0] and batch["index"].dtype == torch.int64
+    (alone,) = batch_source(pairs, config, ("spectrum",), cache_dir=tmp_path, device="cpu").batches(np.array([0]), 4)
+    assert alone.keys() == {"spectrum", "features", "target", "index"}
+
+
+def test_an_image_with_nothing_valid_is_counted(
+    store: NamedPairs, tmp_path: Path, cutout_of: Callable[..., Cutout], caplog: pytest.LogCaptureFixture
+) -> None:
+    store.cutouts[1] = cutout_of(0.0, 0.0)
+    prepared(store, "image", CONFIG, tmp_path)
+    assert "1 images have no valid pixel in the central 16 x 16" in caplog.text
 
 
 def test_what_was_prepared_is_found_by_every_later_run(store: NamedPairs, tmp_path: Path) -> None:

@@ -15,7 +15,6 @@ from mmagn.models.config import Branch
 from mmagn.models.fusion import FusionModel
 from mmagn.models.heads import HEAD, FusionHeads
 from mmagn.records import Floats
-from mmagn.tensors.batches import OrderedBatches
 from mmagn.tensors.missing import FeatureOrigin
 from mmagn.tensors.sources import BatchSource
 from mmagn.training.config import TrainingConfig
@@ -99,10 +98,10 @@ def heads_task(
     embedding = torch.zeros((len(source), sum(model.heads.widths.values())), device=device)
     present = torch.zeros((len(source), len(model.heads.widths)), dtype=torch.bool, device=device)
     with torch.no_grad():
-        for part in OrderedBatches(torch.from_numpy(np.concatenate(rows)), _BATCH).batches():
-            batch = {name: values.to(device) for name, values in source.batch(part).items()}
-            embedding[part.to(device)] = model.embedding(batch).float()
-            present[part.to(device)] = model.present(batch)
+        for part in source.batches(np.concatenate(rows), _BATCH):
+            batch = {name: values.to(device) for name, values in part.items()}
+            embedding[batch["index"]] = model.embedding(batch).float()
+            present[batch["index"]] = model.present(batch)
     return HeadsTask(
         heads=model.heads,
         embedding=embedding,

@@ -1,4 +1,4 @@
-"""Average precision of many lists at once is that of scikit-learn, ties and padding included."""
+"""Average precision of many lists at once is that of scikit-learn, ties, padding and resamples included."""
 
 import numpy as np
 import pytest
@@ -19,6 +19,16 @@ def test_it_agrees_with_scikit_learn(levels: int) -> None:
     found = average_precisions(*map(torch.from_numpy, (logits, target, valid)))
     wanted = [average_precision_score(t[:n], x[:n]) for t, x, n in zip(target, logits, counts, strict=True)]
     np.testing.assert_allclose(found.numpy(), wanted, rtol=1e-12)
+
+
+@pytest.mark.parametrize("decimals", [9, 1], ids=["distinct", "ties"])
+def test_objects_count_as_often_as_a_resample_holds_them(decimals: int) -> None:
+    rng = np.random.default_rng(2)
+    target = np.broadcast_to((rng.random(60) < 0.3).astype(float), (5, 60)).copy()
+    scores, counts = np.round(rng.normal(size=(5, 60)), decimals), rng.integers(0, 4, size=(5, 60))
+    result = average_precisions(*map(torch.from_numpy, (scores, target, counts)))
+    expected = [average_precision_score(t, s, sample_weight=c) for t, s, c in zip(target, scores, counts, strict=True)]
+    np.testing.assert_allclose(result.numpy(), expected, rtol=1e-12)
 
 
 def test_a_list_without_positives_has_none() -> None:

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from astropy import units as u
 from astropy.table import Table, vstack
+from pair_records import cutout_of, spectrum_of
 
 from mmagn.features.vector import FEATURE_NAMES, FEATURE_UNITS
 from mmagn.labels.config import LabelsConfig
@@ -15,7 +16,7 @@ from mmagn.lines import LINES, REPORTED_LINES
 from mmagn.measurement import stream
 from mmagn.measurement.stream import measured_tables, write_tables
 from mmagn.measurement.table import LINE_COLUMNS, MeasurementSettings, imaging_row, measured_table
-from mmagn.records import Cutout, Pair, Spectrum
+from mmagn.records import Pair
 from mmagn.spectroscopy.config import SpectroscopyConfig
 
 SETTINGS = MeasurementSettings(
@@ -33,10 +34,9 @@ FLUXES = {
 SIGMA_KMS = 150.0
 
 
-def spectrum_of(number, oiii_5007=50.0, snr_per_pixel=40.0):
+def spectrum(number, oiii_5007=50.0, snr_per_pixel=40.0):
     """A galaxy with a flat continuum of 20 and Gaussian lines, without noise, so that every run sees the same."""
-    log_wavelength = 3.58 + 1e-4 * np.arange(3800)
-    wavelength = 10**log_wavelength
+    wavelength = 10 ** (3.58 + 1e-4 * np.arange(3800))
     redshift = 0.05
     fluxes = {**FLUXES, "oiii_5007": oiii_5007}
     flux = np.full(wavelength.shape, 20.0)
@@ -45,40 +45,26 @@ def spectrum_of(number, oiii_5007=50.0, snr_per_pixel=40.0):
         centre = line.wavelength_angstrom * (1 + redshift)
         sigma = centre * SIGMA_KMS / 299792.458
         flux += total * np.exp(-0.5 * ((wavelength - centre) / sigma) ** 2) / (sigma * np.sqrt(2 * np.pi))
-    return Spectrum(
+    return spectrum_of(
+        flux,
+        (snr_per_pixel / 20) ** 2,
+        first_native=35800,
         object_id=str(10**17 + number),
-        survey="sdss",
         ra_deg=150.0 + number / 100,
         dec_deg=2.0,
         redshift=redshift,
-        redshift_err=1e-5,
-        zwarning=0,
-        spectral_class="GALAXY",
-        spectral_subclass="",
-        wavelength_angstrom=wavelength.astype(np.float32),
-        flux=flux.astype(np.float32),
-        ivar=np.full(wavelength.shape, (snr_per_pixel / 20) ** 2, dtype=np.float32),
         lsf_sigma=np.full(wavelength.shape, 0.5, dtype=np.float32),
     )
 
 
-def cutout_of(number):
+def cutout(number):
     y, x = np.mgrid[:160, :160] - 79.5
     image = 100 * np.exp(-0.5 * (x**2 + y**2) / (3.0 + number % 5) ** 2)
-    nothing = np.full(5, np.nan, dtype=np.float32)
-    return Cutout(
-        object_id=str(4 * 10**16 + number),
-        ra_deg=150.0,
-        dec_deg=2.0,
-        flux=np.broadcast_to(image.astype(np.float32), (5, 160, 160)),
-        ivar=np.ones((5, 160, 160), dtype=np.float32),
-        psf_fwhm_arcsec=nothing,
-        magnitude=nothing,
-    )
+    return cutout_of(image, object_id=str(4 * 10**16 + number), ra_deg=150.0, dec_deg=2.0)
 
 
 def spectra_of(count):
-    return [spectrum_of(number, oiii_5007=50.0 + 400 * (number % 2)) for number in range(count)]
+    return [spectrum(number, oiii_5007=50.0 + 400 * (number % 2)) for number in range(count)]
 
 
 @pytest.fixture
@@ -121,7 +107,7 @@ def test_injected_lines_come_out_as_features_classes_and_probabilities():
 
 
 def test_every_feature_and_line_has_its_unit():
-    table = measured_table(spectra_of(1), SETTINGS, [imaging_row(cutout_of(0))])
+    table = measured_table(spectra_of(1), SETTINGS, [imaging_row(cutout(0))])
     for name in FEATURE_NAMES:
         assert table[name].unit == FEATURE_UNITS[name], name
     for line in REPORTED_LINES:
@@ -131,7 +117,7 @@ def test_every_feature_and_line_has_its_unit():
 
 
 def test_pairs_have_image_features_and_both_ids():
-    spectra, cutouts = spectra_of(3), [cutout_of(number) for number in range(3)]
+    spectra, cutouts = spectra_of(3), [cutout(number) for number in range(3)]
     table = measured_table(spectra, SETTINGS, list(map(imaging_row, cutouts)))
     assert table["valid_concentration"].all()
     assert np.all(np.diff(table["concentration"]) < 0)
@@ -148,7 +134,7 @@ def test_the_settings_are_written_into_the_table():
 
 
 def test_a_stream_of_pairs_measures_what_the_pairs_hold(small_batches):
-    spectra, cutouts = spectra_of(9), [cutout_of(number) for number in range(9)]
+    spectra, cutouts = spectra_of(9), [cutout(number) for number in range(9)]
     pairs = (
         Pair(cutout=cutout, spectrum=spectrum, separation_arcsec=0.1, healpix=1)
         for cutout, spectrum in zip(cutouts, spectra, strict=True)

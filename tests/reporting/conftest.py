@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from astropy.table import Table
+from pair_records import cutout_of, spectrum_of
 
 from mmagn.config.run_config import RunConfig, save_config
 from mmagn.evaluation.ceiling import noise_ceilings
@@ -14,7 +15,7 @@ from mmagn.evaluation.permutation import Importance, save_importances
 from mmagn.evaluation.scores import scores
 from mmagn.labels.scheme import BPT_LINES
 from mmagn.lines import LINE_BY_NAME
-from mmagn.records import Cutout, Pair, Spectrum
+from mmagn.records import Pair
 from mmagn.storage.files import write_json
 from mmagn.storage.run_folder import RunFolder
 from mmagn.training.config import TrainingConfig
@@ -29,32 +30,18 @@ CONFIG = RunConfig(
 
 def pair(name: str, redshift: float) -> Pair:
     y, x = np.mgrid[:40, :40] - 20.0
-    flux = (50 * np.exp(-0.5 * (x**2 + y**2) / 25) + np.random.default_rng(0).normal(size=(5, 40, 40))).astype("f4")
+    flux = 50 * np.exp(-0.5 * (x**2 + y**2) / 25) + np.random.default_rng(0).normal(size=(5, 40, 40))
     wavelength = 10 ** np.arange(np.log10(3800), np.log10(9200), 1e-4)
     line = LINE_BY_NAME["halpha"].wavelength_angstrom * (1 + redshift)
-    image = Cutout(
-        object_id="8",
-        ra_deg=150.0,
-        dec_deg=2.0,
-        flux=flux,
-        ivar=np.ones_like(flux),
-        psf_fwhm_arcsec=np.full(5, 0.7, dtype="f4"),
-        magnitude=np.full(5, 20, dtype="f4"),
-    )
-    spectrum = Spectrum(
+    image = cutout_of(flux, size=40, object_id="8", ra_deg=150.0, dec_deg=2.0)
+    spectrum = spectrum_of(
+        10 + 30 * np.exp(-0.5 * ((wavelength - line) / 3) ** 2),
+        1.0,
+        wavelength_angstrom=wavelength.astype("f4"),
         object_id=name,
-        survey="sdss",
         ra_deg=150.0,
         dec_deg=2.0,
         redshift=redshift,
-        redshift_err=1e-5,
-        zwarning=0,
-        spectral_class="GALAXY",
-        spectral_subclass="",
-        wavelength_angstrom=wavelength.astype("f4"),
-        flux=(10 + 30 * np.exp(-0.5 * ((wavelength - line) / 3) ** 2)).astype("f4"),
-        ivar=np.ones(len(wavelength), dtype="f4"),
-        lsf_sigma=np.ones(len(wavelength), dtype="f4"),
     )
     return Pair(cutout=image, spectrum=spectrum, separation_arcsec=0.1, healpix=1)
 

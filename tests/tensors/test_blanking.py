@@ -1,13 +1,13 @@
-from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pytest
+from pair_records import spectrum_of
 
 from mmagn.features.names import FEATURE_NAMES
 from mmagn.lines import LINES
-from mmagn.records import LIGHT_SPEED_KMS, LOG10_STEP, Spectrum
+from mmagn.records import LIGHT_SPEED_KMS, LOG10_STEP
 from mmagn.tensors.blanking import BLANK_HALF_WIDTH_KMS, blank_windows, blanked
 from mmagn.tensors.config import TensorsConfig
 from mmagn.tensors.spectrum import spectrum_grid_angstrom, spectrum_pixels, spectrum_tensor
@@ -16,7 +16,6 @@ PLAIN = TensorsConfig()
 BLANK = TensorsConfig(blank_lines=True)
 FIRST = round(np.log10(3700.0) / LOG10_STEP)
 COUNT = round(np.log10(7100.0 / 3700.0) / LOG10_STEP)
-Builder = Callable[..., Spectrum]
 
 
 def rest_angstrom() -> np.ndarray:
@@ -29,7 +28,7 @@ def near_a_line(wavelength: np.ndarray, width_kms: float = BLANK_HALF_WIDTH_KMS)
     return (np.abs(velocity_kms) <= width_kms).any(axis=1)
 
 
-def test_whatever_a_line_does_to_flux_noise_and_mask_leaves_the_tensor_as_it_is(spectrum_of: Builder) -> None:
+def test_whatever_a_line_does_to_flux_noise_and_mask_leaves_the_tensor_as_it_is() -> None:
     rng, inside = np.random.default_rng(0), near_a_line(rest_angstrom())
     noise, ivar = rng.normal(0, 0.3, COUNT), np.full(COUNT, 1 / 0.3**2)
     without = spectrum_tensor(spectrum_of(10 + noise, ivar, first_native=FIRST), BLANK)
@@ -41,7 +40,7 @@ def test_whatever_a_line_does_to_flux_noise_and_mask_leaves_the_tensor_as_it_is(
     assert not np.array_equal(spectrum_tensor(spectrum_of(strong, ivar, first_native=FIRST), PLAIN), without)
 
 
-def test_the_rest_of_the_spectrum_stays_what_it_was(spectrum_of: Builder) -> None:
+def test_the_rest_of_the_spectrum_stays_what_it_was() -> None:
     flux = 10 + 0.002 * np.arange(COUNT)
     spectrum = spectrum_of(flux, 100.0, first_native=FIRST)
     plain, blank = spectrum_tensor(spectrum, PLAIN), spectrum_tensor(spectrum, BLANK)
@@ -50,7 +49,7 @@ def test_the_rest_of_the_spectrum_stays_what_it_was(spectrum_of: Builder) -> Non
 
 
 @pytest.mark.parametrize("redshift", [0.0, 0.0437, 0.25])
-def test_the_mask_is_the_same_in_the_rest_frame_of_every_object(spectrum_of: Builder, redshift: float) -> None:
+def test_the_mask_is_the_same_in_the_rest_frame_of_every_object(redshift: float) -> None:
     shift = round(np.log10(1 + redshift) / LOG10_STEP)
     spectrum = spectrum_of(np.full(COUNT, 10.0), 1e4, redshift=redshift, first_native=FIRST + shift)
     touched = np.abs(spectrum_tensor(spectrum, BLANK)[0]) > 0
@@ -90,7 +89,7 @@ def test_the_noise_belongs_to_the_object() -> None:
     assert not np.array_equal(made("7"), made("8"))
 
 
-def test_what_the_spectrograph_did_not_reach_stays_invalid(spectrum_of: Builder) -> None:
+def test_what_the_spectrograph_did_not_reach_stays_invalid() -> None:
     blue_only = spectrum_tensor(spectrum_of(np.full(1800, 5.0), first_native=FIRST), BLANK)
     reached = spectrum_grid_angstrom(BLANK) < 10 ** ((FIRST + 1800) * LOG10_STEP)
     np.testing.assert_array_equal(blue_only[1] > 0, reached)

@@ -3,7 +3,6 @@
 import errno
 import logging
 import os
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer
+from pair_records import cutout_of, spectrum_of
 from torch import Tensor
 
 from mmagn.records import BANDS, Cutout, Spectrum
@@ -56,7 +56,7 @@ class NamedPairs:
 
 
 @pytest.fixture
-def store(spectrum_of: Callable[..., Spectrum], cutout_of: Callable[..., Cutout]) -> NamedPairs:
+def store() -> NamedPairs:
     rng = np.random.default_rng(0)
     cutouts = [cutout_of(rng.normal(size=(5, 160, 160)) + number) for number in range(COUNT)]
     return NamedPairs(cutouts, [spectrum_of(10 + rng.normal(size=400), first_native=36000) for _ in range(COUNT)])
@@ -165,7 +165,7 @@ def test_tensors_are_those_of_the_rows_in_their_order(
 
 
 def test_an_image_with_nothing_valid_is_counted(
-    store: NamedPairs, tmp_path: Path, cutout_of: Callable[..., Cutout], caplog: pytest.LogCaptureFixture
+    store: NamedPairs, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     store.cutouts[1] = cutout_of(0.0, 0.0)
     prepared(store, "image", CONFIG, tmp_path)
@@ -250,9 +250,7 @@ def test_a_full_disk_is_said_before_anything_is_written(
     assert not list((tmp_path / "tensors").glob("*.npy"))
 
 
-def test_float16_holds_the_brightest_pixel_and_the_strongest_line(
-    spectrum_of: Callable[..., Spectrum], cutout_of: Callable[..., Cutout], tmp_path: Path
-) -> None:
+def test_float16_holds_the_brightest_pixel_and_the_strongest_line(tmp_path: Path) -> None:
     flux = np.ones((5, 160, 160), dtype=np.float32)
     flux[:, 80, 80] = np.finfo(np.float32).max
     line = np.ones(400)

@@ -1,12 +1,12 @@
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from pair_records import spectrum_of
 
-from mmagn.records import LOG10_STEP, Spectrum
+from mmagn.records import LOG10_STEP
 from mmagn.surveys.config import DataConfig
 from mmagn.surveys.reader import iter_spectra
 from mmagn.surveys.readers import survey_reader
@@ -30,7 +30,6 @@ BINNED = TensorsConfig(
     spectrum_max_angstrom=NATIVE.spectrum_max_angstrom,
     spectrum_binning=4,
 )
-Builder = Callable[..., Spectrum]
 
 
 def rest_flux() -> np.ndarray:
@@ -46,7 +45,7 @@ def linear(tensor: np.ndarray, flux: np.ndarray) -> np.ndarray:
     return level + level * np.sinh(tensor[0].astype(np.float64))
 
 
-def test_resampling_onto_the_same_grid_changes_nothing(spectrum_of: Builder) -> None:
+def test_resampling_onto_the_same_grid_changes_nothing() -> None:
     flux = rest_flux()
     tensor = spectrum_tensor(spectrum_of(flux, first_native=FIRST), NATIVE)
     assert tensor.shape == (2, spectrum_pixels(NATIVE)) == (2, 400)
@@ -54,7 +53,7 @@ def test_resampling_onto_the_same_grid_changes_nothing(spectrum_of: Builder) -> 
 
 
 @pytest.mark.parametrize("shift", [1, 137, 1461])
-def test_a_redshift_moves_nothing_on_the_grid(spectrum_of: Builder, shift: int) -> None:
+def test_a_redshift_moves_nothing_on_the_grid(shift: int) -> None:
     redshift = 10 ** (shift * LOG10_STEP) - 1
     at_rest = spectrum_tensor(spectrum_of(rest_flux(), first_native=FIRST), NATIVE)
     moved = spectrum_tensor(spectrum_of(rest_flux(), first_native=FIRST + shift, redshift=redshift), NATIVE)
@@ -63,9 +62,7 @@ def test_a_redshift_moves_nothing_on_the_grid(spectrum_of: Builder, shift: int) 
 
 @pytest.mark.parametrize("redshift", [0.01, 0.0437, 0.1234, 0.3])
 @pytest.mark.parametrize("config", [NATIVE, BINNED], ids=["native", "binned"])
-def test_a_line_stays_within_half_a_native_pixel_of_its_place(
-    spectrum_of: Builder, redshift: float, config: TensorsConfig
-) -> None:
+def test_a_line_stays_within_half_a_native_pixel_of_its_place(redshift: float, config: TensorsConfig) -> None:
     rest_angstrom = 4030.0
     first = FIRST + 0.37
     observed = np.log10(rest_angstrom * (1 + redshift)) / LOG10_STEP - first
@@ -78,7 +75,7 @@ def test_a_line_stays_within_half_a_native_pixel_of_its_place(
     assert abs(centre - np.log10(rest_angstrom) / LOG10_STEP) < 0.55
 
 
-def test_a_grid_pixel_is_the_ivar_weighted_mean_of_its_native_pixels(spectrum_of: Builder) -> None:
+def test_a_grid_pixel_is_the_ivar_weighted_mean_of_its_native_pixels() -> None:
     rng = np.random.default_rng(1)
     flux, ivar = 10 + rng.normal(size=400), rng.uniform(0.5, 4, size=400)
     tensor = spectrum_tensor(spectrum_of(flux, ivar, first_native=FIRST), BINNED)
@@ -86,7 +83,7 @@ def test_a_grid_pixel_is_the_ivar_weighted_mean_of_its_native_pixels(spectrum_of
     np.testing.assert_allclose(linear(tensor, mean), mean, rtol=1e-4)
 
 
-def test_values_of_invalid_pixels_are_never_used(spectrum_of: Builder) -> None:
+def test_values_of_invalid_pixels_are_never_used() -> None:
     ivar = np.full(400, 4.0)
     ivar[145:160] = ivar[:30] = ivar[210:212] = 0
     expected = spectrum_tensor(spectrum_of(rest_flux(), ivar, first_native=FIRST), BINNED)
@@ -95,7 +92,7 @@ def test_values_of_invalid_pixels_are_never_used(spectrum_of: Builder) -> None:
         np.testing.assert_array_equal(spectrum_tensor(spectrum_of(flux, ivar, first_native=FIRST), BINNED), expected)
 
 
-def test_nothing_is_claimed_outside_coverage(spectrum_of: Builder) -> None:
+def test_nothing_is_claimed_outside_coverage() -> None:
     tensor = spectrum_tensor(spectrum_of(rest_flux()[:100], first_native=FIRST + 200), NATIVE)
     covered = np.zeros(400, dtype=bool)
     covered[200:300] = True
@@ -103,13 +100,13 @@ def test_nothing_is_claimed_outside_coverage(spectrum_of: Builder) -> None:
     assert (tensor[1, covered] > 0).all()
 
 
-def test_brightness_and_units_do_not_matter(spectrum_of: Builder) -> None:
+def test_brightness_and_units_do_not_matter() -> None:
     expected = spectrum_tensor(spectrum_of(rest_flux(), first_native=FIRST), NATIVE)
     dimmed = spectrum_tensor(spectrum_of(rest_flux() / 64, 4.0 * 64**2, first_native=FIRST), NATIVE)
     np.testing.assert_allclose(dimmed, expected, atol=1e-5)
 
 
-def test_the_noise_can_be_read_back_from_the_information_channel(spectrum_of: Builder) -> None:
+def test_the_noise_can_be_read_back_from_the_information_channel() -> None:
     flux, ivar = rest_flux(), np.linspace(0.2, 8.0, 400)
     information = spectrum_tensor(spectrum_of(flux, ivar, first_native=FIRST), NATIVE)[1].astype(np.float64)
     noise = np.sqrt((1 - information) / information) / SPECTRUM_HALF_SNR
@@ -117,14 +114,14 @@ def test_the_noise_can_be_read_back_from_the_information_channel(spectrum_of: Bu
 
 
 @pytest.mark.parametrize("level", [0.0, -3.0, 1e-4])
-def test_a_spectrum_without_continuum_is_in_units_of_its_noise(spectrum_of: Builder, level: float) -> None:
+def test_a_spectrum_without_continuum_is_in_units_of_its_noise(level: float) -> None:
     noise = np.random.default_rng(2).normal(size=400)
     tensor = spectrum_tensor(spectrum_of(level + noise, 1.0, first_native=FIRST), NATIVE)
     assert np.isfinite(tensor).all()
     assert 0.6 < np.sinh(tensor[0]).std() < 1.5
 
 
-def test_valid_survives_half_precision_and_information_stays_in_range(spectrum_of: Builder) -> None:
+def test_valid_survives_half_precision_and_information_stays_in_range() -> None:
     ivar = np.geomspace(1e-12, 1e6, 400)
     ivar[::7] = 0
     tensor = spectrum_tensor(spectrum_of(rest_flux(), ivar, first_native=FIRST), NATIVE)
@@ -133,11 +130,11 @@ def test_valid_survives_half_precision_and_information_stays_in_range(spectrum_o
 
 
 @pytest.mark.parametrize("ivar", [0.0, np.zeros(400)])
-def test_no_valid_pixel_gives_no_information(spectrum_of: Builder, ivar: object) -> None:
+def test_no_valid_pixel_gives_no_information(ivar: object) -> None:
     assert not spectrum_tensor(spectrum_of(np.full(400, np.nan), ivar, first_native=FIRST), NATIVE).any()
 
 
-def test_a_spectrum_that_misses_the_grid_gives_no_information(spectrum_of: Builder) -> None:
+def test_a_spectrum_that_misses_the_grid_gives_no_information() -> None:
     for first in (FIRST - 1000, FIRST + 1000):
         assert not spectrum_tensor(spectrum_of(rest_flux(), first_native=first), NATIVE).any()
     assert not spectrum_tensor(spectrum_of([]), NATIVE).any()
@@ -164,7 +161,7 @@ def test_real_spectra_are_finite_and_show_their_lines(real_tree: Path) -> None:
 
 
 @pytest.mark.parametrize("config", [BINNED, replace(BINNED, blank_lines=True)])
-def test_many_spectra_at_once_are_each_as_alone(spectrum_of: Builder, config: TensorsConfig) -> None:
+def test_many_spectra_at_once_are_each_as_alone(config: TensorsConfig) -> None:
     ivar = np.full(len(rest_flux()), 4.0)
     ivar[50:90] = 0
     spectra = [

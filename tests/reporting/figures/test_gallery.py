@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from pair_records import cutout_of, spectrum_of
 
 from mmagn.lines import LINE_BY_NAME
 from mmagn.records import Cutout, Pair, Spectrum
@@ -13,39 +14,17 @@ def cutout(colour: tuple[float, ...] = (1, 1, 1, 1, 1), size: int = 32) -> Cutou
     y, x = np.mgrid[:size, :size] - size / 2
     blob = 50 * np.exp(-0.5 * (x**2 + y**2) / 4**2)
     noise = np.random.default_rng(0).normal(size=(5, size, size))
-    flux = np.array(colour)[:, None, None] * blob + noise
-    return Cutout(
-        object_id="8",
-        ra_deg=1.0,
-        dec_deg=2.0,
-        flux=flux.astype(np.float32),
-        ivar=np.ones_like(flux, dtype=np.float32),
-        psf_fwhm_arcsec=np.full(5, 0.7, dtype=np.float32),
-        magnitude=np.full(5, 20, dtype=np.float32),
-    )
+    return cutout_of(np.array(colour)[:, None, None] * blob + noise, size=size, object_id="8")
 
 
 def spectrum(redshift: float = 0.1) -> Spectrum:
     wavelength = 10 ** np.arange(np.log10(3800), np.log10(9200), 1e-4)
     line = LINE_BY_NAME["halpha"].wavelength_angstrom * (1 + redshift)
-    flux = 10 + 30 * np.exp(-0.5 * ((wavelength - line) / 3) ** 2)
-    ivar = np.ones_like(flux)
+    ivar = np.ones_like(wavelength)
     ivar[100:120] = 0
-    return Spectrum(
-        object_id="9",
-        survey="sdss",
-        ra_deg=1.0,
-        dec_deg=2.0,
-        redshift=redshift,
-        redshift_err=1e-5,
-        zwarning=0,
-        spectral_class="GALAXY",
-        spectral_subclass="",
-        wavelength_angstrom=wavelength.astype(np.float32),
-        flux=np.where(ivar > 0, flux, 0).astype(np.float32),
-        ivar=ivar.astype(np.float32),
-        lsf_sigma=np.ones_like(flux, dtype=np.float32),
-    )
+    flux = np.where(ivar > 0, 10 + 30 * np.exp(-0.5 * ((wavelength - line) / 3) ** 2), 0)
+    place = {"object_id": "9", "ra_deg": 1.0, "dec_deg": 2.0, "redshift": redshift}
+    return spectrum_of(flux, ivar, wavelength_angstrom=wavelength.astype(np.float32), **place)
 
 
 def pair(redshift: float = 0.1) -> Pair:

@@ -1,30 +1,15 @@
 import numpy as np
+from pair_records import spectrum_of
 
 from mmagn.lines import REPORTED_LINES
-from mmagn.records import Spectrum
 from mmagn.reporting.figures.spectra import spectrum_figure
 
 
-def spectrum_of(redshift=0.05, pixels=3800):
-    wavelength = 10 ** (3.58 + 1e-4 * np.arange(pixels))
-    rng = np.random.default_rng(0)
-    ivar = np.ones(pixels, dtype=np.float32)
+def observed(redshift=0.05):
+    ivar = np.ones(3800)
     ivar[1500:1520] = 0
-    return Spectrum(
-        object_id="42",
-        survey="sdss",
-        ra_deg=0.0,
-        dec_deg=0.0,
-        redshift=redshift,
-        redshift_err=0.0,
-        zwarning=0,
-        spectral_class="GALAXY",
-        spectral_subclass="",
-        wavelength_angstrom=wavelength.astype(np.float32),
-        flux=rng.normal(20, 1, pixels).astype(np.float32),
-        ivar=ivar,
-        lsf_sigma=np.ones(pixels, dtype=np.float32),
-    )
+    flux = np.random.default_rng(0).normal(20, 1, 3800)
+    return spectrum_of(flux, ivar, first_native=35800, redshift=redshift, object_id="42")
 
 
 def line_of(axes, label):
@@ -33,7 +18,7 @@ def line_of(axes, label):
 
 
 def test_the_fit_and_its_residuals_are_drawn_over_the_data_in_the_rest_frame():
-    spectrum = spectrum_of()
+    spectrum = observed()
     model = np.full(3800, 20.0)
     figure = spectrum_figure(spectrum, {"continuum": model - 1, "model": model})
     overview, hbeta, _ = figure.axes[:3]
@@ -51,13 +36,13 @@ def test_the_fit_and_its_residuals_are_drawn_over_the_data_in_the_rest_frame():
 
 
 def test_invalid_pixels_are_shaded_and_not_drawn():
-    figure = spectrum_figure(spectrum_of())
+    figure = spectrum_figure(observed())
     assert len(figure.axes[0].patches) == 1
     assert np.isnan(line_of(figure.axes[0], "data").get_ydata()).sum() == 20
 
 
 def test_a_window_outside_the_spectrum_says_so(tmp_path):
-    figure = spectrum_figure(spectrum_of(redshift=0.5))
+    figure = spectrum_figure(observed(redshift=0.5))
     figure.savefig(tmp_path / "spectrum.png", dpi=40)
     texts = [text.get_text() for axes in figure.axes for text in axes.texts]
     assert texts.count("no valid pixels here") == 2  # [O I] and Ha beyond the red end
@@ -68,7 +53,7 @@ def legend_texts(figure):
 
 
 def test_residuals_beyond_their_panel_are_marked_at_its_edge():
-    spectrum, model = spectrum_of(), np.full(3800, 20.0)
+    spectrum, model = observed(), np.full(3800, 20.0)
     assert not any("residual" in text for text in legend_texts(spectrum_figure(spectrum, {"model": model})))
     rest = spectrum.wavelength_angstrom / 1.05
     spike = int(np.argmin(np.abs(rest - 4900)))
@@ -81,7 +66,7 @@ def test_residuals_beyond_their_panel_are_marked_at_its_edge():
 
 def test_broad_lines_and_masked_pixels_are_named_in_the_legend():
     curves = {"model": np.full(3800, 20.0), "continuum + broad lines": np.full(3800, 19.5)}
-    texts = legend_texts(spectrum_figure(spectrum_of(), curves))
+    texts = legend_texts(spectrum_figure(observed(), curves))
     assert {"data", "model", "continuum + broad lines", "masked pixels", "±1 error"} <= set(texts)
 
 
@@ -90,7 +75,7 @@ def test_flux_snr_class_and_flags_are_written_on_the_picture():
     for line in REPORTED_LINES:
         measured |= {f"flux_{line}": 12.34, f"flux_{line}_err": 1.2, f"snr_{line}": 10.3, f"flags_{line}": ""}
     measured["flags_hbeta"] = "masked"
-    panel = spectrum_figure(spectrum_of(), measured=measured).axes[-1]
+    panel = spectrum_figure(observed(), measured=measured).axes[-1]
     texts = [cell.get_text().get_text() for table in panel.tables for cell in table.get_celld().values()]
     assert {"12.3 ± 1.2", "10.3", "masked", "Hα 6565"} <= set(texts)
     assert panel.texts[0].get_text() == "BPT class: Seyfert · fit flags: broad · broad Balmer component"

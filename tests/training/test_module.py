@@ -8,17 +8,9 @@ from torch import nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from training_runs import scalars
 
-from mmagn.tensors.batches import seed_of
 from mmagn.training.checkpoints import read_checkpoint
 from mmagn.training.epoch_scores import EpochScores
 from mmagn.training.module import AgnModule
-
-
-def test_every_step_of_every_run_has_its_own_random_numbers():
-    steps = [
-        (seed, epoch, batch, rank) for seed in range(3) for epoch in range(3) for batch in range(9) for rank in (0, 1)
-    ]
-    assert len({seed_of(*step) for step in steps}) == len(steps)
 
 
 def test_scores_over_batches_are_those_of_the_whole_epoch():

@@ -1,13 +1,15 @@
 """Checksums of files: whether they still hold what was written."""
 
-import errno
 import hashlib
-import zipfile
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from io import BufferedRandom
 from pathlib import Path
 
+_NO_COMMENT, _COMMENT = (0).to_bytes(2, "little"), (64).to_bytes(2, "little")
+"""Length of the comment of a zip archive, the last field before it: without a comment, and of a sha256."""
 _SOUND: dict[Path, tuple[int, int]] = {}
 """Size and time of the last change (ns) of the files that this process has verified."""
 
@@ -53,7 +55,7 @@ def assume_sound(path: Path) -> None:
 
 
 def damaged_files(folder: Path, files: Mapping[str, StoredFile], archives: Sequence[Path] = ()) -> list[str]:
-    """Return a sentence for each file of a folder, and zip archive, that is missing or has changed; reads all."""
+    """Return a sentence for each file of a folder, and sealed archive, that is missing or has changed; reads all."""
     checks = [partial(check_file, folder / name, written, again=True) for name, written in files.items()]
     damaged = []
     for check in [*checks, *(partial(check_archive, path) for path in archives if path.is_file())]:
@@ -64,17 +66,29 @@ def damaged_files(folder: Path, files: Mapping[str, StoredFile], archives: Seque
     return damaged
 
 
-def check_archive(path: Path) -> None:
-    """Check the members of a zip archive, such as a checkpoint, against the checksums within it; every byte is read.
+def seal_archive(file: BufferedRandom) -> None:
+    """Make the sha256 of a zip archive without a comment, open for reading and writing, its comment.
 
-    Raises ``ValueError`` where one has changed, ``OSError`` where it cannot be read now.
+    The checksums of a zip archive do not cover its directory. Archive and sha256 are one file, so that no moment of a
+    kill can separate them.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            changed = archive.testzip()
-    except Exception as error:  # of whatever kind zipfile raises where headers are damaged
-        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # a damaged offset may lie before the file
-            raise
-        raise ValueError(f"{path} is damaged: {error}") from error
-    if changed is not None:
-        raise ValueError(f"{path} is damaged: {changed} is not what was written (CRC-32 differs)")
+    file.seek(0)
+    seal = _COMMENT + hashlib.file_digest(file, "sha256").hexdigest().encode()
+    file.seek(-len(_NO_COMMENT), os.SEEK_END)
+    file.write(seal)
+
+
+def check_archive(path: Path) -> None:
+    """Check that a file of :func:`seal_archive` is what was written; every byte is read.
+
+    Raises ``ValueError`` where it has changed, ``OSError`` where it cannot be read now.
+    """
+    left, digest = path.stat().st_size - 64 - len(_COMMENT), hashlib.sha256()
+    with path.open("rb") as file:
+        while left > 0 and (part := file.read(min(left, 2**20))):
+            digest.update(part)
+            left -= len(part)
+        seal = file.read()
+    digest.update(_NO_COMMENT)
+    if seal != _COMMENT + digest.hexdigest().encode():
+        raise ValueError(f"{path} is damaged: its content is not what was written (sha256 differs)")

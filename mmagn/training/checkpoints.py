@@ -1,4 +1,4 @@
-"""Checkpoints on disk: written whole or not at all, verified and read without running any code from them."""
+"""Checkpoints on disk: written whole or not at all with their checksum, read without running any code from them."""
 
 import errno
 import logging
@@ -12,7 +12,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor, nn
 
-from mmagn.storage.checksums import check_archive
+from mmagn.storage.checksums import check_archive, seal_archive
 from mmagn.storage.files import whole_file
 from mmagn.storage.run_folder import RunFolder
 from mmagn.training.config import TrainingConfig
@@ -87,8 +87,9 @@ class WholeCheckpointIO(TorchCheckpointIO):
         try:
             plain = _on_host(checkpoint)
             keep = (storage_options or {}).get("keep")
-            with whole_file(Path(path), keep=keep) as part, part.open("wb") as file:
+            with whole_file(Path(path), keep=keep) as part, part.open("w+b") as file:
                 torch.save(plain, file)
+                seal_archive(file)
         except (OSError, RuntimeError) as error:
             if getattr(error, "errno", None) == errno.ENOSPC or "PytorchStreamWriter" in str(error):
                 raise OSError(errno.ENOSPC, f"no space to write {path}; the last good checkpoint is kept") from error

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from mmagn.storage.checksums import seal_archive
 from mmagn.storage.files import whole_file, write_json
 from mmagn.storage.provenance import commit
 from mmagn.storage.run_folder import RunFolder
@@ -114,8 +115,11 @@ def test_a_folder_of_another_minor_version_is_refused_in_one_sentence(tmp_path):
 
 def test_a_best_checkpoint_that_no_record_seals_yet_is_verified_too(tmp_path):
     run = RunFolder.create(tmp_path, "x")
-    torch.save({"weights": torch.ones(99)}, run.best)
+    with run.best.open("w+b") as file:
+        torch.save({"weights": torch.zeros(99)}, file)
+        seal_archive(file)
     assert run.damaged(checkpoints=True) == []
-    content = run.best.read_bytes()
-    run.best.write_bytes(content.replace(torch.ones(1).numpy().tobytes(), torch.zeros(1).numpy().tobytes(), 1))
+    content = bytearray(run.best.read_bytes())
+    content[60] ^= 1
+    run.best.write_bytes(content)
     assert [sentence.partition(" is damaged")[0] for sentence in run.damaged(checkpoints=True)] == [str(run.best)]

@@ -8,7 +8,7 @@ absorption; the ``local`` kind holds polynomials around the lines and what stars
 
 import hashlib
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,16 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from mmagn.records import LOG10_STEP
-from mmagn.spectroscopy.absorption import balmer_absorption, balmer_shape, metal_absorption
+from mmagn.spectroscopy.absorption import (
+    BOTH,
+    NARROW_SIGMA_KMS,
+    OLD,
+    WIDE_SIGMA_KMS,
+    YOUNG,
+    balmer_core,
+    hot_absorption,
+    stellar_absorption,
+)
 from mmagn.spectroscopy.batch import FIRST_SLOT, SLOTS, slots_between
 
 BLUE_WINDOW_ANGSTROM = (4730.0, 5140.0)
@@ -31,12 +40,15 @@ OTHER_LINES_ANGSTROM = (
 """Emission lines (and interstellar Na D) that no free flux describes; their cores are left out of the continuum fit."""
 OTHER_LINE_RADIUS = 7
 """Half-width of those cores in pixels (480 km/s)."""
-ABSORPTION_MEAN = (5.5, 3.8, 0.0, 0.0, 0.4, 0.4)
-ABSORPTION_SCATTER = (2.0, 1.5, 1.1, 0.75, 0.5, 0.5)
-ABSORPTION_CORRELATION = 0.9
-"""Prior of the local model: equivalent widths (Angstrom) of H-beta and H-alpha absorption with their wide wings, how
-much narrower both are than the mean profile (Angstrom), and metal absorption in both windows relative to old stars.
-E-MILES populations have 8.5 and 5.1 A below 0.4 Gyr with 0.3 of the metals, 3.6 and 2.7 A beyond 5 Gyr."""
+POPULATION_MEAN = (0.45, 0.25)
+POPULATION_COVARIANCE = ((0.13, -0.05), (-0.05, 0.13))
+POPULATION_CORRELATION = 0.9
+"""Prior of the local model: shares of young and of old stars, wide enough for light without absorption, and how closely
+those in both windows agree."""
+SHAPE_MEAN = (0.5, 2.0, 0.0)
+SHAPE_SCATTER = (1.2, 3.0, 0.25)
+"""Prior of what both windows share: how narrow the features are, H-beta absorption of hot stars (Angstrom), and Balmer
+cores that no mixture of these has (Angstrom)."""
 _FLAT = 0.0
 _ARRAYS = ("columns", "prior_mean", "prior_precision", "references", "reference_of", "fitted")
 
@@ -134,28 +146,31 @@ def window_polynomials(low_angstrom: float, high_angstrom: float, degree: int) -
 
 @cache
 def local_basis() -> ContinuumBasis:
-    """Return the fallback: polynomials in two windows, linked Balmer absorption and linked metal absorption in both."""
-    blue, red = BLUE_WINDOW_ANGSTROM, RED_WINDOW_ANGSTROM
-    columns = np.concatenate(
-        [
-            window_polynomials(*blue, 3),
-            window_polynomials(*red, 4),
-            [balmer_absorption("hbeta", *blue), balmer_absorption("halpha", *red)],
-            [balmer_shape("hbeta", *blue), balmer_shape("halpha", *red)],
-            [metal_absorption(*blue), metal_absorption(*red)],
-        ]
+    """Return the fallback: polynomials in two windows around the lines, and young, old and hot stars in both."""
+    windows = {"hbeta": BLUE_WINDOW_ANGSTROM, "halpha": RED_WINDOW_ANGSTROM}
+    stars = [stellar_absorption(line, window, shares) for shares in (YOUNG, OLD) for line, window in windows.items()]
+    narrow, wide, hot, cores = (
+        sum(profile(line, window) for line, window in windows.items())
+        for profile in (
+            partial(stellar_absorption, shares=BOTH, sigma_kms=NARROW_SIGMA_KMS),
+            partial(stellar_absorption, shares=BOTH, sigma_kms=WIDE_SIGMA_KMS),
+            hot_absorption,
+            balmer_core,
+        )
     )
-    references = np.abs(np.concatenate([window_polynomials(*blue, 0), window_polynomials(*red, 0)]))
-    scatter = np.diag(ABSORPTION_SCATTER)
-    linked = np.kron(np.eye(3), [[1.0, ABSORPTION_CORRELATION], [ABSORPTION_CORRELATION, 1.0]])
-    precision = np.zeros((15, 15))
-    precision[9:, 9:] = np.linalg.inv(scatter @ linked @ scatter)
+    blue, red = window_polynomials(*BLUE_WINDOW_ANGSTROM, 3), window_polynomials(*RED_WINDOW_ANGSTROM, 4)
+    columns = np.concatenate([blue, red, stars, [narrow - wide, hot, cores]])
+    linked = [[1.0, POPULATION_CORRELATION], [POPULATION_CORRELATION, 1.0]]
+    precision = np.zeros((16, 16))
+    precision[9:13, 9:13] = np.linalg.inv(np.kron(POPULATION_COVARIANCE, linked))
+    precision[13:, 13:] = np.diag(np.square(SHAPE_SCATTER) ** -1.0)
+    references = np.stack([blue[0], red[0], blue[0] + red[0]])
     return ContinuumBasis(
         kind="local",
         columns=columns,
-        prior_mean=np.array([_FLAT] * 9 + list(ABSORPTION_MEAN)),
+        prior_mean=np.concatenate([[_FLAT] * 9, np.repeat(POPULATION_MEAN, 2), SHAPE_MEAN]),
         prior_precision=precision,
         references=references,
-        reference_of=np.array([0] * 4 + [1] * 5 + [0, 1] * 3),
+        reference_of=np.array([0] * 4 + [1] * 5 + [0, 1] * 2 + [2] * 3),
         fitted=(references.sum(0) > 0) & ~other_lines(),
     )

@@ -20,8 +20,8 @@ class SpectroscopyConfig(Settings):
         ``auto`` takes CUDA where there is one.
     continuum
         ``basis``: a stellar basis learned from the survey itself, with the local fallback where too few
-        spectra exist, or the templates if given; ``templates``: always those; ``local``: polynomial with a Balmer
-        absorption profile under H-alpha and H-beta.
+        spectra exist, or the templates if given; ``templates``: always those; ``local``: polynomials and the
+        absorption of young, old and hot stars around H-beta and H-alpha.
     templates
         Spectra of stellar populations: a folder of FITS or text files, or an ``.npz`` file of pPXF.
     templates_medium

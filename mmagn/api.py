@@ -29,7 +29,7 @@ from mmagn.records import Cutout, Pair, Spectrum
 from mmagn.reporting.figures.explanation import Explanation
 from mmagn.runs.hub import local_run, push_run
 from mmagn.runs.members import load_members
-from mmagn.runs.outside_labels import REASON_COLUMN, prediction_catalog, warn_without_rows
+from mmagn.runs.outside_labels import REASON_COLUMN, catalog_settings, prediction_catalog, warn_without_rows
 from mmagn.runs.sample import engine
 from mmagn.storage.run_folder import RunFolder
 from mmagn.training.device import device_name
@@ -161,8 +161,9 @@ class Model:
     variant, embeddings
         Model of an ablation; file of vectors, for a network that takes them, if it is not that of the training.
     labels
-        Settings of ``labels.catalog`` by name, such as ``{"table": FILE, "preset": "stern2012"}``, where it is not the
-        catalogue of the training whose labels stand beside the predictions.
+        Settings of ``labels.catalog`` by name, where it is not the catalogue of the training whose labels stand beside
+        the predictions: with a table, such as ``{"table": FILE, "preset": "stern2012"}``, they are all settings of the
+        catalogue; without one the others are those of the training.
 
     Raises
     ------
@@ -179,9 +180,9 @@ class Model:
         labels: Mapping[str, Any] | None = None,
     ) -> None:
         self.folder = run.folder if isinstance(run, Run) else local_run(run)
-        settings = {f"labels.catalog.{name}": value for name, value in (labels or {}).items()}
-        self._settings = load_config(RunFolder(self.folder).config, **settings)
         members = load_members([self.folder], variant)
+        catalog = catalog_settings(labels or {})
+        self._settings = load_config(RunFolder(self.folder).config, **catalog)
         self.config = members[0].config
         self._ensemble = Ensemble(members=members, device=device_name(self.config.training), embeddings=str(embeddings))
         self._decoder = Decoder(config=self.config, bases=self._ensemble.bases)

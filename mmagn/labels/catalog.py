@@ -213,7 +213,9 @@ def _truth(name: str, rule: str, columns: Mapping[str, Any], config: CatalogConf
     try:
         return parsed_rule(rule).truth(columns, config.missing, desi_bits())
     except ValueError as error:
-        raise ValueError(f"labels.catalog.{name}: {error}") from None
+        of_preset = name == "quality" and not config.quality
+        hint = f" (a cut of the preset {config.preset}; quality none makes no cut)" if of_preset else ""
+        raise ValueError(f"labels.catalog.{name}: {error}{hint}") from None
 
 
 def _cuts(

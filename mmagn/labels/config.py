@@ -180,7 +180,8 @@ class LabelsConfig(Settings):
         super().__post_init__()
         if self.soft and self.catalog_trains:
             raise ValueError(
-                "labels.soft is true, but the labels of labels.catalog.table have no probability; leave one of them out"
+                "labels.soft is true, but the labels of labels.catalog.table have no probability; leave one of them "
+                "out, or set labels.catalog.use score"
             )
 
     @property

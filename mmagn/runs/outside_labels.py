@@ -3,7 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,9 @@ LABEL_COLUMN, REASON_COLUMN = "catalog_label", "catalog_reason"
 IMAGE_MAGNITUDE = "i_magnitude"
 """Quantity of the image that a depth rule may name."""
 
+OF_PRESET = ("join", "columns", "positive", "negative", "quality", "made_of")
+"""Settings of ``labels.catalog`` that a preset has too."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -48,6 +51,13 @@ def label_catalog(config: RunConfig) -> LabelCatalog:
 def read_catalog(catalog: CatalogConfig) -> LabelCatalog:
     """Return the catalogue of some settings whose files are on this machine."""
     return LabelCatalog.read(catalog, Path(catalog.table), Path(catalog.moc) if catalog.moc else None)
+
+
+def catalog_settings(labels: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings of ``labels.catalog`` by dotted name; with a table, the defaults of those that are not given."""
+    defaults: dict[str, Any] = {each.name: each.default for each in fields(CatalogConfig)} | {"use": "score"}
+    settings = {**(defaults if "table" in labels else {}), **labels}
+    return {f"labels.catalog.{name}": value for name, value in settings.items()}
 
 
 def prediction_catalog(config: RunConfig, trained: RunConfig) -> LabelCatalog | None:
@@ -65,12 +75,22 @@ def prediction_catalog(config: RunConfig, trained: RunConfig) -> LabelCatalog | 
     ValueError
         Where another catalogue than that of the training cannot be read.
     """
-    if not config.labels.catalog.table:
+    catalog, other = config.labels.catalog, trained.labels.catalog
+    if not catalog.table:
         return None
+    for each in fields(CatalogConfig) if catalog.preset not in ("", other.preset) else ():
+        value = getattr(catalog, each.name)
+        if each.name in OF_PRESET and value != each.default and value == getattr(other, each.name):
+            logger.warning(
+                "labels.catalog.%s %s of the training stands above the preset %s; give it to change that",
+                each.name,
+                value,
+                catalog.preset,
+            )
     try:
         return label_catalog(config)
     except ValueError as error:
-        if config.labels.catalog != trained.labels.catalog:
+        if catalog != other:
             raise
         logger.warning("predictions have no column %s: %s", LABEL_COLUMN, error)
         return None

@@ -1,6 +1,8 @@
 """Tables that others wrote: FITS, VOTable, CSV, ECSV and Parquet by suffix, or a folder of Parquet files."""
 
+import csv
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -32,7 +34,10 @@ FORMATS = {
 
 _OPTIONS: dict[str, dict[str, Any]] = {
     "votable": {"table_id": 0},
-    "ascii.csv": {"converters": dict.fromkeys(("*_id", "id", "cc_flags", "ccf"), str), "encoding": "utf-8-sig"},
+    "ascii.csv": {
+        "converters": dict.fromkeys(("*_id", "id", "cc_flags", "CC_FLAGS", "ccf"), str),
+        "encoding": "utf-8-sig",
+    },
 }
 
 
@@ -128,8 +133,12 @@ def _astropy_table(path: Path, kind: str) -> Table:
         return Table.read(path, format="fits", hdu=numbers[0])
     options = _OPTIONS.get(kind, {})
     if kind == "ascii.csv":
-        with get_readable_fileobj(path) as file:
-            titled = file.readline().startswith("#Table")  # as SkyServer, the database of SDSS, writes it
+        with get_readable_fileobj(path, encoding="utf-8-sig") as file:
+            header = file.readline()
+            titled = header.startswith("#Table")  # as SkyServer, the database of SDSS, writes it
+            names = Counter(name.strip() for name in next(csv.reader([file.readline() if titled else header]), []))
+        if repeated := [name for name, count in names.items() if name and count > 1]:
+            raise ValueError(f"several columns are named {repeated[0]}; allowed: a name for each")
         options = options | ({"header_start": 1, "data_start": 2} if titled else {})
     return Table.read(path, format=kind, **options)
 
@@ -154,6 +163,8 @@ def _column(values: Any) -> MaskedColumn | None:
         values = pa.concat_arrays(values.chunks) if values.num_chunks else pa.array([], values.type)
     if pa.types.is_dictionary(values.type):  # as pandas writes categories
         values = values.dictionary_decode()
+    if pa.types.is_decimal(values.type):  # as databases write numbers
+        values = _of_decimals(values.to_pylist(), whole=values.type.scale <= 0)
     kind, missing = values.type, np.asarray(values.is_null())
     binary = pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind)
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
@@ -165,6 +176,15 @@ def _column(values: Any) -> MaskedColumn | None:
         zero = pa.scalar(False if pa.types.is_boolean(kind) else 0, kind)
         return MaskedColumn(values.fill_null(zero).to_numpy(zero_copy_only=False), mask=missing)
     return None
+
+
+def _of_decimals(values: Sequence[Any], *, whole: bool) -> pa.Array:
+    """Arrow array of decimals, as whole numbers or in double precision."""
+    if not whole:
+        return pa.array([None if value is None else float(value) for value in values], pa.float64())
+    numbers = [None if value is None else int(value) for value in values]
+    signed = any(number < 0 for number in numbers if number is not None)
+    return pa.array(numbers, pa.int64() if signed else pa.uint64())
 
 
 def _vectors(values: Any, missing: NDArray[np.bool_]) -> MaskedColumn | None:

@@ -1,5 +1,6 @@
 """Rows of a table belong to objects whatever the table writes ids and positions as, or it is refused."""
 
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,21 @@ def test_a_category_of_pandas_is_a_text(tmp_path: Path) -> None:
 def test_a_spreadsheet_begins_with_a_byte_order_mark(tmp_path: Path) -> None:
     (tmp_path / "excel.csv").write_text(f"\ufeffspecobjid,agn\n{IDS[0]},1\n{IDS[1]},0\n", encoding="utf-8")
     assert joined(tmp_path / "excel.csv").label.tolist() == ["positive", "negative", "unknown"]
+
+
+def test_decimals_of_a_database_are_numbers(tmp_path: Path) -> None:
+    ids = pa.array([Decimal(text) for text in [*IDS[:2], str(2**64 - 1)]], pa.decimal128(20, 0))
+    flux = pa.array([Decimal("14.90"), Decimal("-0.10"), None], pa.decimal128(10, 2))
+    pq.write_table(pa.table({"specobjid": ids, "agn": flux}), tmp_path / "decimals.parquet")
+    labels = joined(tmp_path / "decimals.parquet", positive="agn == 14.9")
+    assert labels.label.tolist() == ["positive", "negative", "unknown"]
+
+
+@pytest.mark.parametrize("title", ["", "#Table1\n"])
+def test_of_two_columns_of_one_name_neither_is_taken(tmp_path: Path, title: str) -> None:
+    (tmp_path / "two.csv").write_text(f'{title}specobjid,agn,"agn"\n{IDS[0]},1,0\n')
+    with pytest.raises(ValueError, match=r"two\.csv cannot be read .*: several columns are named agn; allowed: a name"):
+        joined(tmp_path / "two.csv")
 
 
 def test_an_id_with_a_fraction_is_refused(tmp_path: Path) -> None:

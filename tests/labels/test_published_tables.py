@@ -123,6 +123,16 @@ def test_the_reasons_name_the_quality_cuts_and_a_table_without_their_columns_is_
         assert LabelCatalog.read(config, tmp_path / "all.fits").label.tolist() == expected
 
 
+def test_flags_whose_zeros_were_lost_are_refused_with_the_way_out(tmp_path: Path) -> None:
+    places = placed(("RA", "DEC"), W1MPRO=[14.0], W2MPRO=[13.0], CC_FLAGS=["0000"])
+    places.write(tmp_path / "upper.csv", format="ascii.csv")
+    assert labels("stern2012", tmp_path / "upper.csv", count=1) == [P]
+    places["CC_FLAGS"] = [0]
+    places.write(tmp_path / "numbers.fits")
+    with pytest.raises(ValueError, match=r"a cut of the preset stern2012; quality none makes no cut"):
+        labels("stern2012", tmp_path / "numbers.fits", count=1)
+
+
 def test_ab_magnitudes_are_not_taken_for_vega(tmp_path: Path) -> None:
     table = placed(("ra", "dec"), w1mpro=Column([16.0], unit=u.ABmag), w2mpro=Column([16.0], unit=u.ABmag))
     table.write(tmp_path / "legacy.ecsv")

@@ -127,6 +127,30 @@ def test_python_takes_another_catalogue_by_the_settings_of_the_command(
         mmagn.load(world["run"], labels={"presett": "stern2012"})
 
 
+def test_another_catalogue_has_no_rules_of_the_training_or_says_so(
+    world: dict, wise: dict, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run, labels = tmp_path / "run", {"table": str(wise["file"]), "preset": "stern2012"}
+    shutil.copytree(world["run"], run)
+    every = {"join": "position", "columns": ("RAJ2000", "DEJ2000"), "positive": "W1mag > 0"}
+    save_config(with_catalog(world["config"], table=str(wise["file"]), **every), run / "config.yaml")
+    galaxies = world["config"]
+    assert {*mmagn.load(run).predict(galaxies)[LABEL_COLUMN].tolist()} == {"positive", "unknown"}
+    table = mmagn.load(run, labels=labels).predict(galaxies)
+    assert {*table[LABEL_COLUMN].tolist()} == {"positive", "negative", "unknown"}
+    assert "of the training stands above" not in caplog.text
+    words = ["--run", str(run), "--out", str(tmp_path / "scores.parquet"), "--labels.catalog.preset", "stern2012"]
+    assert main(["predict", *words]) == 0
+    assert "labels.catalog.positive W1mag > 0 of the training stands above the preset stern2012" in caplog.text
+    save_config(replace(world["config"], labels=replace(world["config"].labels, soft=True)), run / "config.yaml")
+    assert LABEL_COLUMN in mmagn.load(run, labels=labels).predict(galaxies).colnames
+
+
+def test_what_is_no_run_is_named_as_such(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="gone is not a run folder: there is no such folder"):
+        mmagn.load(tmp_path / "gone")
+
+
 def test_partitions_of_a_hats_catalogue_have_the_label_too(world: dict, wise: dict) -> None:
     catalog = CatalogConfig(table=str(wise["file"]), preset="stern2012")
     task = PartitionPredictions(

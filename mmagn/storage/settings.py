@@ -266,7 +266,7 @@ def allowed_text(kind: Any, declared: Setting) -> str:
         each = dataclasses.replace(declared, each_once=False, ascending=False)
         return f"{', '.join(words)}: {allowed_text(arguments[0], each)}"
     if get_origin(kind) is Literal or declared.choices:
-        return ", ".join(declared.choices or arguments)
+        return ", ".join(map(value_text, declared.choices or arguments))
     if kind is bool:
         return "true or false"
     if kind is str:

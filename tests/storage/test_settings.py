@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pytest
 
 from mmagn.config.run_config import RunConfig
-from mmagn.labels.config import LabelsConfig
+from mmagn.labels.config import CatalogConfig, LabelsConfig
 from mmagn.models.config import ModelsConfig
 from mmagn.spectroscopy.config import SpectroscopyConfig
 from mmagn.storage.settings import (
@@ -147,3 +147,8 @@ def test_a_config_class_checks_what_it_declares() -> None:
     for wrong in ((1.0,), [1.0, 2.0], (1.0, float("nan"))):
         with pytest.raises(ValueError, match=r"^box\.sides_m is .*; allowed: a list of 2: above 0"):
             Box(sides_m=wrong)
+
+
+def test_an_empty_text_among_the_choices_is_written_as_one() -> None:
+    with pytest.raises(ValueError, match=r"^labels\.catalog\.preset is x; allowed: '', mpa-jhu, "):
+        CatalogConfig(preset="x")

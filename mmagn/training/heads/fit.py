@@ -100,7 +100,15 @@ def many_fits(
     ------
     NonFiniteLossError
         Where a loss or a validation logit is not finite; names the members.
+    ValueError
+        Where a member has fewer than two rows to train on, or none to validate on.
     """
+    for number, member in enumerate(members):
+        if len(member.train) < 2 or not len(member.validation):
+            raise ValueError(
+                f"member {number} has {len(member.train)} rows to train and {len(member.validation)} to validate on; "
+                "needed: 2 and 1 or more"
+            )
     batch = _MemberBatch(heads, inputs if inputs.ndim == 3 else inputs[None], target, members, config)
     with own_stream(inputs.device.type):
         return batch.fitted()
@@ -193,9 +201,9 @@ class _MemberBatch:
             average=weights.clone(),
             best_weights=weights.clone(),
             steps=torch.zeros((count, 1), dtype=torch.float64, device=self.device),
-            decay=torch.full((count, 1), self.config.weight_decay, device=self.device),
-            clip=torch.full((count, 1), self.config.gradient_clip or float("inf"), device=self.device),
-            pos_weight=torch.tensor([[member.pos_weight] for member in self.members], device=self.device),
+            decay=torch.full((count, 1), self.config.weight_decay, device=self.device).float(),
+            clip=torch.full((count, 1), self.config.gradient_clip or torch.inf, device=self.device).float(),
+            pos_weight=torch.tensor([[each.pos_weight] for each in self.members], device=self.device).float(),
             view=torch.tensor([member.view for member in self.members], device=self.device),
             validation=pad_sequence(rows, batch_first=True).to(self.device),
             valid=pad_sequence(flags, batch_first=True).to(self.device),

@@ -154,3 +154,10 @@ def test_a_loss_that_is_not_finite_names_its_member() -> None:
     heads = [head_of(0), head_of(1)]
     with pytest.raises(NonFiniteLossError, match="loss of epoch 1 is not finite for member 1;"):
         many_fits(heads, broken, TARGET, [member_of(0), member_of(1, view=1)], CONFIG)
+
+
+@pytest.mark.parametrize(("train", "validation"), [(1, 30), (90, 0)])
+def test_a_member_without_rows_to_train_or_to_validate_on_is_refused(train: int, validation: int) -> None:
+    member = dataclasses.replace(member_of(0), train=ROWS[:train], validation=ROWS[:validation])
+    with pytest.raises(ValueError, match=f"member 1 has {train} rows to train and {validation} to validate on"):
+        fitted([member_of(1), member])

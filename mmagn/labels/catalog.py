@@ -18,7 +18,8 @@ from mmagn.labels.rules import Rule, column_names, parsed_rule
 from mmagn.labels.truth import Truth
 from mmagn.matching.moc import SkyRegion, read_moc
 from mmagn.records import Floats
-from mmagn.storage.table_reading import column_texts, read_table
+from mmagn.storage.table_reading import read_table
+from mmagn.storage.texts import column_texts
 
 POSITIVE, NEGATIVE, UNKNOWN = "positive", "negative", "unknown"
 ABSENT, ABSENT_COVERED = "not in the catalogue", "not in the catalogue, which covers the place"

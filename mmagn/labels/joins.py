@@ -16,7 +16,7 @@ from mmagn.labels.rules import EXACT_FLOAT, column_names
 from mmagn.matching.position_columns import position_columns
 from mmagn.matching.sky import TIE_DECIMALS, Positions, neighbours
 from mmagn.records import Floats
-from mmagn.storage.table_reading import column_texts
+from mmagn.storage.texts import column_texts
 from mmagn.surveys.config import DESI
 from mmagn.surveys.files.other_spectra import OWN_SURVEY
 

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from mmagn.labels.truth import Truth, all_of, any_of
 from mmagn.records import Floats
-from mmagn.storage.table_reading import column_texts
+from mmagn.storage.texts import column_texts
 
 MOST_CHARACTERS = 1000
 EXACT_FLOAT = 2**53

@@ -9,7 +9,8 @@ from astropy import units as u
 from astropy.coordinates import Angle
 
 from mmagn.records import Floats
-from mmagn.storage.table_reading import column_numbers, column_texts, column_unit
+from mmagn.storage.table_reading import column_numbers, column_unit
+from mmagn.storage.texts import column_texts
 
 _OTHER_FRAME = re.compile(r"_?([lb](ii)?|(gal|ecl|sg|g|e)_?(lon|lat|l|b)|.*1950.*)", re.IGNORECASE)
 

@@ -17,8 +17,10 @@ from mmagn.records import LIGHT_SPEED_KMS, Floats
 from mmagn.tensors.batches import Batch
 
 Logits = Callable[[Batch], Tensor]
-STEPS = 64
-"""Points between baseline and galaxy at which gradients are taken (midpoint rule)."""
+STEPS, MOST_STEPS = 64, 1024
+"""Points between baseline and galaxy at which gradients are taken (midpoint rule): at first, and at most."""
+LARGEST_GAP = 0.05
+"""Error of the integral, in units of the difference of the logits or of 1, from which four times the points follow."""
 PATCH_PIXELS = 8
 WINDOW_PIXELS = 14
 """Grid pixels of a sliding window of the spectrum: about 2000 km/s at the usual binning."""
@@ -70,9 +72,21 @@ def integrated_gradients(
     """Return the share that every input value has in the logit (Sundararajan, Taly & Yan 2017).
 
     The network is in evaluation mode, the batch of one galaxy; ``imputed`` and ``vector`` are as of
-    :func:`baseline_batch`, ``steps`` the points of the integral.
+    :func:`baseline_batch`, ``steps`` the points of the integral: more where its error is large.
     """
     empty = baseline_batch(batch, imputed, vector)
+    with torch.inference_mode():
+        logit, baseline_logit = (float(logits(end)[0]) for end in (batch, empty))
+    while True:
+        parts = _shares(logits, batch, empty, steps)
+        gradients = Gradients(parts=parts, logit=logit, baseline_logit=baseline_logit)
+        if abs(gradients.gap) <= LARGEST_GAP * max(1.0, abs(logit - baseline_logit)) or steps >= MOST_STEPS:
+            return gradients
+        steps *= 4
+
+
+def _shares(logits: Logits, batch: Batch, empty: Batch, steps: int) -> dict[str, Floats]:
+    """Return the integral of the gradients from a baseline to a galaxy, by input."""
     names = [name for name in INPUTS if name in batch]
     total = {name: torch.zeros_like(batch[name][0], dtype=torch.float64) for name in names}
     for fractions in torch.split((torch.arange(steps) + 0.5) / steps, AT_ONCE):
@@ -87,10 +101,7 @@ def integrated_gradients(
     shares = {name: total[name] * (batch[name][0] - empty[name][0]).double() / steps for name in names}
     if "spectrum" in shares:
         shares["spectrum"] = shares["spectrum"][0]  # the noise channel is constant along the path
-    with torch.inference_mode():
-        ends = [float(logits(end)[0]) for end in (batch, empty)]
-    plain = {name: share.cpu().numpy() for name, share in shares.items()}
-    return Gradients(parts=plain, logit=ends[0], baseline_logit=ends[1])
+    return {name: share.cpu().numpy() for name, share in shares.items()}
 
 
 def image_occlusion(logits: Logits, batch: Batch, patch: int = PATCH_PIXELS) -> Floats:

@@ -161,9 +161,9 @@ class Model:
     variant, embeddings
         Model of an ablation; file of vectors, for a network that takes them, if it is not that of the training.
     labels
-        Settings of ``labels.catalog`` by name, where it is not the catalogue of the training whose labels stand beside
-        the predictions: with a table, such as ``{"table": FILE, "preset": "stern2012"}``, they are all settings of the
-        catalogue; without one the others are those of the training.
+        Settings of ``labels.catalog`` by name, for labels of another catalogue than that of the training. With a table,
+        such as ``{"table": FILE, "preset": "stern2012"}``, the settings that are not named have their defaults, without
+        one the values of the training.
 
     Raises
     ------

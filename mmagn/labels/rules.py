@@ -305,12 +305,12 @@ class _Parser:
                 function = FUNCTIONS[name][1]
             case _:
                 raise ValueError(f"{ast.unparse(node)} is not allowed; functions: {', '.join(FUNCTIONS)}")
-        shown, inputs = ast.unparse(node), [self._value(part) for part in parts]
+        expression, inputs = ast.unparse(node), [self._value(part) for part in parts]
 
         def value(rows: _Rows) -> tuple[NDArray[Any], NDArray[np.bool_]]:
             values = [each(rows) for each in inputs]
             if any(array.dtype.kind == "U" for array, _ in values):
-                raise ValueError(f"the rule {rows.text!r} computes with a text in {shown}; allowed: numbers")
+                raise ValueError(f"the rule {rows.text!r} has a text as an operand of {expression}; allowed: numbers")
             result = np.asarray(function(*(array for array, _ in values)), dtype=np.float64)
             return result, reduce(np.logical_and, [known for _, known in values]) & np.isfinite(result)
 

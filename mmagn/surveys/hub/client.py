@@ -58,8 +58,12 @@ def _transport_errors() -> tuple[type[Exception], ...]:
 
 
 def _http_library() -> Any:
-    """Return the HTTP library of ``huggingface_hub``, which has changed from version to version."""
-    return import_module(type(get_session()).__module__.partition(".")[0])
+    """Return the HTTP library of ``huggingface_hub``, which has changed from version to version.
+
+    The session may be of a class that a user derived from that of the library.
+    """
+    homes = (base.__module__.partition(".")[0] for base in type(get_session()).__mro__)
+    return import_module(next(home for home in homes if home.startswith("httpx")))
 
 
 def _read_large_blocks() -> None:

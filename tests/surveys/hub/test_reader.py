@@ -262,3 +262,10 @@ def test_sources_record_the_commit(hub, hub_data):
     pinned = replace(hub_data, hub=replace(hub_data.hub, sdss_revision=commits[0], hsc_revision=commits[1]))
     assert HubReader(data=pinned).sources() == HubReader(data=hub_data).sources()
     assert HubReader(data=pinned).settings() == HubReader(data=hub_data).settings()
+
+
+def test_a_session_of_a_class_that_a_user_derived_is_read_through(hub, hub_data, monkeypatch):
+    own = type("Session", (type(hub_client.get_session()),), {"__module__": "own"})
+    monkeypatch.setattr(hub_client, "get_session", own)
+    hub_client._client.cache_clear()
+    assert len(HubReader(data=hub_data).read_hsc_catalog(Counter())) > 0

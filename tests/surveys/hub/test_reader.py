@@ -266,6 +266,7 @@ def test_sources_record_the_commit(hub, hub_data):
 
 def test_a_session_of_a_class_that_a_user_derived_is_read_through(hub, hub_data, monkeypatch):
     own = type("Session", (type(hub_client.get_session()),), {"__module__": "own"})
-    monkeypatch.setattr(hub_client, "get_session", own)
-    hub_client._client.cache_clear()
-    assert len(HubReader(data=hub_data).read_hsc_catalog(Counter())) > 0
+    with own() as session:
+        monkeypatch.setattr(hub_client, "get_session", lambda: session)
+        hub_client._client.cache_clear()
+        assert len(HubReader(data=hub_data).read_hsc_catalog(Counter())) > 0

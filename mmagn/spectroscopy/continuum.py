@@ -17,15 +17,17 @@ from mmagn.records import Spectrum
 from mmagn.spectroscopy.basis import ContinuumBasis, local_basis, other_lines, window_polynomials
 from mmagn.spectroscopy.batch import PIXEL_ANGSTROM, SLOTS, spectrum_batch
 from mmagn.spectroscopy.config import SpectroscopyConfig
-from mmagn.spectroscopy.eigenspectra import constrained_columns, eigenspectra, scatter_along
+from mmagn.spectroscopy.eigenspectra import SCATTER_ITERATIONS, constrained_columns, eigenspectra, scatter_along
 from mmagn.spectroscopy.learning import learning_sample
 from mmagn.spectroscopy.smoothness import balmer_shapes, density_near, line_slot
 from mmagn.spectroscopy.templates import template_columns
 
 __all__ = ["ContinuumBasis", "continuum_basis", "learned_basis"]
 
-ROUNDS = 3
-"""Times that lines are fitted and the basis learned from the rest."""
+ROUNDS = 5
+"""Times that lines are fitted and the basis learned from the rest; after fewer the local model, the first, shows."""
+FIRST_ITERATIONS = 20
+"""Steps of the scatter of Balmer absorption in all rounds but the last; each round starts from the one before."""
 SPECTRA_PER_TERM = 30
 """Fewer spectra than this per eigenspectrum learn fewer eigenspectra."""
 PRIOR_SCATTER = 1.0
@@ -66,15 +68,16 @@ def learned_basis(spectra: Iterable[Spectrum], config: SpectroscopyConfig) -> Co
     terms = max(1, min(config.basis_terms, len(galaxies) // SPECTRA_PER_TERM))
     basis = local_basis()
     columns: torch.Tensor | None = None
-    for _ in range(ROUNDS):
+    scatter: torch.Tensor | None = None
+    for iterations in (*[FIRST_ITERATIONS] * (ROUNDS - 1), SCATTER_ITERATIONS):
         sample = learning_sample(batch, basis)
         if len(sample) < config.basis_minimum:
             return None
         columns = eigenspectra(sample, terms, columns)
         constrained = constrained_columns(sample, columns)
         error = torch.tensor(BALMER_ERROR_ANGSTROM, dtype=columns.dtype).square() * (1 + ERROR_SPECTRA / len(sample))
-        scatter = scatter_along(sample, constrained, _cores(constrained[0])).square()
-        basis = _basis(constrained, (scatter + error).sqrt(), "basis")
+        scatter = scatter_along(sample, constrained, _cores(constrained[0]), scatter, iterations)
+        basis = _basis(constrained, (scatter.square() + error).sqrt(), "basis")
     return basis
 
 

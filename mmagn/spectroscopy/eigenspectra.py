@@ -18,7 +18,7 @@ UNKNOWN_VARIANCE = 0.3
 """A column is dropped where a typical spectrum leaves more than this of its unit variance undetermined: it is noise."""
 MEAN_PRECISION = 1e-4
 """Prior precision of the coefficient of the mean: its size is free."""
-SCATTER_ITERATIONS = 60
+SCATTER_ITERATIONS, START_SCATTER = 60, 0.2
 START_MASK_PIXELS = 9
 _CHUNK = 256
 
@@ -57,24 +57,36 @@ def constrained_columns(sample: LearningSample, columns: torch.Tensor) -> torch.
     return columns[constrained]
 
 
-def scatter_along(sample: LearningSample, columns: torch.Tensor, further: torch.Tensor) -> torch.Tensor:
+def scatter_along(
+    sample: LearningSample,
+    columns: torch.Tensor,
+    further: torch.Tensor,
+    start: torch.Tensor | None = None,
+    iterations: int = SCATTER_ITERATIONS,
+) -> torch.Tensor:
     """Return (further,) by how much galaxies scatter along further columns that no eigenspectrum accounts for.
 
     The variance that makes the sample likeliest, by expectation-maximisation with accelerated steps.
 
     Parameters
     ----------
+    sample
+        The spectra.
     columns
         (term, pixel) mean and eigenspectra.
     further
         (further, pixel) columns.
+    start
+        (further,) scatter to start from; None starts from ``START_SCATTER``.
+    iterations
+        Steps.
     """
     count = len(further)
-    scatter = torch.full((count,), 0.2, dtype=torch.float64)
-    for _ in range(SCATTER_ITERATIONS):
+    scatter = torch.full((count,), START_SCATTER, dtype=torch.float64) if start is None else start
+    for _ in range(iterations):
         mean, covariance = _coefficients(sample, torch.cat([columns, further * scatter[:, None]]))
         variance = mean.square() + covariance.diagonal(dim1=1, dim2=2)
-        scatter *= variance[:, -count:].mean(0).clamp(0.25, 4.0)
+        scatter = scatter * variance[:, -count:].mean(0).clamp(0.25, 4.0)
     return scatter
 
 
